@@ -1,0 +1,158 @@
+"""The contracts. Read this file first: it is all that a method, a compressor or a data set needs to know.
+
+A plugin is a module with one function (a compressor: two to four). The file stem is its name, the first line of its
+docstring its description, keyword-only arguments with literal defaults are its parameters.
+
+    methods/selection/NAME.py    def select(train, ipc, ctx, *, ...) -> indices
+    methods/synthesis/NAME.py    def synthesize(train, ipc, ctx, *, ...) -> Condensed
+    methods/compressors/NAME.py  def encode(labels, budget_bytes, ctx, *, ...) -> bytes
+                                 def decode(blob, rows=None) -> tensor [n, len(rows), C]
+                                 def rows(blob) -> int64 array                        (optional: rows that are stored)
+                                 def fit(labels, budget_bytes, ctx, *, ...) -> bytes  (optional: what all images share)
+    protocols/datasets/NAME.py   def load(root, *, ...) -> Dataset
+
+Optional module constants: CITATION (str), NUM_GPUS (float, share of a GPU a task asks for), PUBLISHED (dict of
+published settings), TAKES_BUDGET (compressors: False when the size does not depend on a budget).
+A file or folder whose name starts with an underscore is shared code, not a plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from bench.augment import View
+
+
+class ImageSource(Protocol):
+    """Images by index, in batches. A folder of a million files fits as well as an array in memory."""
+
+    labels: np.ndarray  # int64 [N]
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Images uint8 [n, channels, height, width] at the resolution they are kept in (the source resolution)."""
+        ...
+
+    def digest(self) -> str:
+        """A hex sha256 of everything that `read` and `labels` can return."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a data set's `load` returns. Both splits are opened lazily: nothing touches `test` by accident."""
+
+    num_classes: int
+    channels: int
+    size: int  # pixels, the resolution at which students are trained and tested
+    source_size: int  # pixels, the resolution of the sources; a multiple of `size` (equal to it unless mosaics need more)
+    mirror: bool  # True where a mirrored image keeps its class (photographs yes, characters no)
+    mean: tuple[float, ...]  # per channel, in [0, 1]
+    std: tuple[float, ...]
+    train: Callable[[], ImageSource]
+    test: Callable[[], ImageSource]
+    class_names: tuple[str, ...] = ()
+
+
+class Train(Protocol):
+    """The training split as a method sees it. There is no way from here to the test split."""
+
+    labels: np.ndarray  # int64 [N], read-only
+    num_classes: int
+    channels: int
+    size: int  # pixels, of `images`
+    source_size: int  # pixels, of `sources`
+    mirror: bool
+
+    def __len__(self) -> int: ...
+
+    def images(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """uint8 [n, channels, size, size]."""
+        ...
+
+    def sources(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """uint8 [n, channels, source_size, source_size]."""
+        ...
+
+    def batches(self, batch: int = 256, indices: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """(indices int64 [n], images uint8 [n, channels, size, size]) in order."""
+        ...
+
+    def class_indices(self, label: int) -> np.ndarray:
+        """int64, ascending: where `labels == label`."""
+        ...
+
+
+class Context(Protocol):
+    """What the harness lends a plugin. Each shared artifact is computed once per data set and teacher, then read back."""
+
+    device: torch.device
+    scratch: Path  # an empty folder, removed after the call
+    teacher: torch.nn.Module  # eval mode, parameters frozen; normalised float32 images -> logits [n, C]
+
+    def numpy(self, *name: str | int) -> np.random.Generator:
+        """A generator seeded by method, data set, ipc, replicate and `name`. A method that never asks for one is taken
+        as deterministic: its result is shared by all replicates."""
+        ...
+
+    def torch(self, *name: str | int) -> torch.Generator:
+        """The same for torch, on the CPU."""
+        ...
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (or float in [0, 255]) [n, channels, s, s] -> float32, as the teacher and the students see them."""
+        ...
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        """Teacher logits float32 [n, C] of uint8 images [n, channels, size, size], in batches, without gradients."""
+        ...
+
+    def features(self) -> np.ndarray:
+        """float32 [N, d]: the teacher's penultimate activations of the whole training split (read-only)."""
+        ...
+
+    def logits(self) -> np.ndarray:
+        """float32 [N, C]: the teacher's logits of the whole training split, not augmented (read-only)."""
+        ...
+
+    def dynamics(self, epochs: int) -> np.ndarray:
+        """float16 [epochs, N, C]: class probabilities of every training image, logged once per epoch while the
+        teacher's recipe is trained from scratch on the training split (read-only)."""
+        ...
+
+    def soft_labels(self, images: torch.Tensor | None, k: int) -> np.ndarray:
+        """float32 [n, k, C]: teacher logits of `k` random-resized-crop (and, where the data set allows, mirrored) views
+        of uint8 images; None stands for the whole training split."""
+        ...
+
+
+@dataclass(frozen=True)
+class Condensed:
+    """A condensed set: what a method hands in."""
+
+    images: torch.Tensor  # uint8 [M, channels, size, size]
+    labels: torch.Tensor  # int64 [M]
+    indices: np.ndarray | None = None  # int64 [M]: where the images stand in the training split, if they are real ones
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # JSON values: what was resolved, deviations, scores
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """Stored augmentations of n images: teacher logits and what replays the views that they belong to."""
+
+    logits: torch.Tensor  # float16 or float32 [n, K, C]
+    hard: torch.Tensor  # int64 [n]: class of the image itself
+    views: Sequence[View] = ()  # K views over the whole set; `images` tells which of its images these n are
+    images: np.ndarray | None = None  # int64 [n]; None means 0..n-1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, k, c = self.logits.shape
+        return int(n), int(k), int(c)

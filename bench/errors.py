@@ -1,0 +1,24 @@
+"""The errors that are a user's or a plugin author's to read: shown as a message, never as a traceback."""
+
+
+class UserError(Exception):
+    """Bad input. The message says what was asked, where, what is allowed and what to type."""
+
+
+class PluginError(UserError):
+    """A plugin broke its contract. The message names the plugin, the rule and what was seen."""
+
+
+class InfeasibleError(Exception):
+    """A byte budget cannot hold even the smallest code of a compressor.
+
+    Not a failure: the trial gets the status `infeasible`, and `smallest_bytes` stands in its record.
+    """
+
+    def __init__(self, smallest_bytes: int, why: str = "") -> None:
+        self.smallest_bytes = int(smallest_bytes)
+        self.why = why
+        super().__init__(f"smallest feasible size is {self.smallest_bytes} bytes{': ' + why if why else ''}")
+
+    def __reduce__(self) -> tuple:
+        return (InfeasibleError, (self.smallest_bytes, self.why))

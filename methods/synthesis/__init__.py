@@ -1,0 +1,1 @@
+"""Methods that make images: `synthesize(train, ipc, ctx, *, ...) -> Condensed`."""

@@ -1,0 +1,1 @@
+"""What is fixed: evaluation protocols, data sets, networks, teachers."""

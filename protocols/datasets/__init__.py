@@ -1,0 +1,1 @@
+"""A file a data set: `load(root, *, ...) -> Dataset`."""

@@ -1,0 +1,1 @@
+"""Students and teachers, frozen: a file a network family."""

@@ -1,0 +1,1 @@
+"""Teacher recipes (TOML) and the weights they gave (safetensors), by data set."""
