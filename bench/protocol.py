@@ -1,0 +1,178 @@
+"""Protocols: one TOML file each, values may depend on data set, ipc and student, resolved to a Recipe.
+
+    labels = "stored"                       # hard | stored
+    teacher = "small-teacher-v1"            # a recipe in protocols/teachers/
+    student = "convnet"                     # the default; --student names another
+    [recipe]
+    batch = 20
+    [recipe.epochs]                         # a value that depends on something is a table with `by`
+    by = "ipc"
+    "1" = 300
+    "2-10" = 150
+    default = 100
+
+The digest is that of the canonical JSON with every default written out: reordering or reformatting the file, or writing
+a default down, changes nothing; any change of a value does.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from bench.errors import UserError
+from bench.fingerprint import digest
+from bench.recipe import Recipe
+from bench.registry import ROOT, unknown
+
+FOLDER = ROOT / "protocols"
+TOP_LEVEL = {"title", "source", "labels", "teacher", "student", "recipe", "notes"}
+CONDITIONS = ("dataset", "ipc", "student", "classes")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What one file fixes."""
+
+    id: str
+    title: str
+    source: str
+    notes: str
+    labels: str  # hard | stored
+    teacher: str
+    student: str
+    values: dict[str, Any]  # the recipe with defaults written out and `by` tables unresolved
+    path: Path
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all that is fixed; title, source and notes may be reworded."""
+        return digest({"labels": self.labels, "teacher": self.teacher, "student": self.student, "recipe": self.values})
+
+    def recipe(self, *, dataset: str, ipc: int, student: str, classes: int) -> Recipe:
+        """The values for one cell. Raises UserError where the protocol has none for it."""
+        cell = {"dataset": dataset, "ipc": ipc, "student": student, "classes": classes}
+        resolved = _resolve(self.values, cell, f"protocol {self.id}")
+        return _validated({"labels": self.labels, **resolved}, self.path)
+
+
+def names() -> list[str]:
+    """Ids of the protocols in protocols/, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem not in ("errata",))
+
+
+def load(name: str, folder: Path | None = None) -> Protocol:
+    """The protocol `name`, checked. Raises UserError."""
+    folder = folder if folder is not None else FOLDER
+    path = folder / f"{name}.toml"
+    if not path.is_file():
+        raise UserError(unknown("protocol", name, (p.stem for p in folder.glob("*.toml"))))
+    return parse(name, read_toml(path), path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dict, with the file's name in a syntax error."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def parse(name: str, content: dict[str, Any], path: Path) -> Protocol:
+    """Check the content of a protocol file and write out its defaults."""
+    for key in content:
+        if key not in TOP_LEVEL:
+            raise UserError(f"{path}: {unknown('key', key, TOP_LEVEL)}")
+    for key in ("labels", "teacher", "student", "recipe"):
+        if key not in content:
+            raise UserError(f"{path}: '{key}' is missing.")
+    labels = content["labels"]
+    values = _with_defaults(Recipe, content["recipe"], path, "recipe")
+    _validated({"labels": labels, **_first_branch(values)}, path)
+    if labels == "stored" and values["views"] == 0:
+        raise UserError(f"{path}: labels = 'stored' needs recipe.views, the number of stored views per image.")
+    return Protocol(
+        id=name,
+        title=content.get("title", ""),
+        source=content.get("source", ""),
+        notes=content.get("notes", ""),
+        labels=labels,
+        teacher=content["teacher"],
+        student=content["student"],
+        values=values,
+        path=path,
+    )
+
+
+def _with_defaults(model: type[BaseModel], given: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
+    """`given` with every default of the model written out; tables with `by` are left as they are."""
+    for key in given:
+        if key not in model.model_fields:
+            raise UserError(f"{path}, [{where}]: {unknown('key', key, model.model_fields)}")
+    written: dict[str, Any] = {}
+    for key, info in model.model_fields.items():
+        if key == "labels":
+            continue  # stands at the top of the file
+        default = None if info.is_required() else info.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            part = given.get(key, {})
+            written[key] = part if "by" in part else _with_defaults(type(default), part, path, f"{where}.{key}")
+        elif key in given:
+            written[key] = given[key]
+        elif info.is_required():
+            raise UserError(f"{path}, [{where}]: '{key}' is missing.")
+        else:
+            written[key] = list(default) if isinstance(default, tuple) else default
+    return written
+
+
+def _resolve(value: Any, cell: dict[str, Any], where: str) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "by" not in value:
+        return {key: _resolve(inner, cell, f"{where}, {key}") for key, inner in value.items()}
+    condition = value["by"]
+    if condition not in CONDITIONS:
+        raise UserError(f"{where}: by = {condition!r} is not one of {', '.join(CONDITIONS)}.")
+    asked = cell[condition]
+    for key, inner in value.items():
+        if key not in ("by", "default") and _matches(key, asked):
+            return _resolve(inner, cell, where)
+    if "default" in value:
+        return _resolve(value["default"], cell, where)
+    keys = ", ".join(k for k in value if k != "by")
+    raise UserError(f"{where}: no value for {condition} = {asked}; it has {keys}, and no default.")
+
+
+def _matches(key: str, asked: Any) -> bool:
+    """Exact ("10"), a range ("2-10"), a bound (">=50"), or a data set or network with any parameters ("glyphs")."""
+    if isinstance(asked, int):
+        if match := re.fullmatch(r"(\d+)-(\d+)", key):
+            return int(match[1]) <= asked <= int(match[2])
+        if match := re.fullmatch(r">=(\d+)", key):
+            return asked >= int(match[1])
+        return key == str(asked)
+    return key in (asked, asked.partition(":")[0])
+
+
+def _first_branch(value: Any) -> Any:
+    """One value for every `by` table, to check types when the file is read."""
+    if not isinstance(value, dict):
+        return value
+    if "by" in value:
+        branches = [inner for key, inner in value.items() if key != "by"]
+        return _first_branch(branches[0]) if branches else None
+    return {key: _first_branch(inner) for key, inner in value.items()}
+
+
+def _validated(values: dict[str, Any], path: Path) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UserError(f"{path}: {problems}") from None

@@ -1,0 +1,139 @@
+"""Content-addressed artifacts on disk: named arrays with JSON metadata, one safetensors file each.
+
+The address of an artifact is the digest of everything that it was made from; what is found at an address is therefore
+what would be computed again. Files are written beside their place and renamed into it, under a lock, so that two tasks
+that need the same artifact make it once and a crash leaves no half of one. Arrays are memory-mapped on reading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from bench.errors import UserError
+from bench.fingerprint import digest
+
+DTYPES = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I16": np.int16,
+    "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Named arrays (read-only, memory-mapped) and metadata."""
+
+    path: Path
+    arrays: Mapping[str, np.ndarray]
+    meta: Mapping[str, Any]
+
+
+class Store:
+    """Artifacts under one folder: root/kind/address.safetensors."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def path(self, kind: str, inputs: Mapping[str, Any]) -> Path:
+        """Where the artifact made from `inputs` lies, or will."""
+        return self.root / kind / f"{digest(inputs)[:32]}.safetensors"
+
+    def find(self, kind: str, inputs: Mapping[str, Any]) -> Artifact | None:
+        """The artifact, or None if it has not been made."""
+        path = self.path(kind, inputs)
+        return read(path) if path.is_file() else None
+
+    def get(
+        self,
+        kind: str,
+        inputs: Mapping[str, Any],
+        make: Callable[[], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]],
+    ) -> Artifact:
+        """The artifact made from `inputs`, made now by `make() -> (arrays, metadata)` if it is not there yet."""
+        path = self.path(kind, inputs)
+        if not path.is_file():
+            with self._lock(path):
+                if not path.is_file():
+                    arrays, meta = make()
+                    write(path, arrays, {**meta, "inputs": inputs})
+        return read(path)
+
+    def adopt(self, relative: str, content: bytes) -> None:
+        """Put an artifact that was made elsewhere (another node) where it belongs."""
+        path = self.root / relative
+        if not path.is_file():
+            _atomic(path, lambda temporary: temporary.write_bytes(content))
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty folder, removed afterwards."""
+        parent = self.root / "scratch"
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
+        lock = self.root / "locks" / f"{path.parent.name}-{path.stem}"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)  # released by the system if this process dies
+            yield
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Write one artifact atomically."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    text = json.dumps(meta, sort_keys=True)
+    _atomic(path, lambda temporary: save_file(contiguous, temporary, metadata={"json": text}))
+
+
+def read(path: Path) -> Artifact:
+    """Memory-map one artifact. Raises UserError if the file is damaged."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+        arrays = {}
+        for name, entry in header.items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+                empty = begin == end  # nothing can be mapped over no bytes
+                arrays[name] = (
+                    np.zeros(shape, dtype)
+                    if empty
+                    else np.memmap(path, dtype=dtype, mode="r", offset=8 + length + begin, shape=shape)
+                )
+        meta = json.loads(header.get("__metadata__", {}).get("json", "{}"))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is no readable artifact ({error}). Delete the file; it will be made again.") from None
+    return Artifact(path, arrays, meta)
+
+
+def _atomic(path: Path, fill: Callable[[Path], Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".making-")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        fill(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
