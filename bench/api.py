@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
+from torch import Generator, Tensor, nn
+from torch import device as Device
 
 from bench.augment import View
 
@@ -52,7 +53,7 @@ class Dataset:
     num_classes: int
     channels: int
     size: int  # pixels, the resolution at which students are trained and tested
-    source_size: int  # pixels, the resolution of the sources; a multiple of `size` (equal to it unless mosaics need more)
+    source_size: int  # pixels, the resolution of the sources; `size` or, for mosaics, a multiple of it
     mirror: bool  # True where a mirrored image keeps its class (photographs yes, characters no)
     mean: tuple[float, ...]  # per channel, in [0, 1]
     std: tuple[float, ...]
@@ -73,15 +74,15 @@ class Train(Protocol):
 
     def __len__(self) -> int: ...
 
-    def images(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
+    def images(self, indices: Sequence[int] | np.ndarray) -> Tensor:
         """uint8 [n, channels, size, size]."""
         ...
 
-    def sources(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
+    def sources(self, indices: Sequence[int] | np.ndarray) -> Tensor:
         """uint8 [n, channels, source_size, source_size]."""
         ...
 
-    def batches(self, batch: int = 256, indices: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    def batches(self, batch: int = 256, indices: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, Tensor]]:
         """(indices int64 [n], images uint8 [n, channels, size, size]) in order."""
         ...
 
@@ -91,26 +92,26 @@ class Train(Protocol):
 
 
 class Context(Protocol):
-    """What the harness lends a plugin. Each shared artifact is computed once per data set and teacher, then read back."""
+    """What the harness lends a plugin. Shared artifacts are computed once per data set and teacher, then read back."""
 
-    device: torch.device
+    device: Device
     scratch: Path  # an empty folder, removed after the call
-    teacher: torch.nn.Module  # eval mode, parameters frozen; normalised float32 images -> logits [n, C]
+    teacher: nn.Module  # eval mode, parameters frozen; normalised float32 images -> logits [n, C]
 
     def numpy(self, *name: str | int) -> np.random.Generator:
         """A generator seeded by method, data set, ipc, replicate and `name`. A method that never asks for one is taken
         as deterministic: its result is shared by all replicates."""
         ...
 
-    def torch(self, *name: str | int) -> torch.Generator:
+    def torch(self, *name: str | int) -> Generator:
         """The same for torch, on the CPU."""
         ...
 
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+    def normalise(self, images: Tensor) -> Tensor:
         """uint8 (or float in [0, 255]) [n, channels, s, s] -> float32, as the teacher and the students see them."""
         ...
 
-    def predict(self, images: torch.Tensor) -> torch.Tensor:
+    def predict(self, images: Tensor) -> Tensor:
         """Teacher logits float32 [n, C] of uint8 images [n, channels, size, size], in batches, without gradients."""
         ...
 
@@ -123,11 +124,11 @@ class Context(Protocol):
         ...
 
     def dynamics(self, epochs: int) -> np.ndarray:
-        """float16 [epochs, N, C]: class probabilities of every training image, logged once per epoch while the
-        teacher's recipe is trained from scratch on the training split (read-only)."""
+        """float16 [epochs, N, C]: class probabilities of every training image, logged after each epoch of a
+        network that is trained from scratch by the recipe protocols/teachers/small-dynamics-v1.toml (read-only)."""
         ...
 
-    def soft_labels(self, images: torch.Tensor | None, k: int) -> np.ndarray:
+    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
         """float32 [n, k, C]: teacher logits of `k` random-resized-crop (and, where the data set allows, mirrored) views
         of uint8 images; None stands for the whole training split."""
         ...
@@ -137,8 +138,8 @@ class Context(Protocol):
 class Condensed:
     """A condensed set: what a method hands in."""
 
-    images: torch.Tensor  # uint8 [M, channels, size, size]
-    labels: torch.Tensor  # int64 [M]
+    images: Tensor  # uint8 [M, channels, size, size]
+    labels: Tensor  # int64 [M]
     indices: np.ndarray | None = None  # int64 [M]: where the images stand in the training split, if they are real ones
     provenance: Mapping[str, Any] = field(default_factory=dict)  # JSON values: what was resolved, deviations, scores
 
@@ -147,12 +148,13 @@ class Condensed:
 class SoftLabels:
     """Stored augmentations of n images: teacher logits and what replays the views that they belong to."""
 
-    logits: torch.Tensor  # float16 or float32 [n, K, C]
-    hard: torch.Tensor  # int64 [n]: class of the image itself
+    logits: Tensor  # float16 or float32 [n, K, C]
+    hard: Tensor  # int64 [n]: class of the image itself
     views: Sequence[View] = ()  # K views over the whole set; `images` tells which of its images these n are
     images: np.ndarray | None = None  # int64 [n]; None means 0..n-1
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """(images, stored views, classes)."""
         n, k, c = self.logits.shape
         return int(n), int(k), int(c)

@@ -64,11 +64,8 @@ def _tree(node: Any) -> Any:
         return node if isinstance(node, (str, int, float, bool, type(None))) else repr(node)
     fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}
     body = fields.get("body")
-    if (
-        isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef))
-        and isinstance(body, list)
-        and ast.get_docstring(node)
-    ):
+    documented = isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node)
+    if documented and isinstance(body, list):
         fields["body"] = body[1:]
     return [type(node).__name__, {name: _tree(value) for name, value in fields.items()}]
 

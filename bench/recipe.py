@@ -63,7 +63,7 @@ class Augment(Part):
     mix: Literal["none", "cutmix", "mixup"] = "none"
     mix_alpha: Positive = 1.0  # lambda ~ Beta(alpha, alpha)
     mix_probability: Share = 1.0
-    mix_unit: Literal["image", "batch"] = "image"  # one lambda, box and partner per image, or one lambda and box a batch
+    mix_unit: Literal["image", "batch"] = "image"  # lambda, box, partner per image, or one lambda and box a batch
     cutout: Share = 0.0  # side of the erased square as a share of the image's side; 0 is none
     cutout_probability: Share = 1.0
 

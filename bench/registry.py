@@ -1,7 +1,7 @@
 """Names to modules: the folders of this project, installed entry points, and files given with --plugin.
 
-Plugins are read, not imported: name, description, parameters and constants come from the syntax tree, so that listing is
-fast and a broken plugin breaks nothing but itself. A duplicate name is an error.
+Plugins are read, not imported: name, description, parameters and constants come from the syntax tree, so that
+listing is fast and a broken plugin breaks nothing but itself. A duplicate name is an error.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ENTRY_POINT_GROUPS = {
     "condensebench.compressors": "compressor",
     "condensebench.datasets": "dataset",
 }
-CONSTANTS = {
+CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "NAME": str,
     "CITATION": str,
     "NUM_GPUS": (int, float),
@@ -200,8 +200,8 @@ def _parameters(function: ast.FunctionDef, path: Path) -> dict[str, Any]:
             parameters[argument.arg] = ...
         if parameters[argument.arg] is ...:
             raise PluginError(
-                f"{path}, line {argument.lineno}: parameter '{argument.arg}' of {function.name} needs a literal default "
-                f"(a number, a string, True, False or None)."
+                f"{path}, line {argument.lineno}: parameter '{argument.arg}' of {function.name} needs a literal "
+                f"default (a number, a string, True, False or None)."
             )
     return parameters
 

@@ -17,7 +17,7 @@ IDENTITY_VERSION = 1
 
 @dataclass(frozen=True, order=True)
 class Trial:
-    """One student, trained once on one condensed set under one protocol. Specs are in canonical form (bench/spec.py)."""
+    """One student, trained once on one condensed set under one protocol. Specs are canonical (bench/spec.py)."""
 
     dataset: str
     protocol: str

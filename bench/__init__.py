@@ -1,0 +1,35 @@
+"""CondenseBench: dataset condensation methods and soft-label compressors compared under fixed protocols.
+
+    import bench
+    records = bench.run(datasets=["digits"], methods=["random", "herding"], ipcs=[1, 10], results="results/mine")
+    table = bench.leaderboard(records)     # a pandas DataFrame
+    records = bench.load("results/mine")
+
+Nothing heavy is imported before one of these is called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.leaderboard import leaderboard
+    from bench.python import load, run
+
+# Version of everything in bench/ that decides a number: augmentation, training, evaluation, label storage, seeds. It is
+# part of every record's digests; raise it with any change that can move a result.
+ENGINE_VERSION = 1
+
+__all__ = ["ENGINE_VERSION", "leaderboard", "load", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("run", "load"):
+        from bench import python
+
+        return getattr(python, name)
+    if name == "leaderboard":
+        from bench.leaderboard import leaderboard
+
+        return leaderboard
+    raise AttributeError(f"module 'bench' has no attribute '{name}'")
