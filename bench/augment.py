@@ -1,6 +1,6 @@
 """Views: the replayable parameters of one augmentation of every image of a set.
 
-A `View` says, for each of N images, what happens to it in one epoch: patches, crop, flip, mixing partner, erased square.
+A `View` says, for each of N images, what happens to it in one epoch: patches, crop, flip, partner, erased square;
 `bench.render` applies it. Views are drawn from raw Philox words with operations that IEEE arithmetic fixes to the last
 bit (no distribution of numpy, whose streams may change between releases), so a seed and a few options are all that has
 to be stored: `Views.to_bytes` is what the harness counts as the augmentation parameters of a stored label set.
@@ -120,8 +120,8 @@ def draw(augment: Augment, n: int, size: int, *, mirror: bool, batch: int, seed:
     if augment.mix != "none":
         fields |= _mixing(words, augment, n, size, batch)
     if augment.cutout > 0:
-        side = np.rint(np.where(words.unit(n) < augment.cutout_probability, augment.cutout * size, 0)).astype(np.int64)
-        fields["cutout"] = _squares(words, side, size)
+        sides = np.rint(np.where(words.unit(n) < augment.cutout_probability, augment.cutout * size, 0))
+        fields["cutout"] = _squares(words, sides.astype(np.int64), size)
     return View(size=size, grid=grid, **fields)
 
 
@@ -131,7 +131,7 @@ def _crops(words: _Words, n: int, side: int, scale: tuple[float, float], ratio: 
     area = side * side * (scale[0] + words.unit(_TRIES * n).reshape(shape) * (scale[1] - scale[0]))
     aspect = _log_uniform(words.raw(_TRIES * n).reshape(shape), *ratio)
     width, height = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
-    fits = (0 < width) & (width <= side) & (0 < height) & (height <= side)
+    fits = (width > 0) & (width <= side) & (height > 0) & (height <= side)
     first, every = fits.argmax(axis=0), np.arange(n)
     found = fits[first, every]
     # Where no attempt fits: the largest centred box whose ratio is allowed (a square image has ratio 1).
@@ -220,22 +220,23 @@ class Views(Sequence[View]):
         self, augment: Augment, n: int, size: int, *, mirror: bool, batch: int, seed: int, count: int, keep: int = 4
     ) -> None:
         self.augment, self.n, self.size, self.mirror, self.batch = augment, n, size, mirror, batch
-        self.seed, self.count = seed, count
+        self.seed, self.k = seed, count
         self._keep, self._drawn = max(1, keep), dict[int, View]()
 
     def __len__(self) -> int:
-        return self.count
+        return self.k
 
     @overload
     def __getitem__(self, index: int) -> View: ...
     @overload
     def __getitem__(self, index: slice) -> list[View]: ...
+
     def __getitem__(self, index: int | slice) -> View | list[View]:
         if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(self.count))]
-        k = int(index) + (self.count if index < 0 else 0)
-        if not 0 <= k < self.count:
-            raise IndexError(f"view {index} of {self.count}")
+            return [self[k] for k in range(*index.indices(self.k))]
+        k = int(index) + (self.k if index < 0 else 0)
+        if not 0 <= k < self.k:
+            raise IndexError(f"view {index} of {self.k}")
         if k not in self._drawn:
             while len(self._drawn) >= self._keep:
                 self._drawn.pop(next(iter(self._drawn)))
@@ -258,7 +259,7 @@ class Views(Sequence[View]):
             "mirror": int(self.mirror),
             "batch": self.batch,
             "seed": self.seed,
-            "count": self.count,
+            "count": self.k,
             "augment": self.augment.model_dump(mode="json", exclude_defaults=True),
         }
         return json.dumps(spec, separators=(",", ":"), sort_keys=True).encode("ascii")

@@ -1,0 +1,232 @@
+"""The one training loop: every protocol, every student and every teacher is trained here.
+
+Images lie in memory as uint8; an epoch's views are applied to whole batches of tensors. Nothing here depends on the
+method that made the images: initialisation, data order and views come from the coordinates that the caller names
+(protocol and replicate), so that comparisons between methods are paired. Global random state is left as it was.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bench.errors import UserError
+from bench.feed import Feed, LabelReader, Target
+from bench.recipe import Loss, Optimizer, Recipe, Schedule
+from bench.render import normalise
+from bench.seeds import Coordinate, seed
+
+__all__ = ["Evaluation", "LabelReader", "TrainLog", "TrainingDiverged", "evaluate", "normalise", "train"]
+
+
+class TrainingDiverged(UserError, RuntimeError):
+    """The loss stopped being a finite number."""
+
+    def __init__(self, epoch: int, loss: float) -> None:
+        self.epoch, self.loss = epoch, loss
+        super().__init__(f"training diverged: the mean loss of epoch {epoch} is {loss}; lower the learning rate")
+
+    def __reduce__(self) -> tuple:
+        return (TrainingDiverged, (self.epoch, self.loss))
+
+
+@dataclass
+class TrainLog:
+    """What happened in a training run."""
+
+    losses: list[float] = field(default_factory=list)  # mean per image of each epoch, in train mode
+    steps: int = 0
+    images_seen: int = 0
+    seconds: float = 0.0  # wall time, callbacks included
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result on a labelled set."""
+
+    accuracy: float  # in [0, 1]
+    loss: float  # mean cross-entropy
+    n: int
+
+
+def train(
+    student: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    recipe: Recipe,
+    *,
+    coordinates: Sequence[Coordinate],
+    mean: Sequence[float],
+    std: Sequence[float],
+    mirror: bool,
+    device: torch.device | str = "cpu",
+    reader: LabelReader | None = None,
+    on_epoch_end: Callable[[int, nn.Module], None] | None = None,
+    block_bytes: int = 256 * 2**20,
+) -> TrainLog:
+    """Train `student` in place for `recipe.epochs` epochs; its last state is the result.
+
+    Every image is seen once per epoch, the last batch may be short (a single left-over image joins the batch before).
+    Stored labels: epoch e shows view e mod K; where only some views are stored, every batch draws one of them with
+    replacement. With `recipe.ema` the averaged parameters are copied into the student at the end; buffers (batch
+    norm's running statistics) stay those of the trained model, as in EDC.
+
+    Args:
+        student: normalised float32 images -> logits [n, C]; already initialised. Moved to `device`.
+        images: uint8 [N, channels, size, size].
+        labels: int64 [N], class of each image.
+        recipe: every fixed value.
+        coordinates: name this run, for example (protocol id, replicate): data order, hard-label views, the draws from
+            a pool of stored views and dropout are seeded by them. Same coordinates, same bits (CPU, one thread).
+        mean, std: per channel, in [0, 1].
+        mirror: whether a mirrored image keeps its class (hard labels; stored views know it already).
+        device: where to train.
+        reader: stored labels; needed for, and only for, `recipe.labels == "stored"`.
+        on_epoch_end: called as (epoch, student) after each epoch; may evaluate, must not train.
+        block_bytes: bound on decoded labels held at a time.
+
+    Raises:
+        TrainingDiverged: the mean loss of an epoch is not finite.
+        UserError: recipe, labels and images do not go together.
+    """
+    _check(images, labels, recipe, reader)
+    device = torch.device(device)
+    began = time.perf_counter()
+    student.to(device).train()
+    parameters: list[torch.Tensor] = [p for p in student.parameters() if p.requires_grad]
+    optimizer = make_optimizer(parameters, recipe.optimizer)
+    average = [p.detach().clone() for p in parameters] if recipe.ema else []
+    log = TrainLog()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed("dropout", *coordinates))  # for networks of others that draw from the global generator
+        feed = Feed(
+            images,
+            labels,
+            recipe,
+            coordinates=coordinates,
+            mean=mean,
+            std=std,
+            mirror=mirror,
+            device=device,
+            reader=reader,
+            block_bytes=block_bytes,
+        )
+        scale = recipe.loss.temperature**2 if recipe.loss.name == "kl" and recipe.loss.times_t_squared else 1.0
+        offset = 0.0
+        for epoch in range(recipe.epochs):
+            rate = recipe.optimizer.lr * schedule_factor(recipe.schedule, epoch, recipe.epochs)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            total = torch.zeros((), device=device)
+            for x, target in feed.epoch(epoch):
+                loss = batch_loss(student(x), target, recipe.loss)
+                (loss * scale if scale != 1.0 else loss).backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                if average:
+                    torch._foreach_lerp_(average, parameters, 1 - recipe.ema)
+                total += loss.detach() * len(x)
+                log.steps += 1
+            so_far = float(feed.offset)
+            log.losses.append((float(total) + so_far - offset) * scale / feed.n)
+            offset = so_far
+            log.images_seen += feed.n
+            if not math.isfinite(log.losses[-1]):
+                raise TrainingDiverged(epoch, log.losses[-1])
+            if on_epoch_end is not None:
+                on_epoch_end(epoch, student)
+                student.train()
+    if average:
+        with torch.no_grad():
+            torch._foreach_copy_(parameters, average)
+    log.seconds = time.perf_counter() - began
+    return log
+
+
+def _check(images: torch.Tensor, labels: torch.Tensor, recipe: Recipe, reader: LabelReader | None) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != images.shape[-2] or not len(images):
+        raise UserError(f"images must be uint8 [N, channels, size, size], not {images.dtype} {tuple(images.shape)}")
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise UserError(f"labels must be int64 [{len(images)}], not {labels.dtype} {tuple(labels.shape)}")
+    if (recipe.labels == "stored") != (reader is not None):
+        raise UserError(f'labels = "{recipe.labels}" and {"a" if reader else "no"} stored label set do not go together')
+    if (recipe.loss.name == "kl") != (reader is not None):
+        raise UserError(
+            f'loss "{recipe.loss.name}" and labels = "{recipe.labels}": kl is for stored labels, ce for hard'
+        )
+
+
+def batch_loss(logits: torch.Tensor, target: Target, loss: Loss) -> torch.Tensor:
+    """Mean loss of a batch.
+
+    For stored labels this is the cross-entropy at temperature T: KL plus the entropy of the labels, which has no
+    gradient and is taken off per epoch, not per step. Without the factor T^2.
+    """
+    if target.probabilities is not None:
+        return F.cross_entropy(logits / loss.temperature, target.probabilities)
+    assert target.classes is not None
+    if target.others is None or target.lam is None:
+        return F.cross_entropy(logits, target.classes)
+    logs = F.log_softmax(logits, dim=1)
+    own = F.nll_loss(logs, target.classes, reduction="none")
+    other = F.nll_loss(logs, target.others, reduction="none")
+    return torch.lerp(other, own, target.lam).mean()
+
+
+def make_optimizer(parameters: Sequence[torch.Tensor], spec: Optimizer) -> torch.optim.Optimizer:
+    """torch's AdamW or SGD in one fused kernel, weight decay where the recipe wants it."""
+    decayed = [p for p in parameters if spec.decay == "all" or p.ndim > 1]
+    others = [p for p in parameters if spec.decay != "all" and p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if spec.name == "adamw":
+        return torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, fused=True)
+    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
+
+
+def schedule_factor(schedule: Schedule, epoch: int, epochs: int) -> float:
+    """Learning rate of `epoch` (from 0) as a multiple of the base rate."""
+    if schedule.name == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * epoch / (schedule.zeta * epochs)))
+
+
+def evaluate(
+    student: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    batch: int = 256,
+) -> Evaluation:
+    """Accuracy and cross-entropy in eval mode; the student's mode is restored.
+
+    Args:
+        student: runs on the device of its parameters.
+        images: uint8 [N, channels, size, size].
+        labels: int64 [N].
+        mean, std: per channel, in [0, 1].
+        batch: images per forward pass.
+    """
+    if not len(images):
+        raise ValueError("images must hold at least one image")
+    device = next((p.device for p in student.parameters()), images.device)
+    training = student.training
+    student.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    with torch.inference_mode():
+        for x, y in zip(images.split(batch), labels.split(batch), strict=True):
+            y = y.to(device)
+            logits = student(normalise(x.to(device), mean, std))
+            correct += (logits.argmax(dim=1) == y).sum()
+            total += F.cross_entropy(logits, y, reduction="sum").double()
+    student.train(training)
+    return Evaluation(accuracy=int(correct) / len(images), loss=float(total) / len(images), n=len(images))
