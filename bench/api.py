@@ -129,7 +129,7 @@ class Context(Protocol):
         ...
 
     def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
-        """float32 [n, k, C]: teacher logits of `k` random-resized-crop (and, where the data set allows, mirrored) views
+        """float16 [n, k, C]: teacher logits of `k` random-resized-crop (and, where the data set allows, mirrored) views
         of uint8 images; None stands for the whole training split."""
         ...
 

@@ -57,8 +57,8 @@ class Protocol:
     def recipe(self, *, dataset: str, ipc: int, student: str, classes: int) -> Recipe:
         """The values for one cell. Raises UserError where the protocol has none for it."""
         cell = {"dataset": dataset, "ipc": ipc, "student": student, "classes": classes}
-        resolved = _resolve(self.values, cell, f"protocol {self.id}")
-        return _validated({"labels": self.labels, **resolved}, self.path)
+        resolved = resolve(self.values, cell, f"protocol {self.id}")
+        return validated({"labels": self.labels, **resolved}, self.path)
 
 
 def names() -> list[str]:
@@ -92,8 +92,8 @@ def parse(name: str, content: dict[str, Any], path: Path) -> Protocol:
         if key not in content:
             raise UserError(f"{path}: '{key}' is missing.")
     labels = content["labels"]
-    values = _with_defaults(Recipe, content["recipe"], path, "recipe")
-    _validated({"labels": labels, **_first_branch(values)}, path)
+    values = with_defaults(Recipe, content["recipe"], path, "recipe")
+    validated({"labels": labels, **first_branch(values)}, path)
     if labels == "stored" and values["views"] == 0:
         raise UserError(f"{path}: labels = 'stored' needs recipe.views, the number of stored views per image.")
     return Protocol(
@@ -109,7 +109,7 @@ def parse(name: str, content: dict[str, Any], path: Path) -> Protocol:
     )
 
 
-def _with_defaults(model: type[BaseModel], given: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
+def with_defaults(model: type[BaseModel], given: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
     """`given` with every default of the model written out; tables with `by` are left as they are."""
     for key in given:
         if key not in model.model_fields:
@@ -121,7 +121,7 @@ def _with_defaults(model: type[BaseModel], given: dict[str, Any], path: Path, wh
         default = None if info.is_required() else info.get_default(call_default_factory=True)
         if isinstance(default, BaseModel):
             part = given.get(key, {})
-            written[key] = part if "by" in part else _with_defaults(type(default), part, path, f"{where}.{key}")
+            written[key] = part if "by" in part else with_defaults(type(default), part, path, f"{where}.{key}")
         elif key in given:
             written[key] = given[key]
         elif info.is_required():
@@ -131,20 +131,21 @@ def _with_defaults(model: type[BaseModel], given: dict[str, Any], path: Path, wh
     return written
 
 
-def _resolve(value: Any, cell: dict[str, Any], where: str) -> Any:
+def resolve(value: Any, cell: dict[str, Any], where: str) -> Any:
+    """The value for one cell, every table with `by` replaced by its branch. Raises UserError where none fits."""
     if not isinstance(value, dict):
         return value
     if "by" not in value:
-        return {key: _resolve(inner, cell, f"{where}, {key}") for key, inner in value.items()}
+        return {key: resolve(inner, cell, f"{where}, {key}") for key, inner in value.items()}
     condition = value["by"]
     if condition not in CONDITIONS:
         raise UserError(f"{where}: by = {condition!r} is not one of {', '.join(CONDITIONS)}.")
     asked = cell[condition]
     for key, inner in value.items():
         if key not in ("by", "default") and _matches(key, asked):
-            return _resolve(inner, cell, where)
+            return resolve(inner, cell, where)
     if "default" in value:
-        return _resolve(value["default"], cell, where)
+        return resolve(value["default"], cell, where)
     keys = ", ".join(k for k in value if k != "by")
     raise UserError(f"{where}: no value for {condition} = {asked}; it has {keys}, and no default.")
 
@@ -160,17 +161,18 @@ def _matches(key: str, asked: Any) -> bool:
     return key in (asked, asked.partition(":")[0])
 
 
-def _first_branch(value: Any) -> Any:
+def first_branch(value: Any) -> Any:
     """One value for every `by` table, to check types when the file is read."""
     if not isinstance(value, dict):
         return value
     if "by" in value:
         branches = [inner for key, inner in value.items() if key != "by"]
-        return _first_branch(branches[0]) if branches else None
-    return {key: _first_branch(inner) for key, inner in value.items()}
+        return first_branch(branches[0]) if branches else None
+    return {key: first_branch(inner) for key, inner in value.items()}
 
 
-def _validated(values: dict[str, Any], path: Path) -> Recipe:
+def validated(values: dict[str, Any], path: Path) -> Recipe:
+    """A Recipe, or a UserError that names the file, the key and what is wrong."""
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:

@@ -1,7 +1,7 @@
 """The record: one JSON line for one trial, written the moment the trial ends, and never changed afterwards.
 
 A line says what was run (`trial`), from what (`made_by`: digests), what came out, and what it cost. It carries the
-sha256 of itself, so an edited figure is found. Lines are only ever appended; where a trial has several, the last counts.
+sha256 of itself, so an edited figure is found. Lines are only ever appended; the last line of a trial counts.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {_plain(str(key)): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return _plain(str(value))
@@ -250,6 +250,12 @@ class Loaded:
     records: list[Record] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)  # cut off by a crash ("note: ..."), or unreadable ("WARNING: ...")
     tampered: list[str] = field(default_factory=list)  # lines whose digest does not fit; not among the records
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
 
 
 MIGRATIONS: dict[

@@ -49,7 +49,7 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "NUM_GPUS": (int, float),
     "PUBLISHED": dict,
     "TAKES_BUDGET": bool,
-    "NAMED": bool,
+    "NAMED": bool,  # networks of a library: the spec goes on with the model's name
 }
 
 

@@ -49,6 +49,10 @@ class Store:
         """Where the artifact made from `inputs` lies, or will."""
         return self.root / kind / f"{digest(inputs)[:32]}.safetensors"
 
+    def relative(self, artifact: Artifact) -> str:
+        """The artifact's path below the root: the same in every store that holds it."""
+        return artifact.path.relative_to(self.root).as_posix()
+
     def find(self, kind: str, inputs: Mapping[str, Any]) -> Artifact | None:
         """The artifact, or None if it has not been made."""
         path = self.path(kind, inputs)

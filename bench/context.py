@@ -1,0 +1,127 @@
+"""The context that a plugin is given (bench.api.Context): seeded generators and the shared artifacts."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench import ENGINE_VERSION, teachers
+from bench.augment import Views
+from bench.data import Data
+from bench.labels import teacher_logits
+from bench.recipe import Augment
+from bench.registry import Registry
+from bench.render import normalise
+from bench.seeds import Coordinate, numpy_generator, seed, torch_generator
+from bench.store import Store
+
+# Views for scores that look at a teacher's labels (ctx.soft_labels): SCORE's crop range, no mixing, since the label of
+# an image must not depend on a partner. Fixed here, so that no method depends on a protocol.
+SCORING_VIEWS = Augment(crop_scale=(0.4, 1.0), flip=0.5)
+
+
+class HarnessContext:
+    """One plugin call's context. Artifacts of the whole training split are made once and read back by everyone."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        data: Data,
+        dataset_digest: str,
+        teacher: teachers.TeacherRef,
+        coordinates: tuple[Coordinate, ...],
+        scratch: Path,
+        device: str,
+    ) -> None:
+        self.device = torch.device(device)
+        self.scratch = scratch
+        self.asked_for_randomness = False
+        self._store, self._registry, self._data = store, registry, data
+        self._dataset_digest, self._teacher_ref = dataset_digest, teacher
+        self._coordinates = coordinates
+
+    @cached_property
+    def teacher(self) -> torch.nn.Module:
+        """The teacher, in eval mode, parameters frozen."""
+        return teachers.load(self._teacher_ref, self._store, self._registry, self._data, device=str(self.device))
+
+    def numpy(self, *name: str | int) -> np.random.Generator:
+        """A numpy generator seeded by this call's coordinates and `name`."""
+        self.asked_for_randomness = True
+        return numpy_generator(*self._coordinates, *name)
+
+    def torch(self, *name: str | int) -> torch.Generator:
+        """A torch generator on the CPU seeded by this call's coordinates and `name`."""
+        self.asked_for_randomness = True
+        return torch_generator(*self._coordinates, *name)
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """float32 [n, channels, s, s], as the teacher and the students see them."""
+        return normalise(images, self._data.dataset.mean, self._data.dataset.std)
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        """Teacher logits float32 [n, C] of uint8 images, without gradients."""
+        return self._predict(images)
+
+    def features(self) -> np.ndarray:
+        """float32 [N, d], of the whole training split."""
+        return self._of_train("features")
+
+    def logits(self) -> np.ndarray:
+        """float32 [N, C], of the whole training split."""
+        return self._of_train("logits")
+
+    def dynamics(self, epochs: int) -> np.ndarray:
+        """float16 [epochs, N, C] class probabilities."""
+        artifact = teachers.dynamics(
+            self._store, self._registry, self._data, self._dataset_digest, epochs, device=str(self.device)
+        )
+        return artifact.arrays["probabilities"]
+
+    def soft_labels(self, images: torch.Tensor | None, k: int) -> np.ndarray:
+        """float16 [n, k, C]: teacher logits of k cropped (and mirrored) views; None: of the whole training split."""
+        if images is not None:
+            return self._soft_labels(images, k)
+        inputs = {**self._artifact_inputs(), "k": k, "views": SCORING_VIEWS.model_dump(mode="json")}
+        whole = np.arange(len(self._data.train))
+        artifact = self._store.get(
+            "scoring-labels", inputs, lambda: ({"logits": self._soft_labels(self._data.train.images(whole), k)}, {})
+        )
+        return artifact.arrays["logits"]
+
+    def _soft_labels(self, images: torch.Tensor, k: int) -> np.ndarray:
+        dataset = self._data.dataset
+        views = Views(
+            SCORING_VIEWS,
+            len(images),
+            dataset.size,
+            mirror=dataset.mirror,
+            batch=len(images),
+            seed=seed("scoring-views", self._dataset_digest),
+            count=k,
+        )
+        everything = np.arange(len(images))
+        return teacher_logits(
+            self.teacher, images.to(self.device), views, everything, mean=dataset.mean, std=dataset.std
+        ).numpy()
+
+    def _predict(self, images: torch.Tensor, *, features: bool = False) -> torch.Tensor:
+        dataset = self._data.dataset
+        return teachers.predict(
+            self.teacher, images, mean=dataset.mean, std=dataset.std, device=str(self.device), features=features
+        )
+
+    def _of_train(self, what: str) -> np.ndarray:
+        def make() -> tuple[dict[str, np.ndarray], dict]:
+            pieces = [self._predict(x, features=what == "features") for _, x in self._data.train.batches(1000)]
+            return {what: torch.cat(pieces).numpy()}, {}
+
+        return self._store.get(what, self._artifact_inputs(), make).arrays[what]
+
+    def _artifact_inputs(self) -> dict[str, object]:
+        return {"engine": ENGINE_VERSION, "dataset": self._dataset_digest, "teacher": self._teacher_ref.digest}

@@ -1,0 +1,96 @@
+"""A data set as the harness uses it: the training split for methods, the test split for one evaluation at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.api import Dataset, ImageSource
+from bench.errors import PluginError
+from bench.spec import Spec
+
+
+class TrainSplit:
+    """The training split as a method sees it (bench.api.Train). It holds the training source and nothing else."""
+
+    def __init__(self, source: ImageSource, dataset: Dataset) -> None:
+        self._source = source
+        self.num_classes = dataset.num_classes
+        self.channels = dataset.channels
+        self.size = dataset.size
+        self.source_size = dataset.source_size
+        self.mirror = dataset.mirror
+        self.labels = np.array(source.labels, dtype=np.int64)
+        self.labels.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def sources(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """uint8 [n, channels, source_size, source_size]."""
+        return torch.from_numpy(self._source.read(np.asarray(indices, dtype=np.int64)))
+
+    def images(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """uint8 [n, channels, size, size]: the sources, averaged over blocks where they are larger."""
+        return shrink(self.sources(indices), self.size)
+
+    def batches(self, batch: int = 256, indices: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """(indices int64 [n], images uint8 [n, channels, size, size]) in order."""
+        chosen = np.arange(len(self)) if indices is None else np.asarray(indices, dtype=np.int64)
+        for start in range(0, len(chosen), batch):
+            piece = chosen[start : start + batch]
+            yield piece, self.images(piece)
+
+    def class_indices(self, label: int) -> np.ndarray:
+        """int64, ascending: where `labels == label`."""
+        return np.flatnonzero(self.labels == label)
+
+
+def shrink(images: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 [n, c, s, s] -> uint8 [n, c, size, size]: rounded block means, in whole numbers (the same everywhere)."""
+    n, channels, side, _ = images.shape
+    if side == size:
+        return images
+    factor = side // size
+    blocks = images.reshape(n, channels, size, factor, size, factor).to(torch.int32).sum(dim=(3, 5))
+    return ((blocks + factor * factor // 2) // (factor * factor)).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set opened under a cache folder."""
+
+    spec: Spec
+    root: Path
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """What the plugin's `load` returned, checked."""
+        dataset = self.spec.plugin.module.load(self.root, **self.spec.parameters)
+        if not isinstance(dataset, Dataset):
+            raise PluginError(f"dataset '{self.spec}': load(...) must return bench.api.Dataset, not {type(dataset)}.")
+        if dataset.source_size % dataset.size:
+            raise PluginError(f"dataset '{self.spec}': source_size must be a multiple of size.")
+        return dataset
+
+    @cached_property
+    def train(self) -> TrainSplit:
+        """The training split."""
+        return TrainSplit(self.dataset.train(), self.dataset)
+
+    def digests(self) -> dict[str, str]:
+        """sha256 of both splits' content and of what else the data set fixes."""
+        return {"train": self.dataset.train().digest(), "test": self.dataset.test().digest()}
+
+    def test_images(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split. Only bench/stages.py calls
+        this: once per trial, after the last epoch."""
+        source = self.dataset.test()
+        indices = np.arange(len(source.labels))
+        images = shrink(torch.from_numpy(source.read(indices)), self.dataset.size)
+        return images, torch.from_numpy(np.array(source.labels, dtype=np.int64))

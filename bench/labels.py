@@ -1,0 +1,120 @@
+"""Soft labels: made by the teacher for stored views, encoded shard by shard, read row by row while students train."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.api import SoftLabels
+from bench.augment import View, Views
+from bench.errors import PluginError
+from bench.recipe import Recipe
+from bench.render import render
+from bench.seeds import seed
+from bench.storage import LabelFile, shard_sizes
+
+TEACHER_BATCH = 250
+
+
+def label_views(recipe: Recipe, images: int, *, protocol: str, dataset: str, size: int, mirror: bool) -> Views:
+    """The K stored views of a condensed set. They depend on the protocol, the data set and the number of images, not on
+    the method: every method's images meet the same crops (common random numbers)."""
+    return Views(
+        recipe.augment,
+        images,
+        size,
+        mirror=mirror,
+        batch=recipe.batch,
+        seed=seed("views", protocol, dataset, images),
+        count=recipe.views,
+    )
+
+
+@torch.no_grad()
+def teacher_logits(
+    teacher: torch.nn.Module,
+    images: torch.Tensor,
+    views: Sequence[View],
+    indices: np.ndarray,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> torch.Tensor:
+    """float16 [len(indices), len(views), C]: what the teacher says of each view of each of these images.
+
+    `images` is the whole set (uint8 [N, channels, size, size]): a view may mix in any of them.
+    """
+    columns = []
+    for view in views:
+        pieces = [
+            teacher(render(images, view, part, mean=mean, std=std))
+            for part in np.array_split(indices, max(1, -(-len(indices) // TEACHER_BATCH)))
+        ]
+        columns.append(torch.cat(pieces).to(torch.float16).cpu())
+    return torch.stack(columns, dim=1)
+
+
+def shards(images: int, views: int, classes: int) -> Iterator[np.ndarray]:
+    """Consecutive int64 image indices of each shard."""
+    start = 0
+    for size in shard_sizes(images, views, classes):
+        yield np.arange(start, start + size)
+        start += size
+
+
+class EncodedLabels:
+    """The reader that the training loop is given: rows of the encoded labels, decoded when asked for.
+
+    Memory: the encoded bytes plus the rows asked for, never images x views x classes.
+    """
+
+    def __init__(self, file: LabelFile, compressor: ModuleType, images: int, name: str) -> None:
+        self._file, self._module, self._name = file, compressor, name
+        self._images = images
+        self.views: Sequence[View] = Views.from_bytes(file.views)
+        self._extra = {"shared": file.shared} if takes_shared(compressor) else {}
+        self.available = self._available()
+
+    def rows(self, views: Sequence[int]) -> torch.Tensor:
+        """float32 [images, len(views), C]: teacher logits of these views."""
+        parts = [self._module.decode(blob, rows=list(views), **self._extra) for blob in self._file.blobs]
+        decoded = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if decoded.ndim != 3 or tuple(decoded.shape[:2]) != (self._images, len(views)):
+            raise PluginError(
+                f"compressor '{self._name}': decode(blob, rows) must return [images, rows, classes] = "
+                f"[{self._images}, {len(views)}, C]; it returned {list(decoded.shape)}."
+            )
+        return decoded.to(torch.float32)
+
+    def _available(self) -> np.ndarray:
+        if not hasattr(self._module, "rows"):
+            return np.arange(len(self.views))
+        stored = [np.asarray(self._module.rows(blob), dtype=np.int64) for blob in self._file.blobs]
+        if any(not np.array_equal(stored[0], other) for other in stored[1:]):
+            raise PluginError(f"compressor '{self._name}': all shards must store the same views.")
+        return stored[0]
+
+
+def takes_shared(compressor: ModuleType) -> bool:
+    """Whether the compressor has a part that all images share: it defines `fit`, and `decode` takes `shared`."""
+    return hasattr(compressor, "fit") and "shared" in inspect.signature(compressor.decode).parameters
+
+
+def encode(compressor: ModuleType, labels: SoftLabels, allowance: int, ctx: Any, shared: bytes, **params: Any) -> bytes:
+    """One shard's blob, checked: bytes, and within the allowance. Raises PluginError, or what the compressor raises."""
+    extra = {"shared": shared} if takes_shared(compressor) else {}
+    blob = compressor.encode(labels, allowance, ctx, **extra, **params)
+    name = compressor.__name__.rpartition(".")[2]
+    if not isinstance(blob, bytes):
+        raise PluginError(f"compressor '{name}': encode(...) must return bytes, not {type(blob).__name__}.")
+    if len(blob) > allowance and getattr(compressor, "TAKES_BUDGET", True):
+        raise PluginError(
+            f"compressor '{name}': encode(...) returned {len(blob)} bytes for a budget of {allowance}. It must stay "
+            f"within the budget or raise bench.errors.InfeasibleError(smallest_bytes)."
+        )
+    return blob

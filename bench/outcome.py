@@ -1,0 +1,37 @@
+"""What a stage came to: a value, or why there is none. It travels from a worker as plain data."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bench.errors import InfeasibleError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`ok` with a value, `infeasible` with the smallest feasible size, or `failed` with the error."""
+
+    status: str
+    value: Any = None
+    smallest_bytes: int | None = None
+    error_type: str = ""
+    message: str = ""
+    traceback: str = ""
+
+
+def attempt(function: Callable[..., Any], *args: Any) -> Outcome:
+    """Call, and turn an exception into an outcome: a plugin's failure is a result, not a crash of the harness."""
+    try:
+        return Outcome("ok", value=function(*args))
+    except InfeasibleError as error:
+        return Outcome("infeasible", smallest_bytes=error.smallest_bytes, message=str(error))
+    except Exception as error:
+        return failure(error, traceback.format_exc())
+
+
+def failure(error: BaseException, trace: str = "") -> Outcome:
+    """A failed outcome from an exception."""
+    return Outcome("failed", error_type=type(error).__name__, message=str(error), traceback=trace)

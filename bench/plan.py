@@ -1,0 +1,139 @@
+"""A plan: grids of names -> trials; which are done, missing, stale or failed; how long the rest may take."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from bench import protocol
+from bench.budget import Budget
+from bench.errors import UserError
+from bench.protocol import Protocol, read_toml
+from bench.records import Record
+from bench.registry import Registry, unknown
+from bench.spec import parse
+from bench.trial import Trial
+
+DEFAULT_REPLICATES = 3
+UNCOMPRESSED = "none"  # the compressor of a soft-label protocol where the plan names none
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of the listed names. Under a hard-label protocol compressors and budgets do not apply."""
+
+    datasets: Sequence[str] = ()
+    protocols: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    compressors: Sequence[str] = (UNCOMPRESSED,)
+    budgets: Sequence[str] = ()
+    students: Sequence[str] = ()  # empty: the protocol's own
+    ipcs: Sequence[int] = (10,)
+    replicates: int = DEFAULT_REPLICATES
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Grids, run together."""
+
+    grids: Sequence[Grid] = field(default_factory=list)
+
+    def trials(self, registry: Registry) -> list[Trial]:
+        """All trials, each once, in the order of the grids. Raises UserError on any name or value that is not known."""
+        seen: dict[Trial, None] = {}
+        for grid in self.grids:
+            seen.update(dict.fromkeys(_expand(grid, registry)))
+        return list(seen)
+
+
+def read_plan(path: str | Path) -> Plan:
+    """A plan file: one or more [[grid]] tables with the keys of Grid. Raises UserError."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"--plan {path}: there is no such file.")
+    content = read_toml(path)
+    if set(content) - {"title", "notes"} != {"grid"}:
+        raise UserError(f"{path}: a plan consists of [[grid]] tables (and, if wanted, title and notes).")
+    allowed = [f.name for f in fields(Grid)]
+    for grid in content["grid"]:
+        for key, value in grid.items():
+            if key not in allowed:
+                raise UserError(f"{path}: {unknown('key', key, allowed)}")
+            if key != "replicates" and not isinstance(value, list):
+                raise UserError(f"{path}: '{key}' must be a list, for instance {key} = [{value!r}].")
+    return Plan([Grid(**grid) for grid in content["grid"]])
+
+
+def _expand(grid: Grid, registry: Registry) -> Iterable[Trial]:
+    for name in ("datasets", "protocols", "methods", "ipcs"):
+        if not getattr(grid, name):
+            raise UserError(f"Nothing to run: no {name[:-1]} is named. Type --{name[:-1]} NAME.")
+    for ipc in grid.ipcs:
+        if not isinstance(ipc, int) or isinstance(ipc, bool) or ipc < 1:
+            raise UserError(f"ipc must be a whole number of at least 1, not {ipc!r}.")
+    if not isinstance(grid.replicates, int) or grid.replicates < 1:
+        raise UserError(f"replicates must be a whole number of at least 1, not {grid.replicates!r}.")
+    datasets = [str(parse(registry, "dataset", text)) for text in grid.datasets]
+    methods = [str(parse(registry, "method", text)) for text in grid.methods]
+    codes = [_compressor(registry, text) for text in grid.compressors]
+    budgets = [str(Budget.parse(str(text))) for text in grid.budgets]
+    protocols = [protocol.load(name) for name in grid.protocols]
+    if budgets and not any(takes for _, takes in codes) and any(p.labels != "hard" for p in protocols):
+        raise UserError(
+            f"--budget {budgets[0]} was given, but {', '.join(n for n, _ in codes)} takes no budget. Name a compressor "
+            f"that does, for instance --compressor svd."
+        )
+    for dataset, fixed, ipc, method in itertools.product(datasets, protocols, grid.ipcs, methods):
+        for student in grid.students or [fixed.student]:
+            network = str(parse(registry, "network", student))
+            for compressor, budget in _labels(fixed, codes, budgets):
+                for replicate in range(grid.replicates):
+                    yield Trial(dataset, fixed.id, method, ipc, compressor, budget, network, replicate)
+
+
+def _compressor(registry: Registry, text: str) -> tuple[str, bool]:
+    spec = parse(registry, "compressor", text)
+    return str(spec), bool(spec.plugin.constants.get("TAKES_BUDGET", True))
+
+
+def _labels(
+    fixed: Protocol, codes: list[tuple[str, bool]], budgets: list[str]
+) -> Iterable[tuple[str | None, str | None]]:
+    if fixed.labels == "hard":
+        yield None, None
+        return
+    for name, takes_budget in codes:
+        if not takes_budget:
+            yield name, None
+        elif budgets:
+            yield from ((name, budget) for budget in budgets)
+        else:
+            raise UserError(f"Compressor '{name}' needs a budget. Type for instance --budget 30x or --budget 20kB.")
+
+
+def estimate_seconds(trials: Iterable[Trial], records: Iterable[Record]) -> tuple[float, int]:
+    """(seconds of work for the trials whose like has been run, number of trials of which nothing is known).
+
+    The like of a trial is a record of the same data set, protocol, ipc and student: the student's training is most of
+    the work. What all trials share (teachers, labels) is in the records of those that waited for it.
+    """
+    known: dict[tuple, list[float]] = {}
+    for record in records:
+        if record.status == "ok":
+            known.setdefault(_likeness(record.trial), []).append(sum(record.seconds.values()))
+    total, unknown_count = 0.0, 0
+    for trial in trials:
+        seconds = known.get(_likeness(trial.as_dict()))
+        if seconds:
+            total += statistics.median(seconds)
+        else:
+            unknown_count += 1
+    return total, unknown_count
+
+
+def _likeness(trial: Mapping[str, Any]) -> tuple:
+    return (trial["dataset"], trial["protocol"], trial["ipc"], trial["student"])

@@ -1,0 +1,129 @@
+"""Statistics over replicates: intervals, paired differences, tie groups, power, Pareto fronts.
+
+Replicate r of every method shares the student's initialisation and data order (common random numbers), so methods are
+compared by the differences within replicates. What cannot be known (a spread from one value) is nan, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from scipy import optimize, stats
+
+LEVEL = 0.95  # of every interval
+POWER = 0.80
+
+Name = TypeVar("Name", bound=Hashable)
+Replicates = Mapping[int, float]  # replicate -> value
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and spread of n values. `half`: the interval of the mean is mean - half .. mean + half (Student's t)."""
+
+    n: int
+    mean: float  # nan for n = 0
+    std: float  # sample standard deviation (n - 1); nan for n < 2
+    half: float  # nan for n < 2
+
+    @property
+    def includes_zero(self) -> bool:
+        """Whether 0 lies in the interval, and True where there is no interval: nothing was shown then."""
+        return not abs(self.mean) > self.half
+
+
+def summary(values: Iterable[float]) -> Summary:
+    """Mean, sample standard deviation and t interval of the mean."""
+    array = np.asarray(list(values), dtype=np.float64)
+    n = array.size
+    mean = float(array.mean()) if n else math.nan
+    if n < 2:
+        return Summary(n, mean, math.nan, math.nan)
+    # Equal values have no spread; their mean may be off by a rounding, which must not turn into a tiny deviation.
+    std = 0.0 if np.all(array == array[0]) else float(array.std(ddof=1))
+    return Summary(n, mean, std, t_quantile(n) * std / math.sqrt(n))
+
+
+def t_quantile(n: int) -> float:
+    """The two-sided quantile of Student's t at `LEVEL` for n values (n - 1 degrees of freedom)."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
+
+
+def paired(values: Replicates, reference: Replicates) -> Summary:
+    """Summary of values - reference over the replicates that both have."""
+    return summary(values[r] - reference[r] for r in sorted(values.keys() & reference.keys()))
+
+
+def tied(values: Replicates, reference: Replicates) -> bool:
+    """Whether the replicates do not tell the two apart: the paired interval includes 0, or there are under 2 pairs."""
+    return paired(values, reference).includes_zero
+
+
+def tie_groups(entries: Mapping[Name, Replicates]) -> list[list[Name]]:
+    """Groups from best to worst. The leader of a group has the highest mean of all that are left, and everything left
+    that is tied with this leader belongs to its group (in order of the mean; equal means in order of the name).
+
+    A noisy entry can thus stand in a better group than one with a higher mean: it was not shown to be worse than the
+    leader. Entries without values are left out.
+    """
+    left = sorted(
+        (name for name in entries if entries[name]), key=lambda name: (-summary(entries[name].values()).mean, str(name))
+    )
+    groups = []
+    while left:
+        leader = left[0]
+        group = [leader, *(name for name in left[1:] if tied(entries[name], entries[leader]))]
+        groups.append(group)
+        left = [name for name in left if name not in group]
+    return groups
+
+
+def ranks(entries: Mapping[Name, Replicates]) -> dict[Name, str]:
+    """Competition ranks with ties shown: "1=", "1=", "3". See `tie_groups`."""
+    labels: dict[Name, str] = {}
+    for group in tie_groups(entries):
+        label = f"{len(labels) + 1}{'=' if len(group) > 1 else ''}"
+        labels |= dict.fromkeys(group, label)
+    return labels
+
+
+def pooled_std(summaries: Iterable[tuple[float, int]]) -> float:
+    """One standard deviation from several (std, n), each weighted by its n - 1 degrees of freedom; nan from none."""
+    known = [(std, n) for std, n in summaries if n > 1 and math.isfinite(std)]
+    freedom = sum(n - 1 for _, n in known)
+    return math.sqrt(sum((n - 1) * std**2 for std, n in known) / freedom) if freedom else math.nan
+
+
+def resolvable(std: float, n: int) -> float:
+    """The smallest true difference that a two-sided paired t test over n pairs finds with probability `POWER`, when the
+    differences have standard deviation `std` (the noncentral t distribution). nan for n < 2."""
+    if n < 2 or not math.isfinite(std):
+        return math.nan
+    critical = t_quantile(n)
+    # Power = E[P(|Z + d| > critical * S)] over S, the sample's standard deviation relative to the true one. Averaged
+    # over quantiles of S, since scipy's noncentral t returns nan at 1 or 2 degrees of freedom.
+    quantiles = (np.arange(4096) + 0.5) / 4096
+    bar = critical * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1))
+
+    def shortfall(shift: float) -> float:
+        return float(np.mean(stats.norm.sf(bar - shift) + stats.norm.cdf(-bar - shift))) - POWER
+
+    return float(optimize.brentq(shortfall, 0.0, 10 * critical)) * std / math.sqrt(n)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """For each (bytes, accuracy): True where no other point has at most these bytes and at least this accuracy, one of
+    them strictly. Equal points are on the front together; points with a nan are not on it."""
+    front = [False] * len(points)
+    known = [i for i, point in enumerate(points) if not any(math.isnan(value) for value in point)]
+    best = -math.inf
+    previous: tuple[float, float] | None = None
+    for i in sorted(known, key=lambda i: (points[i][0], -points[i][1])):
+        front[i] = points[i][1] > best or points[i] == previous
+        if front[i]:
+            best, previous = points[i][1], points[i]
+    return front

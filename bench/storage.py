@@ -1,0 +1,117 @@
+"""Bytes: what is really serialized, counted by the harness and by nobody else.
+
+Labels of a condensed set are one byte string: the parameters that replay the stored augmentations, what all images
+share, and one blob for each shard of images. Images are counted as lossless PNG files, the same for every method.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
+from bench.errors import UserError
+
+MAGIC = b"CBL1"
+SHARD_BYTES = 64 * 2**20  # raw fp16 logits that are in memory at once
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """The encoded labels of one condensed set."""
+
+    views: bytes
+    shared: bytes
+    blobs: tuple[bytes, ...]
+
+    def to_bytes(self) -> bytes:
+        """The file: magic, lengths as variable-length integers, then the parts."""
+        parts = (self.views, self.shared, *self.blobs)
+        lengths = b"".join(_varint(n) for n in (len(parts), *(len(p) for p in parts)))
+        return MAGIC + lengths + b"".join(parts)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> LabelFile:
+        """The inverse of to_bytes. Raises UserError on bytes that are no label file or are cut short."""
+        if data[:4] != MAGIC:
+            raise UserError("These bytes are no label file (they do not begin with CBL1).")
+        try:
+            position = 4
+            count, position = _read_varint(data, position)
+            lengths = []
+            for _ in range(count):
+                length, position = _read_varint(data, position)
+                lengths.append(length)
+        except IndexError:
+            raise UserError("The label file is cut short.") from None
+        if count < 2 or position + sum(lengths) != len(data):
+            raise UserError(f"The label file has {len(data)} bytes; its header tells {position + sum(lengths)}.")
+        parts = []
+        for length in lengths:
+            parts.append(data[position : position + length])
+            position += length
+        return LabelFile(parts[0], parts[1], tuple(parts[2:]))
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes: total (the file's length), shared, blobs, views; the container is what remains."""
+        return {
+            "total": len(self.to_bytes()),
+            "shared": len(self.shared),
+            "blobs": sum(len(b) for b in self.blobs),
+            "views": len(self.views),
+        }
+
+
+def blob_allowance(total: int, *, views: int, shared: int, shard_sizes: Sequence[int]) -> list[int]:
+    """Bytes each shard's blob may take, so that the whole file stays within `total`; in proportion to its images.
+
+    The lengths in the header are counted at the size they have when every blob uses its allowance in full. May be zero
+    or negative: then not even the overhead fits, and the compressor says what it would need.
+    """
+    count = len(shard_sizes) + 2
+    # A length below `total` never takes more digits than `total` itself.
+    overhead = len(MAGIC) + len(_varint(count)) + len(_varint(views)) + len(_varint(shared))
+    overhead += len(shard_sizes) * len(_varint(max(total, 0)))
+    left = total - views - shared - overhead
+    images = sum(shard_sizes)
+    return [left * size // images for size in shard_sizes]
+
+
+def shard_sizes(images: int, views: int, classes: int, limit: int = SHARD_BYTES) -> list[int]:
+    """Images per shard, so that a shard's raw fp16 logits stay within `limit` bytes; as even as can be."""
+    largest = max(1, limit // max(1, views * classes * 2))
+    count = -(-images // largest)
+    return [images // count + (index < images % count) for index in range(count)]
+
+
+def image_bytes(images: torch.Tensor) -> int:
+    """Bytes of uint8 [n, channels, s, s] as lossless PNG files."""
+    total = 0
+    for image in images.numpy():
+        pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+        total += buffer.tell()
+    return total
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
