@@ -50,13 +50,9 @@ COLUMNS = {
     "protocol_digest": "object",
     "fixed_digest": "str",  # of data set, teacher, protocol, engine and network
 }
-_WHERE = ("dataset", "protocol", "ipc", "student")  # with the fixed digest: a table
-_SHARED = (
-    "dataset",
-    "protocol",
-    "engine",
-    "network",
-)  # digests that all rows of a table have in common; and the teacher
+# A table: the same names, and the same digests of all that the protocol fixes.
+_NAMES = ("dataset", "protocol", "ipc", "student")
+_FIXED = ("dataset", "teacher", "protocol", "engine", "network")
 
 
 @dataclass
@@ -65,13 +61,17 @@ class _Entry:
 
     name: str  # unique
     records: list[Record]
-    fixed: str = ""
 
     def __post_init__(self) -> None:
         self.trial = self.records[0].trial
         self.made_by = self.records[0].made_by
         self.accuracies = {r.trial["replicate"]: r.accuracy for r in self.records if r.accuracy is not None}
-        self.where = (*(self.trial[key] for key in _WHERE), *(self.made_by.get(key) for key in _SHARED))
+        self.names = tuple(self.trial[key] for key in _NAMES)
+        self.digests = tuple(self.made_by.get(key) for key in _FIXED)
+
+    @property
+    def fixed(self) -> str:
+        return hashlib.sha256(json.dumps(self.digests).encode()).hexdigest()
 
     @property
     def status(self) -> str:
@@ -92,10 +92,10 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
         fields = {key: value for key, value in record.trial.items() if key not in ("id", "replicate")}
         grouped[json.dumps([fields, record.made_by], sort_keys=True)].append(record)
     entries = [_Entry(name, group) for name, group in grouped.items()]
-    _set_fixed(entries)
+    _complete_digests(entries)
 
     rows: list[dict[str, Any]] = []
-    for table in _split(entries, lambda entry: (entry.where, entry.fixed)):
+    for table in _split(entries, lambda entry: (entry.names, entry.fixed)):
         best: set[str] = set()
         for budget in _split(table, lambda entry: entry.trial["budget"]):
             groups = stats.tie_groups({entry.name: entry.accuracies for entry in budget})
@@ -109,16 +109,21 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()})
 
 
-def _set_fixed(entries: Sequence[_Entry]) -> None:
-    """A method that needs no teacher may have none among its digests: it goes with the one teacher of the others."""
-    teachers = defaultdict(set)
+def _complete_digests(entries: Sequence[_Entry]) -> None:
+    """An entry may lack digests (a method that needs no teacher; a trial that failed before its data set was read). It
+    goes into the one table that it does not contradict."""
+    whole: dict[Hashable, set[tuple[str | None, ...]]] = defaultdict(set)
     for entry in entries:
-        teachers[entry.where].add(entry.made_by.get("teacher"))
+        if None not in entry.digests:
+            whole[entry.names].add(entry.digests)
     for entry in entries:
-        known = teachers[entry.where] - {None}
-        teacher = known.copy().pop() if len(known) == 1 else entry.made_by.get("teacher")
-        digests = [*(entry.made_by.get(key) for key in _SHARED), teacher]
-        entry.fixed = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+        fitting = [
+            digests
+            for digests in whole[entry.names]
+            if all(mine in (None, other) for mine, other in zip(entry.digests, digests, strict=True))
+        ]
+        if len(fitting) == 1:
+            entry.digests = fitting[0]
 
 
 def _split(entries: Iterable[_Entry], key: Callable[[_Entry], Hashable]) -> list[list[_Entry]]:
@@ -152,7 +157,7 @@ def _row(entry: _Entry, reference: _Entry | None, rank: str | None, best: bool) 
         "seconds": stats.summary(sum(record.seconds.values()) for record in entry.records if record.seconds).mean,
         "status": entry.status,
         "smallest_bytes": max((r.smallest_bytes for r in entry.records if r.smallest_bytes is not None), default=None),
-        "protocol_digest": entry.made_by.get("protocol"),
+        "protocol_digest": entry.digests[_FIXED.index("protocol")],
         "fixed_digest": entry.fixed,
     }
 

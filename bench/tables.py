@@ -18,7 +18,9 @@ from bench.leaderboard import REFERENCE_METHOD
 
 Format = Literal["text", "md", "csv", "latex", "json"]
 _STYLE = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
-_METHOD_WIDTH = 34  # characters of a line of the method's column in text, so that a table fits into 150
+# Characters of a line of a specification in text, so that a table fits into 150 columns.
+_METHOD_WIDTH = 30
+_COMPRESSOR_WIDTH = 16
 _NOTE_WIDTH = 110
 _MISSING = "-"
 _BEST = ""  # the heading of the column of stars
@@ -91,20 +93,28 @@ def _table(heading: str, table: pd.DataFrame, format: str) -> str:
 
 
 def _columns(labelled: bool, starred: bool) -> list[str]:
-    compressor, labels = (["compressor"], ["labels"]) if labelled else ([], [])
-    star = [_BEST] if starred else []
-    compared = f"vs {REFERENCE_METHOD}"
     return [
-        *compressor, "method", "accuracy %", *star, "std", "n", compared, "rank", *labels, "images", "bits/class", "time",
-    ]  # fmt: skip
+        *(["compressor"] if labelled else []),
+        "method",
+        "accuracy %",
+        *([_BEST] if starred else []),
+        "std",
+        "n",
+        f"vs {REFERENCE_METHOD}",
+        "rank",
+        *(["labels"] if labelled else []),
+        "images",
+        "bits/class",
+        "time",
+    ]
 
 
 def _cells(row: Any, format: str) -> dict[str, str]:
-    compressor = f"{row.compressor}@{row.budget}" if row.budget else row.compressor
+    compressor = f"{row.compressor}@{row.budget}" if row.budget else row.compressor or _MISSING
     delta = "reference" if row.method == REFERENCE_METHOD else _interval(row.delta_random, row.delta_random_ci95, "+")
     return {
-        "compressor": compressor or _MISSING,
-        "method": _wrapped(row.method) if format == "text" else row.method,
+        "compressor": _wrapped(compressor, _COMPRESSOR_WIDTH) if format == "text" else compressor,
+        "method": _wrapped(row.method, _METHOD_WIDTH) if format == "text" else row.method,
         "accuracy %": _result(row, format),
         _BEST: "*" if row.best else "",
         "std": _percent(row.std),
@@ -163,11 +173,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _wrapped(spec: str) -> str:
-    """A long method specification on several lines, broken after commas."""
+def _wrapped(spec: str, width: int) -> str:
+    """A long specification on several lines, broken after the colon and after commas."""
     lines = [""]
-    for piece in re.findall(r"[^,]*,|[^,]+$", spec):
-        if lines[-1] and len(lines[-1]) + len(piece) > _METHOD_WIDTH:
+    for piece in re.findall(r"[^,:]*[,:]|[^,:]+$", spec):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
             lines.append("  ")
         lines[-1] += piece
     return "\n".join(lines)
@@ -203,7 +213,8 @@ def _notes(frame: pd.DataFrame, format: str) -> Iterator[str]:
         "rank: among the methods with the same compressor and budget. '=' is a tie: these replicates do not tell it "
         "from the first of its group (no correction for many comparisons)."
     )
-    yield f"{'bold' if format == 'md' else '*'}: the best of a table's rows with the same budget, and what is tied with it."
+    mark = "bold" if format == "md" else "*"
+    yield f"{mark}: the best of all rows of a table with the same budget, and what is tied with it."
     if (frame.status == "partial").any():
         yield "(partial): some replicates have no result; n counts those that do."
     if any(str(budget).endswith("x") for budget in frame.budget.dropna()):
@@ -211,7 +222,10 @@ def _notes(frame: pd.DataFrame, format: str) -> Iterator[str]:
             "30x: encoded labels hold at most 1/30 of the bytes of fp16 logits plus 25 B of view parameters per stored "
             "row; other ratios likewise."
         )
-    yield "sizes: encoded bytes, 1 kB = 1,000 B; bits/class: of images and labels, k thousand, M million; time: wall time of a trial."
+    yield (
+        "sizes: encoded bytes, 1 kB = 1,000 B; bits/class: of images and labels, k thousand, M million; "
+        "time: wall time of a trial."
+    )
 
 
 def _latex(text: str) -> str:
