@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Generator, Tensor
 
 from bench import ENGINE_VERSION, teachers
 from bench.augment import Views
@@ -55,16 +56,16 @@ class HarnessContext:
         self.asked_for_randomness = True
         return numpy_generator(*self._coordinates, *name)
 
-    def torch(self, *name: str | int) -> torch.Generator:
+    def torch(self, *name: str | int) -> Generator:
         """A torch generator on the CPU seeded by this call's coordinates and `name`."""
         self.asked_for_randomness = True
         return torch_generator(*self._coordinates, *name)
 
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+    def normalise(self, images: Tensor) -> Tensor:
         """float32 [n, channels, s, s], as the teacher and the students see them."""
         return normalise(images, self._data.dataset.mean, self._data.dataset.std)
 
-    def predict(self, images: torch.Tensor) -> torch.Tensor:
+    def predict(self, images: Tensor) -> Tensor:
         """Teacher logits float32 [n, C] of uint8 images, without gradients."""
         return self._predict(images)
 
@@ -83,7 +84,7 @@ class HarnessContext:
         )
         return artifact.arrays["probabilities"]
 
-    def soft_labels(self, images: torch.Tensor | None, k: int) -> np.ndarray:
+    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
         """float16 [n, k, C]: teacher logits of k cropped (and mirrored) views; None: of the whole training split."""
         if images is not None:
             return self._soft_labels(images, k)
@@ -94,7 +95,7 @@ class HarnessContext:
         )
         return artifact.arrays["logits"]
 
-    def _soft_labels(self, images: torch.Tensor, k: int) -> np.ndarray:
+    def _soft_labels(self, images: Tensor, k: int) -> np.ndarray:
         dataset = self._data.dataset
         views = Views(
             SCORING_VIEWS,
@@ -110,7 +111,7 @@ class HarnessContext:
             self.teacher, images.to(self.device), views, everything, mean=dataset.mean, std=dataset.std
         ).numpy()
 
-    def _predict(self, images: torch.Tensor, *, features: bool = False) -> torch.Tensor:
+    def _predict(self, images: Tensor, *, features: bool = False) -> Tensor:
         dataset = self._data.dataset
         return teachers.predict(
             self.teacher, images, mean=dataset.mean, std=dataset.std, device=str(self.device), features=features

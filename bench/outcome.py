@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bench.errors import InfeasibleError
 
@@ -14,7 +14,7 @@ from bench.errors import InfeasibleError
 class Outcome:
     """`ok` with a value, `infeasible` with the smallest feasible size, or `failed` with the error."""
 
-    status: str
+    status: Literal["ok", "infeasible", "failed"]
     value: Any = None
     smallest_bytes: int | None = None
     error_type: str = ""
@@ -35,3 +35,7 @@ def attempt(function: Callable[..., Any], *args: Any) -> Outcome:
 def failure(error: BaseException, trace: str = "") -> Outcome:
     """A failed outcome from an exception."""
     return Outcome("failed", error_type=type(error).__name__, message=str(error), traceback=trace)
+
+
+def ignore(*_: object) -> None:
+    """The callback that does nothing."""

@@ -1,10 +1,11 @@
 """Runs stages on Ray: tasks of one thread in reused worker processes. The only file that imports ray.
 
-Two kinds of worker never share a process: those that run methods and compressors' encoders, and those that train and test
-students. Ray keeps worker processes apart by their runtime environment, which carries the role.
+Two kinds of worker never share a process: those that run methods and encoders, and those that train and test students.
+Ray keeps worker processes apart by their runtime environment, which carries the role.
 
 On one machine every task sees the same store and only addresses travel. With `ship=True` (other machines, no shared
-folder) a task returns the file that it made, Ray's object store carries it, and the task that needs it puts it in place.
+folder) a task returns the file that it made, Ray's object store carries it, and the task that needs it puts it in
+place.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import itertools
 import logging
 import os
 from asyncio import Future, get_running_loop
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +38,21 @@ ROLES = {
     "condense": "method",
     "encode_labels": "method",
 }
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 RETRIES = 2  # for a worker that dies: killed, out of memory, its machine gone
 
+# One a process: Ray gives every driver worker processes of its own.
 _workspace: stages.Workspace | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all tasks of one driver share."""
+
+    registry: Registry
+    store: str
+    device: str
+    ship: bool
 
 
 class RayExecutor:
@@ -57,9 +70,9 @@ class RayExecutor:
         self._owns = not ray.is_initialized()
         if self._owns:
             _start(jobs, address)
-        self._registry = ray.put(registry)
-        self._store, self._device = str(store), device
         self.ship = address is not None
+        self._device = device
+        self._session = ray.put(Session(registry, str(store), device, self.ship))
         self.jobs = max(1, int(jobs or ray.cluster_resources().get("CPU", 1)))
         self._free = 2 * self.jobs
         self._waiting: list[tuple[int, int, Future]] = []
@@ -76,15 +89,14 @@ class RayExecutor:
             options: dict[str, Any] = {"runtime_env": {"env_vars": {**ONE_THREAD, "CONDENSEBENCH_ROLE": ROLES[stage]}}}
             if gpus and self._device != "cpu":
                 options["num_gpus"] = gpus
-            outcome_ref, file_ref = _task.options(**options).remote(
-                self._registry, self._store, self._device, self.ship, files, stage, args
-            )
+            # ray types a task with two returns as one reference
+            outcome_ref, file_ref = _task.options(**options).remote(self._session, files, stage, args)  # type: ignore[misc]
             try:
                 outcome: Outcome = await outcome_ref
             except ray.exceptions.RayError as error:
                 return failure(error)
-            if self.ship and outcome.status == "ok" and hasattr(outcome.value, "address"):
-                self._files[outcome.value.address] = file_ref
+            if self.ship and (made := made_file(outcome)) is not None:
+                self._files[made] = file_ref
             return outcome
         finally:
             self._release()
@@ -128,23 +140,28 @@ def _start(jobs: int | None, address: str | None) -> None:
 
 
 @ray.remote(num_cpus=1, max_retries=RETRIES, num_returns=2)
-def _task(
-    registry: Registry, store: str, device: str, ship: bool, files: dict[str, Any], stage: str, args: tuple
-) -> tuple[Outcome, bytes | None]:
-    """One stage in a worker process, whose workspace (plugins, opened data sets) is kept for the next task."""
-    import torch
-
+def _task(session: Session, files: dict[str, Any], stage: str, args: tuple) -> tuple[Outcome, bytes | None]:
+    """One stage in a worker process. Its workspace (plugins, opened data sets) is kept for the next task."""
     global _workspace
-    if _workspace is None or _workspace.registry is not registry:
+    if _workspace is None:
+        import torch
+
         torch.set_num_threads(1)
-    root = Path(store) / ray.get_runtime_context().get_node_id() if ship else Path(store)
-    if _workspace is None or _workspace.store.root != root or _workspace.plugins != registry.digest:
-        _workspace = stages.Workspace(root, registry, device)
+        # Without a shared folder every machine keeps a store of its own.
+        own = Path(session.store) / ray.get_runtime_context().get_node_id() if session.ship else Path(session.store)
+        _workspace = stages.Workspace(own, session.registry, session.device)
+    store = _workspace.store
     for address, reference in files.items():
-        if not (root / address).is_file():
-            _workspace.store.adopt(address, ray.get(reference))
+        store.adopt(address, ray.get(reference))
     outcome = attempt(getattr(stages, stage), _workspace, *args)
-    produced = getattr(outcome.value, "address", None)
-    shipped = getattr(outcome.value, "shipped", False)
-    content = (root / produced).read_bytes() if ship and produced and not shipped else None
+    content = None
+    if session.ship and (address := made_file(outcome)) is not None:
+        content = (store.root / address).read_bytes()
     return outcome, content
+
+
+def made_file(outcome: Outcome) -> str | None:
+    """The address of the artifact that a stage made, if it made one that other stages read from the store."""
+    if outcome.status != "ok" or getattr(outcome.value, "shipped", False):
+        return None
+    return getattr(outcome.value, "address", None)

@@ -3,8 +3,8 @@
     describe ─► teach ─► condense ─► encode (one call a shard) ─► evaluate
 
 A stage returns small values only. `describe` and `teach` see both splits, before any code of a method has run;
-`condense` sees the training split; `evaluate` opens the test split once, after the last epoch, and refuses to do so in a
-process where a method has run.
+`condense` sees the training split; `evaluate` opens the test split once, after the last epoch, and refuses to do so in
+a process where a method has run.
 """
 
 from __future__ import annotations
@@ -355,7 +355,7 @@ def evaluate(
         torch.from_numpy(np.array(train_set.arrays["labels"])),
         recipe,
         coordinates=coordinates,
-        labels=reader,
+        reader=reader,
         mean=d.mean,
         std=d.std,
         mirror=d.mirror,
@@ -365,7 +365,7 @@ def evaluate(
     if _method_code_ran:
         raise RuntimeError(f"process {os.getpid()} has run a method's code; it must not open a test split")
     images, targets = data.test_images()
-    measured = measure(student, images, targets, mean=d.mean, std=d.std, device=ws.device)
+    measured = measure(student, images, targets, mean=d.mean, std=d.std)
     return {
         "accuracy": measured.accuracy,
         "test_loss": measured.loss,

@@ -117,7 +117,7 @@ def make(store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *
 def _train_teacher(data: Data, recipe: TeacherRecipe, wanted: str, device: str) -> tuple[dict, dict]:
     model = _fit(data, recipe, recipe.recipe, "teacher", device)
     images, labels = data.test_images()
-    measured = evaluate(model, images, labels, mean=data.dataset.mean, std=data.dataset.std, device=device)
+    measured = evaluate(model, images, labels, mean=data.dataset.mean, std=data.dataset.std)
     # Half precision halves the file; the rounded weights are the teacher, for everyone and from the start.
     weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     arrays = {name: tensor.cpu().numpy() for name, tensor in weights.items()}

@@ -1,0 +1,24 @@
+"""The command `condensebench` (also `python -m bench`)."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run a verb. Exit codes: 0 ok, 1 trials failed, 2 bad input, 130 interrupted."""
+    from bench.cli import cli
+    from bench.errors import UserError
+
+    try:
+        cli(prog_name="condensebench")
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of a pipe (`| head`) has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The harness from Python: `bench.run(...)` and `bench.load(...)` do what the command line does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields as dataclass_fields
+from pathlib import Path
+from typing import Any
+
+from bench import records
+from bench.errors import UserError
+from bench.outcome import ignore
+from bench.plan import Grid, Plan, read_plan
+from bench.records import Record
+from bench.registry import Registry, discover, unknown
+from bench.trial import Trial
+
+DEFAULT_PROTOCOLS = ("small-soft-v1",)
+
+
+def default_store() -> Path:
+    """Where artifacts are kept: $CONDENSEBENCH_STORE, else .condensebench in the current folder."""
+    return Path(os.environ.get("CONDENSEBENCH_STORE", ".condensebench"))
+
+
+def default_device() -> str:
+    """`cuda` where there is a CUDA device, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def make_plan(*, plan: str | Path | None = None, **grid: Any) -> Plan:
+    """A plan file, or one grid from keyword arguments (see bench.plan.Grid). Raises UserError."""
+    given = {key: value for key, value in grid.items() if value not in (None, (), [])}
+    if plan is not None:
+        if set(given) - {"replicates"}:
+            raise UserError(
+                f"A plan file says what to run; leave out {', '.join(sorted(set(given) - {'replicates'}))}."
+            )
+        loaded = read_plan(plan)
+        return Plan([Grid(**{**g.__dict__, **given}) for g in loaded.grids])
+    allowed = [f.name for f in dataclass_fields(Grid)]
+    for key in given:
+        if key not in allowed:
+            raise UserError(unknown("argument", key, allowed))
+    return Plan([Grid(**{"protocols": DEFAULT_PROTOCOLS, **given})])
+
+
+def run(
+    *,
+    results: str | Path = "results/local",
+    plan: str | Path | None = None,
+    plugins: Iterable[str | Path] = (),
+    jobs: int | None = None,
+    ray_address: str | None = None,
+    rerun: str = "missing",
+    limit: int | None = None,
+    store: str | Path | None = None,
+    **grid: Any,
+) -> list[Record]:
+    """Run what is missing and return the records of all trials asked for.
+
+        bench.run(datasets=["digits"], protocols=["small-hard-v1"], methods=["random", "herding"], ipcs=[1, 10])
+
+    Args:
+        results: folder of the records; continued if it exists.
+        plan: a plan file, instead of `grid`.
+        plugins: files with methods, compressors or data sets of your own.
+        jobs: trials at once; None: one a core.
+        ray_address: an existing Ray cluster, `auto` for the one running here.
+        rerun: missing | failed | stale | all.
+        limit: at most so many of the trials that have to run.
+        store: folder of the artifacts; None: $CONDENSEBENCH_STORE, else .condensebench.
+        grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see bench.plan.Grid).
+
+    Raises:
+        UserError: an unknown name or a bad value; the message says what is allowed.
+    """
+    registry = discover(plugins)
+    trials = make_plan(plan=plan, **grid).trials(registry)
+    results = Path(results)
+    with records.locked(results):
+        run_trials(
+            registry,
+            trials,
+            results,
+            jobs=jobs,
+            ray_address=ray_address,
+            rerun=rerun,
+            limit=limit,
+            store=Path(store) if store is not None else default_store(),
+        )
+    wanted = {trial.id for trial in trials}
+    return [record for record in load(results) if record.id in wanted]
+
+
+def run_trials(
+    registry: Registry,
+    trials: Sequence[Trial],
+    results: Path,
+    *,
+    jobs: int | None,
+    ray_address: str | None,
+    rerun: str,
+    limit: int | None,
+    store: Path,
+    on_start: Callable[[dict[Trial, str], list[Trial]], None] = ignore,
+    on_record: Callable[[Record], None] = ignore,
+    on_skip: Callable[[Trial], None] = ignore,
+) -> Any:
+    """Run the chosen trials; returns the Report, or None where there was nothing to run. Needs the results' lock."""
+    from bench.runner import RERUN, Run, states
+    from bench.stages import Workspace
+
+    if rerun not in RERUN:
+        raise UserError(unknown("--rerun", rerun, RERUN))
+    existing = records.load(results).records if any(results.glob("*.jsonl")) else []
+    ws = Workspace(store.resolve(), registry, default_device())
+    found = states(ws, trials, existing)
+    chosen = [trial for trial in trials if found[trial] in RERUN[rerun]]
+    if limit is not None:
+        chosen = chosen[:limit]
+    on_start(found, chosen)
+    if not chosen:
+        return None
+    from bench.schedule import RayExecutor
+
+    executor = RayExecutor(registry, ws.store.root, jobs=jobs, address=ray_address, device=ws.device)
+    try:
+        job = Run(ws, executor, results, existing, rerun=rerun, on_record=on_record, on_skip=on_skip)
+        return asyncio.run(job.all(chosen))
+    finally:
+        executor.close()
+
+
+def load(results: str | Path) -> list[Record]:
+    """The latest record of every trial in a results folder. Raises UserError if there is none to read."""
+    return records.latest(records.load(results).records)
