@@ -1,0 +1,65 @@
+"""Randomised singular value decomposition of each image's K x C logits, rank by budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from methods._codec import factors
+from methods._codec import labels as shared
+from methods._codec.container import unpack
+from methods._codec.lowrank import randomised_svd
+
+if TYPE_CHECKING:
+    from bench.api import Context, SoftLabels
+
+CITATION = "Halko, Martinsson and Tropp 2011, Finding structure with randomness, algorithms 4.4 and 5.1"
+CODEC = "rsvd"
+
+
+def encode(
+    labels: SoftLabels,
+    budget_bytes: int,
+    ctx: Context,
+    *,
+    oversampling: int = 10,
+    power_iterations: int = 1,
+    factor: str = "fp16",
+) -> bytes:
+    """Balanced factors of the approximation on a random range; ranks and storage as `svd`, per image.
+
+    Args:
+        labels: logits [n, K, C].
+        budget_bytes: total for the n images, header included.
+        ctx: gives the Gaussian test matrix, the same for all images.
+        oversampling: columns of the test matrix beyond the rank, >= 0.
+        power_iterations: orthonormalised passes of A A^T, >= 0.
+        factor: "fp16", or "int8" with a float16 scale per component.
+
+    Raises:
+        ValueError: a value that is not finite, an unknown factor, a negative count.
+        InfeasibleError: rank 1 for every image does not fit.
+    """
+    if oversampling < 0 or power_iterations < 0:
+        raise ValueError(f"oversampling and power_iterations: must be >= 0, got {oversampling} and {power_iterations}")
+    values = shared.checked_logits(labels)
+    classes, side = values.shape[2], min(values.shape[1:])
+
+    # Row by row from one stream: the test matrix of a lower rank is a part of that of a higher one, so the range, and
+    # with it the error, only improves with the budget.
+    stream = ctx.numpy("test matrix").standard_normal((side, classes))
+
+    def decompose(matrices: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        columns = min(rank + oversampling, side)
+        return randomised_svd(matrices, rank, stream[:columns].T, power_iterations)
+
+    return factors.encode(CODEC, values, budget_bytes, factor, decompose)
+
+
+def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
+    """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
+    container = unpack(blob, CODEC)
+    return factors.decode(container, shared.checked_rows(rows, container.shape[1]))
