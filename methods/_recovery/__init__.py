@@ -1,0 +1,1 @@
+"""Parts of the methods that recover images from a teacher: statistics, losses, jitter, the optimisation loop."""
