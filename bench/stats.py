@@ -38,13 +38,14 @@ class Summary:
 
 def summary(values: Iterable[float]) -> Summary:
     """Mean, sample standard deviation and t interval of the mean."""
-    array = np.asarray(list(values), dtype=np.float64)
-    n = array.size
-    mean = float(array.mean()) if n else math.nan
+    array = [float(value) for value in values]
+    n = len(array)
+    mean = math.fsum(array) / n if n else math.nan  # fsum: the order of the values changes not even the last bit
     if n < 2:
         return Summary(n, mean, math.nan, math.nan)
     # Equal values have no spread; their mean may be off by a rounding, which must not turn into a tiny deviation.
-    std = 0.0 if np.all(array == array[0]) else float(array.std(ddof=1))
+    equal = min(array) == max(array)
+    std = 0.0 if equal else math.sqrt(math.fsum((value - mean) ** 2 for value in array) / (n - 1))
     return Summary(n, mean, std, t_quantile(n) * std / math.sqrt(n))
 
 
