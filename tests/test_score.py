@@ -160,11 +160,12 @@ def test_gains_add_up_to_the_objective_under_the_budget_normaliser(order):
 def test_blocks_pools_and_flushes_change_nothing(monkeypatch):
     """Small inputs never fill a block, so the blocks are made small."""
     features, labels = random_case(8, 90, 5, 4, np.float32)
-    monkeypatch.setattr(global_module, "_BLOCK", 3)
-    monkeypatch.setattr(global_module, "_POOL_START", 8)
+    monkeypatch.setattr(global_module, "_LEADERS_MIN", 24)
+    monkeypatch.setattr(global_module, "_INNERMOST", 5)
     monkeypatch.setattr(global_module, "_SLICE", 17)
+    monkeypatch.setattr(global_module, "CACHE_BYTES", 0)
     monkeypatch.setattr(round_robin_module, "_FLUSH", 2)
-    monkeypatch.setattr(round_robin_module, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(round_robin_module, "CACHE_BYTES", 0)
     for order in ("round_robin", "global"):
         for alpha in (0.0, 5.0):
             picked = greedy(features, labels, 6, alpha=alpha, beta=0.0, eps=EPS, order=order)

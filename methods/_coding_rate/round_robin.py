@@ -10,7 +10,7 @@ import numpy as np
 
 from methods._coding_rate.objective import Problem, budget_scores, lowest_best, squared_norms
 
-_CACHE_BYTES = (
+CACHE_BYTES = (
     2 << 30
 )  # a float64 copy of the features up to this size is kept; above, a class is converted at each visit
 _FLUSH = 64  # updates gathered before they are subtracted from B
@@ -119,7 +119,7 @@ class _Rows:
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._keep = problem.features.size * 8 <= _CACHE_BYTES
+        self._keep = problem.features.size * 8 <= CACHE_BYTES
         self._kept: dict[int, np.ndarray] = {}
 
     def of(self, c: int) -> np.ndarray:
