@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.leaderboard import leaderboard
     from bench.python import load, run
+    from bench.standings import leaderboard
 
 # Version of everything in bench/ that decides a number: augmentation, training, evaluation, label storage, seeds. It is
 # part of every record's digests; raise it with any change that can move a result.
@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(python, name)
     if name == "leaderboard":
-        from bench.leaderboard import leaderboard
+        from bench import standings
 
-        return leaderboard
+        return standings.leaderboard
     raise AttributeError(f"module 'bench' has no attribute '{name}'")

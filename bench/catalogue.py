@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench import protocol
@@ -26,7 +27,7 @@ def listing(kinds: Sequence[str], plugin_files: Iterable[str]) -> dict[str, list
     found: dict[str, list[dict[str, Any]]] = {}
     for kind in kinds:
         if kind == "protocols":
-            fixed = [protocol.load(name) for name in protocol.names()]
+            fixed = [protocol.load(registry, name) for name in registry.protocol_names()]
             found[kind] = [{"name": p.id, "description": p.title, "labels": p.labels} for p in fixed]
         else:
             found[kind] = [
@@ -45,12 +46,12 @@ def details(name: str, plugin_files: Iterable[str]) -> dict[str, Any]:
         for kind in ("method", "compressor", "dataset", "network")
         if plain in registry.names(kind)
     ]
-    if plain in protocol.names():
-        matches.append(_protocol_details(protocol.load(plain)))
+    if plain in registry.protocol_names():
+        matches.append(_protocol_details(protocol.load(registry, plain)))
     if not matches:
         everything = [n for kind in ("method", "compressor", "dataset", "network") for n in registry.names(kind)]
         raise UserError(
-            unknown("method, compressor, dataset, student or protocol", name, [*everything, *protocol.names()])
+            unknown("method, compressor, dataset, student or protocol", name, [*everything, *registry.protocol_names()])
         )
     return matches[0] if len(matches) == 1 else {"name": plain, "matches": matches}
 
@@ -63,7 +64,7 @@ def _plugin_details(kind: str, plugin: Plugin) -> dict[str, Any]:
         "parameters": dict(plugin.parameters),
         "source": plugin.constants.get("CITATION", ""),
         "published": plugin.constants.get("PUBLISHED", {}),
-        "file": _place(plugin),
+        "file": _place(plugin.path),
         "digest": plugin.digest,
     }
 
@@ -79,16 +80,13 @@ def _protocol_details(fixed: Protocol) -> dict[str, Any]:
         "recipe": fixed.values,
         "source": fixed.source.strip(),
         "notes": fixed.notes.strip(),
-        "file": fixed.path.relative_to(ROOT).as_posix(),
+        "file": _place(fixed.path),
         "digest": fixed.digest,
     }
 
 
-def _place(plugin: Plugin) -> str:
-    try:
-        return plugin.path.relative_to(ROOT).as_posix()
-    except ValueError:
-        return str(plugin.path)
+def _place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
 def to_json(found: Any) -> str:

@@ -19,7 +19,7 @@ PLUGIN = click.option(
     "plugins",
     multiple=True,
     metavar="FILE",
-    help="A method, compressor or data set of your own; repeatable.",
+    help="A method, compressor, data set (.py) or protocol (.toml) of your own; repeatable.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 STORE = click.option(
@@ -108,9 +108,9 @@ def run(plugins: tuple[str, ...], **options: Any) -> None:
 )
 def leaderboard(results: str, format_: str) -> None:
     """Print the tables of a results folder."""
-    from bench.leaderboard import leaderboard as tabulate
-    from bench.leaderboard import render
     from bench.python import load
+    from bench.standings import leaderboard as tabulate
+    from bench.tables import render
 
     click.echo(render(tabulate(load(results)), format_))
 

@@ -70,7 +70,8 @@ def _existing(folder: Path) -> list[Record]:
 
 
 def _finish(trials: Sequence[Trial], folder: Path) -> int:
-    from bench.leaderboard import leaderboard, render
+    from bench.standings import leaderboard
+    from bench.tables import render
 
     loaded = records.load(folder)
     for note in [*loaded.torn, *loaded.tampered]:

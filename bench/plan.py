@@ -81,7 +81,7 @@ def _expand(grid: Grid, registry: Registry) -> Iterable[Trial]:
     methods = [str(parse(registry, "method", text)) for text in grid.methods]
     codes = [_compressor(registry, text) for text in grid.compressors]
     budgets = [str(Budget.parse(str(text))) for text in grid.budgets]
-    protocols = [protocol.load(name) for name in grid.protocols]
+    protocols = [protocol.load(registry, name) for name in grid.protocols]
     if budgets and not any(takes for _, takes in codes) and any(p.labels != "hard" for p in protocols):
         raise UserError(
             f"--budget {budgets[0]} was given, but {', '.join(n for n, _ in codes)} takes no budget. Name a compressor "

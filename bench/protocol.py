@@ -28,9 +28,8 @@ from pydantic import BaseModel, ValidationError
 from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.recipe import Recipe
-from bench.registry import ROOT, unknown
+from bench.registry import Registry, unknown
 
-FOLDER = ROOT / "protocols"
 TOP_LEVEL = {"title", "source", "labels", "teacher", "student", "recipe", "notes"}
 CONDITIONS = ("dataset", "ipc", "student", "classes")
 
@@ -61,24 +60,16 @@ class Protocol:
         return validated({"labels": self.labels, **resolved}, self.path)
 
 
-def names() -> list[str]:
-    """Ids of the protocols in protocols/, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem not in ("errata",))
+def load(registry: Registry, name: str) -> Protocol:
+    """The protocol `name`: of this project, or of a file given with --plugin. Raises UserError."""
+    path, text = registry.protocol_file(name)
+    return parse(name, read_toml(path, text), path)
 
 
-def load(name: str, folder: Path | None = None) -> Protocol:
-    """The protocol `name`, checked. Raises UserError."""
-    folder = folder if folder is not None else FOLDER
-    path = folder / f"{name}.toml"
-    if not path.is_file():
-        raise UserError(unknown("protocol", name, (p.stem for p in folder.glob("*.toml"))))
-    return parse(name, read_toml(path), path)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dict, with the file's name in a syntax error."""
+def read_toml(path: Path, text: str | None = None) -> dict[str, Any]:
+    """A TOML file (or its text, read before) as a dict, with the file's name in a syntax error."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8") if text is None else text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: {error}") from None
 

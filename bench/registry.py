@@ -93,6 +93,7 @@ class Registry:
 
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self._plugins: dict[tuple[str, str], Plugin] = {}
+        self._protocols: dict[str, tuple[Path, str]] = {}
         for plugin in plugins:
             self.add(plugin)
 
@@ -105,6 +106,24 @@ class Registry:
                 f"Rename one of the files (the file stem is the name)."
             )
         self._plugins[plugin.kind, plugin.name] = plugin
+
+    def add_protocol(self, path: Path) -> None:
+        """Register a protocol file by its stem; a second one of that name is refused."""
+        if path.stem in self._protocols:
+            raise UserError(
+                f"Two protocols are named '{path.stem}': {self._protocols[path.stem][0]} and {path}. Rename one file."
+            )
+        self._protocols[path.stem] = (path, path.read_text(encoding="utf-8"))
+
+    def protocol_names(self) -> list[str]:
+        """Ids of all protocols, sorted."""
+        return sorted(self._protocols)
+
+    def protocol_file(self, name: str) -> tuple[Path, str]:
+        """Path and text of a protocol, or an error that suggests the nearest names."""
+        if name not in self._protocols:
+            raise UserError(unknown("protocol", name, self._protocols))
+        return self._protocols[name]
 
     def names(self, kind: str) -> list[str]:
         """Sorted names of one kind."""
@@ -141,17 +160,17 @@ def discover(plugin_files: Iterable[str | Path] = ()) -> Registry:
     for group, kind in ENTRY_POINT_GROUPS.items():
         for point in entry_points(group=group):
             registry.add(read(_entry_point_file(point), kind=kind, module_name=point.value, name=point.name))
+    for path in sorted((ROOT / "protocols").glob("*.toml")):
+        registry.add_protocol(path)
     for file in plugin_files:
-        registry.add(read_file(file))
+        path = Path(file).expanduser().resolve()
+        if not path.is_file():
+            raise UserError(f"--plugin {file}: there is no such file.")
+        if path.suffix == ".toml":
+            registry.add_protocol(path)
+        else:
+            registry.add(read(path, kind=None, module_name=None))
     return registry
-
-
-def read_file(file: str | Path) -> Plugin:
-    """A file given with --plugin: its kind follows from the function that it defines."""
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise UserError(f"--plugin {file}: there is no such file.")
-    return read(path.resolve(), kind=None, module_name=None)
 
 
 def read(path: Path, *, kind: str | None, module_name: str | None, name: str | None = None) -> Plugin:

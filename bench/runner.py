@@ -14,12 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import ENGINE_VERSION, records, stages, teachers
+from bench import ENGINE_VERSION, protocol, records, stages, teachers
 from bench.augment import AUGMENT_VERSION
 from bench.budget import reference_bytes
 from bench.labels import shards
 from bench.outcome import Outcome, ignore
-from bench.protocol import load as load_protocol
 from bench.records import Failure, Record
 from bench.schedule import RayExecutor
 from bench.spec import parse
@@ -50,7 +49,7 @@ def made_by(ws: Workspace, trial: Trial, dataset: DatasetRef, teacher: TeacherRe
     return {
         "dataset": dataset.digest,
         "teacher": teacher.digest,
-        "protocol": load_protocol(trial.protocol).digest,
+        "protocol": protocol.load(ws.registry, trial.protocol).digest,
         "method": parse(ws.registry, "method", trial.method).plugin.digest,
         "compressor": compressor,
         "network": parse(ws.registry, "network", trial.student).plugin.digest,
@@ -63,7 +62,7 @@ def known_digests(ws: Workspace, trial: Trial) -> dict[str, str | None] | None:
     dataset = stages.find_dataset(ws, trial.dataset)
     if dataset is None:
         return None
-    name = load_protocol(trial.protocol).teacher
+    name = protocol.load(ws.registry, trial.protocol).teacher
     recipe = teachers.load_recipe(ws.registry, name, trial.dataset, dataset.classes)
     teacher = teachers.find(ws.store, recipe, trial.dataset, dataset.digest)
     return None if teacher is None else made_by(ws, trial, dataset, teacher)
@@ -147,7 +146,7 @@ class Run:
         fields["seconds"]["condense"] = condensed.seconds
         parts = []
         if trial.compressor is not None:
-            _, recipe = stages.cell_recipe(trial, dataset.classes)
+            _, recipe = stages.cell_recipe(self._ws.registry, trial, dataset.classes)
             fields["num_views"] = recipe.views
             fields["bytes_labels_reference"] = reference_bytes(condensed.images, recipe.views, dataset.classes)
             count = len(list(shards(condensed.images, recipe.views, dataset.classes)))
@@ -183,7 +182,7 @@ class Run:
         )
 
     async def _teacher(self, trial: Trial, dataset: Outcome, priority: int) -> Outcome:
-        name = load_protocol(trial.protocol).teacher
+        name = protocol.load(self._ws.registry, trial.protocol).teacher
         return await self._once(
             ("teacher", name, trial.dataset),
             lambda: self._executor.run("teach", name, dataset.value, priority=priority, gpus=1.0),

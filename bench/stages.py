@@ -188,9 +188,9 @@ def _condensed_ref(ws: Workspace, artifact: Artifact) -> CondensedRef:
     )
 
 
-def cell_recipe(trial: Trial, classes: int) -> tuple[protocol.Protocol, Recipe]:
+def cell_recipe(registry: Registry, trial: Trial, classes: int) -> tuple[protocol.Protocol, Recipe]:
     """The protocol of a trial and its values for the trial's cell."""
-    fixed = protocol.load(trial.protocol)
+    fixed = protocol.load(registry, trial.protocol)
     return fixed, fixed.recipe(dataset=trial.dataset, ipc=trial.ipc, student=trial.student, classes=classes)
 
 
@@ -202,7 +202,7 @@ def encode_labels(
     Raises:
         InfeasibleError: the budget cannot hold the smallest code; the message counts the whole label file.
     """
-    fixed, recipe = cell_recipe(trial, dataset.classes)
+    fixed, recipe = cell_recipe(ws.registry, trial, dataset.classes)
     assert trial.compressor is not None
     spec = parse(ws.registry, "compressor", trial.compressor)
     inputs = {
@@ -326,7 +326,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Train the student, then open the test split, once. Returns the measured fields of the record."""
     started = time.perf_counter()
-    fixed, recipe = cell_recipe(trial, dataset.classes)
+    fixed, recipe = cell_recipe(ws.registry, trial, dataset.classes)
     data = ws.data(dataset.spec)
     train_set = read_condensed(ws, condensed)
     reader, sizes = None, None

@@ -10,11 +10,9 @@ import hashlib
 import json
 import math
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -188,13 +186,3 @@ def _budget_order(budget: str | None) -> tuple[int, float]:
 def _natural(text: str) -> tuple:
     """classes=20 comes before classes=100."""
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text))
-
-
-class _Callable(ModuleType):
-    """`bench.leaderboard(records)` is the public call, and Python binds that same name to this module on import."""
-
-    def __call__(self, records: Iterable[Record]) -> pd.DataFrame:
-        return leaderboard(records)
-
-
-sys.modules[__name__].__class__ = _Callable

@@ -14,7 +14,7 @@ from tabulate import SEPARATING_LINE, tabulate
 
 from bench import stats
 from bench.errors import UserError
-from bench.leaderboard import REFERENCE_METHOD
+from bench.standings import REFERENCE_METHOD
 
 Format = Literal["text", "md", "csv", "latex", "json"]
 _STYLE = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
@@ -30,7 +30,7 @@ def render(frame: pd.DataFrame, format: str = "text") -> str:
     """`leaderboard(...)` as text, md, csv, latex or json.
 
     Text, Markdown and LaTeX: a table for each data set, protocol, ipc and student, in percent and human units, with
-    notes on how to read them. CSV and JSON: every column of `bench.leaderboard.COLUMNS`, unrounded, missing values
+    notes on how to read them. CSV and JSON: every column of `bench.standings.COLUMNS`, unrounded, missing values
     empty or null; JSON is a list of objects. Raises UserError for any other format.
     """
     if format not in get_args(Format):

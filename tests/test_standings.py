@@ -1,6 +1,6 @@
 """The leaderboard: what a row says, what is never compared, and how the tables look.
 
-The expected tables lie in tests/expected; after a wanted change write them anew with `python tests/test_leaderboard.py`
+The expected tables lie in tests/expected; after a wanted change write them anew with `python tests/test_standings.py`
 and look at them.
 """
 
@@ -20,8 +20,8 @@ from scipy import stats as scipy_stats
 
 import bench
 from bench.errors import UserError
-from bench.leaderboard import COLUMNS, REFERENCE_METHOD, leaderboard
 from bench.records import Record
+from bench.standings import COLUMNS, REFERENCE_METHOD, leaderboard
 from bench.tables import render
 
 EXPECTED = Path(__file__).parent / "expected"
