@@ -31,7 +31,7 @@ from bench.recipe import Recipe
 from bench.registry import Registry, unknown
 
 TOP_LEVEL = {"title", "source", "labels", "teacher", "student", "recipe", "notes"}
-CONDITIONS = ("dataset", "ipc", "student", "classes")
+CONDITIONS = ("dataset", "ipc", "classes", "images", "student")  # images = ipc * classes
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Protocol:
 
     def recipe(self, *, dataset: str, ipc: int, student: str, classes: int) -> Recipe:
         """The values for one cell. Raises UserError where the protocol has none for it."""
-        cell = {"dataset": dataset, "ipc": ipc, "student": student, "classes": classes}
+        cell = {"dataset": dataset, "ipc": ipc, "classes": classes, "images": ipc * classes, "student": student}
         resolved = resolve(self.values, cell, f"protocol {self.id}")
         return validated({"labels": self.labels, **resolved}, self.path)
 

@@ -63,7 +63,7 @@ def load_recipe(registry: Registry, name: str, dataset: str, classes: int) -> Te
     content = read_toml(path)
     if set(content) - {"title", "notes"} != {"network", "recipe"}:
         raise UserError(f"{path}: a teacher recipe has the keys title, notes, network and [recipe].")
-    cell = {"dataset": dataset, "ipc": 0, "student": "", "classes": classes}
+    cell = {"dataset": dataset, "ipc": 0, "classes": classes, "images": 0, "student": ""}
     network = parse(registry, "network", resolve(content["network"], cell, f"{path}, network"))
     values = resolve(with_defaults(Recipe, content["recipe"], path, "recipe"), cell, str(path))
     return TeacherRecipe(name, network, validated({"labels": "hard", **values}, path))
