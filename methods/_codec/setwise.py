@@ -24,7 +24,8 @@ def encode(codec: str, values: np.ndarray, budget_bytes: int, factor: str) -> by
     n, k, c = values.shape
     shape = (n, k, c)
     each = labels.norm_exponents(values)
-    exponent = np.array([int(each.max()) + (n - 1).bit_length()])  # above the norm of the whole
+    # The norm of the whole is at most sqrt(n) times the largest.
+    exponent = np.array([int(each.max()) + ((n - 1).bit_length() + 1) // 2])
     coded = labels.encode_exponents(exponent)
 
     def size(rank: int) -> int:

@@ -27,8 +27,8 @@ def encode(
     budget_bytes: int,
     ctx: Context,
     *,
-    pick: str = "sampled",
-    energy: float = 0.9,
+    pick: str = "top",
+    energy: float = 0.25,
     centre: bool = True,
 ) -> bytes:
     """C U R of each image with as many columns as rows, m, the same for all images and the largest that fits.

@@ -46,7 +46,8 @@ def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, order: str = 
     coded: Specs = {"e": ("u1", shared.encode_exponents(exponents).size)} if exponents.any() else {}
 
     def size(m: int) -> int:
-        return packed_size(CODEC, (n, k, c), {"k": (index, m), "X": ("<f2", n * m * c)} | coded)
+        specs: Specs = {"k": (index, m), "X": ("<f2", n * m * c)}
+        return packed_size(CODEC, (n, k, c), specs | coded)
 
     views = np.sort(permutation[: shared.largest_feasible(size, 1, k, budget_bytes, "one view of every image")])
     return pack(CODEC, (n, k, c), {"k": views.astype(index)} | raw.sections(values[:, views], exponents))

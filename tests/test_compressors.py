@@ -1,0 +1,387 @@
+"""Every compressor in methods/compressors: real bytes within the budget, and what comes back."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+import methods.compressors
+from bench.api import SoftLabels
+from bench.errors import InfeasibleError
+from bench.seeds import numpy_generator
+from methods._codec.container import CorruptBlobError
+
+NAMES = sorted(p.stem for p in Path(methods.compressors.__file__).parent.glob("*.py") if not p.stem.startswith("_"))
+BUDGETED = [
+    name for name in NAMES if getattr(importlib.import_module(f"methods.compressors.{name}"), "TAKES_BUDGET", True)
+]
+VARIANTS: list[tuple[str, dict]] = [
+    *((name, {}) for name in NAMES),
+    ("svd", {"factor": "int8"}),
+    ("svd", {"layout": "set"}),
+    ("svd", {"layout": "set", "factor": "int8"}),
+    ("rsvd", {"factor": "int8", "power_iterations": 0, "oversampling": 0}),
+    ("cur", {"pick": "sampled"}),
+    ("cur", {"centre": False}),
+    ("rpca", {"entries": "pursuit"}),
+    ("rpca", {"precision": "mixed", "lambda_": 0.2}),
+    ("lpld", {"order": "first"}),
+]
+BUDGETED_VARIANTS = [(name, options) for name, options in VARIANTS if name in BUDGETED]
+LAW = settings(max_examples=25, deadline=None, derandomize=True)
+PLENTY = 1 << 30
+every = pytest.mark.parametrize(("name", "options"), VARIANTS)
+every_budgeted = pytest.mark.parametrize(("name", "options"), BUDGETED_VARIANTS)
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module(f"methods.compressors.{name}")
+
+
+def context(seed: int = 0) -> SimpleNamespace:
+    return SimpleNamespace(numpy=lambda *coordinates: numpy_generator("test", seed, *coordinates))
+
+
+def labels(logits: np.ndarray | torch.Tensor) -> SoftLabels:
+    tensor = torch.as_tensor(logits)
+    return SoftLabels(tensor, torch.zeros(len(tensor), dtype=torch.int64))
+
+
+def encode(name: str, logits: np.ndarray | torch.Tensor, budget: int = PLENTY, seed: int = 0, **options) -> bytes:
+    return module(name).encode(labels(logits), budget, context(seed), **options)
+
+
+def kept(name: str, blob: bytes, k: int) -> np.ndarray:
+    return module(name).rows(blob) if hasattr(module(name), "rows") else np.arange(k)
+
+
+def smallest(name: str, logits: np.ndarray, **options) -> int:
+    with pytest.raises(InfeasibleError) as caught:
+        encode(name, logits, 0, **options)
+    return caught.value.smallest_bytes
+
+
+def error(name: str, blob: bytes, logits: np.ndarray) -> float:
+    """Squared error over the views that are stored, relative to the whole."""
+    wide = logits.astype(np.float64)
+    rest = module(name).decode(blob).numpy() - wide[:, kept(name, blob, logits.shape[1])]
+    return float((rest**2).sum() / (wide**2).sum())
+
+
+@functools.cache
+def noise(n: int = 5, k: int = 12, c: int = 20, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (4 * rng.standard_normal((n, 1, c)) + rng.standard_normal((n, k, c))).astype(np.float16)
+
+
+@functools.cache
+def digits() -> np.ndarray:
+    """Logits [8, 30, 10] of a logistic regression for noisy, shifted views of eight digits."""
+    images, target = load_digits(return_X_y=True)
+    images = images / 16
+    teacher = LogisticRegression(max_iter=200, C=1.0).fit(images[::4], target[::4])
+    rng = np.random.default_rng(0)
+    views = images[:8].reshape(8, 1, 8, 8).repeat(30, 1)
+    for view in range(30):
+        views[:, view] = np.roll(views[:, view], rng.integers(-1, 2, 2), (1, 2))
+    noisy = views + 0.12 * rng.standard_normal(views.shape)
+    return teacher.decision_function(noisy.reshape(-1, 64)).reshape(8, 30, 10).astype(np.float16)
+
+
+def test_the_six_compressors_of_the_default_plan_are_here():
+    assert {"none", "svd", "rsvd", "cur", "rpca", "lpld"} <= set(NAMES)
+
+
+@every
+@pytest.mark.parametrize("source", [noise, digits])
+def test_what_comes_back_has_the_shape_of_what_went_in(name, options, source):
+    logits = source()
+    n, k, c = logits.shape
+    blob = encode(name, logits, n * k * c, **options)
+    decoded = module(name).decode(blob)
+    assert isinstance(blob, bytes)
+    assert decoded.dtype == torch.float32
+    assert decoded.shape == (n, len(kept(name, blob, k)), c)
+    assert torch.isfinite(decoded).all()
+    assert error(name, blob, logits) < (0.4 if name != "cur" else 0.6)
+
+
+@every
+def test_rows_have_the_same_bits_as_in_the_whole(name, options):
+    logits = digits()
+    blob = encode(name, logits, logits.size, **options)
+    stored = kept(name, blob, logits.shape[1])
+    whole = module(name).decode(blob)
+    order = np.random.default_rng(0).permutation(len(stored))
+    for some in (order[:1], order[:3], np.concatenate([order, order[:2]]), order[:0]):
+        assert torch.equal(module(name).decode(blob, stored[some].tolist()), whole[:, some])
+
+
+@every
+def test_the_same_call_gives_the_same_bytes(name, options):
+    assert encode(name, noise(), 1500, **options) == encode(name, noise(), 1500, **options)
+
+
+@every
+def test_float32_and_float16_of_the_same_values_give_the_same_labels(name, options):
+    logits = noise()
+    half = module(name).decode(encode(name, logits, 1500, **options))
+    single = module(name).decode(encode(name, logits.astype(np.float32), 1500, **options))
+    assert torch.equal(half, single)
+
+
+@every_budgeted
+@LAW
+@given(extra=st.integers(0, 4000), seed=st.integers(0, 3))
+def test_no_budget_is_exceeded(name, options, extra, seed):
+    logits = noise(4, 9, 14, seed)
+    budget = smallest(name, logits, **options) + extra
+    assert len(encode(name, logits, budget, **options)) <= budget
+
+
+@every_budgeted
+@pytest.mark.parametrize("shape", [(1, 1, 2), (1, 3, 2), (3, 1, 10), (5, 12, 20), (2, 40, 300)])
+def test_the_smallest_size_named_is_enough_and_one_byte_less_is_not(name, options, shape):
+    logits = noise(*shape)
+    size = smallest(name, logits, **options)
+    assert len(encode(name, logits, size, **options)) == size
+    with pytest.raises(InfeasibleError) as caught:
+        encode(name, logits, size - 1, **options)
+    assert caught.value.smallest_bytes == size
+
+
+@every_budgeted
+@pytest.mark.parametrize("source", [noise, digits])
+def test_more_bytes_are_never_worse(name, options, source):
+    """Up to the rounding of what is added: a component or a row in float16 or int8 carries noise of its own."""
+    logits = source()
+    first = smallest(name, logits, **options)
+    errors = []
+    for budget in np.geomspace(first, 2 * logits.size, 12).astype(int):
+        blob = encode(name, logits, int(budget), **options)
+        # Pruning keeps rows exactly; what a larger budget improves is how many there are.
+        errors.append(-len(kept(name, blob, logits.shape[1])) if name == "lpld" else error(name, blob, logits))
+    for before, after in itertools.pairwise(errors):
+        assert after <= before * (1 + 1e-3) + 1e-6 if before > 0 else after <= before
+
+
+@every_budgeted
+def test_the_budget_is_used(name, options):
+    """What stays unused is less than the next step would cost: a component, a row, or one of each and the core."""
+    logits = noise(5, 30, 40)
+    n, k, c = logits.shape
+    step = {
+        "svd": 2 * (k + c),
+        "rsvd": 2 * (k + c),
+        "cur": n * (2 * (k + c) + 60),
+        "rpca": n * 8,
+        "lpld": 2 * n * c + 1,
+    }
+    step["svd"] = 2 * (n * k + c) if options.get("layout") == "set" else step["svd"]
+    for budget in (2500, 4000):
+        assert budget - len(encode(name, logits, budget, **options)) <= step.get(name, budget) + 8 + n
+
+
+@every
+@pytest.mark.parametrize("position", [0, 2, 5, 12, 60, -1])
+def test_a_flipped_byte_is_an_error_and_not_a_label(name, options, position):
+    blob = bytearray(encode(name, noise(), 2000, **options))
+    blob[position] ^= 0x10
+    with pytest.raises(CorruptBlobError):
+        module(name).decode(bytes(blob))
+
+
+@every
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_named_by_place(name, options, value):
+    logits = noise().copy()
+    logits[3, 2, 7] = value
+    with pytest.raises(ValueError, match="image 3, row 2, column 7"):
+        encode(name, logits, **options)
+
+
+@every
+def test_a_row_out_of_range_is_named(name, options):
+    blob = encode(name, noise(), 2000, **options)
+    for row in (-1, 12):
+        with pytest.raises(ValueError, match=str(row)):
+            module(name).decode(blob, [row])
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("svd", {"factor": "fp8"}),
+        ("svd", {"layout": "row"}),
+        ("svd", {"factor": "fp8", "layout": "set"}),
+        ("rsvd", {"oversampling": -1}),
+        ("cur", {"pick": "all"}),
+        ("cur", {"energy": 0.0}),
+        ("rpca", {"lambda_": -1.0}),
+        ("rpca", {"entries": "all"}),
+        ("lpld", {"order": "last"}),
+    ],
+)
+def test_an_option_out_of_range_is_named(name, bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        encode(name, noise(), **bad)
+
+
+def degenerate() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    one_hot = np.zeros((3, 8, 6), np.float32)
+    one_hot[:, :, 2] = 1
+    mixed = rng.standard_normal((3, 8, 6)).astype(np.float32)
+    mixed[1] = 0
+    outlier = rng.standard_normal((3, 8, 6)).astype(np.float16)
+    outlier[0, 1, 2], outlier[2, 3, 4] = 65504, -65504
+    return {
+        "zeros": np.zeros((3, 8, 6), np.float32),
+        "constant": np.full((3, 8, 6), 2.5, np.float32),
+        "rows equal": rng.standard_normal((3, 1, 6)).repeat(8, 1).astype(np.float16),
+        "one-hot": one_hot,
+        "one image of zeros": mixed,
+        "one view": rng.standard_normal((3, 1, 6)).astype(np.float16),
+        "two classes": rng.standard_normal((3, 8, 2)).astype(np.float16),
+        "one view, two classes": rng.standard_normal((1, 1, 2)).astype(np.float16),
+        "one class": rng.standard_normal((2, 5, 1)).astype(np.float16),
+        "tiny": (rng.standard_normal((3, 8, 6)) * 1e-30).astype(np.float32),
+        "huge": (rng.standard_normal((3, 8, 6)) * 1e30).astype(np.float32),
+        "outliers": outlier,
+        "above float16": np.where(mixed > 2, 1e6, mixed).astype(np.float32),
+    }
+
+
+@every
+@pytest.mark.parametrize("case", degenerate())
+def test_degenerate_labels_come_back(name, options, case):
+    logits = degenerate()[case]
+    decoded = module(name).decode(encode(name, logits, **options))
+    tolerance = 2e-2 if options.get("factor") == "int8" else 2e-3
+    wide = logits.astype(np.float64)
+    scale = max(np.abs(wide).max(), np.finfo(np.float32).tiny)
+    assert np.abs(decoded.numpy() - wide).max() <= tolerance * scale
+
+
+@every_budgeted
+@pytest.mark.parametrize("case", ["zeros", "constant", "rows equal", "one-hot"])
+def test_labels_of_rank_one_need_no_more_than_the_smallest_code(name, options, case):
+    logits = degenerate()[case]
+    blob = encode(name, logits, smallest(name, logits, **options), **options)
+    if (options.get("layout") == "set" and case == "rows equal") or options.get("lambda_"):
+        pytest.skip("three images with a row each are rank three; a light sparse part takes some of rank one")
+    tolerance = 2e-2 if options.get("factor") == "int8" else 2e-3
+    stored = kept(name, blob, logits.shape[1])
+    np.testing.assert_allclose(module(name).decode(blob), logits.astype(np.float32)[:, stored], atol=tolerance * 3)
+
+
+@every
+@pytest.mark.parametrize("exponent", [-90, -10, 12, 90])
+def test_scaling_the_labels_scales_what_comes_back(name, options, exponent):
+    logits = noise(3, 8, 10).astype(np.float32)
+    plain = module(name).decode(encode(name, logits, 800, **options))
+    scaled = module(name).decode(encode(name, np.ldexp(logits, exponent), 800, **options))
+    if plain.shape == scaled.shape:  # raw rows: an exponent may cost the budget a view
+        torch.testing.assert_close(torch.ldexp(scaled, torch.tensor(-exponent)), plain, rtol=1e-3, atol=1e-5)
+    else:
+        assert name == "lpld"
+
+
+def test_none_is_bit_exact_on_float16_and_costs_a_header():
+    logits = noise()
+    blob = encode("none", logits, 0)
+    assert torch.equal(module("none").decode(blob), torch.from_numpy(logits).float())
+    assert len(blob) < 2 * logits.size + 32
+
+
+@pytest.mark.parametrize("source", [noise, digits])
+def test_svd_is_as_good_as_numpys_at_the_rank_it_bought(source):
+    logits = source().astype(np.float64)
+    n, k, c = logits.shape
+    for rank in (1, 3, 6):
+        blob = encode("svd", logits.astype(np.float32), n * rank * 2 * (k + c) + 60)
+        optimum = (np.linalg.svd(logits, compute_uv=False)[:, rank:] ** 2).sum()
+        squared = ((module("svd").decode(blob).numpy() - logits) ** 2).sum()
+        assert squared <= optimum + 1e-6 * (logits**2).sum()
+
+
+def test_svd_spends_what_is_left_on_the_images_that_gain_most():
+    logits = np.random.default_rng(0).standard_normal((4, 10, 10)).astype(np.float32)
+    logits[2] *= 100
+    rank_one = smallest("svd", logits)
+    blob = encode("svd", logits, rank_one + 2 * 20 + 8)
+    tail = (np.linalg.svd(logits.astype(np.float64), compute_uv=False) ** 2)[2, 2:].sum()
+    assert ((module("svd").decode(blob)[2].numpy() - logits[2]) ** 2).sum() <= tail * 1.001
+
+
+def test_svd_of_the_set_fits_where_one_rank_per_image_does_not():
+    logits = digits()
+    set_size = smallest("svd", logits, layout="set")
+    assert set_size < 0.85 * smallest("svd", logits)
+    matrix = logits.reshape(-1, 10).astype(np.float64)
+    optimum = (np.linalg.svd(matrix, compute_uv=False)[1:] ** 2).sum() / (matrix**2).sum()
+    found = error("svd", encode("svd", logits, set_size, layout="set"), logits)
+    assert found == pytest.approx(optimum, abs=1e-5)
+
+
+def test_rsvd_comes_close_to_svd():
+    logits = digits()
+    exact, random = (error(name, encode(name, logits, logits.size), logits) for name in ("svd", "rsvd"))
+    assert exact <= random <= 1.1 * exact
+
+
+@pytest.mark.parametrize("source", [noise, digits])
+@pytest.mark.parametrize("pick", ["top", "sampled"])
+def test_cur_is_never_worse_than_the_mean_label(source, pick):
+    logits = source()
+    wide = logits.astype(np.float64)
+    mean = ((wide - wide.mean(1, keepdims=True)) ** 2).sum() / (wide**2).sum()
+    for extra in (0, 1000, 3000):
+        blob = encode("cur", logits, smallest("cur", logits) + extra, pick=pick)
+        assert error("cur", blob, logits) <= mean * 1.001
+
+
+def test_cur_keeps_true_columns_and_rows():
+    """With as many picks as the rank, an exact low-rank matrix comes back."""
+    rng = np.random.default_rng(0)
+    logits = (rng.standard_normal((3, 15, 2)) @ rng.standard_normal((3, 2, 18))).astype(np.float32)
+    blob = encode("cur", logits, smallest("cur", logits) + 3 * (2 * 2 * 33 + 4 * 8))
+    assert error("cur", blob, logits) < 3e-5
+
+
+def test_rpca_keeps_outliers_that_svd_smears():
+    rng = np.random.default_rng(0)
+    logits = (rng.standard_normal((3, 40, 1)) @ rng.standard_normal((3, 1, 60))).astype(np.float32)
+    logits[rng.random(logits.shape) < 0.01] += 20
+    budget = 3 * (2 * 100 + 200)
+    assert error("rpca", encode("rpca", logits, budget), logits) < 1e-3
+    assert error("svd", encode("svd", logits, budget), logits) > 0.1
+
+
+def test_lpld_keeps_the_same_views_in_every_shard_and_more_of_them_with_more_bytes():
+    logits = noise(4, 30, 10)
+    first = module("lpld").rows(encode("lpld", logits[:2], 600))
+    second = module("lpld").rows(encode("lpld", logits[2:], 600))
+    more = module("lpld").rows(encode("lpld", logits[:2], 900))
+    assert first.dtype == np.int64
+    assert first.tolist() == sorted(second.tolist())
+    assert set(first) < set(more)
+    assert module("lpld").rows(encode("lpld", logits[:2], 600, seed=1)).tolist() != first.tolist()
+    assert module("lpld").rows(encode("lpld", logits, 600, order="first")).tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_lpld_names_a_view_that_was_pruned():
+    blob = encode("lpld", noise(), 600, order="first")
+    with pytest.raises(ValueError, match="view 11 was pruned"):
+        module("lpld").decode(blob, [0, 11])
