@@ -58,7 +58,8 @@ class _State:
         for c, members in enumerate(problem.members):
             self.class_of[members] = c
             self.norms2[members] = squared_norms(problem.rows(c))
-        self.gram = np.zeros((problem.dim, problem.dim))  # G
+        self.gram = np.zeros((problem.dim, problem.dim), order="F")  # G
+        self.work = np.empty_like(self.gram)  # kept: fresh memory of this size costs as much as what is done in it
         self.n = 0
         # q and h = |A^-1 z|^2 of each row as last evaluated, and the mu of that moment
         self.mu_at = np.full(len(self.norms2), problem.mu(1))
@@ -93,7 +94,7 @@ class _State:
         bound = 0.5 * np.log1p(np.maximum(bound, 0.0)) - offset
         scores = np.full(len(rows), -np.inf)
         best, batch = -np.inf, _FIRST_BATCH
-        factor = np.linalg.cholesky(self.gram + mu * np.eye(problem.dim))
+        factor = self._factor(mu)
         while True:
             batch = min(batch, len(rows), _SLICE)
             leaders = np.argpartition(-bound, batch - 1)[:batch]
@@ -108,11 +109,19 @@ class _State:
         k = int(np.argmax(scores >= best - TIE))
         return int(rows[k]), float(scores[k])
 
+    def _factor(self, mu: float) -> np.ndarray:
+        """The lower Cholesky factor of mu I + G, in Fortran order; what stands above its diagonal is not part of it."""
+        np.copyto(self.work, self.gram)
+        self.work[np.diag_indices_from(self.work)] += mu
+        factor, info = lapack.dpotrf(self.work, lower=1, clean=0, overwrite_a=1)
+        if info:
+            raise np.linalg.LinAlgError(f"mu I + G is not positive definite at mu = {mu}")
+        return factor
+
     def _evaluate(self, rows: np.ndarray, factor: np.ndarray, mu: float) -> None:
-        # `factor` is lower and C-ordered, its transpose upper and in the order that LAPACK takes without a copy.
-        half, _ = lapack.dtrtrs(factor.T, self.problem.rows_at(rows).T, lower=0, trans=1)
+        half, _ = lapack.dtrtrs(factor, self.problem.rows_at(rows).T, lower=1, trans=0)
         self.q[rows] = np.einsum("ij,ij->j", half, half)
-        full, _ = lapack.dtrtrs(factor.T, half, lower=0, trans=0)
+        full, _ = lapack.dtrtrs(factor, half, lower=1, trans=1)
         self.h[rows] = np.einsum("ij,ij->j", full, full)
         self.mu_at[rows] = mu
 
@@ -120,7 +129,7 @@ class _State:
         """Pick row i."""
         problem, c = self.problem, int(self.class_of[i])
         z = problem.rows_at(np.array([i]))[0]
-        self.gram += np.outer(z, z)
+        self.gram += np.multiply(z[:, None], z, out=self.work)
         self.n += 1
         self.counts[c] += 1
         self.taken[i] = True
