@@ -51,7 +51,6 @@ def main() -> int:
         content = {"drawn_with": drawn_with(), "datasets": {**released["datasets"], **measured}}
         with atomic_path(DIGESTS) as path:
             path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        DIGESTS.chmod(0o644)
         return 0
     different = any(values != released["datasets"].get(dataset_id) for dataset_id, values in measured.items())
     if different and released.get("drawn_with") != drawn_with():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,9 +89,9 @@ def stratified_split(
         test_size: images in the test split.
         coordinates: of the seed (see bench.seeds).
     """
-    rows = np.ascontiguousarray(images).reshape(len(images), -1)
-    _, group, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
-    unique = count[group.reshape(-1)] == 1
+    pixels = [image.tobytes() for image in images]
+    count = Counter(pixels)
+    unique = np.array([count[p] == 1 for p in pixels])
 
     classes, sizes = np.unique(labels, return_counts=True)
     exact = sizes * test_size / len(labels)
@@ -117,9 +118,7 @@ def stratified_split(
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder, moved to `path` when the block ends well and removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         yield temporary
         os.replace(temporary, path)
