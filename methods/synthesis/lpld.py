@@ -86,7 +86,7 @@ def synthesize(
     ctx: Context,
     *,
     iterations: int = 200,
-    lr: float = 0.1,
+    lr: float = 0.25,
     r_bn: float = 0.05,
     jitter: float = 0.143,
     crop_scale: float = 1.0,
