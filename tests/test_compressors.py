@@ -184,7 +184,7 @@ def test_the_budget_is_used(name, options):
     step = {
         "svd": 2 * (k + c),
         "rsvd": 2 * (k + c),
-        "cur": n * (2 * (k + c) + 60),
+        "cur": 2 * c + 4 * 12,
         "rpca": n * 8,
         "lpld": 2 * n * c + 1,
     }
