@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import overload
 
 import numpy as np
@@ -25,6 +26,7 @@ from bench.recipe import Augment
 from bench.seeds import seed as make_seed
 
 AUGMENT_VERSION = 1  # raise it whenever the same seed and options would give another view
+_KEPT = 32 * 2**20  # bytes of drawn views that `Views` keeps; an image takes about 64 bytes a view
 _TRIES = 10  # torchvision's number of attempts at a crop that fits
 
 
@@ -148,7 +150,15 @@ def _crops(words: _Words, n: int, side: int, scale: tuple[float, float], ratio: 
 
 
 def _log_uniform(raw: np.ndarray, low: float, high: float) -> np.ndarray:
-    """low * (high / low)^u for u on a grid of 2^-16, through square roots and products only.
+    """low * (high / low)^u for u on a grid of 2^-16."""
+    coarse, fine = _powers(low, high)
+    word = (raw >> np.uint64(48)).astype(np.int64)
+    return low * (coarse[word >> 8] * fine[word & 255])
+
+
+@cache
+def _powers(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """(high / low)^(i / 256) and ^(i / 65536) for i = 0..255, through square roots and products only.
 
     IEEE 754 fixes both to the last bit; exp and log differ between C libraries, and one bit could move a rounded crop.
     """
@@ -160,8 +170,7 @@ def _log_uniform(raw: np.ndarray, low: float, high: float) -> np.ndarray:
     for place in range(8):
         coarse = np.multiply.outer(coarse, [1.0, powers[place]]).reshape(-1)
         fine = np.multiply.outer(fine, [1.0, powers[place + 8]]).reshape(-1)
-    word = (raw >> np.uint64(48)).astype(np.int64)
-    return low * (coarse[word >> 8] * fine[word & 255])
+    return coarse, fine
 
 
 def _mixing(words: _Words, augment: Augment, n: int, size: int, batch: int) -> dict[str, np.ndarray | None]:
@@ -216,12 +225,10 @@ class Views(Sequence[View]):
         count: K.
     """
 
-    def __init__(
-        self, augment: Augment, n: int, size: int, *, mirror: bool, batch: int, seed: int, count: int, keep: int = 4
-    ) -> None:
+    def __init__(self, augment: Augment, n: int, size: int, *, mirror: bool, batch: int, seed: int, count: int) -> None:
         self.augment, self.n, self.size, self.mirror, self.batch = augment, n, size, mirror, batch
         self.seed, self.k = seed, count
-        self._keep, self._drawn = max(1, keep), dict[int, View]()
+        self._keep, self._drawn = max(4, _KEPT // (64 * n + 1)), dict[int, View]()
 
     def __len__(self) -> int:
         return self.k

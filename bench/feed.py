@@ -21,14 +21,21 @@ from bench.seeds import Coordinate, numpy_generator, seed
 
 _WHOLE = 64 * 2**20  # bytes of float images up to which a whole epoch is resampled at once, so that partners are shared
 _SOURCE = 512 * 2**20  # bytes up to which the normalised sources are kept
-_CHUNK = 400 * 2**10  # bytes of float images that are resampled together: they and their matrices fit the cache
+_CHUNK = 800 * 2**10  # bytes of float images that are resampled together: they and their matrices fit the cache
 
 
 class LabelReader(Protocol):
     """Stored teacher logits, decoded on demand."""
 
-    views: Sequence[View]  # all K views of the set
-    available: np.ndarray  # int64, ascending: the views whose logits are stored
+    @property
+    def views(self) -> Sequence[View]:
+        """All K views of the set."""
+        ...
+
+    @property
+    def available(self) -> np.ndarray:
+        """int64, ascending: the views whose logits are stored."""
+        ...
 
     def rows(self, views: Sequence[int]) -> torch.Tensor:
         """float32 [n_images, len(views), C]: teacher logits of every image in these views."""
