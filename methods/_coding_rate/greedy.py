@@ -50,8 +50,9 @@ def greedy(
 ) -> Selection:
     """Pick min(ipc, rows of the class) rows of each class by exact greedy on R_I - alpha R_P - beta R_C.
 
-    State is float64. Where the features are float32 or float16 (order "sequential", normaliser "budget"), candidates
-    are scanned in float32 and every one that could win is evaluated in float64, so the picks are the same.
+    Scores within 1e-9 of the best are a tie, and the lowest index wins it. State is float64. Where the features are
+    float32 or float16 (order "sequential", normaliser "budget"), candidates are scanned in float32 and every one that
+    could win is evaluated in float64, so the picks are the same.
 
     Args:
         features: [N, d] float16, float32 or float64, finite.
