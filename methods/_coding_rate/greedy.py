@@ -52,8 +52,8 @@ def greedy(
 
     Scores within 1e-9 of the best are a tie, and the lowest index wins it. State is float64. Where the features are
     float32 or float16 (order "sequential", normaliser "budget"), candidates are scanned in float32 and every one that
-    could win is evaluated in float64, so the picks are the same. q and p are differences of terms of the size |z|^2 / mu,
-    so a gain is good to about 1e-15 |z|^2 / mu: nothing for unit norms, 1e-7 for norms of 1e4 at eps = 1.
+    could win is evaluated in float64, so the picks are the same. q and p are differences of terms of the size
+    |z|^2 / mu, so a gain is good to about 1e-16 |z|^2 / mu: far below a tie for unit norms, not for norms of 1e5.
 
     Args:
         features: [N, d] float16, float32 or float64, finite.
