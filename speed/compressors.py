@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 
@@ -97,7 +97,7 @@ def _logits(n: int, k: int, c: int) -> np.ndarray:
     return (smooth + 0.3 * rng.standard_t(3, (n, k, c))).astype(np.float32)
 
 
-def _times(calls: list[Callable[[], object]], rounds: int) -> list[float]:
+def _times(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:
     """Least process time of each call in seconds, measured in turns."""
     best = [float("inf")] * len(calls)
     for _ in range(rounds):

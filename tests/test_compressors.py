@@ -35,7 +35,7 @@ VARIANTS: list[tuple[str, dict]] = [
     ("cur", {"pick": "sampled"}),
     ("cur", {"centre": False}),
     ("rpca", {"entries": "pursuit"}),
-    ("rpca", {"precision": "mixed", "lambda_": 0.2}),
+    ("rpca", {"precision": "float64", "lambda_": 0.2}),
     ("lpld", {"order": "first"}),
 ]
 BUDGETED_VARIANTS = [(name, options) for name, options in VARIANTS if name in BUDGETED]
@@ -151,7 +151,16 @@ def test_no_budget_is_exceeded(name, options, extra, seed):
 
 
 @every_budgeted
-@pytest.mark.parametrize("shape", [(1, 1, 2), (1, 3, 2), (3, 1, 10), (5, 12, 20), (2, 40, 300)])
+def test_no_budget_is_exceeded_by_a_large_shard(name, options):
+    """Widths of the header's integers grow with the shard; what is set aside for them must too."""
+    logits = noise(600, 4, 30)
+    first = smallest(name, logits, **options)
+    for budget in (first + 1, first + 599, first + 9000, first + 40000):
+        assert len(encode(name, logits, budget, **options)) <= budget
+
+
+@every_budgeted
+@pytest.mark.parametrize("shape", [(1, 1, 2), (3, 1, 10), (5, 12, 20), (2, 40, 300), (400, 3, 5)])
 def test_the_smallest_size_named_is_enough_and_one_byte_less_is_not(name, options, shape):
     logits = noise(*shape)
     size = smallest(name, logits, **options)

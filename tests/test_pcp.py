@@ -96,6 +96,16 @@ def test_a_constant_matrix_is_rank_one():
     np.testing.assert_allclose(sparse[0], 0, atol=1e-4)
 
 
+def test_extreme_weights_put_all_into_one_part():
+    data = np.random.default_rng(7).standard_normal((2, 10, 14))
+    low, sparse, _ = pcp(data, lambda_=1e-6)
+    assert not low.any()
+    np.testing.assert_allclose(sparse, data)
+    low, sparse, _ = pcp(data, lambda_=1e4)
+    assert not sparse.any()
+    np.testing.assert_allclose(low, data, atol=1e-6)
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e30])
 def test_scales_with_its_input(scale):
     data = np.random.default_rng(6).standard_normal((1, 8, 12))

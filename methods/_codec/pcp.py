@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 PRECISIONS = ("float64", "mixed")
 _GROWTH = 1.5
@@ -94,7 +95,8 @@ def _solve(
     state = _State(data, np.zeros_like(data), data / start / mu, mu, mu * _MU_RANGE)
     low = np.empty_like(data)
     done = np.zeros(len(data), np.int64)
-    if precision == "mixed" and tol < _FLOAT32_TOL:
+    if precision == "mixed" and tol <= _FLOAT32_TOL:
+        # Only the state is of use here: L is computed again by the first float64 iteration.
         state = state.cast(np.float32)
         _iterate(state, weight, _FLOAT32_TOL, max_iter, low.astype(np.float32), done)
         state = state.cast(np.float64)
@@ -138,7 +140,7 @@ def _iterate(state: _State, weight: float, tol: float, max_iter: int, low: np.nd
 
 def _threshold(matrices: np.ndarray, tau: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Singular value thresholding by tau [b] of [b, K, C], K <= C, written to `out`."""
-    values, vectors = np.linalg.eigh(matrices @ matrices.transpose(0, 2, 1))
+    values, vectors = _eigh(matrices @ matrices.transpose(0, 2, 1))
     singular = np.sqrt(np.maximum(values, 0))
     tau = tau[:, None]
     gain = np.where(singular > tau, 1 - tau / np.maximum(singular, tau), 0).astype(matrices.dtype)
@@ -151,3 +153,11 @@ def _threshold(matrices: np.ndarray, tau: np.ndarray, out: np.ndarray) -> np.nda
     if 2 * kept < matrices.shape[1]:
         return np.matmul(basis * gain, flipped @ matrices, out=out)
     return np.matmul((basis * gain) @ flipped, matrices, out=out)
+
+
+def _eigh(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if gram.dtype == np.float64:
+        result = np.linalg.eigh(gram)
+        return result.eigenvalues, result.eigenvectors
+    values, vectors = torch.linalg.eigh(torch.from_numpy(gram))  # numpy is no faster in float32 than in float64
+    return values.numpy(), vectors.numpy()

@@ -44,7 +44,7 @@ def share_bits(codec: str, shape: tuple[int, int, int], exponent_bytes: int, bud
 
     smallest = size(n, 0, 0)
     require(smallest, budget_bytes, "rank 1 of L and an empty S for every image")
-    growth = 2 * (2 + len(_STREAMS)) + 2 * 3  # varints of sections up to 2^28 bytes; streams filled up to bytes
+    growth = 4 * (2 + len(_STREAMS)) + 3  # varints of sections up to 2^35 elements; three bit streams end on a byte
     free = budget_bytes - size(0, min(k, c) - 1, (1 << sparse.PAIR_BITS) - 1) - growth
     return max(free * 8 // n, 16 * (k + c))
 
