@@ -15,6 +15,10 @@ def main() -> None:
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
+    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        # A folder that was asked for is none, or may not be written.
+        print(f"Error: {error.filename}: {error.strerror}.", file=sys.stderr)
+        sys.exit(2)
     except BrokenPipeError:  # the reader of a pipe (`| head`) has seen enough
         sys.stderr.close()
         sys.exit(0)

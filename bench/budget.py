@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from bench.errors import UserError
 
@@ -36,7 +37,7 @@ class Budget:
             unit = match[2] or "B"
             names = {name.lower(): factor for name, factor in UNITS.items()}
             if unit.lower() in names:
-                size = int(float(match[1]) * names[unit.lower()])
+                size = int(Fraction(match[1]) * names[unit.lower()])  # exact: 1.001kB is 1001 bytes
                 if size >= 1:
                     return Budget(size=size)
         raise UserError(f"Budget '{text}' is neither a ratio such as 30x nor a size such as 20kB ({', '.join(UNITS)}).")
@@ -51,4 +52,5 @@ class Budget:
     def __str__(self) -> str:
         if self.size is not None:
             return f"{self.size}B"
-        return f"{self.ratio:g}x"
+        assert self.ratio is not None
+        return f"{int(self.ratio) if self.ratio.is_integer() else self.ratio!r}x"  # never 1e+06x: it is parsed again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def build_condensed(spec: Spec, train: TrainSplit, ipc: int, ctx: Any) -> Conden
     condensed = module.synthesize(train, ipc, ctx, **spec.parameters)
     _check_condensed(spec, condensed, train, ipc)
     provenance = {"parameters": spec.parameters, **condensed.provenance}
-    return Condensed(condensed.images.contiguous(), condensed.labels, condensed.indices, provenance)
+    return Condensed(condensed.images.cpu().contiguous(), condensed.labels.cpu(), condensed.indices, provenance)
 
 
 def _check_indices(spec: Spec, returned: Any, train: TrainSplit, ipc: int) -> np.ndarray:
@@ -47,14 +48,29 @@ def _check_condensed(spec: Spec, condensed: Any, train: TrainSplit, ipc: int) ->
     if not isinstance(condensed, Condensed):
         raise PluginError(f"method '{spec}': synthesize(...) must return bench.api.Condensed, not {type(condensed)}.")
     images, labels = condensed.images, condensed.labels
+    for name, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, torch.Tensor):
+            raise PluginError(f"method '{spec}': {name} must be a torch tensor; it returned {type(value)}.")
+    if labels.dtype != torch.int64 or labels.ndim != 1:
+        raise PluginError(
+            f"method '{spec}': labels must be int64 [M]; it returned {labels.dtype} {list(labels.shape)}."
+        )
     expected = (len(labels), train.channels, train.size, train.size)
     if images.dtype != torch.uint8 or tuple(images.shape) != expected:
         raise PluginError(
             f"method '{spec}': images must be uint8 {list(expected)}; it returned {images.dtype} {list(images.shape)}."
         )
-    if labels.dtype != torch.int64 or labels.ndim != 1:
-        raise PluginError(f"method '{spec}': labels must be int64 [M]; it returned {labels.dtype}.")
-    _check_balance(spec, labels.numpy(), train.num_classes, ipc)
+    _check_balance(spec, labels.cpu().numpy(), train.num_classes, ipc)
+    indices = condensed.indices
+    if indices is not None:
+        if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu" or indices.shape != labels.shape:
+            raise PluginError(f"method '{spec}': indices must be None or an int64 array [{len(labels)}].")
+        if indices.min() < 0 or indices.max() >= len(train):
+            raise PluginError(f"method '{spec}': indices must lie in 0..{len(train) - 1}.")
+    try:
+        json.dumps(dict(condensed.provenance))
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"method '{spec}': provenance must hold JSON values only ({error}).") from None
 
 
 def _check_balance(spec: Spec, labels: np.ndarray, classes: int, ipc: int) -> None:

@@ -1,7 +1,8 @@
 """Digests: of canonical JSON, and of plugin code.
 
 A code digest ignores comments, formatting and docstrings, and covers the shared code of this project that a plugin
-imports: what can change a result changes the digest, what cannot does not.
+imports, and the files beside it that it imports relatively: what can change a result changes the digest, what cannot
+does not.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +31,17 @@ def digest(value: Any) -> str:
 
 def source_digest(path: Path, source: str | None = None) -> str:
     """sha256 of the code of a module and of what it imports from this project's shared code."""
-    entries = {path.name: _code(source if source is not None else path.read_text(encoding="utf-8"))}
-    pending = list(_imports(source if source is not None else path.read_text(encoding="utf-8")))
+    text = source if source is not None else path.read_text(encoding="utf-8")
+    entries = {path.name: _code(text)}
+    pending = list(_imports(text, path))
     seen: set[Path] = {path}
     while pending:
         file = pending.pop()
         if file not in seen:
             seen.add(file)
             text = file.read_text(encoding="utf-8")
-            entries[file.relative_to(ROOT).as_posix()] = _code(text)
-            pending.extend(_imports(text))
+            entries[_place(file, path)] = _code(text)
+            pending.extend(_imports(text, file))
     return digest(entries)
 
 
@@ -61,7 +64,7 @@ def _tree(node: Any) -> Any:
     if isinstance(node, list):
         return [_tree(n) for n in node]
     if not isinstance(node, ast.AST):
-        return node if isinstance(node, (str, int, float, bool, type(None))) else repr(node)
+        return node if isinstance(node, (str, int, float, bool, type(None))) else [type(node).__name__, repr(node)]
     fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}
     body = fields.get("body")
     documented = isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node)
@@ -70,16 +73,27 @@ def _tree(node: Any) -> Any:
     return [type(node).__name__, {name: _tree(value) for name, value in fields.items()}]
 
 
-def _imports(source: str) -> Iterator[Path]:
+def _place(file: Path, plugin: Path) -> str:
+    """The file's name in the digest: the same on every machine."""
+    return os.path.relpath(file, ROOT if file.is_relative_to(ROOT) else plugin.parent).replace(os.sep, "/")
+
+
+def _imports(source: str, path: Path) -> Iterator[Path]:
+    """Files of the shared code that `source`, which stands at `path`, imports: by name, or relative to itself."""
     for node in ast.walk(ast.parse(source)):
         names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.level > 0:
+            near = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            yield from _modules([near, *(near / alias.name for alias in node.names)])
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            if name.split(".")[0] in SHARED:
-                base = ROOT / name.replace(".", "/")
-                for file in (base.with_suffix(".py"), base / "__init__.py"):
-                    if file.is_file():
-                        yield file
+        yield from _modules([ROOT / name.replace(".", "/") for name in names if name.split(".")[0] in SHARED])
+
+
+def _modules(bases: Iterable[Path]) -> Iterator[Path]:
+    for base in bases:
+        for file in (base.parent / f"{base.name}.py", base / "__init__.py"):
+            if file.is_file():
+                yield file

@@ -56,7 +56,9 @@ def read_plan(path: str | Path) -> Plan:
     if not path.is_file():
         raise UserError(f"--plan {path}: there is no such file.")
     content = read_toml(path)
-    if set(content) - {"title", "notes"} != {"grid"}:
+    tables = content.get("grid")
+    well_formed = isinstance(tables, list) and tables and all(isinstance(table, dict) for table in tables)
+    if set(content) - {"title", "notes"} != {"grid"} or not well_formed:
         raise UserError(f"{path}: a plan consists of [[grid]] tables (and, if wanted, title and notes).")
     allowed = [f.name for f in fields(Grid)]
     for grid in content["grid"]:
@@ -69,13 +71,20 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def _expand(grid: Grid, registry: Registry) -> Iterable[Trial]:
+    for name in ("datasets", "protocols", "methods", "compressors", "students", "budgets", "ipcs"):
+        values = getattr(grid, name)
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise UserError(f"{name} must be a list, for instance {name} = [{values!r}], not {values!r}.")
+        for value in values if name not in ("ipcs", "budgets") else ():
+            if not isinstance(value, str):
+                raise UserError(f"{name} must be a list of names in quotes; {value!r} is none.")
     for name in ("datasets", "protocols", "methods", "ipcs"):
         if not getattr(grid, name):
             raise UserError(f"Nothing to run: no {name[:-1]} is named. Type --{name[:-1]} NAME.")
     for ipc in grid.ipcs:
         if not isinstance(ipc, int) or isinstance(ipc, bool) or ipc < 1:
             raise UserError(f"ipc must be a whole number of at least 1, not {ipc!r}.")
-    if not isinstance(grid.replicates, int) or grid.replicates < 1:
+    if not isinstance(grid.replicates, int) or isinstance(grid.replicates, bool) or grid.replicates < 1:
         raise UserError(f"replicates must be a whole number of at least 1, not {grid.replicates!r}.")
     datasets = [str(parse(registry, "dataset", text)) for text in grid.datasets]
     methods = [str(parse(registry, "method", text)) for text in grid.methods]

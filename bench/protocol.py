@@ -28,7 +28,7 @@ from pydantic import BaseModel, ValidationError
 from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.recipe import Recipe
-from bench.registry import Registry, unknown
+from bench.registry import Registry, read_text, unknown
 
 TOP_LEVEL = {"title", "source", "labels", "teacher", "student", "recipe", "notes"}
 CONDITIONS = ("dataset", "ipc", "classes", "images", "student")  # images = ipc * classes
@@ -69,7 +69,7 @@ def load(registry: Registry, name: str) -> Protocol:
 def read_toml(path: Path, text: str | None = None) -> dict[str, Any]:
     """A TOML file (or its text, read before) as a dict, with the file's name in a syntax error."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8") if text is None else text)
+        return tomllib.loads(read_text(path) if text is None else text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -82,9 +82,15 @@ def parse(name: str, content: dict[str, Any], path: Path) -> Protocol:
     for key in ("labels", "teacher", "student", "recipe"):
         if key not in content:
             raise UserError(f"{path}: '{key}' is missing.")
+    for key in set(content) - {"recipe"}:
+        if not isinstance(content[key], str):
+            raise UserError(f"{path}: {key} = {content[key]!r} must be text in quotes.")
     labels = content["labels"]
+    if isinstance(content["recipe"], dict) and "labels" in content["recipe"]:
+        raise UserError(f"{path}: 'labels' stands at the top of the file, not in [recipe].")
     values = with_defaults(Recipe, content["recipe"], path, "recipe")
-    validated({"labels": labels, **first_branch(values)}, path)
+    for variant in range(most_branches(values)):
+        validated({"labels": labels, **branch(values, variant)}, path)
     if labels == "stored" and values["views"] == 0:
         raise UserError(f"{path}: labels = 'stored' needs recipe.views, the number of stored views per image.")
     return Protocol(
@@ -101,7 +107,9 @@ def parse(name: str, content: dict[str, Any], path: Path) -> Protocol:
 
 
 def with_defaults(model: type[BaseModel], given: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
-    """`given` with every default of the model written out; tables with `by` are left as they are."""
+    """`given` with every default of the model written out, in the branches of `by` tables as well."""
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: [{where}] must be a table, not {given!r}.")
     for key in given:
         if key not in model.model_fields:
             raise UserError(f"{path}, [{where}]: {unknown('key', key, model.model_fields)}")
@@ -111,8 +119,7 @@ def with_defaults(model: type[BaseModel], given: dict[str, Any], path: Path, whe
             continue  # stands at the top of the file
         default = None if info.is_required() else info.get_default(call_default_factory=True)
         if isinstance(default, BaseModel):
-            part = given.get(key, {})
-            written[key] = part if "by" in part else with_defaults(type(default), part, path, f"{where}.{key}")
+            written[key] = _part(type(default), given.get(key, {}), path, f"{where}.{key}")
         elif key in given:
             written[key] = given[key]
         elif info.is_required():
@@ -120,6 +127,12 @@ def with_defaults(model: type[BaseModel], given: dict[str, Any], path: Path, whe
         else:
             written[key] = list(default) if isinstance(default, tuple) else default
     return written
+
+
+def _part(model: type[BaseModel], given: Any, path: Path, where: str) -> dict[str, Any]:
+    if isinstance(given, dict) and "by" in given:
+        return {key: inner if key == "by" else _part(model, inner, path, where) for key, inner in given.items()}
+    return with_defaults(model, given, path, where)
 
 
 def resolve(value: Any, cell: dict[str, Any], where: str) -> Any:
@@ -132,13 +145,17 @@ def resolve(value: Any, cell: dict[str, Any], where: str) -> Any:
     if condition not in CONDITIONS:
         raise UserError(f"{where}: by = {condition!r} is not one of {', '.join(CONDITIONS)}.")
     asked = cell[condition]
-    for key, inner in value.items():
-        if key not in ("by", "default") and _matches(key, asked):
-            return resolve(inner, cell, where)
+    # The order in the file tells nothing (it is not in the digest): the exact key wins, and ranges must not overlap.
+    keys = [key for key in value if key not in ("by", "default") and _matches(key, asked)]
+    exact = [key for key in keys if key == str(asked)]
+    if len(exact or keys) > 1:
+        raise UserError(f"{where}: {condition} = {asked} has more than one value: {', '.join(keys)}.")
+    if keys:
+        return resolve(value[(exact or keys)[0]], cell, where)
     if "default" in value:
         return resolve(value["default"], cell, where)
-    keys = ", ".join(k for k in value if k != "by")
-    raise UserError(f"{where}: no value for {condition} = {asked}; it has {keys}, and no default.")
+    has = ", ".join(k for k in value if k != "by")
+    raise UserError(f"{where}: no value for {condition} = {asked}; it has {has}, and no default.")
 
 
 def _matches(key: str, asked: Any) -> bool:
@@ -152,14 +169,22 @@ def _matches(key: str, asked: Any) -> bool:
     return key in (asked, asked.partition(":")[0])
 
 
-def first_branch(value: Any) -> Any:
-    """One value for every `by` table, to check types when the file is read."""
+def most_branches(value: Any) -> int:
+    """How many variants `branch` needs, so that every branch of every `by` table occurs in one of them."""
+    if not isinstance(value, dict):
+        return 1
+    inner = [most_branches(v) for k, v in value.items() if k != "by"]
+    return max(1, len(inner) * max(inner, default=1)) if "by" in value else max(inner, default=1)
+
+
+def branch(value: Any, variant: int) -> Any:
+    """One value for every `by` table, to check all of them when the file is read."""
     if not isinstance(value, dict):
         return value
     if "by" in value:
         branches = [inner for key, inner in value.items() if key != "by"]
-        return first_branch(branches[0]) if branches else None
-    return {key: first_branch(inner) for key, inner in value.items()}
+        return branch(branches[variant % len(branches)], variant // len(branches)) if branches else None
+    return {key: branch(inner, variant) for key, inner in value.items()}
 
 
 def validated(values: dict[str, Any], path: Path) -> Recipe:

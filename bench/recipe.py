@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Part(BaseModel):
     """A strict, frozen piece of a recipe: an unknown key or a value out of range is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
 
 Positive = Annotated[float, Field(gt=0)]

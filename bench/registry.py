@@ -10,6 +10,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import sys
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -74,8 +75,9 @@ class Plugin:
         if self.module_name is not None:
             return importlib.import_module(self.module_name)
         assert self.source is not None
-        module = types.ModuleType(f"condensebench_plugin_{self.name}")
+        module = types.ModuleType(f"condensebench_plugin.{self.kind}.{self.name}")
         module.__file__ = str(self.path)
+        sys.modules[module.__name__] = module  # as an import does it: dataclasses look their module up by name
         exec(compile(self.source, str(self.path), "exec"), module.__dict__)
         return module
 
@@ -113,7 +115,7 @@ class Registry:
             raise UserError(
                 f"Two protocols are named '{path.stem}': {self._protocols[path.stem][0]} and {path}. Rename one file."
             )
-        self._protocols[path.stem] = (path, path.read_text(encoding="utf-8"))
+        self._protocols[path.stem] = (path, read_text(path))
 
     def protocol_names(self) -> list[str]:
         """Ids of all protocols, sorted."""
@@ -159,7 +161,7 @@ def discover(plugin_files: Iterable[str | Path] = ()) -> Registry:
                 registry.add(read(path, kind=kind, module_name=module_name))
     for group, kind in ENTRY_POINT_GROUPS.items():
         for point in entry_points(group=group):
-            registry.add(read(_entry_point_file(point), kind=kind, module_name=point.value, name=point.name))
+            registry.add(read(_entry_point_file(point), kind=kind, module_name=point.module, name=point.name))
     for path in sorted((ROOT / "protocols").glob("*.toml")):
         registry.add_protocol(path)
     for file in plugin_files:
@@ -173,13 +175,23 @@ def discover(plugin_files: Iterable[str | Path] = ()) -> Registry:
     return registry
 
 
+def read_text(path: Path) -> str:
+    """The text of a file. Raises UserError where it is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text file (UTF-8).") from None
+
+
 def read(path: Path, *, kind: str | None, module_name: str | None, name: str | None = None) -> Plugin:
     """Read a plugin's syntax tree. Raises PluginError where the contract is not met."""
-    source = path.read_text(encoding="utf-8")
+    source = read_text(path)
     try:
         tree = ast.parse(source, filename=str(path))
     except SyntaxError as error:
         raise PluginError(f"{path}, line {error.lineno}: {error.msg}. The plugin is not valid Python.") from None
+    except ValueError as error:  # null bytes
+        raise PluginError(f"{path}: {error}. The plugin is not valid Python.") from None
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     found = [f for f in ENTRY_FUNCTION if f in functions and (kind is None or ENTRY_FUNCTION[f] == kind)]
     if len(found) != 1:
@@ -211,13 +223,13 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
 def _parameters(function: ast.FunctionDef, path: Path) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
-        if argument.arg == "seed" and default is None:
-            continue  # networks: the harness gives the seed
+        if (argument.arg == "seed" and default is None) or argument.arg == "shared":
+            continue  # the harness gives these: a network's seed, what `fit` of a compressor returned
         try:
             parameters[argument.arg] = ast.literal_eval(default) if default is not None else ...
-        except ValueError:
+        except (ValueError, TypeError):
             parameters[argument.arg] = ...
-        if parameters[argument.arg] is ...:
+        if not isinstance(parameters[argument.arg], (str, int, float, type(None))):  # what a spec can spell
             raise PluginError(
                 f"{path}, line {argument.lineno}: parameter '{argument.arg}' of {function.name} needs a literal "
                 f"default (a number, a string, True, False or None)."
@@ -228,12 +240,18 @@ def _parameters(function: ast.FunctionDef, path: Path) -> dict[str, Any]:
 def _constants(tree: ast.Module, path: Path) -> dict[str, Any]:
     constants: dict[str, Any] = {}
     for node in tree.body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target, assigned = node.targets[0], node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            target, assigned = node.target, node.value
+        else:
+            continue
+        if isinstance(target, ast.Name):
+            name = target.id
             if name in CONSTANTS:
                 try:
-                    value = ast.literal_eval(node.value)
-                except ValueError:
+                    value = ast.literal_eval(assigned)
+                except (ValueError, TypeError):
                     raise PluginError(f"{path}, line {node.lineno}: {name} must be a literal.") from None
                 if not isinstance(value, CONSTANTS[name]):
                     raise PluginError(f"{path}, line {node.lineno}: {name} = {value!r} has the wrong type.")
@@ -242,14 +260,17 @@ def _constants(tree: ast.Module, path: Path) -> dict[str, Any]:
 
 
 def _entry_point_file(point: EntryPoint) -> Path:
-    relative = point.value.replace(".", "/")
+    relative = point.module.replace(".", "/")
     for candidate in (f"{relative}.py", f"{relative}/__init__.py"):
         if point.dist is not None:
             path = Path(str(point.dist.locate_file(candidate)))
             if path.is_file():
                 return path
     # An editable install keeps its files elsewhere; the import system knows where.
-    spec = importlib.util.find_spec(point.value)
+    try:
+        spec = importlib.util.find_spec(point.module)
+    except ImportError:
+        spec = None
     if spec is None or spec.origin is None:
         raise UserError(f"The installed entry point '{point.name}' ({point.group}) names no module: {point.value}.")
     return Path(spec.origin)

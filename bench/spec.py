@@ -75,12 +75,14 @@ def _unknown_key(kind: str, plugin: Plugin, key: str) -> str:
 
 def _convert(text: str, default: Any, where: str) -> Any:
     """The text as a value of the default's type; `none` is allowed where the default is None."""
-    if default is None or text.lower() == "none":
-        if text.lower() == "none":
-            if default is not None:
-                raise UserError(f"{where}: none is not allowed; the default is {_text(default)}.")
-            return None
-        return _guess(text)
+    if isinstance(default, str):
+        return text  # `none` is a word like any other here
+    if text.lower() == "none":
+        if default is not None:
+            raise UserError(f"{where}: none is not allowed; the default is {_text(default)}.")
+        return None
+    if default is None:
+        return _guess(text, where)
     try:
         if isinstance(default, bool):
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
@@ -90,20 +92,26 @@ def _convert(text: str, default: Any, where: str) -> Any:
             value = float(text)
             if not math.isfinite(value):
                 raise ValueError
-            return value
+            return value + 0.0  # -0.0 is 0.0
     except (ValueError, KeyError):
         expected = {bool: "true or false", int: "a whole number", float: "a finite number"}[type(default)]
         raise UserError(f"{where}: '{text}' is not {expected}; the default is {_text(default)}.") from None
-    return text
+    raise TypeError(f"{where}: a default of type {type(default).__name__}")  # the registry admits none
 
 
-def _guess(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False}.get(text.lower(), text)
+def _guess(text: str, where: str) -> Any:
+    """The type that the text looks like, for a default of None. One value has one spelling: 5.0 is 5."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        value = float(text)
+    except ValueError:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if not math.isfinite(value):
+        raise UserError(f"{where}: '{text}' is not a finite number; the default is none.")
+    return int(value) if value.is_integer() else value
 
 
 def _text(value: Any) -> str:

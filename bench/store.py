@@ -26,7 +26,7 @@ from bench.fingerprint import digest
 
 DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I16": np.int16,
-    "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
+    "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 
 
@@ -111,6 +111,8 @@ def read(path: Path) -> Artifact:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
+            if length > os.fstat(file.fileno()).st_size:
+                raise ValueError("its header is cut short")
             header = json.loads(file.read(length))
         arrays = {}
         for name, entry in header.items():
@@ -124,7 +126,7 @@ def read(path: Path) -> Artifact:
                     else np.memmap(path, dtype=dtype, mode="r", offset=8 + length + begin, shape=shape)
                 )
         meta = json.loads(header.get("__metadata__", {}).get("json", "{}"))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no readable artifact ({error}). Delete the file; it will be made again.") from None
     return Artifact(path, arrays, meta)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,7 +215,7 @@ def predict(
 
     training = model.training
     model.eval()
-    call = model.features if features else model
+    call: Callable[[torch.Tensor], torch.Tensor] = getattr(model, "features") if features else model  # noqa: B009
     pieces = [call(normalise(part.to(device), mean, std)).float().cpu() for part in images.split(batch)]
     model.train(training)
     return torch.cat(pieces)
