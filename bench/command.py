@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench import records
 from bench.plan import estimate_seconds
 from bench.python import default_store, make_plan, run_trials
-from bench.records import Record
+from bench.records import Record, State
 from bench.registry import discover
 from bench.trial import Trial
 
@@ -110,7 +110,7 @@ class _View:
         self._total = 0
         self._begun = self._last_line = time.monotonic()
 
-    def overview(self, states: dict[Trial, str], chosen: Sequence[Trial], existing: Sequence[Record]) -> None:
+    def overview(self, states: dict[Trial, State], chosen: Sequence[Trial], existing: Sequence[Record]) -> None:
         """What is there, what would run, and for how long."""
         counts = Counter(states.values())
         parts = ", ".join(f"{counts[state]} {state}" for state in ("done", "missing", "failed", "stale"))
@@ -125,7 +125,7 @@ class _View:
                 known += f", and ? for {unknown} trials without an earlier record of their like"
             self._print(f"estimated time: {known}")
 
-    def start(self, states: dict[Trial, str], chosen: Sequence[Trial]) -> None:
+    def start(self, states: dict[Trial, State], chosen: Sequence[Trial]) -> None:
         """The overview, then the bar."""
         self.overview(states, chosen, _existing(self._folder))
         self._total = len(chosen)
@@ -146,7 +146,8 @@ class _View:
         self._counts[record.status] += 1
         label = str(Trial.from_dict(record.trial))
         if record.status == "failed" and record.error is not None:
-            self._print(f"failed: {label}: {record.error.type}: {record.error.message.splitlines()[0]}")
+            first = record.error.message.partition("\n")[0]
+            self._print(f"failed: {label}: {record.error.type}{': ' + first if first else ''}")
         self._step(label, record.accuracy)
 
     def skip(self, trial: Trial) -> None:

@@ -28,7 +28,7 @@ def attempt(function: Callable[..., Any], *args: Any) -> Outcome:
         return Outcome("ok", value=function(*args))
     except InfeasibleError as error:
         return Outcome("infeasible", smallest_bytes=error.smallest_bytes, message=str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in a plugin must not look like a machine that died
         return failure(error, traceback.format_exc())
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from bench import records
 from bench.errors import UserError
 from bench.outcome import ignore
 from bench.plan import Grid, Plan, read_plan
-from bench.records import Record
+from bench.records import Record, State
 from bench.registry import Registry, discover, unknown
 from bench.trial import Trial
 
@@ -107,7 +108,7 @@ def run_trials(
     rerun: str,
     limit: int | None,
     store: Path,
-    on_start: Callable[[dict[Trial, str], list[Trial]], None] = ignore,
+    on_start: Callable[[dict[Trial, State], list[Trial]], None] = ignore,
     on_record: Callable[[Record], None] = ignore,
     on_skip: Callable[[Trial], None] = ignore,
 ) -> Any:
@@ -131,9 +132,32 @@ def run_trials(
     executor = RayExecutor(registry, ws.store.root, jobs=jobs, address=ray_address, device=ws.device)
     try:
         job = Run(ws, executor, results, existing, rerun=rerun, on_record=on_record, on_skip=on_skip)
-        return asyncio.run(job.all(chosen))
+        return _to_the_end(job.all(chosen))
     finally:
         executor.close()
+
+
+def _to_the_end(work: Coroutine[Any, Any, Any]) -> Any:
+    """asyncio.run, also where an event loop runs already in this thread, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task]] = []
+
+    async def cancellable() -> Any:
+        task = asyncio.ensure_future(work)
+        running.append((asyncio.get_running_loop(), task))
+        return await task
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(asyncio.run, cancellable())
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            for loop, task in running:
+                loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 def load(results: str | Path) -> list[Record]:

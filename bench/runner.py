@@ -7,19 +7,21 @@ labels) is asked for once and awaited by all. Records are written by this proces
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from bench import ENGINE_VERSION, protocol, records, stages, teachers
 from bench.augment import AUGMENT_VERSION
 from bench.budget import reference_bytes
+from bench.errors import UserError
 from bench.labels import shards
-from bench.outcome import Outcome, ignore
-from bench.records import Failure, Record
+from bench.outcome import Outcome, failure, ignore
+from bench.records import Failure, Record, State
 from bench.schedule import RayExecutor
 from bench.spec import parse
 from bench.stages import CondensedRef, DatasetRef, Workspace
@@ -43,49 +45,64 @@ class Report:
     counts: Counter = field(default_factory=Counter)  # status -> trials run now
 
 
-def made_by(ws: Workspace, trial: Trial, dataset: DatasetRef, teacher: TeacherRef) -> dict[str, str | None]:
-    """The digests of all that makes a trial's result."""
-    compressor = parse(ws.registry, "compressor", trial.compressor).plugin.digest if trial.compressor else None
-    return {
-        "dataset": dataset.digest,
-        "teacher": teacher.digest,
-        "protocol": protocol.load(ws.registry, trial.protocol).digest,
-        "method": parse(ws.registry, "method", trial.method).plugin.digest,
-        "compressor": compressor,
-        "network": parse(ws.registry, "network", trial.student).plugin.digest,
-        "engine": f"{ENGINE_VERSION}.{AUGMENT_VERSION}",
-    }
+class Makers:
+    """What makes a trial's result, as digests; each is taken once, however many trials share it."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self._ws = ws
+        self._plugin = lru_cache(maxsize=None)(lambda kind, spec: parse(ws.registry, kind, spec).plugin.digest)
+        self._opened = lru_cache(maxsize=None)(self._opened_before)
+        self._protocol = lru_cache(maxsize=None)(lambda name: protocol.load(ws.registry, name))
+
+    def made_by(
+        self, trial: Trial, dataset: DatasetRef | None = None, teacher: TeacherRef | None = None
+    ) -> dict[str, str | None]:
+        """Digests by name; None for a data set or teacher that is not given, and where there is no compressor."""
+        return {
+            "dataset": dataset.digest if dataset else None,
+            "teacher": teacher.digest if teacher else None,
+            "protocol": self._protocol(trial.protocol).digest,
+            "method": self._plugin("method", trial.method),
+            "compressor": self._plugin("compressor", trial.compressor) if trial.compressor else None,
+            "network": self._plugin("network", trial.student),
+            "engine": f"{ENGINE_VERSION}.{AUGMENT_VERSION}",
+        }
+
+    def known(self, trial: Trial) -> dict[str, str | None]:
+        """made_by as far as it can be told before anything runs: by data sets and teachers opened here before."""
+        return self.made_by(trial, *self._opened(trial.dataset, self.teacher(trial)))
+
+    def teacher(self, trial: Trial) -> str:
+        """The name of the teacher's recipe."""
+        return self._protocol(trial.protocol).teacher
+
+    def _opened_before(self, spec: str, recipe: str) -> tuple[DatasetRef | None, TeacherRef | None]:
+        dataset = stages.find_dataset(self._ws, spec)
+        if dataset is None:
+            return None, None
+        resolved = teachers.load_recipe(self._ws.registry, recipe, spec, dataset.classes)
+        return dataset, teachers.find(self._ws.store, resolved, spec, dataset.digest)
 
 
-def known_digests(ws: Workspace, trial: Trial) -> dict[str, str | None] | None:
-    """made_by of a trial whose data set and teacher have been opened here before; None where they have not."""
-    dataset = stages.find_dataset(ws, trial.dataset)
-    if dataset is None:
-        return None
-    name = protocol.load(ws.registry, trial.protocol).teacher
-    recipe = teachers.load_recipe(ws.registry, name, trial.dataset, dataset.classes)
-    teacher = teachers.find(ws.store, recipe, trial.dataset, dataset.digest)
-    return None if teacher is None else made_by(ws, trial, dataset, teacher)
+def states(ws: Workspace, trials: Sequence[Trial], existing: Sequence[Record]) -> dict[Trial, State]:
+    """done, missing, stale or failed, for every trial.
 
-
-def states(ws: Workspace, trials: Sequence[Trial], existing: Sequence[Record]) -> dict[Trial, str]:
-    """done, missing, stale or failed, for every trial. Where the data set was never opened here, nothing can be said of
-    a record's digests; a finished record then counts as done until the run has opened it and knows better."""
+    Where a data set was never opened here, its digest and its teacher's are taken to be those of the record until the
+    run has opened it and knows better; all other digests are compared now.
+    """
     latest = {record.id: record for record in records.latest(existing)}
-    digests: dict[tuple, Any] = {}
-    found = {}
-    for trial in trials:
-        key = (trial.dataset, trial.protocol, trial.method, trial.compressor, trial.student)
-        if key not in digests:
-            digests[key] = known_digests(ws, trial)
-        made = digests[key]
-        record = latest.get(trial.id)
-        if made is None:
-            finished = record is not None and record.status != "failed"
-            found[trial] = "done" if finished else "failed" if record is not None else "missing"
-        else:
-            found[trial] = records.status_of(trial.id, made, latest)
-    return found
+    makers = Makers(ws)
+    return {trial: _state(trial, makers.known(trial), latest) for trial in trials}
+
+
+def _state(trial: Trial, made: dict[str, str | None], latest: Mapping[str, Record]) -> State:
+    """The state by the digests that are known (not None)."""
+    identity = trial.id
+    record = latest.get(identity)
+    if record is None:
+        return "missing"
+    expected = {**record.made_by, **{name: value for name, value in made.items() if value is not None}}
+    return records.status_of(identity, expected, latest)
 
 
 class Run:
@@ -107,6 +124,7 @@ class Run:
         self._rerun, self._on_record, self._on_skip = RERUN[rerun], on_record, on_skip
         self._shared: dict[tuple, asyncio.Task] = {}
         self._environment = records.environment()
+        self._makers = Makers(ws)
 
     async def all(self, trials: Sequence[Trial]) -> Report:
         """Run the trials; earlier ones first where they compete for a worker."""
@@ -115,19 +133,42 @@ class Run:
         return report
 
     async def _one(self, trial: Trial, priority: int, report: Report) -> None:
-        dataset = await self._dataset(trial, priority)
-        teacher = await self._teacher(trial, dataset, priority) if dataset.status == "ok" else dataset
-        if teacher.status != "ok":
-            self._append(trial, teacher, made={}, report=report)
-            return
-        made = made_by(self._ws, trial, dataset.value, teacher.value)
-        if records.status_of(trial.id, made, self._latest) not in self._rerun:
+        made: dict[str, str | None] = {}
+        fields: dict[str, Any] = {"environment": self._environment, "seconds": {}}
+        try:
+            made = self._makers.made_by(trial)
+            outcome = await self._trial(trial, priority, made, fields)
+            record = None if outcome is None else _record(trial, outcome, made, fields)
+        except Exception as error:  # of this trial: it must cost neither the others nor its own record
+            outcome = failure(error, traceback.format_exc())
+            record = _record(trial, outcome, made, {"environment": self._environment})
+        if record is None:
             report.done += 1
             self._on_skip(trial)
             return
-        fields: dict[str, Any] = {"num_classes": dataset.value.classes, "seconds": {}}
-        outcome = await self._walk(trial, dataset.value, teacher.value, priority, fields)
-        self._append(trial, outcome, made=made, report=report, **fields)
+        try:
+            records.append(self._path, record)
+        except OSError as error:
+            raise UserError(f"{self._path} cannot be written: {error.strerror or error}") from None
+        report.counts[record.status] += 1
+        self._on_record(record)
+
+    async def _trial(
+        self, trial: Trial, priority: int, made: dict[str, str | None], fields: dict[str, Any]
+    ) -> Outcome | None:
+        """How a trial comes out, or None where it turns out to be done; fills `made` and `fields` on the way."""
+        dataset = await self._dataset(trial, priority)
+        if dataset.status != "ok":
+            return dataset
+        made |= self._makers.made_by(trial, dataset.value)
+        fields["num_classes"] = dataset.value.classes
+        teacher = await self._teacher(trial, dataset, priority)
+        if teacher.status != "ok":
+            return teacher
+        made |= self._makers.made_by(trial, dataset.value, teacher.value)
+        if _state(trial, made, self._latest) not in self._rerun:
+            return None
+        return await self._walk(trial, dataset.value, teacher.value, priority, fields)
 
     async def _walk(
         self, trial: Trial, dataset: DatasetRef, teacher: TeacherRef, priority: int, fields: dict[str, Any]
@@ -150,12 +191,13 @@ class Run:
             fields["num_views"] = recipe.views
             fields["bytes_labels_reference"] = reference_bytes(condensed.images, recipe.views, dataset.classes)
             count = len(list(shards(condensed.images, recipe.views, dataset.classes)))
-            key = (trial.protocol, trial.compressor, trial.budget, trial.student, condensed.address)
+            # Students share the labels wherever the protocol fixes the same values for them.
+            key = (trial.protocol, recipe.model_dump_json(), trial.compressor, trial.budget, condensed.address)
 
             def encode(shard: int) -> Coroutine[Any, Any, Outcome]:
                 return self._executor.run(
                     "encode_labels", trial, dataset, teacher, condensed, shard,
-                    priority=priority, needs=(*needs, condensed.address),
+                    priority=priority, needs=(*needs, condensed.address), gpus=1.0,
                 )  # fmt: skip
 
             encoded = await asyncio.gather(
@@ -182,7 +224,7 @@ class Run:
         )
 
     async def _teacher(self, trial: Trial, dataset: Outcome, priority: int) -> Outcome:
-        name = protocol.load(self._ws.registry, trial.protocol).teacher
+        name = self._makers.teacher(trial)
         return await self._once(
             ("teacher", name, trial.dataset),
             lambda: self._executor.run("teach", name, dataset.value, priority=priority, gpus=1.0),
@@ -216,22 +258,17 @@ class Run:
             self._shared[key] = asyncio.ensure_future(start())
         return await self._shared[key]
 
-    def _append(
-        self, trial: Trial, outcome: Outcome, *, made: dict[str, str | None], report: Report, **fields: Any
-    ) -> None:
-        error = None
-        if outcome.status == "failed":
-            error = Failure(type=outcome.error_type, message=outcome.message, traceback=outcome.traceback)
-        record = Record(
-            id=trial.id,
-            trial={**trial.as_dict(), "id": trial.id},
-            status=outcome.status,
-            smallest_bytes=outcome.smallest_bytes,
-            made_by=made,
-            environment=self._environment,
-            error=error,
-            **fields,
-        )
-        records.append(self._path, record)
-        report.counts[outcome.status] += 1
-        self._on_record(record)
+
+def _record(trial: Trial, outcome: Outcome, made: dict[str, str | None], fields: dict[str, Any]) -> Record:
+    error = None
+    if outcome.status == "failed":
+        error = Failure(type=outcome.error_type, message=outcome.message, traceback=outcome.traceback)
+    return Record(
+        id=trial.id,
+        trial={**trial.as_dict(), "id": trial.id},
+        status=outcome.status,
+        smallest_bytes=outcome.smallest_bytes,
+        made_by=made,
+        error=error,
+        **fields,
+    )

@@ -3,18 +3,24 @@
 Two kinds of worker never share a process: those that run methods and encoders, and those that train and test students.
 Ray keeps worker processes apart by their runtime environment, which carries the role.
 
-On one machine every task sees the same store and only addresses travel. With `ship=True` (other machines, no shared
+On one machine every task sees the same store and only addresses travel. With an address (other machines, no shared
 folder) a task returns the file that it made, Ray's object store carries it, and the task that needs it puts it in
-place.
+place. Every machine needs the same version of this project installed, which is checked.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
 import heapq
 import itertools
 import logging
 import os
-from asyncio import Future, get_running_loop
+import secrets
+import tempfile
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +29,16 @@ from typing import Any
 os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# A task that is too large for the machine fails after as many attempts as one that crashes; Ray's own default is to
+# try for ever.
+os.environ.setdefault("RAY_task_oom_retries", "2")
 
 import ray
 
 from bench import stages
 from bench.errors import UserError
 from bench.outcome import Outcome, attempt, failure
-from bench.registry import Registry
+from bench.registry import ROOT, Registry
 
 ROLES = {
     "describe": "student",
@@ -40,19 +49,24 @@ ROLES = {
 }
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 RETRIES = 2  # for a worker that dies: killed, out of memory, its machine gone
+OBJECT_STORE_BYTES = 256 * 2**20  # on one machine nothing but addresses and small values go through it
+TOKEN = secrets.token_hex(32)  # of the Ray processes that this process starts
 
-# One a process: Ray gives every driver worker processes of its own.
+# The session that this worker process serves, and its workspace. Processes outlive a session where Ray was started by
+# somebody else (a notebook, a test), and a later session may know other plugins.
+_session_id = ""
 _workspace: stages.Workspace | None = None
 
 
 @dataclass(frozen=True)
 class Session:
-    """What all tasks of one driver share."""
+    """What all tasks of one executor share."""
 
     registry: Registry
     store: str
     device: str
     ship: bool
+    code: str  # digest of this project's files, where other machines have to have the same
 
 
 class RayExecutor:
@@ -71,11 +85,17 @@ class RayExecutor:
         if self._owns:
             _start(jobs, address)
         self.ship = address is not None
+        resources = ray.cluster_resources()
+        if self.ship:  # this machine need not be like those that compute
+            device = "cuda" if resources.get("GPU", 0) else "cpu"
         self._device = device
-        self._session = ray.put(Session(registry, str(store), device, self.ship))
-        self.jobs = max(1, int(jobs or ray.cluster_resources().get("CPU", 1)))
-        self._free = 2 * self.jobs
-        self._waiting: list[tuple[int, int, Future]] = []
+        session = Session(registry, str(store), device, self.ship, project_digest() if self.ship else "")
+        self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
+        cores = max(1, int(resources.get("CPU", 1)))
+        self.jobs = min(jobs or cores, cores)
+        # A cluster has more cores than the jobs asked for; then no more than `jobs` may be at Ray at once.
+        self._free = 2 * cores if self.jobs == cores else self.jobs
+        self._waiting: list[tuple[int, int, asyncio.Future]] = []
         self._count = itertools.count()
         self._files: dict[str, Any] = {}  # address in the store -> reference to the file's bytes, when shipping
 
@@ -89,12 +109,19 @@ class RayExecutor:
             options: dict[str, Any] = {"runtime_env": {"env_vars": {**ONE_THREAD, "CONDENSEBENCH_ROLE": ROLES[stage]}}}
             if gpus and self._device != "cpu":
                 options["num_gpus"] = gpus
-            # ray types a task with two returns as one reference
-            outcome_ref, file_ref = _task.options(**options).remote(self._session, files, stage, args)  # type: ignore[misc]
+            task: Any = _task  # ray types a task with two returns as one reference
+            # The session is wrapped, so that a worker unpacks it once and not for every task.
+            outcome_ref, file_ref = task.options(**options).remote(
+                self._session_id, [self._session], files, stage, args
+            )
             try:
                 outcome: Outcome = await outcome_ref
             except ray.exceptions.RayError as error:
-                return failure(error)
+                return failure(error, str(error))
+            except asyncio.CancelledError:
+                with contextlib.suppress(Exception):  # Ray may be gone already
+                    ray.cancel(outcome_ref)
+                raise
             if self.ship and (made := made_file(outcome)) is not None:
                 self._files[made] = file_ref
             return outcome
@@ -105,7 +132,7 @@ class RayExecutor:
         if self._free > 0:
             self._free -= 1
             return
-        turn = get_running_loop().create_future()
+        turn = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (priority, next(self._count), turn))
         await turn
 
@@ -124,40 +151,108 @@ class RayExecutor:
 
 
 def _start(jobs: int | None, address: str | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is not None:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
+            ray.init(address=address, **quiet)
+            return
+        # `local`: never some cluster that happens to run here or that RAY_ADDRESS names; that takes --ray-address.
+        # Workers of both roles may idle without Ray ending them: a new one imports torch again.
+        with _own_token():
             ray.init(
+                address="local",
                 num_cpus=jobs,
                 include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
                 configure_logging=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _system_config={"num_workers_soft_limit": 2 * (jobs or os.cpu_count() or 1)},
+                **quiet,
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"Ray could not be reached at '{address}': {error}") from None
+    except (ConnectionError, ValueError, RuntimeError, ImportError) as error:
+        place = "could not be started" if address is None else f"could not be reached at '{address}'"
+        raise UserError(f"Ray {place}: {error}") from None
+
+
+@contextlib.contextmanager
+def _own_token() -> Iterator[None]:
+    """Only this run may talk to the processes that it starts: by a token of its own, in memory. Ray would write one to
+    the home folder, and it says on the terminal that it uses one. RAY_AUTH_MODE, where it is set, decides instead."""
+    if "RAY_AUTH_MODE" in os.environ:
+        yield
+        return
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")  # ray.init sets the first
+    before = {name: os.environ.get(name) for name in names}
+    os.environ["RAY_AUTH_TOKEN"] = TOKEN
+    log = logging.getLogger("ray._private.authentication")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @ray.remote(num_cpus=1, max_retries=RETRIES, num_returns=2)
-def _task(session: Session, files: dict[str, Any], stage: str, args: tuple) -> tuple[Outcome, bytes | None]:
-    """One stage in a worker process. Its workspace (plugins, opened data sets) is kept for the next task."""
-    global _workspace
-    if _workspace is None:
+def _task(
+    session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple
+) -> tuple[Outcome, bytes | None]:
+    """One stage in a worker process."""
+    outcome = attempt(_run_stage, session_id, session[0], files, stage, args)
+    content = None
+    if _workspace is not None and _workspace.checks and (address := made_file(outcome)) is not None:
+        content = (_workspace.store.root / address).read_bytes()
+    return outcome, content
+
+
+def _run_stage(session_id: str, session: Any, files: dict[str, Any], stage: str, args: tuple) -> Any:
+    ws = _workspace_for(session_id, session)
+    for address, reference in files.items():
+        if not (ws.store.root / address).is_file():
+            ws.store.adopt(address, ray.get(reference))
+    return getattr(stages, stage)(ws, *args)
+
+
+def _workspace_for(session_id: str, reference: Any) -> stages.Workspace:
+    """The workspace (plugins, opened data sets), kept for the next task of the same session."""
+    global _session_id, _workspace
+    if _workspace is None or session_id != _session_id:
         import torch
 
         torch.set_num_threads(1)
-        # Without a shared folder every machine keeps a store of its own.
-        own = Path(session.store) / ray.get_runtime_context().get_node_id() if session.ship else Path(session.store)
-        _workspace = stages.Workspace(own, session.registry, session.device)
-    store = _workspace.store
-    for address, reference in files.items():
-        store.adopt(address, ray.get(reference))
-    outcome = attempt(getattr(stages, stage), _workspace, *args)
-    content = None
-    if session.ship and (address := made_file(outcome)) is not None:
-        content = (store.root / address).read_bytes()
-    return outcome, content
+        session: Session = ray.get(reference)
+        if session.ship and project_digest() != session.code:
+            raise UserError(
+                "a machine of the cluster has another version of condensebench than the one that started the run. "
+                "Install the same version on every machine."
+            )
+        device = session.device if torch.cuda.is_available() else "cpu"
+        _workspace = stages.Workspace(_own_store(session), session.registry, device, checks=session.ship)
+        _session_id = session_id
+    return _workspace
+
+
+def project_digest() -> str:
+    """Hex sha256 of the files of this project that decide a result."""
+    content = hashlib.sha256()
+    for folder in ("bench", "methods", "protocols"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".toml", ".safetensors"):
+                content.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes())
+    return content.hexdigest()
+
+
+def _own_store(session: Session) -> Path:
+    """The driver's store where all is one machine; else one of this machine's own."""
+    if not session.ship:
+        return Path(session.store)
+    if own := os.environ.get("CONDENSEBENCH_STORE"):
+        return Path(own).expanduser().resolve()
+    return Path(tempfile.gettempdir()) / f"condensebench-{os.getuid()}"
 
 
 def made_file(outcome: Outcome) -> str | None:

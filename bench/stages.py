@@ -9,10 +9,11 @@ a process where a method has run.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -21,13 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import ENGINE_VERSION, protocol, teachers
+from bench import ENGINE_VERSION, protocol, records, teachers
 from bench.api import SoftLabels
 from bench.budget import Budget, reference_bytes
 from bench.condensing import build_condensed
 from bench.context import HarnessContext
 from bench.data import Data
-from bench.errors import InfeasibleError
+from bench.errors import InfeasibleError, PluginError, UserError
 from bench.labels import EncodedLabels, encode, label_views, shards, takes_shared, teacher_logits
 from bench.networks import build_network
 from bench.recipe import Recipe
@@ -57,6 +58,8 @@ class DatasetRef:
     size: int
     mirror: bool
     train_images: int
+    train_digest: str
+    test_digest: str
 
 
 @dataclass(frozen=True)
@@ -80,17 +83,38 @@ class LabelsRef:
 
 
 class Workspace:
-    """What a stage works with: the store, the plugins, the device. Made once in every worker process."""
+    """What a stage works with: the store, the plugins, the device. Made once in every worker process.
 
-    def __init__(self, store: str | Path, registry: Registry, device: str = "cpu") -> None:
+    With `checks`, a data set that another machine described must be the same here, or opening it raises UserError.
+    """
+
+    def __init__(self, store: str | Path, registry: Registry, device: str = "cpu", *, checks: bool = False) -> None:
         self.store = Store(store)
         self.registry = registry
         self.device = device
+        self.checks = checks
 
     @lru_cache(maxsize=4)  # noqa: B019 (a workspace lives as long as its process)
     def data(self, spec: str) -> Data:
         """The data set, opened."""
         return Data(parse(self.registry, "dataset", spec), self.store.root / "datasets")
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def described(self, dataset: DatasetRef) -> Data:
+        """The data set, opened; its training split is the one that was described."""
+        data = self.data(dataset.spec)
+        if self.checks:
+            self.same(dataset, "train", data.dataset.train().digest(), dataset.train_digest)
+        return data
+
+    @staticmethod
+    def same(dataset: DatasetRef, split: str, found: str, described: str) -> None:
+        """Raise UserError unless both digests are equal."""
+        if found != described:
+            raise UserError(
+                f"dataset '{dataset.spec}': the {split} split on one machine differs from that on another (digests "
+                f"{found[:8]} and {described[:8]}). Install the same versions of the packages that it is made with."
+            )
 
     @cached_property
     def packages(self) -> dict[str, str]:
@@ -102,7 +126,8 @@ class Workspace:
 def dataset_inputs(ws: Workspace, spec: str) -> dict[str, Any]:
     """What decides the content of a data set."""
     plugin = parse(ws.registry, "dataset", spec).plugin
-    return {"spec": spec, "code": plugin.digest, "packages": ws.packages}
+    told = [each.name for each in fields(DatasetRef)]  # a store of an earlier version may tell less
+    return {"spec": spec, "code": plugin.digest, "packages": ws.packages, "told": told}
 
 
 def find_dataset(ws: Workspace, spec: str) -> DatasetRef | None:
@@ -119,8 +144,19 @@ def describe(ws: Workspace, spec: str) -> DatasetRef:
 
         data = ws.data(spec)
         d = data.dataset
-        fixed = {**data.digests(), "size": d.size, "mirror": d.mirror, "mean": d.mean, "std": d.std}
-        ref = DatasetRef(spec, digest(fixed), d.num_classes, d.channels, d.size, d.mirror, len(data.train))
+        splits = data.digests()
+        fixed = {**splits, "size": d.size, "mirror": d.mirror, "mean": d.mean, "std": d.std}
+        ref = DatasetRef(
+            spec,
+            digest(fixed),
+            d.num_classes,
+            d.channels,
+            d.size,
+            d.mirror,
+            train_images=len(data.train),
+            train_digest=splits["train"],
+            test_digest=splits["test"],
+        )
         return {}, {"dataset": ref.__dict__}
 
     return DatasetRef(**ws.store.get("dataset", dataset_inputs(ws, spec), make).meta["dataset"])
@@ -129,7 +165,7 @@ def describe(ws: Workspace, spec: str) -> DatasetRef:
 def teach(ws: Workspace, recipe: str, dataset: DatasetRef) -> teachers.TeacherRef:
     """The teacher of a data set: shipped with the project, else trained here once."""
     resolved = teachers.load_recipe(ws.registry, recipe, dataset.spec, dataset.classes)
-    return teachers.make(ws.store, ws.data(dataset.spec), resolved, dataset.digest, device=ws.device)
+    return teachers.make(ws.store, ws.described(dataset), resolved, dataset.digest, device=ws.device)
 
 
 def condense(
@@ -155,25 +191,32 @@ def condense(
             ctx = HarnessContext(
                 store=ws.store,
                 registry=ws.registry,
-                data=ws.data(dataset.spec),
+                data=ws.described(dataset),
                 dataset_digest=dataset.digest,
                 teacher=teacher,
                 coordinates=("condense", str(spec), dataset.spec, ipc, replicate),
                 scratch=scratch,
                 device=ws.device,
             )
-            condensed = build_condensed(spec, ws.data(dataset.spec).train, ipc, ctx)
+            condensed = build_condensed(spec, ws.described(dataset).train, ipc, ctx)
         arrays = {"images": condensed.images.numpy(), "labels": condensed.labels.numpy()}
         if condensed.indices is not None:
             arrays["indices"] = condensed.indices
         return arrays, {
             "random": ctx.asked_for_randomness,
             "bytes_images": image_bytes(condensed.images),
-            "provenance": dict(condensed.provenance),
+            "provenance": _json_values(spec, condensed.provenance),
             "seconds": time.perf_counter() - started,
         }
 
     return _condensed_ref(ws, ws.store.get("condensed", inputs, make))
+
+
+def _json_values(spec: Spec, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return json.loads(json.dumps(dict(provenance)))
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"method '{spec}': provenance must hold JSON values only: {error}.") from None
 
 
 def _condensed_ref(ws: Workspace, artifact: Artifact) -> CondensedRef:
@@ -261,7 +304,7 @@ class _Labelling:
         total = self.condensed.images * self.recipe.views * self.dataset.classes * 2
 
         def make() -> tuple[dict, dict]:
-            data = self.ws.data(self.dataset.spec)
+            data = self.ws.described(self.dataset)
             model = teachers.load(self.teacher, self.ws.store, self.ws.registry, data, device=self.ws.device)
             images = torch.from_numpy(np.array(self.set.arrays["images"])).to(self.ws.device)
             d = data.dataset
@@ -296,7 +339,7 @@ class _Labelling:
             ctx = HarnessContext(
                 store=self.ws.store,
                 registry=self.ws.registry,
-                data=self.ws.data(self.dataset.spec),
+                data=self.ws.described(self.dataset),
                 dataset_digest=self.dataset.digest,
                 teacher=self.teacher,
                 coordinates=("encode", str(spec), self.protocol_id, self.dataset.spec, n),
@@ -327,7 +370,7 @@ def evaluate(
     """Train the student, then open the test split, once. Returns the measured fields of the record."""
     started = time.perf_counter()
     fixed, recipe = cell_recipe(ws.registry, trial, dataset.classes)
-    data = ws.data(dataset.spec)
+    data = ws.described(dataset)
     train_set = read_condensed(ws, condensed)
     reader, sizes = None, None
     if trial.compressor is not None:
@@ -364,6 +407,8 @@ def evaluate(
     trained = time.perf_counter()
     if _method_code_ran:
         raise RuntimeError(f"process {os.getpid()} has run a method's code; it must not open a test split")
+    if ws.checks:
+        ws.same(dataset, "test", data.dataset.test().digest(), dataset.test_digest)
     images, targets = data.test_images()
     measured = measure(student, images, targets, mean=d.mean, std=d.std)
     return {
@@ -373,5 +418,6 @@ def evaluate(
         "steps": log.steps,
         "epochs": recipe.epochs,
         "bytes_labels": sizes,
+        "environment": records.environment(),
         "seconds": {"train": trained - started, "test": time.perf_counter() - trained},
     }
