@@ -101,8 +101,19 @@ class EncodedLabels:
 
 
 def takes_shared(compressor: ModuleType) -> bool:
-    """Whether the compressor has a part that all images share: it defines `fit`, and `decode` takes `shared`."""
-    return hasattr(compressor, "fit") and "shared" in inspect.signature(compressor.decode).parameters
+    """Whether the compressor has a part that all images share: it defines `fit`.
+
+    Raises PluginError if its `encode` or `decode` has no parameter `shared` to be handed that part.
+    """
+    if not hasattr(compressor, "fit"):
+        return False
+    for function in (compressor.encode, compressor.decode):
+        if "shared" not in inspect.signature(function).parameters:
+            raise PluginError(
+                f"compressor '{compressor.__name__.rpartition('.')[2]}' defines fit(...), so {function.__name__}(...) "
+                f"must take `shared`, the bytes that fit returned."
+            )
+    return True
 
 
 def encode(compressor: ModuleType, labels: SoftLabels, allowance: int, ctx: Any, shared: bytes, **params: Any) -> bytes:
