@@ -83,7 +83,7 @@ class RayExecutor:
     ) -> None:
         self._owns = not ray.is_initialized()
         if self._owns:
-            _start(jobs, address)
+            start(jobs, address)
         self.ship = address is not None
         resources = ray.cluster_resources()
         if self.ship:  # this machine need not be like those that compute
@@ -150,7 +150,8 @@ class RayExecutor:
             ray.shutdown()
 
 
-def _start(jobs: int | None, address: str | None) -> None:
+def start(jobs: int | None, address: str | None) -> None:
+    """Start Ray on this machine, or connect to the cluster at `address`. Raises UserError."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is not None:
