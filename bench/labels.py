@@ -107,10 +107,10 @@ def takes_shared(compressor: ModuleType) -> bool:
     """
     if not hasattr(compressor, "fit"):
         return False
-    for function in (compressor.encode, compressor.decode):
-        if "shared" not in inspect.signature(function).parameters:
+    for name in ("encode", "decode"):
+        if "shared" not in inspect.signature(getattr(compressor, name)).parameters:
             raise PluginError(
-                f"compressor '{compressor.__name__.rpartition('.')[2]}' defines fit(...), so {function.__name__}(...) "
+                f"compressor '{compressor.__name__.rpartition('.')[2]}' defines fit(...), so {name}(...) "
                 f"must take `shared`, the bytes that fit returned."
             )
     return True
