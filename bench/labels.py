@@ -116,16 +116,26 @@ def takes_shared(compressor: ModuleType) -> bool:
     return True
 
 
+def fit(compressor: ModuleType, labels: SoftLabels, allowance: int, ctx: Any, **params: Any) -> bytes:
+    """What all shards share, checked: bytes, and within the allowance. Raises PluginError, or what the compressor
+    raises."""
+    return _checked(compressor, "fit", compressor.fit(labels, allowance, ctx, **params), allowance)
+
+
 def encode(compressor: ModuleType, labels: SoftLabels, allowance: int, ctx: Any, shared: bytes, **params: Any) -> bytes:
     """One shard's blob, checked: bytes, and within the allowance. Raises PluginError, or what the compressor raises."""
     extra = {"shared": shared} if takes_shared(compressor) else {}
     blob = compressor.encode(labels, allowance, ctx, **extra, **params)
+    return _checked(compressor, "encode", blob, allowance)
+
+
+def _checked(compressor: ModuleType, function: str, returned: Any, allowance: int) -> bytes:
     name = compressor.__name__.rpartition(".")[2]
-    if not isinstance(blob, bytes):
-        raise PluginError(f"compressor '{name}': encode(...) must return bytes, not {type(blob).__name__}.")
-    if len(blob) > allowance and getattr(compressor, "TAKES_BUDGET", True):
+    if not isinstance(returned, bytes):
+        raise PluginError(f"compressor '{name}': {function}(...) must return bytes, not {type(returned).__name__}.")
+    if len(returned) > allowance and getattr(compressor, "TAKES_BUDGET", True):
         raise PluginError(
-            f"compressor '{name}': encode(...) returned {len(blob)} bytes for a budget of {allowance}. It must stay "
-            f"within the budget or raise bench.errors.InfeasibleError(smallest_bytes)."
+            f"compressor '{name}': {function}(...) returned {len(returned)} bytes for a budget of {allowance}. It must "
+            f"stay within the budget or raise bench.errors.InfeasibleError(smallest_bytes)."
         )
-    return blob
+    return returned

@@ -29,13 +29,13 @@ from bench.condensing import build_condensed
 from bench.context import HarnessContext
 from bench.data import Data
 from bench.errors import InfeasibleError, PluginError, UserError
-from bench.labels import EncodedLabels, encode, label_views, shards, takes_shared, teacher_logits
+from bench.labels import EncodedLabels, encode, fit, label_views, shards, takes_shared, teacher_logits
 from bench.networks import build_network
 from bench.recipe import Recipe
 from bench.registry import Registry
 from bench.seeds import seed
 from bench.spec import Spec, parse
-from bench.storage import LabelFile, blob_allowance, image_bytes
+from bench.storage import LabelFile, blob_allowance, image_bytes, smallest_total
 from bench.store import Artifact, Store, read
 from bench.training import evaluate as measure
 from bench.training import train
@@ -348,14 +348,16 @@ class _Labelling:
             )
             shared = b""
             if takes_shared(module):
-                shared = module.fit(self.raw(0), total - len(views), ctx, **spec.parameters)
+                shared = fit(module, self.raw(0), total - len(views), ctx, **spec.parameters)
             allowance = blob_allowance(total, views=len(views), shared=len(shared), shard_sizes=sizes)[shard]
             try:
                 blob = encode(module, self.raw(shard), allowance, ctx, shared, **spec.parameters)
             except InfeasibleError as error:
-                # What the whole file would need: every image as much as in this shard, and the overhead as it is.
-                needed = error.smallest_bytes * n / sizes[shard] + total - allowance * n / sizes[shard]
-                raise InfeasibleError(int(np.ceil(needed)), error.why) from None
+                # What the whole file would need: every image as much as in this shard, and the overhead.
+                needed = smallest_total(
+                    error.smallest_bytes, shard, views=len(views), shared=len(shared), shard_sizes=sizes
+                )
+                raise InfeasibleError(needed, error.why) from None
         return LabelFile(views, shared, (blob,))
 
 

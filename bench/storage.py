@@ -71,13 +71,24 @@ def blob_allowance(total: int, *, views: int, shared: int, shard_sizes: Sequence
     The lengths in the header are counted at the size they have when every blob uses its allowance in full. May be zero
     or negative: then not even the overhead fits, and the compressor says what it would need.
     """
-    count = len(shard_sizes) + 2
     # A length below `total` never takes more digits than `total` itself.
-    overhead = len(MAGIC) + len(_varint(count)) + len(_varint(views)) + len(_varint(shared))
-    overhead += len(shard_sizes) * len(_varint(max(total, 0)))
-    left = total - views - shared - overhead
+    left = total - _fixed_bytes(views, shared, len(shard_sizes)) - len(shard_sizes) * len(_varint(max(total, 0)))
     images = sum(shard_sizes)
     return [left * size // images for size in shard_sizes]
+
+
+def smallest_total(blob: int, shard: int, *, views: int, shared: int, shard_sizes: Sequence[int]) -> int:
+    """The smallest `total` for which `blob_allowance` gives this shard `blob` bytes."""
+    parts = -(-blob * sum(shard_sizes) // shard_sizes[shard]) + _fixed_bytes(views, shared, len(shard_sizes))
+    digits = 1
+    while len(_varint(parts + digits * len(shard_sizes))) > digits:
+        digits += 1
+    return parts + digits * len(shard_sizes)
+
+
+def _fixed_bytes(views: int, shared: int, shards: int) -> int:
+    """What a label file takes beside its blobs and their lengths."""
+    return len(MAGIC) + len(_varint(shards + 2)) + len(_varint(views)) + len(_varint(shared)) + views + shared
 
 
 def shard_sizes(images: int, views: int, classes: int, limit: int = SHARD_BYTES) -> list[int]:

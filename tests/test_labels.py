@@ -15,7 +15,7 @@ from bench import labels
 from bench.api import SoftLabels
 from bench.augment import Views
 from bench.errors import InfeasibleError, PluginError
-from bench.labels import EncodedLabels, encode, label_views, takes_shared, teacher_logits
+from bench.labels import EncodedLabels, encode, fit, label_views, takes_shared, teacher_logits
 from bench.recipe import Recipe
 from bench.registry import discover
 from bench.render import render
@@ -183,6 +183,14 @@ def test_a_code_over_its_budget_is_refused(logits: torch.Tensor) -> None:
 def test_a_code_that_is_no_bytes_is_refused(logits: torch.Tensor, returned: Any) -> None:
     with pytest.raises(PluginError, match=f"must return bytes, not {type(returned).__name__}"):
         encode(compressor(encode=lambda *_: returned), soft(logits[:10]), 10**6, None, b"")
+
+
+def test_what_is_shared_is_held_to_the_same_rules(logits: torch.Tensor) -> None:
+    with pytest.raises(PluginError, match=r"fit\(\.\.\.\) must return bytes, not list"):
+        fit(compressor(fit=lambda *_: [1.0]), soft(logits[:10]), 100, None)
+    with pytest.raises(PluginError, match=r"fit\(\.\.\.\) returned 101 bytes for a budget of 100"):
+        fit(compressor(fit=lambda *_: bytes(101)), soft(logits[:10]), 100, None)
+    assert fit(compressor(fit=lambda *_: b"x"), soft(logits[:10]), 100, None) == b"x"
 
 
 def test_infeasible_is_passed_on(logits: torch.Tensor) -> None:

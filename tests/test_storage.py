@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench.errors import UserError
 from bench.seeds import numpy_generator
-from bench.storage import LabelFile, blob_allowance, image_bytes, shard_sizes
+from bench.storage import LabelFile, blob_allowance, image_bytes, shard_sizes, smallest_total
 
 LAW = settings(max_examples=100, deadline=None, derandomize=True)
 PART = st.one_of(st.binary(max_size=40), st.integers(0, 40_000).map(bytes))  # lengths of one to three digits
@@ -77,6 +77,19 @@ def test_blobs_within_their_allowance_never_make_the_file_too_long(
     assert file.sizes()["total"] <= total
     if full:  # and little of the budget is given away: rounding per shard and shorter lengths
         assert total - file.sizes()["total"] <= 4 * len(images)
+
+
+@LAW
+@given(st.integers(0, 400), st.integers(0, 20_000), st.lists(st.integers(1, 500), min_size=1, max_size=6), st.data())
+def test_the_smallest_total_is_enough_and_one_byte_less_is_not(
+    views: int, shared: int, images: list[int], data: st.DataObject
+) -> None:
+    blob, shard = data.draw(st.integers(1, 30_000)), data.draw(st.integers(0, len(images) - 1))
+    parts = {"views": views, "shared": shared, "shard_sizes": images}
+    needed = smallest_total(blob, shard, **parts)
+    assert blob_allowance(needed, **parts)[shard] >= blob
+    # At a power of 128 a larger total may allow less, since its own length takes a digit more.
+    assert blob_allowance(needed - 1, **parts)[shard] < blob or needed - 1 in (2**7 - 1, 2**14 - 1, 2**21 - 1)
 
 
 def test_shards_share_a_budget_by_their_images() -> None:
