@@ -109,9 +109,8 @@ class RayExecutor:
             options: dict[str, Any] = {"runtime_env": {"env_vars": {**ONE_THREAD, "CONDENSEBENCH_ROLE": ROLES[stage]}}}
             if gpus and self._device != "cpu":
                 options["num_gpus"] = gpus
-            task: Any = _task  # ray types a task with two returns as one reference
             # The session is wrapped, so that a worker unpacks it once and not for every task.
-            outcome_ref, file_ref = task.options(**options).remote(
+            outcome_ref, file_ref = _task.options(**options).remote(
                 self._session_id, [self._session], files, stage, args
             )
             try:
@@ -198,16 +197,19 @@ def _own_token() -> Iterator[None]:
                 os.environ[name] = value
 
 
-@ray.remote(num_cpus=1, max_retries=RETRIES, num_returns=2)
-def _task(
+def _serve(
     session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple
 ) -> tuple[Outcome, bytes | None]:
-    """One stage in a worker process."""
+    """One stage in a worker process: how it came out, and the file that it made, if other machines may need it."""
     outcome = attempt(_run_stage, session_id, session[0], files, stage, args)
     content = None
     if _workspace is not None and _workspace.checks and (address := made_file(outcome)) is not None:
         content = (_workspace.store.root / address).read_bytes()
     return outcome, content
+
+
+# Not a decorator: under its own name the function travels to the workers by name and shares this module's state there.
+_task: Any = ray.remote(num_cpus=1, max_retries=RETRIES, num_returns=2)(_serve)
 
 
 def _run_stage(session_id: str, session: Any, files: dict[str, Any], stage: str, args: tuple) -> Any:
