@@ -8,7 +8,8 @@ docstring its description, keyword-only arguments with literal defaults are its 
     methods/compressors/NAME.py  def encode(labels, budget_bytes, ctx, *, ...) -> bytes
                                  def decode(blob, rows=None) -> tensor [n, len(rows), C]
                                  def rows(blob) -> int64 array                        (optional: rows that are stored)
-                                 def fit(labels, budget_bytes, ctx, *, ...) -> bytes  (optional: what all images share)
+                                 def fit(labels, budget_bytes, ctx, *, ...) -> bytes  (optional: what all images share;
+                                     encode and decode then take it as the keyword `shared`)
     protocols/datasets/NAME.py   def load(root, *, ...) -> Dataset
 
 Optional module constants: CITATION (str), NUM_GPUS (float, share of a GPU a task asks for), PUBLISHED (dict of

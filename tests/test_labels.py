@@ -212,10 +212,16 @@ def test_decoded_rows_of_another_shape_are_refused(logits: torch.Tensor) -> None
         read_rows(compressor(), [blob], 11)
 
 
-def test_shards_that_store_different_views_are_refused(logits: torch.Tensor) -> None:
-    uneven = compressor(rows=lambda blob: np.arange(len(blob) % 3 + 1))
-    with pytest.raises(PluginError, match="all shards must store the same views"):
-        read_rows(uneven, [b"a", b"bb"], 2)
+def test_shards_that_store_different_views_are_read_where_they_agree() -> None:
+    uneven = compressor(rows=lambda blob: np.arange(len(blob)))
+    reader = EncodedLabels(LabelFile(views_of(2).to_bytes(), b"", (b"aaa", b"bb")), uneven, 2, "uneven")
+    assert reader.available.tolist() == [0, 1]
+
+
+def test_shards_without_a_view_in_common_are_refused() -> None:
+    apart = compressor(rows=lambda blob: np.array([blob[0] % 2]))
+    with pytest.raises(PluginError, match="no stored view in common"):
+        EncodedLabels(LabelFile(views_of(2).to_bytes(), b"", (b"a", b"b")), apart, 2, "apart")
 
 
 def test_reading_one_view_takes_the_memory_of_one_view() -> None:

@@ -1,4 +1,4 @@
-"""A data set whose test split is a held-out fifth of another one's training split: to choose a protocol without its test.
+"""Another data set's training split with a fifth held out as the test split: to choose recipes without a test split.
 
 Nothing of the other data set's test split is opened. Selection of recipes, parameters and defaults belongs here.
 """
@@ -6,15 +6,18 @@ Nothing of the other data set's test split is opened. Selection of recipes, para
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from pathlib import Path
 
 import numpy as np
 
 from bench.api import Dataset, ImageSource
 from bench.errors import UserError
+from bench.registry import unknown
 from bench.seeds import numpy_generator
+from protocols.datasets import digits, glyphs, mnist5k
+from protocols.datasets._arrays import array_digest
 
+EMBEDDED = {"digits": digits, "glyphs": glyphs, "mnist5k": mnist5k}
 SHARE = 5  # one in five images of a class is held out
 
 
@@ -35,8 +38,6 @@ class Part:
 
     def digest(self) -> str:
         """Hex sha256 of shape, labels and pixels, in index order."""
-        from protocols.datasets._arrays import array_digest
-
         return array_digest(self.read(np.arange(len(self))), self.labels)
 
 
@@ -49,11 +50,9 @@ def load(root: Path, *, of: str = "digits") -> Dataset:
     Raises:
         UserError: there is no such data set.
     """
-    try:
-        module = importlib.import_module(f"protocols.datasets.{of}")
-    except ModuleNotFoundError:
-        raise UserError(f"dataset 'heldout', parameter 'of': there is no embedded data set '{of}'.") from None
-    whole: Dataset = module.load(root)
+    if of not in EMBEDDED:
+        raise UserError(f"dataset 'heldout', parameter 'of': {unknown('data set', of, EMBEDDED)}")
+    whole: Dataset = EMBEDDED[of].load(root)
 
     def held_out(source: ImageSource) -> np.ndarray:
         rng = numpy_generator("heldout", of)
