@@ -1,0 +1,112 @@
+"""What running trials on Ray costs, and what a second worker gives.
+
+Whole trials (condense, train, test, record) of the data set `digits` run with one job and with two in turns, on one
+Ray.
+
+- overhead: wall time of a run with one job less the seconds that its stages took by their own clocks, per trial, as a
+  share of a trial of two seconds. Everything between the stages is in it: Ray, the runner, the record's fsync.
+- scaling: wall time of as many trials with one job over that with two; the median over turns.
+
+Other load on the machine takes the second core away; the note says how much there was, and which share of the time both
+workers were at work: what Ray itself leaves of a factor of two, whatever else the machine does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from bench.plan import Grid, Plan
+from bench.records import load
+from bench.registry import Registry, discover
+from bench.runner import Run
+from bench.schedule import RayExecutor
+from bench.stages import Workspace
+from bench.trial import Trial
+from speed.row import Row
+
+TRIAL_SECONDS = 2.0  # the trial that the bar speaks of
+IPC = 10  # 500 steps: a trial of about a second
+
+
+class _Bench:
+    """One results folder; every call runs the next trials, so that none is ever done before."""
+
+    def __init__(self, folder: Path, registry: Registry) -> None:
+        self.workspace = Workspace(folder / "store", registry)
+        self.results, self.registry, self.used = folder, registry, 0
+
+    def seconds(self, executor: RayExecutor, count: int) -> tuple[float, float]:
+        """(wall seconds, sum of the seconds that the stages took) of `count` trials."""
+        trials = self._trials(count)
+        run = Run(self.workspace, executor, self.results, [])
+        began = time.perf_counter()
+        asyncio.run(run.all(trials))
+        wall = time.perf_counter() - began
+        wanted = {trial.id for trial in trials}
+        records = [record for record in load(self.results) if record.id in wanted]
+        assert [record.status for record in records] == ["ok"] * count
+        return wall, sum(sum(record.seconds.values()) for record in records)
+
+    def _trials(self, count: int) -> list[Trial]:
+        self.used += count
+        grid = Grid(["digits"], ["small-hard-v1"], ["random"], ipcs=[IPC], replicates=self.used)
+        return Plan([grid]).trials(self.registry)[-count:]
+
+
+def measure(quick: bool = False) -> list[Row]:
+    """Two rows: Ray's share of a trial of two seconds, and the throughput of two workers over that of one."""
+    count, turns = (4, 1) if quick else (8, 5)
+    load_before = os.getloadavg()[0]
+    registry = discover()
+    with tempfile.TemporaryDirectory() as name:
+        bench = _Bench(Path(name), registry)
+        two = RayExecutor(registry, bench.workspace.store.root, jobs=2)  # owns Ray
+        try:
+            one = RayExecutor(registry, bench.workspace.store.root, jobs=1)
+            for executor in (two, one):
+                bench.seconds(executor, 4)  # warms both kinds of worker
+            overheads, ratios, inflation, length, at_work = [], [], [], [], []
+            for _ in range(turns):
+                wall, own = bench.seconds(one, count)
+                wall_two, own_two = bench.seconds(two, count)
+                overheads.append((wall - own) / count)
+                ratios.append(wall / wall_two)
+                inflation.append(own_two / own)
+                length.append(own / count)
+                at_work.append(own_two / (2 * wall_two))
+        finally:
+            two.close()
+    overhead, slower = statistics.median(overheads), statistics.median(inflation)
+    busy = f"load average before: {load_before:.1f}"
+    if load_before > 0.5:
+        busy += ", so other work takes part of the second core"
+    return [
+        Row(
+            "Ray: overhead of a trial of 2 s",
+            100 * overhead / TRIAL_SECONDS,
+            "%",
+            3.0,
+            False,
+            f"{1000 * overhead:.0f} ms between the stages of a trial of {statistics.median(length):.1f} s; {busy}",
+        ),
+        Row(
+            "Ray: throughput of 2 workers over 1",
+            statistics.median(ratios),
+            "x",
+            1.7,
+            True,
+            f"turns: {', '.join(f'{ratio:.2f}' for ratio in ratios)}; both at work "
+            f"{100 * statistics.median(at_work):.0f} % of the time; beside another a trial takes {slower:.2f}x as long; "
+            f"{os.cpu_count()} cores, {busy}",
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    for row in measure():
+        print(f"{row.value:7.2f} {row.unit} (bar {row.bar})  {row.what}  [{row.note}]")
