@@ -18,6 +18,7 @@ import itertools
 import logging
 import os
 import secrets
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -154,6 +155,7 @@ def start(jobs: int | None, address: str | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is not None:
+            _knock(address)
             ray.init(address=address, **quiet)
             return
         # `local`: never some cluster that happens to run here or that RAY_ADDRESS names; that takes --ray-address.
@@ -168,9 +170,16 @@ def start(jobs: int | None, address: str | None) -> None:
                 _system_config={"num_workers_soft_limit": 2 * (jobs or os.cpu_count() or 1)},
                 **quiet,
             )
-    except (ConnectionError, ValueError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         place = "could not be started" if address is None else f"could not be reached at '{address}'"
         raise UserError(f"Ray {place}: {error}") from None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody answers: Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 @contextlib.contextmanager

@@ -101,8 +101,8 @@ def measure(quick: bool = False) -> list[Row]:
             1.7,
             True,
             f"turns: {', '.join(f'{ratio:.2f}' for ratio in ratios)}; both at work "
-            f"{100 * statistics.median(at_work):.0f} % of the time; beside another a trial takes {slower:.2f}x as long; "
-            f"{os.cpu_count()} cores, {busy}",
+            f"{100 * statistics.median(at_work):.0f} % of the time; beside another a trial takes {slower:.2f}x as "
+            f"long; {os.cpu_count()} cores, {busy}",
         ),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import records
+from bench import records, schedule
+from bench.errors import UserError
 from tests._run import World, make_world
 
 COMMAND = (sys.executable, "-m", "bench")
@@ -115,6 +117,14 @@ def test_a_run_that_is_interrupted_and_then_killed_goes_on_where_it_was(world):
     assert [line for line in error.splitlines() if not line.startswith(own)] == []
     wait_until_gone(world)
     assert list((world.root / "home").iterdir()) == []
+
+
+def test_an_address_where_no_ray_answers_is_refused_at_once():
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"Ray could not be reached at '{address}'"):
+            schedule.start(None, address)
 
 
 CLUSTER = """
