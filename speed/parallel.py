@@ -8,17 +8,22 @@ Ray.
 - scaling: wall time of as many trials with one job over that with two; the median over turns.
 
 Other load on the machine takes the second core away; the note says how much there was, and which share of the time both
-workers were at work: what Ray itself leaves of a factor of two, whatever else the machine does.
+workers were at work (what Ray itself leaves of a factor of two, whatever else the machine does) and what two bare
+processes, without Ray, gain over one in the same turns.
 """
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor, wait
 from pathlib import Path
+
+import torch
 
 from bench.plan import Grid, Plan
 from bench.records import load
@@ -27,6 +32,7 @@ from bench.runner import Run
 from bench.schedule import RayExecutor
 from bench.stages import Workspace
 from bench.trial import Trial
+from protocols.networks.convnet import build
 from speed.row import Row
 
 TRIAL_SECONDS = 2.0  # the trial that the bar speaks of
@@ -58,19 +64,42 @@ class _Bench:
         return Plan([grid]).trials(self.registry)[-count:]
 
 
+def _train(rounds: int) -> None:
+    """A student's training steps and nothing else, in a process of its own."""
+    torch.set_num_threads(1)
+    network = build(1, 8, 10)
+    optimizer = torch.optim.AdamW(network.parameters())
+    images, labels = torch.zeros(20, 1, 8, 8), torch.arange(20) % 10
+    for _ in range(rounds):
+        torch.nn.functional.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _bare_gain(pool: ProcessPoolExecutor, rounds: int = 600) -> float:
+    """Throughput of two processes over one."""
+    began = time.perf_counter()
+    pool.submit(_train, rounds).result()
+    alone = time.perf_counter() - began
+    wait([pool.submit(_train, rounds) for _ in range(2)])
+    return 2 * alone / (time.perf_counter() - began - alone)
+
+
 def measure(quick: bool = False) -> list[Row]:
     """Two rows: Ray's share of a trial of two seconds, and the throughput of two workers over that of one."""
     count, turns = (4, 1) if quick else (8, 5)
     load_before = os.getloadavg()[0]
     registry = discover()
-    with tempfile.TemporaryDirectory() as name:
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as name, ProcessPoolExecutor(2, mp_context=spawn) as pool:
+        wait([pool.submit(_train, 50) for _ in range(4)])  # both processes start
         bench = _Bench(Path(name), registry)
         two = RayExecutor(registry, bench.workspace.store.root, jobs=2)  # owns Ray
         try:
             one = RayExecutor(registry, bench.workspace.store.root, jobs=1)
             for executor in (two, one):
                 bench.seconds(executor, 4)  # warms both kinds of worker
-            overheads, ratios, inflation, length, at_work = [], [], [], [], []
+            overheads, ratios, inflation, length, at_work, bare = [], [], [], [], [], []
             for _ in range(turns):
                 wall, own = bench.seconds(one, count)
                 wall_two, own_two = bench.seconds(two, count)
@@ -79,6 +108,7 @@ def measure(quick: bool = False) -> list[Row]:
                 inflation.append(own_two / own)
                 length.append(own / count)
                 at_work.append(own_two / (2 * wall_two))
+                bare.append(_bare_gain(pool))
         finally:
             two.close()
     overhead, slower = statistics.median(overheads), statistics.median(inflation)
@@ -102,7 +132,7 @@ def measure(quick: bool = False) -> list[Row]:
             True,
             f"turns: {', '.join(f'{ratio:.2f}' for ratio in ratios)}; both at work "
             f"{100 * statistics.median(at_work):.0f} % of the time; beside another a trial takes {slower:.2f}x as "
-            f"long; {os.cpu_count()} cores, {busy}",
+            f"long; two bare processes: {statistics.median(bare):.2f}x; {os.cpu_count()} cores, {busy}",
         ),
     ]
 
