@@ -107,12 +107,17 @@ def run(plugins: tuple[str, ...], **options: Any) -> None:
     "--format", "format_", type=click.Choice(["text", "md", "csv", "latex", "json"]), default="text", show_default=True
 )
 def leaderboard(results: str, format_: str) -> None:
-    """Print the tables of a results folder."""
-    from bench.python import load
+    """Print the tables of a results folder; what could not be read goes to stderr. Exit code 1 if a line was edited."""
+    from bench import records
     from bench.standings import leaderboard as tabulate
     from bench.tables import render
 
-    click.echo(render(tabulate(load(results)), format_))
+    loaded = records.load(results)
+    for note in [*loaded.torn, *loaded.tampered]:
+        click.echo(note, err=True)
+    click.echo(render(tabulate(records.latest(loaded.records)), format_))
+    if loaded.tampered:
+        raise SystemExit(1)
 
 
 @cli.command()

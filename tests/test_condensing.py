@@ -156,7 +156,7 @@ def test_held_out_images_are_of_the_training_split_alone(registry: Registry, tmp
     assert sorted(train + test) == sorted(pixels(whole.train()))
     assert not set(test) & set(pixels(whole.test()))
     assert np.bincount(held.test().labels).min() >= 20
-    with pytest.raises(UserError, match="no embedded data set 'nosuch'"):
+    with pytest.raises(UserError, match="No data set is named 'nosuch'"):
         _ = Data(parse(registry, "dataset", "heldout:of=nosuch"), tmp_path).dataset
 
 

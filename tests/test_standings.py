@@ -16,11 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from _records import cell, made_by, record
+from click.testing import CliRunner
 from scipy import stats as scipy_stats
 
 import bench
+from bench.cli import cli
 from bench.errors import UserError
-from bench.records import Record
+from bench.records import Record, append
 from bench.standings import COLUMNS, REFERENCE_METHOD, leaderboard
 from bench.tables import render
 
@@ -228,3 +230,16 @@ def test_the_public_call_works_whatever_was_imported_before() -> None:
 if __name__ == "__main__":
     for format, ending in (("text", "txt"), ("md", "md"), ("latex", "tex")):
         (EXPECTED / f"leaderboard.{ending}").write_text(render(leaderboard(story()), format))
+
+
+def test_an_edited_line_is_told_and_left_out(tmp_path: Path) -> None:
+    for replicate in range(2):
+        append(tmp_path / "records.jsonl", record(0.5, replicate=replicate))
+    lines = (tmp_path / "records.jsonl").read_text().splitlines()
+    lines[1] = lines[1].replace('"accuracy":0.5', '"accuracy":0.9')
+    (tmp_path / "records.jsonl").write_text("\n".join(lines) + "\n")
+    result = CliRunner().invoke(cli, ["leaderboard", "--results", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "records.jsonl" in result.stderr
+    assert "50.0" in result.stdout
+    assert "90.0" not in result.stdout
