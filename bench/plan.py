@@ -12,7 +12,7 @@ from typing import Any
 from bench import protocol
 from bench.budget import Budget
 from bench.errors import UserError
-from bench.protocol import Protocol, read_toml
+from bench.protocol import read_toml
 from bench.records import Record
 from bench.registry import Registry, unknown
 from bench.spec import parse
@@ -24,7 +24,8 @@ UNCOMPRESSED = "none"  # the compressor of a soft-label protocol where the plan 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of the listed names. Under a hard-label protocol compressors and budgets do not apply."""
+    """Every combination of the listed names. Where a protocol stores no labels (class labels, or a teacher
+    online), compressors and budgets do not apply."""
 
     datasets: Sequence[str] = ()
     protocols: Sequence[str] = ()
@@ -91,15 +92,19 @@ def _expand(grid: Grid, registry: Registry) -> Iterable[Trial]:
     codes = [_compressor(registry, text) for text in grid.compressors]
     budgets = [str(Budget.parse(str(text))) for text in grid.budgets]
     protocols = [protocol.load(registry, name) for name in grid.protocols]
-    if budgets and not any(takes for _, takes in codes) and any(p.labels != "hard" for p in protocols):
+    if (
+        budgets
+        and not any(takes for _, takes in codes)
+        and any(p.labels(d) == "stored" for p in protocols for d in datasets)
+    ):
         raise UserError(
             f"--budget {budgets[0]} was given, but {', '.join(n for n, _ in codes)} takes no budget. Name a compressor "
             f"that does, for instance --compressor svd."
         )
     for dataset, fixed, ipc, method in itertools.product(datasets, protocols, grid.ipcs, methods):
-        for student in grid.students or [fixed.student]:
+        for student in grid.students or [fixed.student(dataset)]:
             network = str(parse(registry, "network", student))
-            for compressor, budget in _labels(fixed, codes, budgets):
+            for compressor, budget in _labels(fixed.labels(dataset), codes, budgets):
                 for replicate in range(grid.replicates):
                     yield Trial(dataset, fixed.id, method, ipc, compressor, budget, network, replicate)
 
@@ -109,10 +114,8 @@ def _compressor(registry: Registry, text: str) -> tuple[str, bool]:
     return str(spec), bool(spec.plugin.constants.get("TAKES_BUDGET", True))
 
 
-def _labels(
-    fixed: Protocol, codes: list[tuple[str, bool]], budgets: list[str]
-) -> Iterable[tuple[str | None, str | None]]:
-    if fixed.labels == "hard":
+def _labels(regime: str, codes: list[tuple[str, bool]], budgets: list[str]) -> Iterable[tuple[str | None, str | None]]:
+    if regime != "stored":
         yield None, None
         return
     for name, takes_budget in codes:

@@ -1,7 +1,7 @@
-"""Protocols: one TOML file each, values may depend on data set, ipc and student, resolved to a Recipe.
+"""Protocols: one TOML file each; values may depend on data set, ipc and student (bench/conditions.py).
 
-    labels = "stored"                       # hard | stored
-    teacher = "small-teacher-v1"            # a recipe in protocols/teachers/
+    labels = "stored"                       # hard | stored | online
+    teacher = "small-teacher-v1"            # a recipe in protocols/teachers/, or a list of them
     student = "convnet"                     # the default; --student names another
     [recipe]
     batch = 20
@@ -11,59 +11,99 @@
     "2-10" = 150
     default = 100
 
-The digest is that of the canonical JSON with every default written out: reordering or reformatting the file, or writing
-a default down, changes nothing; any change of a value does.
+`labels`, `teacher` and `student` may be tables by data set as well. The digest is that of the canonical JSON of all
+values: reordering or reformatting the file, or writing a default down, changes nothing; any change of a value does.
+
+`NAME:scale=0.01` is the protocol in miniature (bench.recipe.scaled), to exercise it; its results are unofficial.
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from bench.conditions import NoValue, cells, resolve
 from bench.errors import UserError
 from bench.fingerprint import digest
-from bench.recipe import Recipe
+from bench.recipe import Recipe, scaled
 from bench.registry import Registry, read_text, unknown
 
 TOP_LEVEL = {"title", "source", "labels", "teacher", "student", "recipe", "notes"}
-CONDITIONS = ("dataset", "ipc", "classes", "images", "student")  # images = ipc * classes
+TEXTS = {"title", "source", "notes"}
+REGIMES = ("hard", "stored", "online")
 
 
 @dataclass(frozen=True)
 class Protocol:
     """What one file fixes."""
 
-    id: str
+    name: str  # the file's stem, which carries the version
     title: str
     source: str
     notes: str
-    labels: str  # hard | stored
-    teacher: str
-    student: str
-    values: dict[str, Any]  # the recipe with defaults written out and `by` tables unresolved
+    values: dict[str, Any]  # labels, teacher, student and recipe: defaults written out, `by` tables unresolved
     path: Path
+    scale: float | None = None  # of a miniature
+
+    @property
+    def id(self) -> str:
+        """The name, and the scale of a miniature: `rded-v1`, `rded-v1:scale=0.01`."""
+        return self.name if self.scale is None else f"{self.name}:scale={self.scale:g}"
 
     @property
     def digest(self) -> str:
         """sha256 of all that is fixed; title, source and notes may be reworded."""
-        return digest({"labels": self.labels, "teacher": self.teacher, "student": self.student, "recipe": self.values})
+        fixed = {**self.values, "recipe": without_defaults(Recipe, self.values["recipe"])}
+        return digest(fixed if self.scale is None else {**fixed, "scale": self.scale})
+
+    def labels(self, dataset: str) -> str:
+        """The label regime: hard, stored or online."""
+        return str(self._named("labels", dataset))
+
+    def teachers(self, dataset: str) -> tuple[str, ...]:
+        """Names of the teacher recipes. The first one is the teacher that methods see."""
+        found = self._named("teacher", dataset)
+        return (found,) if isinstance(found, str) else tuple(found)
+
+    def student(self, dataset: str) -> str:
+        """The student where the plan names none."""
+        return str(self._named("student", dataset))
+
+    def _named(self, key: str, dataset: str) -> Any:
+        return resolve(self.values[key], {"dataset": dataset}, f"protocol {self.name}, {key}")
 
     def recipe(self, *, dataset: str, ipc: int, student: str, classes: int) -> Recipe:
         """The values for one cell. Raises UserError where the protocol has none for it."""
         cell = {"dataset": dataset, "ipc": ipc, "classes": classes, "images": ipc * classes, "student": student}
-        resolved = resolve(self.values, cell, f"protocol {self.id}")
-        return validated({"labels": self.labels, **resolved}, self.path)
+        resolved = resolve(self.values["recipe"], cell, f"protocol {self.name}")
+        recipe = validated({"labels": self.labels(dataset), **resolved}, self.path)
+        return recipe if self.scale is None else scaled(recipe, self.scale)
 
 
-def load(registry: Registry, name: str) -> Protocol:
-    """The protocol `name`: of this project, or of a file given with --plugin. Raises UserError."""
-    path, text = registry.protocol_file(name)
-    return parse(name, read_toml(path, text), path)
+def load(registry: Registry, text: str) -> Protocol:
+    """The protocol `text`, NAME or NAME:scale=S: of this project, or of a file given with --plugin. Raises UserError."""
+    name, _, option = text.partition(":")
+    path, source = registry.protocol_file(name)
+    return parse(name, read_toml(path, source), path, _scale(text, option) if option else None)
+
+
+def _scale(text: str, option: str) -> float:
+    key, _, value = option.partition("=")
+    try:
+        scale = float(value) if key == "scale" else 0.0
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale < 1:
+        raise UserError(
+            f"protocol '{text}': after the colon only a scale between 0 and 1 may stand, for instance "
+            f"{text.partition(':')[0]}:scale=0.01 (an unofficial miniature with 1/100 of the epochs and views)."
+        )
+    return scale
 
 
 def read_toml(path: Path, text: str | None = None) -> dict[str, Any]:
@@ -74,36 +114,49 @@ def read_toml(path: Path, text: str | None = None) -> dict[str, Any]:
         raise UserError(f"{path}: {error}") from None
 
 
-def parse(name: str, content: dict[str, Any], path: Path) -> Protocol:
-    """Check the content of a protocol file and write out its defaults."""
+def parse(name: str, content: dict[str, Any], path: Path, scale: float | None = None) -> Protocol:
+    """Check the content of a protocol file in all its branches, and write out its defaults."""
     for key in content:
         if key not in TOP_LEVEL:
             raise UserError(f"{path}: {unknown('key', key, TOP_LEVEL)}")
     for key in ("labels", "teacher", "student", "recipe"):
         if key not in content:
             raise UserError(f"{path}: '{key}' is missing.")
-    for key in set(content) - {"recipe"}:
+    for key in TEXTS & set(content):
         if not isinstance(content[key], str):
             raise UserError(f"{path}: {key} = {content[key]!r} must be text in quotes.")
-    labels = content["labels"]
     if isinstance(content["recipe"], dict) and "labels" in content["recipe"]:
         raise UserError(f"{path}: 'labels' stands at the top of the file, not in [recipe].")
-    values = with_defaults(Recipe, content["recipe"], path, "recipe")
-    for variant in range(most_branches(values)):
-        validated({"labels": labels, **branch(values, variant)}, path)
-    if labels == "stored" and values["views"] == 0:
-        raise UserError(f"{path}: labels = 'stored' needs recipe.views, the number of stored views per image.")
-    return Protocol(
-        id=name,
-        title=content.get("title", ""),
-        source=content.get("source", ""),
-        notes=content.get("notes", ""),
-        labels=labels,
-        teacher=content["teacher"],
-        student=content["student"],
-        values=values,
-        path=path,
-    )
+    values = {key: content[key] for key in ("labels", "teacher", "student")}
+    values["recipe"] = with_defaults(Recipe, content["recipe"], path, "recipe")
+    check_branches(values, path)
+    texts = {key: content.get(key, "") for key in TEXTS}
+    return Protocol(name=name, values=values, path=path, scale=scale, **texts)
+
+
+def check_branches(values: dict[str, Any], path: Path) -> None:
+    """Validate every branch of every `by` table. Raises UserError."""
+    try:
+        every = list(cells(values))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    for cell in every:
+        by_dataset = {"dataset": cell["dataset"]}
+        try:
+            named = {
+                key: resolve(values[key], by_dataset, f"{path}, {key}") for key in ("labels", "teacher", "student")
+            }
+            recipe = resolve(values["recipe"], cell, str(path))
+        except NoValue:
+            continue  # a cell that the protocol does not have
+        if named["labels"] not in REGIMES:
+            raise UserError(f"{path}: {unknown('label regime', named['labels'], REGIMES)}")
+        teachers = [named["teacher"]] if isinstance(named["teacher"], str) else named["teacher"]
+        if not isinstance(teachers, list) or not teachers or not all(isinstance(each, str) for each in teachers):
+            raise UserError(f"{path}: teacher = {named['teacher']!r} must be a name in quotes or a list of names.")
+        if not isinstance(named["student"], str):
+            raise UserError(f"{path}: student = {named['student']!r} must be a name in quotes.")
+        validated({"labels": named["labels"], **recipe}, path)
 
 
 def with_defaults(model: type[BaseModel], given: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
@@ -114,18 +167,15 @@ def with_defaults(model: type[BaseModel], given: dict[str, Any], path: Path, whe
         if key not in model.model_fields:
             raise UserError(f"{path}, [{where}]: {unknown('key', key, model.model_fields)}")
     written: dict[str, Any] = {}
-    for key, info in model.model_fields.items():
-        if key == "labels":
-            continue  # stands at the top of the file
-        default = None if info.is_required() else info.get_default(call_default_factory=True)
-        if isinstance(default, BaseModel):
-            written[key] = _part(type(default), given.get(key, {}), path, f"{where}.{key}")
+    for key, default in defaults(model).items():
+        if isinstance(default, type):
+            written[key] = _part(default, given.get(key, {}), path, f"{where}.{key}")
         elif key in given:
             written[key] = given[key]
-        elif info.is_required():
+        elif default is REQUIRED:
             raise UserError(f"{path}, [{where}]: '{key}' is missing.")
         else:
-            written[key] = list(default) if isinstance(default, tuple) else default
+            written[key] = default
     return written
 
 
@@ -135,56 +185,37 @@ def _part(model: type[BaseModel], given: Any, path: Path, where: str) -> dict[st
     return with_defaults(model, given, path, where)
 
 
-def resolve(value: Any, cell: dict[str, Any], where: str) -> Any:
-    """The value for one cell, every table with `by` replaced by its branch. Raises UserError where none fits."""
-    if not isinstance(value, dict):
-        return value
-    if "by" not in value:
-        return {key: resolve(inner, cell, f"{where}, {key}") for key, inner in value.items()}
-    condition = value["by"]
-    if condition not in CONDITIONS:
-        raise UserError(f"{where}: by = {condition!r} is not one of {', '.join(CONDITIONS)}.")
-    asked = cell[condition]
-    # The order in the file tells nothing (it is not in the digest): the exact key wins, and ranges must not overlap.
-    keys = [key for key in value if key not in ("by", "default") and _matches(key, asked)]
-    exact = [key for key in keys if key == str(asked)]
-    if len(exact or keys) > 1:
-        raise UserError(f"{where}: {condition} = {asked} has more than one value: {', '.join(keys)}.")
-    if keys:
-        return resolve(value[(exact or keys)[0]], cell, where)
-    if "default" in value:
-        return resolve(value["default"], cell, where)
-    has = ", ".join(k for k in value if k != "by")
-    raise UserError(f"{where}: no value for {condition} = {asked}; it has {has}, and no default.")
+REQUIRED = object()
 
 
-def _matches(key: str, asked: Any) -> bool:
-    """Exact ("10"), a range ("2-10"), a bound (">=50"), or a data set or network with any parameters ("glyphs")."""
-    if isinstance(asked, int):
-        if match := re.fullmatch(r"(\d+)-(\d+)", key):
-            return int(match[1]) <= asked <= int(match[2])
-        if match := re.fullmatch(r">=(\d+)", key):
-            return asked >= int(match[1])
-        return key == str(asked)
-    return key in (asked, asked.partition(":")[0])
+def defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """Field -> default as TOML would write it; REQUIRED where there is none; for a part, its class. Without `labels`,
+    which stands at the top of a file."""
+    found: dict[str, Any] = {}
+    for key, info in model.model_fields.items():
+        default = REQUIRED if info.is_required() else info.get_default(call_default_factory=True)
+        if key != "labels":
+            found[key] = type(default) if isinstance(default, BaseModel) else _as_toml(default)
+    return found
 
 
-def most_branches(value: Any) -> int:
-    """How many variants `branch` needs, so that every branch of every `by` table occurs in one of them."""
-    if not isinstance(value, dict):
-        return 1
-    inner = [most_branches(v) for k, v in value.items() if k != "by"]
-    return max(1, len(inner) * max(inner, default=1)) if "by" in value else max(inner, default=1)
+def without_defaults(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `with_defaults`: what is not at its default. A field that a later version adds, switched off,
+    changes no digest."""
+    if "by" in values:
+        return {key: inner if key == "by" else without_defaults(model, inner) for key, inner in values.items()}
+    kept: dict[str, Any] = {}
+    for key, default in defaults(model).items():
+        if isinstance(default, type):
+            if part := without_defaults(default, values[key]):
+                kept[key] = part
+        elif _as_toml(values[key]) != default:
+            kept[key] = values[key]
+    return kept
 
 
-def branch(value: Any, variant: int) -> Any:
-    """One value for every `by` table, to check all of them when the file is read."""
-    if not isinstance(value, dict):
-        return value
-    if "by" in value:
-        branches = [inner for key, inner in value.items() if key != "by"]
-        return branch(branches[variant % len(branches)], variant // len(branches)) if branches else None
-    return {key: branch(inner, variant) for key, inner in value.items()}
+def _as_toml(value: Any) -> Any:
+    return [_as_toml(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def validated(values: dict[str, Any], path: Path) -> Recipe:
@@ -192,5 +223,5 @@ def validated(values: dict[str, Any], path: Path) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
         raise UserError(f"{path}: {problems}") from None

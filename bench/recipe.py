@@ -1,14 +1,15 @@
 """The evaluation recipe: every value that a protocol fixes for one cell (data set, ipc, student), after resolution.
 
-A protocol file (see bench/protocol.py) resolves to one `Recipe`; the training loop reads nothing else. Every default is
-written here and takes part in the protocol's digest.
+A protocol file (see bench/protocol.py) resolves to one `Recipe`; the training loop reads nothing else. A default means
+"off", or torch's own value. A default never changes: digests leave out what stands at its default, so that a released
+protocol keeps its digest when a new field comes. protocols/lock.json holds the defaults, and a changed one is found.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Part(BaseModel):
@@ -27,36 +28,58 @@ class Optimizer(Part):
     name: Literal["adamw", "sgd"] = "adamw"
     lr: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.0
-    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)  # AdamW
+    momentum: float = 0.0  # SGD
+    nesterov: bool = False  # SGD
     decay: Literal["weights", "all"] = "weights"  # "weights": tensors of two or more dimensions only (no bias, no norm)
 
 
 class Schedule(Part):
-    """Learning rate of epoch e of E, as a multiple of `lr`.
+    """Learning rate at progress e (epochs done, from 0) of E epochs, as a multiple of `lr`.
 
+    constant: 1. linear: 1 - e / E.
     cosine: (1 + cos(pi e / (zeta E))) / 2; zeta=1 ends near 0, zeta=2 ends at one half (RDED, EDC).
+    ssrs: the cosine up to and including e = 5 E / 6, then (1 + cos(5 pi / (6 zeta))) / 2 * (6 E - 6 e) / (6 E) (EDC's
+    smoothing schedule as coded: the rate jumps down after 5 E / 6).
+    multistep: gamma to the power of the milestones that are reached, e >= milestone.
+
+    With `warmup` = W > 0, epochs e < W run at warmup_start + (1 - warmup_start) e / W, and the rest as above with e - W of
+    E - W epochs (milestones stay counted from 0).
     """
 
-    name: Literal["cosine", "constant"] = "cosine"
+    name: Literal["cosine", "ssrs", "linear", "multistep", "constant"] = "cosine"
     zeta: Positive = 1.0
+    per: Literal["epoch", "step"] = "epoch"  # "step": e grows by 1 / (steps per epoch) with every optimiser step
+    warmup: Annotated[int, Field(ge=0)] = 0  # epochs
+    warmup_start: Share = 0.0  # multiple of `lr` at the first epoch of the warm-up
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()  # epochs
+    gamma: Positive = 0.1
+    restart: bool = False  # a fresh optimiser at every milestone: momentum is lost (DC-BENCH)
 
 
 class Loss(Part):
-    """ce: cross-entropy with the hard label (mixed by area under CutMix and Mixup).
-    kl: KL(softmax(teacher/T) || softmax(student/T)), summed over classes, mean over the batch."""
+    """ce: cross-entropy with the hard label (mixed by area under CutMix, by lambda under Mixup).
+    kl: KL(softmax(teacher/T) || softmax(student/T)), summed over classes, mean over the batch.
+    soft-ce: cross-entropy of softmax(student/T) under softmax(teacher/T), mean over the batch (SCORE, eq. 2).
+    mse: mean over batch and classes of (student - teacher)^2 of raw logits (G-VBSM, EDC).
 
-    name: Literal["ce", "kl"] = "ce"
-    temperature: Positive = 1.0
-    times_t_squared: bool = False
+    All but ce add `hard_weight` times the cross-entropy with the class of the image itself, whatever is mixed in.
+    """
+
+    name: Literal["ce", "kl", "soft-ce", "mse"] = "ce"
+    temperature: Positive = 1.0  # kl, soft-ce
+    times_t_squared: bool = False  # kl, soft-ce: the soft part is multiplied by T^2
+    hard_weight: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Augment(Part):
-    """One view of an image: crop, flip, then mix with a partner, then cut out; patches are cut before the crop."""
+    """One view of an image: RandAugment, patches, crop, flip, then mix with a partner, then cut out."""
 
+    randaugment_ops: Annotated[int, Field(ge=0)] = 0  # operations per image, before all else; 0 is off
+    randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9  # of torchvision's 31 bins
     patches: Literal["none", "shuffle", "extract"] = "none"
     patch_grid: Annotated[int, Field(ge=1)] = 1  # patches per side
+    pad: Share = 0.0  # crop of the whole size after padding each side by this share of it, with black (CIFAR's 4 of 32)
     crop_scale: tuple[Share, Share] = (1.0, 1.0)  # share of the area; (1, 1) keeps the whole image
     crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     flip: Share = 0.5  # probability; only where the data set says that a mirrored image keeps its class
@@ -69,14 +92,75 @@ class Augment(Part):
 
 
 class Recipe(Part):
-    """All that is fixed in one cell. `labels`: hard (class labels) or stored (teacher logits, made once, K views)."""
+    """All that is fixed in one cell.
 
-    labels: Literal["hard", "stored"]
-    views: Annotated[int, Field(ge=0)] = 0  # K, stored views per image; 0 for hard labels
+    `labels` is the label regime. hard: class labels. stored: teacher logits of K views, made once, encoded by a
+    compressor. online: the teacher answers for every batch while the student trains; nothing is stored.
+    """
+
+    labels: Literal["hard", "stored", "online"]
+    views: Annotated[int, Field(ge=0)] = 0  # K, stored views per image; 0 for other regimes
+    # Which stored view a step is shown. epoch: epoch e shows view e mod K. batch: every step draws one stored batch with
+    # replacement; a short last batch gives way to the one before it (LPLD).
+    draw: Literal["epoch", "batch"] = "epoch"
+    # Logits of several teachers become one: their mean, or the mean after each teacher's batch of logits was scaled to
+    # the mean Frobenius norm of all of them (G-VBSM).
+    ensemble: Literal["mean", "norm-mean"] = "mean"
+    teacher_mode: Literal["eval", "train"] = "eval"  # of batch norm while labels are made; "train": on batch statistics
     epochs: Annotated[int, Field(ge=1)]
-    batch: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)]  # images per optimiser step
+    accumulation: Annotated[int, Field(ge=1)] = 1  # chunks a batch is cut into; batch norm sees one chunk at a time
+    # nominal: every chunk's mean loss is divided by `accumulation`, also where the last batch has fewer or smaller chunks
+    # (SRe2L). images: chunks count by their images, so that the sum is the mean over the batch.
+    accumulation_weight: Literal["nominal", "images"] = "images"
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
     augment: Augment = Augment()
+    normalisation: Literal["dataset", "imagenet", "cifar10", "cifar100", "tiny-imagenet"] = "dataset"  # of the student
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay per step of an average of the parameters; 0 is off
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        if (self.loss.name == "ce") != (self.labels == "hard"):
+            raise ValueError(
+                f"loss '{self.loss.name}' does not go with labels = '{self.labels}': ce is for hard labels, kl, soft-ce and "
+                f"mse are for stored and online ones"
+            )
+        if self.loss.name == "ce" and self.loss.hard_weight:
+            raise ValueError("loss.hard_weight belongs to kl, soft-ce and mse; ce is the hard label already")
+        if (self.views > 0) != (self.labels == "stored"):
+            raise ValueError(
+                "views, the number of stored views per image, must be at least 1 for labels = 'stored' and 0 otherwise"
+            )
+        if self.draw == "batch" and (self.labels != "stored" or self.augment.mix_unit != "batch"):
+            raise ValueError(
+                "draw = 'batch' needs labels = 'stored' and augment.mix_unit = 'batch': batches are stored"
+            )
+        if self.batch % self.accumulation:
+            raise ValueError(f"accumulation = {self.accumulation} does not divide batch = {self.batch}")
+        if self.schedule.warmup >= self.epochs:
+            raise ValueError(f"schedule.warmup = {self.schedule.warmup} must be below epochs = {self.epochs}")
+        if (self.schedule.name == "multistep") != bool(self.schedule.milestones):
+            raise ValueError("schedule.milestones belong to multistep, which needs at least one")
+        return self
+
+
+def scaled(recipe: Recipe, scale: float) -> Recipe:
+    """The recipe in miniature, to exercise its code: epochs, stored views, warm-up and milestones times `scale`.
+
+    Args:
+        recipe: of one cell.
+        scale: in (0, 1); at least 2 epochs and 2 views are left.
+    """
+    epochs = max(2, round(recipe.epochs * scale))
+    schedule = recipe.schedule
+    milestones = sorted({min(epochs - 1, max(1, round(m * scale))) for m in schedule.milestones})
+    warmup = min(epochs - 1, max(1, round(schedule.warmup * scale))) if schedule.warmup else 0
+    return recipe.model_copy(
+        update={
+            "epochs": epochs,
+            "views": max(2, round(recipe.views * scale)) if recipe.views else 0,
+            "schedule": schedule.model_copy(update={"warmup": warmup, "milestones": tuple(milestones)}),
+        }
+    )

@@ -74,7 +74,7 @@ class Makers:
 
     def teacher(self, trial: Trial) -> str:
         """The name of the teacher's recipe."""
-        return self._protocol(trial.protocol).teacher
+        return self._protocol(trial.protocol).teachers(trial.dataset)[0]
 
     def _opened_before(self, spec: str, recipe: str) -> tuple[DatasetRef | None, TeacherRef | None]:
         dataset = stages.find_dataset(self._ws, spec)

@@ -24,7 +24,8 @@ from bench.data import Data
 from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.networks import build_network
-from bench.protocol import read_toml, resolve, validated, with_defaults
+from bench.conditions import resolve
+from bench.protocol import read_toml, validated, with_defaults
 from bench.recipe import Recipe
 from bench.registry import ROOT, Registry, unknown
 from bench.seeds import seed

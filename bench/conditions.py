@@ -1,0 +1,102 @@
+"""Values that depend on the cell: tables with `by`, in protocol files and teacher recipes.
+
+    [recipe.epochs]
+    by = "ipc"
+    "1" = 300
+    "2-10" = 150
+    ">=11" = 100
+
+A key is exact ("10"), a range ("2-10"), a bound (">=50"), or the name of a data set or network with any parameters
+("glyphs"). The exact key wins, ranges must not overlap, and `default` stands for all others; the order in the file tells
+nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bench.errors import UserError
+
+CONDITIONS = ("dataset", "ipc", "classes", "images", "student")  # images = ipc * classes
+OTHER = "?"  # a name that no key fits
+
+
+class NoValue(UserError):
+    """A table has no value for a cell."""
+
+
+def resolve(value: Any, cell: Mapping[str, Any], where: str) -> Any:
+    """The value for one cell, every table with `by` replaced by its branch.
+
+    Raises:
+        NoValue: no key fits, and there is no default.
+        UserError: the condition is unknown, not to be used here, or two ranges overlap.
+    """
+    if not isinstance(value, dict):
+        return value
+    if "by" not in value:
+        return {key: resolve(inner, cell, f"{where}, {key}") for key, inner in value.items()}
+    condition = value["by"]
+    if condition not in cell:
+        raise UserError(f"{where}: by = {condition!r} is not one of {', '.join(cell)}.")
+    asked = cell[condition]
+    keys = [key for key in value if key not in ("by", "default") and _matches(key, asked)]
+    exact = [key for key in keys if key == str(asked)]
+    if len(exact or keys) > 1:
+        raise UserError(f"{where}: {condition} = {asked} has more than one value: {', '.join(keys)}.")
+    if keys:
+        return resolve(value[(exact or keys)[0]], cell, where)
+    if "default" in value:
+        return resolve(value["default"], cell, where)
+    has = ", ".join(key for key in value if key != "by")
+    raise NoValue(f"{where}: no value for {condition} = {asked}; it has {has}, and no default.")
+
+
+def _matches(key: str, asked: Any) -> bool:
+    if isinstance(asked, int):
+        low, high = _range(key)
+        return low is not None and low <= asked and (high is None or asked <= high)
+    return key in (asked, asked.partition(":")[0])
+
+
+def _range(key: str) -> tuple[int | None, int | None]:
+    """(lowest, highest) whole number that a key stands for; highest None: no bound; lowest None: not a number."""
+    if match := re.fullmatch(r"(\d+)-(\d+)", key):
+        return int(match[1]), int(match[2])
+    if match := re.fullmatch(r">=(\d+)", key):
+        return int(match[1]), None
+    return (int(key), int(key)) if key.isdecimal() else (None, None)
+
+
+def cells(*values: Any) -> Iterator[dict[str, Any]]:
+    """Cells that between them meet every branch of every `by` table in `values`, in every combination.
+
+    Ranges are met at both ends, names as they are written, and every condition also with a value of its own that no key
+    may fit. Raises UserError for a key that is no whole number where one is asked for.
+    """
+    found: dict[str, dict[Any, None]] = {condition: {} for condition in CONDITIONS}
+    for value in values:
+        _collect(value, found)
+    for condition, members in found.items():
+        members[OTHER if condition in ("dataset", "student") else 0] = None
+    for combination in itertools.product(*found.values()):
+        yield dict(zip(found, combination, strict=True))
+
+
+def _collect(value: Any, found: dict[str, dict[Any, None]]) -> None:
+    if not isinstance(value, dict):
+        return
+    condition = value.get("by")
+    for key, inner in value.items():
+        if key not in ("by", "default") and condition in found:
+            if condition in ("dataset", "student"):
+                found[condition][key] = None
+            else:
+                low, high = _range(key)
+                if low is None:
+                    raise UserError(f"by = '{condition}': the key '{key}' is none of 10, 2-10, >=50 or default.")
+                found[condition] |= dict.fromkeys((low,) if high is None else (low, high))
+        _collect(inner, found)
