@@ -7,8 +7,8 @@
     ">=11" = 100
 
 A key is exact ("10"), a range ("2-10"), a bound (">=50"), or the name of a data set or network with any parameters
-("glyphs"). The exact key wins, ranges must not overlap, and `default` stands for all others; the order in the file tells
-nothing.
+("glyphs"). The exact key wins, ranges must not overlap, and `default` stands for all others; the order in the file
+tells nothing.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Protocol:
 
 
 def load(registry: Registry, text: str) -> Protocol:
-    """The protocol `text`, NAME or NAME:scale=S: of this project, or of a file given with --plugin. Raises UserError."""
+    """The protocol NAME or NAME:scale=S: of this project, or of a file given with --plugin. Raises UserError."""
     name, _, option = text.partition(":")
     path, source = registry.protocol_file(name)
     return parse(name, read_toml(path, source), path, _scale(text, option) if option else None)

@@ -43,8 +43,8 @@ class Schedule(Part):
     smoothing schedule as coded: the rate jumps down after 5 E / 6).
     multistep: gamma to the power of the milestones that are reached, e >= milestone.
 
-    With `warmup` = W > 0, epochs e < W run at warmup_start + (1 - warmup_start) e / W, and the rest as above with e - W of
-    E - W epochs (milestones stay counted from 0).
+    With `warmup` = W > 0, epochs e < W run at warmup_start + (1 - warmup_start) e / W, and the rest as above with e - W
+    of E - W epochs (milestones stay counted from 0).
     """
 
     name: Literal["cosine", "ssrs", "linear", "multistep", "constant"] = "cosine"
@@ -100,8 +100,8 @@ class Recipe(Part):
 
     labels: Literal["hard", "stored", "online"]
     views: Annotated[int, Field(ge=0)] = 0  # K, stored views per image; 0 for other regimes
-    # Which stored view a step is shown. epoch: epoch e shows view e mod K. batch: every step draws one stored batch with
-    # replacement; a short last batch gives way to the one before it (LPLD).
+    # Which stored view a step is shown. epoch: epoch e shows view e mod K. batch: every step draws one stored batch
+    # with replacement; a short last batch gives way to the one before it (LPLD).
     draw: Literal["epoch", "batch"] = "epoch"
     # Logits of several teachers become one: their mean, or the mean after each teacher's batch of logits was scaled to
     # the mean Frobenius norm of all of them (G-VBSM).
@@ -110,8 +110,8 @@ class Recipe(Part):
     epochs: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=1)]  # images per optimiser step
     accumulation: Annotated[int, Field(ge=1)] = 1  # chunks a batch is cut into; batch norm sees one chunk at a time
-    # nominal: every chunk's mean loss is divided by `accumulation`, also where the last batch has fewer or smaller chunks
-    # (SRe2L). images: chunks count by their images, so that the sum is the mean over the batch.
+    # nominal: every chunk's mean loss is divided by `accumulation`, also where the last batch has fewer or smaller
+    # chunks (SRe2L). images: chunks count by their images, so that the sum is the mean over the batch.
     accumulation_weight: Literal["nominal", "images"] = "images"
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -124,8 +124,8 @@ class Recipe(Part):
     def _fits_together(self) -> Recipe:
         if (self.loss.name == "ce") != (self.labels == "hard"):
             raise ValueError(
-                f"loss '{self.loss.name}' does not go with labels = '{self.labels}': ce is for hard labels, kl, soft-ce and "
-                f"mse are for stored and online ones"
+                f"loss '{self.loss.name}' does not go with labels = '{self.labels}': ce is for hard labels, "
+                f"kl, soft-ce and mse are for stored and online ones"
             )
         if self.loss.name == "ce" and self.loss.hard_weight:
             raise ValueError("loss.hard_weight belongs to kl, soft-ce and mse; ce is the hard label already")

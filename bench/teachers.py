@@ -20,11 +20,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bench import ENGINE_VERSION
+from bench.conditions import resolve
 from bench.data import Data
 from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.networks import build_network
-from bench.conditions import resolve
 from bench.protocol import read_toml, validated, with_defaults
 from bench.recipe import Recipe
 from bench.registry import ROOT, Registry, unknown
