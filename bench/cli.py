@@ -25,6 +25,9 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable ou
 STORE = click.option(
     "--store", metavar="DIR", help="Folder of the artifacts [default: $CONDENSEBENCH_STORE, else .condensebench]."
 )
+FORMAT = click.option(
+    "--format", "format_", type=click.Choice(["text", "md", "csv", "latex", "json"]), default="text", show_default=True
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -38,6 +41,7 @@ def cli() -> None:
     condensebench run --dataset digits --protocol small-soft-v1 --method random --method herding \\
                       --compressor svd --budget 10x --ipc 10 --results results/mine
     condensebench leaderboard --results results/mine
+    condensebench check records results/mine    is the comparison fair?
     """
 
 
@@ -103,21 +107,102 @@ def run(plugins: tuple[str, ...], **options: Any) -> None:
 
 @cli.command()
 @click.option("--results", default="results/local", show_default=True, metavar="DIR", help="Folder of the records.")
-@click.option(
-    "--format", "format_", type=click.Choice(["text", "md", "csv", "latex", "json"]), default="text", show_default=True
-)
-def leaderboard(results: str, format_: str) -> None:
+@click.option("--by", type=click.Choice(["protocol"]), help="One column per protocol: what a recipe alone is worth.")
+@FORMAT
+def leaderboard(results: str, by: str | None, format_: str) -> None:
     """Print the tables of a results folder; what could not be read goes to stderr. Exit code 1 if a line was edited."""
-    from bench import records
-    from bench.standings import leaderboard as tabulate
-    from bench.tables import render
+    from bench.command import leaderboard_command
 
-    loaded = records.load(results)
-    for note in [*loaded.torn, *loaded.tampered]:
-        click.echo(note, err=True)
-    click.echo(render(tabulate(records.latest(loaded.records)), format_))
-    if loaded.tampered:
-        raise SystemExit(1)
+    raise SystemExit(leaderboard_command(results, by=by, format_=format_))
+
+
+@cli.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--results", metavar="DIR", help="Compare two entries of this folder instead of two folders.")
+@FORMAT
+def compare(a: str, b: str, results: str | None, format_: str) -> None:
+    """Compare A with B cell by cell, paired by replicate: difference, interval, win or loss, p-values.
+
+    A and B are two results folders (or record files); or, with --results, two entries of one folder, written METHOD or
+    METHOD/COMPRESSOR@BUDGET.
+
+    \b
+    condensebench compare results/before results/after
+    condensebench compare herding el2n --results results/default-plan
+    condensebench compare random/rpca@10x random/lpld@10x --results results/default-plan
+    """
+    from bench.comparison import compare_command
+
+    raise SystemExit(compare_command(a, b, results=results, format_=format_))
+
+
+@cli.group()
+def check() -> None:
+    """Check protocols, plugins or records. Exit codes: 0 ok, 1 findings, 2 bad input, 3 the lock of the protocols."""
+
+
+@check.command("protocols")
+@PLUGIN
+@JSON
+def check_protocols(plugins: tuple[str, ...], as_json: bool) -> None:
+    """Hold the protocol files to their schema, to the lock and to the canaries."""
+    from bench.checks.protocols import check_protocols_command
+
+    raise SystemExit(check_protocols_command(plugins, as_json))
+
+
+@check.command("plugins")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@PLUGIN
+@JSON
+def check_plugins(names: tuple[str, ...], plugins: tuple[str, ...], as_json: bool) -> None:
+    """Hold methods and compressors (all, or those named) to their contract."""
+    from bench.checks.plugins import check_plugins_command
+
+    raise SystemExit(check_plugins_command(names, plugins, as_json))
+
+
+@check.command("records")
+@click.argument("folder", metavar="DIR")
+@click.option("--baseline", metavar="DIR", help="Earlier records: say which numbers moved beyond chance.")
+@STORE
+@PLUGIN
+@JSON
+def check_records(
+    folder: str, baseline: str | None, store: str | None, plugins: tuple[str, ...], as_json: bool
+) -> None:
+    """Is what is compared comparable, is every value possible, has a number drifted?"""
+    from bench.checks.records import check_records_command
+
+    raise SystemExit(check_records_command(folder, baseline=baseline, plugins=plugins, store=store, as_json=as_json))
+
+
+@cli.command()
+@click.argument("targets", nargs=-1, required=True, metavar="ID|DIR...")
+@click.option("--results", default="results/local", show_default=True, metavar="DIR", help="Where the IDs are.")
+@click.option(
+    "--sample", type=click.IntRange(min=1), metavar="N", help="N of the records, drawn evenly from all cells."
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Trials at once [default: one a core].")
+@click.option("--store", metavar="DIR", help="Artifacts to reuse [default: none, everything is made anew].")
+@PLUGIN
+@JSON
+def verify(targets: tuple[str, ...], plugins: tuple[str, ...], **options: Any) -> None:
+    """Run records again here and compare; where they differ, say what was claimed instead."""
+    from bench.verification import verify_command
+
+    raise SystemExit(verify_command(targets, plugins=plugins, **options))
+
+
+@cli.command()
+@click.option("--check", "check_", is_flag=True, help="Hold protocols, defaults and engine to protocols/lock.json.")
+@click.option("--release", multiple=True, metavar="ID", help="Fix a protocol for good; repeatable.")
+def lock(check_: bool, release: tuple[str, ...]) -> None:
+    """The lock of the released protocols. Exit code 3 if one was edited or the engine gives other numbers."""
+    from bench.lock import lock_command
+
+    raise SystemExit(lock_command(check=check_, release=release))
 
 
 @cli.command()

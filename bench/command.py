@@ -99,6 +99,24 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
     return 1 if failed else 0
 
 
+def leaderboard_command(results: str, *, by: str | None, format_: str) -> int:
+    """The verb `leaderboard`. Returns the exit code: 1 if a line was edited."""
+    from bench.across import by_protocol, render_across
+    from bench.lock import released
+    from bench.standings import leaderboard
+    from bench.tables import render
+
+    loaded = records.load(results)
+    for note in [*loaded.torn, *loaded.tampered]:
+        print(note, file=sys.stderr)
+    latest = records.latest(loaded.records)
+    if by == "protocol":
+        print(render_across(by_protocol(latest), format_))
+    else:
+        print(render(leaderboard(latest, released()), format_))
+    return int(bool(loaded.tampered))
+
+
 class _View:
     """Progress: a bar on a terminal, a line now and then elsewhere."""
 
