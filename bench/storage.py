@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
+from bench import varint
 from bench.errors import UserError
 
 MAGIC = b"CBL1"
@@ -30,7 +31,7 @@ class LabelFile:
     def to_bytes(self) -> bytes:
         """The file: magic, lengths as variable-length integers, then the parts."""
         parts = (self.views, self.shared, *self.blobs)
-        lengths = b"".join(_varint(n) for n in (len(parts), *(len(p) for p in parts)))
+        lengths = b"".join(varint.encode(n) for n in (len(parts), *(len(p) for p in parts)))
         return MAGIC + lengths + b"".join(parts)
 
     @staticmethod
@@ -40,10 +41,10 @@ class LabelFile:
             raise UserError("These bytes are no label file (they do not begin with CBL1).")
         try:
             position = 4
-            count, position = _read_varint(data, position)
+            count, position = varint.decode(data, position)
             lengths = []
             for _ in range(count):
-                length, position = _read_varint(data, position)
+                length, position = varint.decode(data, position)
                 lengths.append(length)
         except IndexError:
             raise UserError("The label file is cut short.") from None
@@ -72,7 +73,7 @@ def blob_allowance(total: int, *, views: int, shared: int, shard_sizes: Sequence
     or negative: then not even the overhead fits, and the compressor says what it would need.
     """
     # A length below `total` never takes more digits than `total` itself.
-    left = total - _fixed_bytes(views, shared, len(shard_sizes)) - len(shard_sizes) * len(_varint(max(total, 0)))
+    left = total - _fixed_bytes(views, shared, len(shard_sizes)) - len(shard_sizes) * len(varint.encode(max(total, 0)))
     images = sum(shard_sizes)
     return [left * size // images for size in shard_sizes]
 
@@ -81,14 +82,21 @@ def smallest_total(blob: int, shard: int, *, views: int, shared: int, shard_size
     """The smallest `total` for which `blob_allowance` gives this shard `blob` bytes."""
     parts = -(-blob * sum(shard_sizes) // shard_sizes[shard]) + _fixed_bytes(views, shared, len(shard_sizes))
     digits = 1
-    while len(_varint(parts + digits * len(shard_sizes))) > digits:
+    while len(varint.encode(parts + digits * len(shard_sizes))) > digits:
         digits += 1
     return parts + digits * len(shard_sizes)
 
 
 def _fixed_bytes(views: int, shared: int, shards: int) -> int:
     """What a label file takes beside its blobs and their lengths."""
-    return len(MAGIC) + len(_varint(shards + 2)) + len(_varint(views)) + len(_varint(shared)) + views + shared
+    return (
+        len(MAGIC)
+        + len(varint.encode(shards + 2))
+        + len(varint.encode(views))
+        + len(varint.encode(shared))
+        + views
+        + shared
+    )
 
 
 def shard_sizes(images: int, views: int, classes: int, limit: int = SHARD_BYTES) -> list[int]:
@@ -107,22 +115,3 @@ def image_bytes(images: torch.Tensor) -> int:
         Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
         total += buffer.tell()
     return total
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench import varint
+
 MAGIC = b"CL"
 VERSION = 1
 DTYPES = ("u1", "i1", "<u2", "<i2", "<u4", "<i4", "<f2", "<f4")  # the position is the code; append only
@@ -77,15 +79,15 @@ def _parse(body: memoryview, codec: str) -> Container:
     name, at = _read_name(body, 0)
     if name != codec:
         raise CorruptBlobError(f"label blob was encoded by {name!r}, asked to decode it as {codec!r}")
-    n, at = _read_varint(body, at)
-    k, at = _read_varint(body, at)
-    c, at = _read_varint(body, at)
-    count, at = _read_varint(body, at)
+    n, at = varint.decode(body, at)
+    k, at = varint.decode(body, at)
+    c, at = varint.decode(body, at)
+    count, at = varint.decode(body, at)
     table = []
     for _ in range(count):
         section, at = _read_name(body, at)
         dtype = np.dtype(DTYPES[body[at]])
-        size, at = _read_varint(body, at + 1)
+        size, at = varint.decode(body, at + 1)
         table.append((section, dtype, size))
     expected = at + sum(dtype.itemsize * size for _, dtype, size in table)
     if expected != len(body):
@@ -98,9 +100,9 @@ def _parse(body: memoryview, codec: str) -> Container:
 
 
 def _header(codec: str, shape: tuple[int, int, int], specs: Mapping[str, tuple[np.dtype, int]]) -> bytes:
-    parts = [_name(codec), *(_varint(value) for value in shape), _varint(len(specs))]
+    parts = [_name(codec), *(varint.encode(value) for value in shape), varint.encode(len(specs))]
     for name, (dtype, size) in specs.items():
-        parts += [_name(name), bytes([_CODES[dtype.newbyteorder("<")]]), _varint(size)]
+        parts += [_name(name), bytes([_CODES[dtype.newbyteorder("<")]]), varint.encode(size)]
     return b"".join(parts)
 
 
@@ -112,22 +114,3 @@ def _name(text: str) -> bytes:
 def _read_name(body: memoryview, at: int) -> tuple[str, int]:
     end = at + 1 + body[at]
     return bytes(body[at + 1 : end]).decode("ascii"), end
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(body: memoryview, at: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
-        byte = body[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
