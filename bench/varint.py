@@ -14,7 +14,7 @@ def encode(value: int) -> bytes:
 
 
 def decode(data: bytes | memoryview, position: int) -> tuple[int, int]:
-    """(the number that begins at `position`, the position after it). Raises IndexError where the bytes end too early."""
+    """(the number at `position`, the position after it). Raises IndexError where the bytes end too early."""
     value = shift = 0
     while True:
         byte = data[position]
