@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run a verb. Exit codes: 0 ok, 1 trials failed, 2 bad input, 130 interrupted."""
+    """Run a verb. Exit codes: 0 ok, 1 trials failed or findings, 2 bad input, 3 a lock broken, 130 interrupted."""
     from bench.cli import cli
     from bench.errors import UserError
 
@@ -14,7 +14,7 @@ def main() -> None:
         cli(prog_name="condensebench")
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         # A folder that was asked for is none, or may not be written.
         print(f"Error: {error.filename}: {error.strerror}.", file=sys.stderr)

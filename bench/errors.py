@@ -4,9 +4,17 @@
 class UserError(Exception):
     """Bad input. The message says what was asked, where, what is allowed and what to type."""
 
+    exit_code = 2  # of the program
+
 
 class PluginError(UserError):
     """A plugin broke its contract. The message names the plugin, the rule and what was seen."""
+
+
+class LockError(UserError):
+    """What protocols/lock.json holds fast has moved. The message names the file or canary, and both values."""
+
+    exit_code = 3
 
 
 class InfeasibleError(Exception):

@@ -163,7 +163,8 @@ def discover(plugin_files: Iterable[str | Path] = ()) -> Registry:
         for point in entry_points(group=group):
             registry.add(read(_entry_point_file(point), kind=kind, module_name=point.module, name=point.name))
     for path in sorted((ROOT / "protocols").glob("*.toml")):
-        registry.add_protocol(path)
+        if path.name != "errata.toml":  # what was withdrawn
+            registry.add_protocol(path)
     for file in plugin_files:
         path = Path(file).expanduser().resolve()
         if not path.is_file():

@@ -1,0 +1,88 @@
+"""The lock of released protocols: protocols/lock.json, written by `condensebench lock --release` and by nothing else.
+
+It holds the digest of every released protocol, the defaults of the recipe and the teacher recipes that these digests
+leave out, and canaries (bench/canary.py). bench/fixity.py compares it with what is here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.errors import LockError
+from bench.registry import ROOT
+
+PATH = ROOT / "protocols" / "lock.json"
+SCHEMA = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Canary(_Part):
+    """One short training run, and what came out when the protocol was released."""
+
+    cell: dict[str, str | int]  # for which the protocol gives the recipe that this is the short form of
+    resolved: str  # digest of that recipe
+    recipe: dict[str, Any]  # the short form: what does not stand at its default
+    teachers: int
+    losses: tuple[float, ...]  # of every epoch
+    test_loss: float
+    weights: float  # Euclidean norm of all parameters in the end
+
+
+class Released(_Part):
+    """One released protocol."""
+
+    digest: str
+    released: date
+    canaries: tuple[Canary, ...]
+
+
+class Lock(_Part):
+    """The whole file."""
+
+    schema_: int = SCHEMA
+    defaults: dict[str, Any] = {}  # of bench.recipe.Recipe, parts as tables; null: a value that has no default
+    teachers: dict[str, str] = {}  # teacher recipe -> digest of its values
+    networks: dict[str, tuple[float, ...]] = {}  # network of a library -> its logits when freshly initialised
+    protocols: dict[str, Released] = {}
+
+
+def read(path: Path = PATH) -> Lock:
+    """The lock; an empty one where there is no file. Raises LockError where it cannot be read."""
+    if not path.is_file():
+        return Lock()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        lock = Lock.model_validate({"schema_": content.pop("schema", None), **content})
+    except (ValueError, AttributeError, ValidationError) as error:
+        raise LockError(f"{path} cannot be read: {error}\nTake it from version control again.") from None
+    if lock.schema_ != SCHEMA:
+        raise LockError(f"{path} has schema {lock.schema_}; this version reads {SCHEMA}. Update condensebench.")
+    return lock
+
+
+def released(path: Path = PATH) -> dict[str, str]:
+    """Digest of every released protocol by id; results of anything else are unofficial."""
+    return {name: entry.digest for name, entry in read(path).protocols.items()}
+
+
+def to_text(lock: Lock) -> str:
+    """The file's one spelling: sorted, indented."""
+    content = lock.model_dump(mode="json")
+    return json.dumps({"schema": content.pop("schema_"), **content}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def write(lock: Lock, path: Path = PATH) -> None:
+    """Replace the file in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(to_text(lock), encoding="utf-8")
+    os.replace(temporary, path)
