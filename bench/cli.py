@@ -196,6 +196,22 @@ def verify(targets: tuple[str, ...], plugins: tuple[str, ...], **options: Any) -
 
 
 @cli.command()
+@click.option("--classes", type=click.IntRange(min=2), default=1000, show_default=True)
+@click.option("--ipc", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--views", type=click.IntRange(min=1), default=300, show_default=True, help="Stored per image.")
+@click.option("--dtype", type=click.Choice(["fp16", "fp32"]), default="fp16", show_default=True)
+@click.option("--batch", type=click.IntRange(min=1), default=1024, show_default=True, help="Images per stored file.")
+@click.option("--topk", type=click.IntRange(min=1), default=10, show_default=True, help="Of LPQLD and FKD.")
+@click.option("--factor", type=click.FloatRange(min=1), default=30.0, show_default=True, help="The nominal x.")
+@click.option("--format", "format_", type=click.Choice(["text", "md", "json"]), default="text", show_default=True)
+def storage(factor: float, format_: str, **setting: Any) -> None:
+    """Explain the literature's storage figures; what a label set takes in every layout; what "30x" means to whom."""
+    from bench.storage_report import Setting, report
+
+    click.echo(report(Setting(**setting), factor, format_))
+
+
+@cli.command()
 @click.option("--check", "check_", is_flag=True, help="Hold protocols, defaults and engine to protocols/lock.json.")
 @click.option("--release", multiple=True, metavar="ID", help="Fix a protocol for good; repeatable.")
 def lock(check_: bool, release: tuple[str, ...]) -> None:
