@@ -13,6 +13,9 @@ from bench.label_formats import LAYOUTS, Dtype, stored
 from bench.published_sizes import CLAIMS
 
 
+LPLD_KEEPS = {10.0: 0.1, 20.0: 0.05, 30.0: 0.03, 40.0: 0.025}  # the share of batches behind each of its names
+
+
 @dataclass(frozen=True)
 class Setting:
     """A label set: N = classes * ipc images, K views each."""
@@ -70,10 +73,10 @@ def meanings(setting: Setting, nominal: float) -> list[dict[str, Any]]:
     here = Budget.parse(f"{nominal:g}x").total_bytes(n, k, c)
     reference = reference_bytes(n, k, c)
     raw = stored(LAYOUTS["raw"], images=n, views=k, classes=c, dtype="fp32").total
-    kept = {10: 0.1, 20: 0.05, 30: 0.03, 40: 0.025}.get(nominal, 1 / nominal)
+    kept = LPLD_KEEPS.get(nominal, 1 / nominal)
     lpld = stored(LAYOUTS["sre2l"], images=n, views=k, classes=c, batch=setting.batch, share=kept).total
     rule = f"keeps {100 * kept:g} % of the batches (fp16, 25 B a row, containers)"
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"by": "SCORE", "rule": "fp32 values / factor, no augmentation parameters", "bytes": round(raw / nominal)},
         {"by": "LPLD", "rule": rule, "bytes": lpld},
         {"by": "this project", "rule": "(fp16 logits + 25 B a row) / factor, true bytes", "bytes": here},
