@@ -12,7 +12,6 @@ from bench.budget import Budget, reference_bytes
 from bench.label_formats import LAYOUTS, Dtype, stored
 from bench.published_sizes import CLAIMS
 
-
 LPLD_KEEPS = {10.0: 0.1, 20.0: 0.05, 30.0: 0.03, 40.0: 0.025}  # the share of batches behind each of its names
 
 
