@@ -42,7 +42,7 @@ class HarnessContext:
         self.device = torch.device(device)
         self.scratch = scratch
         self.asked_for_randomness = False
-        self._store, self._registry, self._data = store, registry, data
+        self._store, self._registry, self._data = store, registry, data.sealed()  # no way to the test split
         self._dataset_digest, self._teacher_ref = dataset_digest, teacher
         self._coordinates = coordinates
 

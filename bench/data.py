@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -86,6 +87,12 @@ class Data:
         """The training split."""
         return TrainSplit(self.dataset.train(), self.dataset)
 
+    def sealed(self) -> Data:
+        """The same data set with its training split opened and no way to the test split: what a context may hold."""
+        source, sealed = self.train._source, Data(self.spec, self.root)
+        vars(sealed).update(train=self.train, dataset=replace(self.dataset, train=lambda: source, test=sealed_test))
+        return sealed
+
     def digests(self) -> dict[str, str]:
         """sha256 of both splits' content and of what else the data set fixes."""
         return {"train": self.dataset.train().digest(), "test": self.dataset.test().digest()}
@@ -97,3 +104,8 @@ class Data:
         indices = np.arange(len(source.labels))
         images = shrink(torch.from_numpy(source.read(indices)), self.dataset.size)
         return images, torch.from_numpy(np.array(source.labels, dtype=np.int64))
+
+
+def sealed_test() -> NoReturn:
+    """Stands for `Dataset.test` wherever a plugin can reach. Raises PluginError."""
+    raise PluginError("A plugin asked for the test split. Only the harness opens it, after the last epoch of a student.")
