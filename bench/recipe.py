@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bench.fingerprint import digest
+
 
 class Part(BaseModel):
     """A strict, frozen piece of a recipe: an unknown key or a value out of range is an error."""
@@ -119,6 +121,11 @@ class Recipe(Part):
     augment: Augment = Augment()
     normalisation: Literal["dataset", "imagenet", "cifar10", "cifar100", "tiny-imagenet"] = "dataset"  # of the student
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay per step of an average of the parameters; 0 is off
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of the canonical JSON of what is not at its default."""
+        return digest(self.model_dump(mode="json", exclude_defaults=True))
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:

@@ -25,13 +25,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from bench.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
 TRIAL_KEYS = frozenset(
     {"id", "dataset", "protocol", "method", "ipc", "compressor", "budget", "student", "replicate"}
 )  # the fields of bench.trial.Trial and its id
 FIRST_KEY = b'{"schema":'  # how every line begins
 
 Status = Literal["ok", "failed", "infeasible"]
+Regime = Literal["hard", "stored", "online"]  # of labels, see bench.recipe.Recipe
 State = Literal["done", "missing", "stale", "failed"]
 
 
@@ -81,6 +82,19 @@ class LabelBytes(_Part):
     views: Count = 0  # the parameters that replay the stored augmentations
 
 
+class CondensedSet(_Part):
+    """What the harness saw of the condensed set, beside the data set that it stands for. See bench.duplicates."""
+
+    digest: Text  # hex sha256 of images and labels
+    per_class: tuple[Count, Count]  # images of the class that has fewest, and of the one that has most
+    repeated: Count  # images that equal another one of the set
+    in_test_exact: Count  # images that equal a test image
+    in_test_near: Count  # images that all but equal a test image, without being the same
+    train_in_test: (
+        Count  # training images of the data set that equal a test image: a fault of the data set, not of the method
+    )
+
+
 class Failure(_Part):
     """What a failed trial raised."""
 
@@ -90,19 +104,29 @@ class Failure(_Part):
 
 
 class Record(_Part):
-    """What one trial gave. Sizes in bytes, times in seconds of wall clock, accuracy as a fraction of the test split."""
+    """What one trial gave. Sizes in bytes, times in seconds of wall clock, accuracy as a fraction of the test split.
+
+    A line holds the fields in the order in which they stand here. What a trial did not reach is None, as is what records
+    of an earlier schema do not tell.
+    """
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     id: str  # of the trial, 16 hex digits
     trial: JSONDict  # the fields of bench.trial.Trial and "id"
     status: Status
     finished: str = Field(default_factory=now)  # ISO-8601, UTC
+    labels: Regime | None = None  # the label regime
+    recipe: Text | None = None  # bench.recipe.Recipe.digest of the values that the protocol has for this cell
 
     accuracy: Annotated[float, Field(ge=0, le=1)] | None = None  # on the test split, after the last epoch
     test_loss: Loss = None
     train_loss: Loss = None  # mean over the last epoch
     steps: Count | None = None
     epochs: Count | None = None
+    images_seen: Count | None = None  # by the student, over all epochs
+    measured_after: Count | None = None  # epochs that the student had been trained when it was measured
+    num_test: Count | None = None  # images in the test split
+    test_opened: Count | None = None  # times that the test split was opened while the trial was evaluated
 
     bytes_images: Count | None = None  # encoded images
     bytes_labels: LabelBytes | None = None  # None where labels are hard
@@ -111,12 +135,14 @@ class Record(_Part):
 
     num_classes: Count | None = None
     num_images: Count | None = None  # in the condensed set
-    num_views: Count | None = None  # stored augmentations per image; 0 where labels are hard
+    num_views: Count | None = None  # stored augmentations per image; None where none are stored
+    condensed: CondensedSet | None = None
 
-    made_by: dict[str, str | None]  # digests: dataset, teacher, protocol, method, compressor, network, engine
+    # Digests: dataset, teacher (of several: of the list of theirs), protocol, method, compressor, network, engine.
+    made_by: dict[str, str | None]
     provenance: JSONDict = {}  # what the method tells about its condensed set
     seconds: dict[str, float] = {}  # stage -> wall seconds
-    environment: dict[str, str] = {}  # see `environment`
+    environment: dict[str, str] = {}  # see `environment`; "threads": of torch, where the student was trained
     error: Failure | None = None
 
     @field_validator("finished")
@@ -258,9 +284,15 @@ class Loaded:
         return len(self.records)
 
 
-MIGRATIONS: dict[
-    int, Callable[[dict[str, Any]], dict[str, Any]]
-] = {}  # from schema n: fields -> fields of schema n + 1
+def _from_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 had no online labels: a compressor, or class labels."""
+    trial = fields.get("trial")
+    compressed = isinstance(trial, dict) and trial.get("compressor") is not None
+    return {**fields, "labels": "stored" if compressed else "hard"}
+
+
+# From schema n: fields -> fields of schema n + 1.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 
 def load(path: str | Path) -> Loaded:

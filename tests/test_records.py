@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_an_edited_figure_is_found_and_left_out(tmp_path: Path) -> None:
 def test_order_of_keys_and_spaces_are_no_edit(tmp_path: Path) -> None:
     fields = json.loads(record(0.5).line())
     rest = dict(reversed([(key, value) for key, value in fields.items() if key != "schema"]))
-    (tmp_path / "a.jsonl").write_text('{"schema":1, ' + json.dumps(rest)[1:] + "\n")
+    (tmp_path / "a.jsonl").write_text('{"schema":2, ' + json.dumps(rest)[1:] + "\n")
     assert load(tmp_path).records == [record(0.5)]
 
 
@@ -170,7 +171,7 @@ def test_missing_folders_and_other_files_say_what_to_type(tmp_path: Path) -> Non
 
 
 def test_a_record_of_a_newer_schema_says_upgrade(tmp_path: Path) -> None:
-    fields = {**record(0.5).fields(), "schema": 2}
+    fields = {**record(0.5).fields(), "schema": module.SCHEMA + 1}
     (tmp_path / "a.jsonl").write_text(json.dumps({**fields, "digest": module._digest(fields)}, separators=(",", ":")))
     with pytest.raises(UserError, match="Upgrade"):
         load(tmp_path)
@@ -182,6 +183,46 @@ def test_an_older_schema_is_migrated_step_by_step(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "MIGRATIONS", steps)
     assert migrate({"schema": 1, "a": 5}) == {"schema": 3, "a": 5, "b": 5, "c": 5}
     assert migrate({"schema": 3, "a": 5}) == {"schema": 3, "a": 5}
+
+
+def first_schema(**changed: Any) -> str:
+    """A line as this project wrote it before there were label regimes."""
+    added = ("labels", "recipe", "images_seen", "measured_after", "num_test", "test_opened", "condensed")
+    fields = {key: value for key, value in record(0.5, **changed).fields().items() if key not in added}
+    fields["schema"] = 1
+    return json.dumps({**fields, "digest": module._digest(fields)}, separators=(",", ":"))
+
+
+def test_records_of_the_first_schema_are_read_and_what_they_do_not_tell_is_none(tmp_path: Path) -> None:
+    hard = {"compressor": None, "protocol": "small-hard-v1"}
+    (tmp_path / "a.jsonl").write_text(first_schema() + "\n" + first_schema(**hard) + "\n")
+    loaded = load(tmp_path)
+    assert loaded.torn == loaded.tampered == []
+    assert [each.labels for each in loaded] == ["stored", "hard"]
+    assert [each.accuracy for each in loaded] == [0.5, 0.5]
+    assert {(each.recipe, each.num_test, each.test_opened, each.condensed) for each in loaded} == {(None,) * 4}
+    append(tmp_path / "a.jsonl", loaded.records[0])
+    assert load(tmp_path).records == [*loaded.records, loaded.records[0]]
+
+
+def test_an_edited_line_of_the_first_schema_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(first_schema().replace('"accuracy":0.5', '"accuracy":0.9') + "\n")
+    loaded = load(tmp_path)
+    assert loaded.records == []
+    assert len(loaded.tampered) == 1
+
+
+def test_a_line_of_the_first_schema_without_a_trial_is_left_out(tmp_path: Path) -> None:
+    fields = {"schema": 1, "id": "0"}
+    (tmp_path / "a.jsonl").write_text(json.dumps({**fields, "digest": module._digest(fields)}, separators=(",", ":")))
+    (message,) = load(tmp_path).torn
+    assert message.startswith("WARNING")
+
+
+def test_the_committed_records_are_read_whole() -> None:
+    loaded = load(Path(__file__).parent.parent / "results" / "default-plan")
+    assert loaded.records
+    assert loaded.torn == loaded.tampered == []
 
 
 @pytest.mark.parametrize(
@@ -197,6 +238,8 @@ def test_an_older_schema_is_migrated_step_by_step(monkeypatch: pytest.MonkeyPatc
         ({"finished": "2026-01-01T00:00:00"}, "UTC"),
         ({"finished": "yesterday"}, "finished"),
         ({"bytes_images": -1}, "bytes_images"),
+        ({"labels": "soft"}, "labels"),
+        ({"condensed": {"digest": "x"}}, "per_class"),
         ({"colour": "red"}, "colour"),
     ],
 )
