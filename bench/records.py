@@ -274,6 +274,7 @@ class Loaded:
     """Records in the order they were written, and what was left out, as messages with file and line number."""
 
     records: list[Record] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)  # FILE:LINE of each of the records
     torn: list[str] = field(default_factory=list)  # cut off by a crash ("note: ..."), or unreadable ("WARNING: ...")
     tampered: list[str] = field(default_factory=list)  # lines whose digest does not fit; not among the records
 
@@ -311,11 +312,13 @@ def load(path: str | Path) -> Loaded:
     loaded = Loaded()
     by_file = [_load_file(file, loaded) for file in files]
     # Each file keeps its own order (append order is the truth, clocks are not); files interleave by time.
-    loaded.records = list(heapq.merge(*by_file, key=lambda record: record.finished))
+    for record, where in heapq.merge(*by_file, key=lambda pair: pair[0].finished):
+        loaded.records.append(record)
+        loaded.places.append(where)
     return loaded
 
 
-def _load_file(file: Path, loaded: Loaded) -> list[Record]:
+def _load_file(file: Path, loaded: Loaded) -> list[tuple[Record, str]]:
     data = file.read_bytes()
     lines = data.split(b"\n")
     if not _is_record_file(lines):
@@ -343,7 +346,7 @@ def _load_file(file: Path, loaded: Loaded) -> list[Record]:
             loaded.tampered.append(f"{where}: the line was changed after it was written (its digest does not fit)")
             continue
         try:
-            records.append(Record(**migrate(fields, where)))
+            records.append((Record(**migrate(fields, where)), where))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
@@ -382,9 +385,12 @@ def latest(records: Iterable[Record]) -> list[Record]:
 def merge(paths: Iterable[str | Path]) -> Loaded:
     """The union of several folders or files; a line that stands in more than one of them counts once."""
     parts = [load(path) for path in paths]
-    ordered = heapq.merge(*(part.records for part in parts), key=lambda record: record.finished)
+    pairs = (zip(part.records, part.places, strict=True) for part in parts)
+    ordered = heapq.merge(*pairs, key=lambda pair: pair[0].finished)
+    once = {record.digest: (record, where) for record, where in ordered}
     return Loaded(
-        records=list({record.digest: record for record in ordered}.values()),
+        records=[record for record, _ in once.values()],
+        places=[where for _, where in once.values()],
         torn=[message for part in parts for message in part.torn],
         tampered=[message for part in parts for message in part.tampered],
     )
