@@ -6,8 +6,8 @@ student's step. Memory stays bounded: stored labels are decoded a window of view
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +15,8 @@ import torch
 
 from bench.augment import View, Views, batch_bounds, permutation
 from bench.errors import UserError
-from bench.recipe import Recipe
+from bench.losses import Target, soft_target
+from bench.recipe import Loss, Recipe
 from bench.render import finish, normalise, render, resample
 from bench.seeds import Coordinate, numpy_generator, seed
 
@@ -42,20 +43,7 @@ class LabelReader(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a batch is trained towards: probabilities, or one class per image, or two classes mixed by `lam`."""
-
-    classes: torch.Tensor | None = None  # int64 [n]
-    others: torch.Tensor | None = None  # int64 [n]: classes of the partners
-    lam: torch.Tensor | None = None  # float32 [n]: weight of `classes`
-    probabilities: torch.Tensor | None = None  # float32 [n, C]
-
-    def __getitem__(self, rows: slice) -> Target:
-        def part(value: torch.Tensor | None) -> torch.Tensor | None:
-            return None if value is None else value[rows]
-
-        return Target(part(self.classes), part(self.others), part(self.lam), part(self.probabilities))
+Teacher = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Feed:
@@ -64,13 +52,17 @@ class Feed:
     Args:
         images: uint8 [N, C, size, size].
         labels: int64 [N].
-        recipe: batch, epochs, augmentation and the temperature of stored labels are read.
+        recipe: batch, epochs, draw, loss and augmentation are read.
         coordinates: name the run (protocol, replicate); data order and hard-label views depend on them alone.
         mean, std: per channel, in [0, 1].
         mirror: whether a mirrored image keeps its class.
         device: where batches are made.
-        reader: stored labels; None trains with class labels and views drawn on the fly.
+        reader: stored labels and their views; without it, views are drawn on the fly.
         block_bytes: bound on decoded labels held at a time (at least one view is held).
+        teacher: maps a batch, as the student sees it, to teacher logits float32 [n, classes]; online labels only.
+
+    Raises:
+        UserError: the label set holds no view, or names no batches where batches are drawn.
     """
 
     def __init__(
@@ -86,48 +78,64 @@ class Feed:
         device: torch.device,
         reader: LabelReader | None,
         block_bytes: int,
+        teacher: Teacher | None = None,
     ) -> None:
         self.n, self.recipe, self.coordinates, self.device = len(images), recipe, tuple(coordinates), device
         self._mean, self._std = mean, std
         self._images, self._labels = images.to(device), labels.to(device)
         self._image_bytes = 4 * images[0].numel()
-        if self.n * self._image_bytes <= _SOURCE:
+        # RandAugment works on raw pixels.
+        if not recipe.augment.randaugment_ops and self.n * self._image_bytes <= _SOURCE:
             self._images = normalise(self._images, mean, std)
         self.bounds = batch_bounds(self.n, recipe.batch)
         self._chunk = max(8, _CHUNK // self._image_bytes)
+        self._teacher, self._offset = teacher, torch.zeros((), device=device)
         self._targets: _Window | None = None
         steps = len(self.bounds)
+        self._batches = np.tile(np.arange(steps), recipe.epochs)  # which batch of its view a step shows
         if reader is None:
             base, size = seed("view", *self.coordinates), images.shape[-1]
             self._views: Sequence[View] = Views(
                 recipe.augment, self.n, size, mirror=mirror, batch=recipe.batch, seed=base, count=recipe.epochs
             )
-            self._plan = np.repeat(np.arange(recipe.epochs), steps)
+            self._plan = np.repeat(np.arange(recipe.epochs), steps)  # which view a step shows
         else:
             self._views, stored = reader.views, np.asarray(reader.available, np.int64)
             if not len(stored):
                 raise UserError("the label set holds no view at all: raise the byte budget or K")
-            if len(stored) == len(self._views):
+            if recipe.draw == "epoch" and len(stored) == len(self._views):
                 self._plan = np.repeat(np.arange(recipe.epochs) % len(stored), steps)
             else:
-                # Labels were pruned: every batch draws its view from the pool with replacement, as LPLD draws entries.
+                # Also where labels were pruned: every batch draws its view from the pool with replacement.
                 pick = numpy_generator("pool", *self.coordinates).integers(len(stored), size=recipe.epochs * steps)
                 self._plan = stored[pick]
-            self._targets = _Window(reader, self._plan, recipe.loss.temperature, block_bytes, device)
+            if recipe.draw == "batch":
+                self._draw_batches()
+            self._targets = _Window(reader, self._plan, recipe.loss, block_bytes, device)
+
+    def _draw_batches(self) -> None:
+        """LPLD's pool: a step shows any batch of its view; a short last one gives way to the one before it."""
+        if self._views[0].order is None:
+            raise UserError("draw = 'batch' needs views that were stored batch by batch: make the label set again")
+        generator = numpy_generator("pool", "batch", *self.coordinates)
+        self._batches = generator.integers(len(self.bounds), size=len(self._plan))
+        start, stop = self.bounds[-1]
+        if stop - start < self.recipe.batch and len(self.bounds) > 1:
+            self._batches = np.minimum(self._batches, len(self.bounds) - 2)
 
     @property
     def offset(self) -> torch.Tensor | float:
-        """Sum over all images served so far of sum_c p log p of their stored label (0 for class labels)."""
-        return 0.0 if self._targets is None else self._targets.offset
+        """Sum over all images served so far of sum_c p log p of their soft label (kl; 0 for other losses)."""
+        return self._offset if self._targets is None else self._targets.offset
 
     def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, Target]]:
         """(normalised images float32 [n, C, size, size], targets) of each batch."""
         first = epoch * len(self.bounds)
-        plan = self._plan[first : first + len(self.bounds)]
+        plan, batches = (each[first : first + len(self.bounds)] for each in (self._plan, self._batches))
         order = permutation(seed("order", *self.coordinates, epoch), self.n)
-        if (plan != plan[0]).any():
-            for (start, stop), at, step in zip(self.bounds, plan, range(first, first + len(plan)), strict=True):
-                view = self._views[int(at)]
+        if self.recipe.draw == "batch" or (plan != plan[0]).any():
+            for at, batch, step in zip(plan, batches, range(first, first + len(plan)), strict=True):
+                view, (start, stop) = self._views[int(at)], self.bounds[batch]
                 rows = (order if view.order is None else view.order)[start:stop]
                 yield self._render(view, rows, None), self._target(view, rows, step)
             return
@@ -144,7 +152,7 @@ class Feed:
             images, target = self._render(view, rows, base), self._target(view, rows, first)
             for start, stop in self.bounds[batch:last]:
                 part = slice(start - begin, stop - begin)
-                yield images[part], target[part]
+                yield images[part], self._answered(images[part], target[part])
             batch = last
 
     @torch.no_grad()
@@ -166,35 +174,51 @@ class Feed:
     @torch.no_grad()
     def _target(self, view: View, rows: np.ndarray, step: int) -> Target:
         at = torch.from_numpy(rows).to(self.device)
-        if self._targets is not None:
-            return Target(probabilities=self._targets.take(step, at))
         classes = self._labels[at]
+        if self._targets is not None:
+            return _with_soft(Target(classes), self._targets.take(step, at), self.recipe.loss)
         if view.partner is None or view.lam is None:
             return Target(classes)
         others = self._labels[torch.from_numpy(view.partner[rows]).to(self.device)]
         return Target(classes, others, torch.from_numpy(view.lam[rows]).to(self.device))
 
+    @torch.no_grad()
+    def _answered(self, x: torch.Tensor, target: Target) -> Target:
+        """The target with what the online teacher, if there is one, says of this batch."""
+        if self._teacher is None:
+            return target
+        soft, entropies = soft_target(self._teacher(x).float(), self.recipe.loss)
+        if entropies is not None:
+            self._offset = self._offset + entropies.sum()
+        return _with_soft(target, soft, self.recipe.loss)
+
+
+def _with_soft(target: Target, soft: torch.Tensor, loss: Loss) -> Target:
+    return replace(target, logits=soft) if loss.name == "mse" else replace(target, probabilities=soft)
+
 
 class _Window:
-    """The stored labels of the views that come next, as probabilities."""
+    """The stored labels of the views that come next, as the loss reads them."""
 
     def __init__(
-        self, reader: LabelReader, plan: np.ndarray, temperature: float, block_bytes: int, device: torch.device
+        self, reader: LabelReader, plan: np.ndarray, loss: Loss, block_bytes: int, device: torch.device
     ) -> None:
-        self._reader, self._plan, self._temperature, self._device = reader, plan, temperature, device
+        self._reader, self._plan, self._loss, self._device = reader, plan, loss, device
         self._block_bytes, self._view_bytes = block_bytes, 0
         self._column: dict[int, int] = {}
-        self._probabilities = self._entropies = torch.empty(0)
+        self._soft = torch.empty(0)
+        self._entropies: torch.Tensor | None = None
         self.offset: torch.Tensor | float = 0.0
 
     def take(self, step: int, rows: torch.Tensor) -> torch.Tensor:
-        """float32 [len(rows), C]: softmax(logits / T) of these images in the view of this step."""
+        """float32 [len(rows), C]: the soft targets of these images in the view of this step."""
         view = int(self._plan[step])
         if view not in self._column:
             self._decode(step)
         column = self._column[view]
-        self.offset = self.offset + self._entropies[column][rows].sum()
-        return self._probabilities[column][rows]
+        if self._entropies is not None:
+            self.offset = self.offset + self._entropies[column][rows].sum()
+        return self._soft[column][rows]
 
     def _decode(self, step: int) -> None:
         # How much a view takes is known once one is decoded.
@@ -204,9 +228,7 @@ class _Window:
             if len(coming) == room:
                 break
             coming.setdefault(int(view), len(coming))
-        self._column, self._probabilities = coming, torch.empty(0)  # the old window goes before the new one comes
-        logits = self._reader.rows(list(coming)).to(self._device, torch.float32).transpose(0, 1) / self._temperature
-        logs = torch.log_softmax(logits, dim=-1)
-        self._probabilities = logs.exp()
-        self._entropies = (self._probabilities * logs).sum(dim=-1)
+        self._column, self._soft = coming, torch.empty(0)  # the old window goes before the new one comes
+        logits = self._reader.rows(list(coming)).to(self._device, torch.float32).transpose(0, 1)
+        self._soft, self._entropies = soft_target(logits, self._loss)
         self._view_bytes = 4 * max(1, logits[0].numel())

@@ -16,13 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bench.augment import batch_bounds
 from bench.errors import UserError
-from bench.feed import Feed, LabelReader, Target
-from bench.recipe import Loss, Optimizer, Recipe, Schedule
+from bench.feed import Feed, LabelReader, Teacher
+from bench.losses import Target, batch_loss, scale
+from bench.recipe import Optimizer, Recipe
 from bench.render import normalise
+from bench.schedules import factor
 from bench.seeds import Coordinate, seed
 
-__all__ = ["Evaluation", "LabelReader", "TrainLog", "TrainingDiverged", "evaluate", "normalise", "train"]
+__all__ = ["Evaluation", "LabelReader", "Teacher", "TrainLog", "TrainingDiverged", "evaluate", "normalise", "train"]
 
 
 class TrainingDiverged(UserError, RuntimeError):
@@ -40,7 +43,7 @@ class TrainingDiverged(UserError, RuntimeError):
 class TrainLog:
     """What happened in a training run."""
 
-    losses: list[float] = field(default_factory=list)  # mean per image of each epoch, in train mode
+    losses: list[float] = field(default_factory=list)  # of each epoch, as bench.recipe.Loss defines it: mean per image
     steps: int = 0
     images_seen: int = 0
     seconds: float = 0.0  # wall time, callbacks included
@@ -67,6 +70,7 @@ def train(
     mirror: bool,
     device: torch.device | str = "cpu",
     reader: LabelReader | None = None,
+    teacher: Teacher | None = None,
     on_epoch_end: Callable[[int, nn.Module], None] | None = None,
     block_bytes: int = 256 * 2**20,
 ) -> TrainLog:
@@ -74,8 +78,10 @@ def train(
 
     Every image is seen once per epoch, the last batch may be short (a single left-over image joins the batch before).
     Stored labels: epoch e shows view e mod K; where only some views are stored, every batch draws one of them with
-    replacement. With `recipe.ema` the averaged parameters are copied into the student at the end; buffers (batch
-    norm's running statistics) stay those of the trained model, as in EDC.
+    replacement. With `recipe.draw` = "batch" every step draws a stored batch instead, and an epoch is its number of
+    steps. With `recipe.accumulation` the student sees a batch chunk by chunk; online teachers see it whole. With
+    `recipe.ema` the averaged parameters are copied into the student at the end; buffers (batch norm's running
+    statistics) stay those of the trained model, as in EDC.
 
     Args:
         student: normalised float32 images -> logits [n, C]; already initialised. Moved to `device`.
@@ -84,10 +90,12 @@ def train(
         recipe: every fixed value.
         coordinates: name this run, for example (protocol id, replicate): data order, hard-label views, the draws from
             a pool of stored views and dropout are seeded by them. Same coordinates, same bits (CPU, one thread).
-        mean, std: per channel, in [0, 1].
-        mirror: whether a mirrored image keeps its class (hard labels; stored views know it already).
+        mean, std: what the student's images are normalised with, per channel, in [0, 1].
+        mirror: whether a mirrored image keeps its class (stored views know it already).
         device: where to train.
         reader: stored labels; needed for, and only for, `recipe.labels == "stored"`.
+        teacher: needed for, and only for, `recipe.labels == "online"`: maps a batch as the student sees it (normalised,
+            mixed, erased; float32 [n, channels, size, size]) to teacher logits [n, classes]. Called without gradients.
         on_epoch_end: called as (epoch, student) after each epoch; may evaluate, must not train.
         block_bytes: bound on decoded labels held at a time.
 
@@ -95,7 +103,7 @@ def train(
         TrainingDiverged: the mean loss of an epoch is not finite.
         UserError: recipe, labels and images do not go together.
     """
-    _check(images, labels, recipe, reader)
+    _check(images, labels, recipe, reader, teacher)
     device = torch.device(device)
     began = time.perf_counter()
     student.to(device).train()
@@ -118,27 +126,28 @@ def train(
             device=device,
             reader=reader,
             block_bytes=block_bytes,
+            teacher=teacher,
         )
-        scale = recipe.loss.temperature**2 if recipe.loss.name == "kl" and recipe.loss.times_t_squared else 1.0
-        offset = 0.0
+        times, offset, steps = scale(recipe.loss), 0.0, len(feed.bounds)
         for epoch in range(recipe.epochs):
-            rate = recipe.optimizer.lr * schedule_factor(recipe.schedule, epoch, recipe.epochs)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            total = torch.zeros((), device=device)
-            for x, target in feed.epoch(epoch):
-                loss = batch_loss(student(x), target, recipe.loss)
-                (loss * scale if scale != 1.0 else loss).backward()
+            if recipe.schedule.restart and epoch in recipe.schedule.milestones:
+                optimizer = make_optimizer(parameters, recipe.optimizer)
+            _set_rate(optimizer, recipe, epoch)
+            total, seen = torch.zeros((), device=device), 0
+            for step, (x, target) in enumerate(feed.epoch(epoch)):
+                if recipe.schedule.per == "step":
+                    _set_rate(optimizer, recipe, epoch + step / steps)
+                total += _backward(student, x, target, recipe)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if average:
                     torch._foreach_lerp_(average, parameters, 1 - recipe.ema)
-                total += loss.detach() * len(x)
-                log.steps += 1
-            so_far = float(feed.offset)
-            log.losses.append((float(total) + so_far - offset) * scale / feed.n)
+                seen += len(x)
+            so_far = float(feed.offset) * times
+            log.losses.append((float(total) + so_far - offset) / seen)
             offset = so_far
-            log.images_seen += feed.n
+            log.steps += steps
+            log.images_seen += seen
             if not math.isfinite(log.losses[-1]):
                 raise TrainingDiverged(epoch, log.losses[-1])
             if on_epoch_end is not None:
@@ -151,34 +160,37 @@ def train(
     return log
 
 
-def _check(images: torch.Tensor, labels: torch.Tensor, recipe: Recipe, reader: LabelReader | None) -> None:
+def _check(
+    images: torch.Tensor, labels: torch.Tensor, recipe: Recipe, reader: LabelReader | None, teacher: Teacher | None
+) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != images.shape[-2] or not len(images):
         raise UserError(f"images must be uint8 [N, channels, size, size], not {images.dtype} {tuple(images.shape)}")
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise UserError(f"labels must be int64 [{len(images)}], not {labels.dtype} {tuple(labels.shape)}")
     if (recipe.labels == "stored") != (reader is not None):
         raise UserError(f'labels = "{recipe.labels}" and {"a" if reader else "no"} stored label set do not go together')
-    if (recipe.loss.name == "kl") != (reader is not None):
-        raise UserError(
-            f'loss "{recipe.loss.name}" and labels = "{recipe.labels}": kl is for stored labels, ce for hard'
-        )
+    if (recipe.labels == "online") != (teacher is not None):
+        raise UserError(f'labels = "{recipe.labels}" and {"a" if teacher else "no"} teacher do not go together')
 
 
-def batch_loss(logits: torch.Tensor, target: Target, loss: Loss) -> torch.Tensor:
-    """Mean loss of a batch.
+def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.optimizer.lr * factor(recipe.schedule, progress, recipe.epochs)
 
-    For stored labels this is the cross-entropy at temperature T: KL plus the entropy of the labels, which has no
-    gradient and is taken off per epoch, not per step. Without the factor T^2.
-    """
-    if target.probabilities is not None:
-        return F.cross_entropy(logits / loss.temperature, target.probabilities)
-    assert target.classes is not None
-    if target.others is None or target.lam is None:
-        return F.cross_entropy(logits, target.classes)
-    logs = F.log_softmax(logits, dim=1)
-    own = F.nll_loss(logs, target.classes, reduction="none")
-    other = F.nll_loss(logs, target.others, reduction="none")
-    return torch.lerp(other, own, target.lam).mean()
+
+def _backward(student: nn.Module, x: torch.Tensor, target: Target, recipe: Recipe) -> torch.Tensor:
+    """Add the gradients of one batch, chunk by chunk, to the parameters; returns the sum of its images' losses."""
+    if recipe.accumulation == 1:
+        loss = batch_loss(student(x), target, recipe.loss)
+        loss.backward()
+        return loss.detach() * len(x)
+    total = torch.zeros((), device=x.device)
+    for start, stop in batch_bounds(len(x), recipe.batch // recipe.accumulation):
+        loss = batch_loss(student(x[start:stop]), target[start:stop], recipe.loss)
+        nominal = recipe.accumulation_weight == "nominal"
+        (loss * (1 / recipe.accumulation if nominal else (stop - start) / len(x))).backward()
+        total += loss.detach() * (stop - start)
+    return total
 
 
 def make_optimizer(parameters: Sequence[torch.Tensor], spec: Optimizer) -> torch.optim.Optimizer:
@@ -190,13 +202,6 @@ def make_optimizer(parameters: Sequence[torch.Tensor], spec: Optimizer) -> torch
     if spec.name == "adamw":
         return torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, fused=True)
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
-
-
-def schedule_factor(schedule: Schedule, epoch: int, epochs: int) -> float:
-    """Learning rate of `epoch` (from 0) as a multiple of the base rate."""
-    if schedule.name == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * epoch / (schedule.zeta * epochs)))
 
 
 def evaluate(
