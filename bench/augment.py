@@ -1,13 +1,13 @@
 """Views: the replayable parameters of one augmentation of every image of a set.
 
 A `View` says, for each of N images, what happens to it in one epoch: patches, crop, flip, partner, erased square;
-`bench.render` applies it. Views are drawn from raw Philox words with operations that IEEE arithmetic fixes to the last
-bit (no distribution of numpy, whose streams may change between releases), so a seed and a few options are all that has
-to be stored: `Views.to_bytes` is what the harness counts as the augmentation parameters of a stored label set.
+`bench.render` applies it. All draws are exact (bench/draws.py), so a seed and a few options are all that has to be
+stored: `Views.to_bytes` is what the harness counts as the augmentation parameters of a stored label set.
 
 Sources: random resized crop as torchvision's `RandomResizedCrop.get_params`; CutMix boxes as SRe2L's `rand_bbox`
 (side floor(size sqrt(1 - lambda)), centre uniform, then clipped); strips as RDED's `ShufflePatches`; tiles as the PCA
-method's patch extraction; Cutout as DeVries and Taylor (2017).
+method's patch extraction; Cutout as DeVries and Taylor (2017); padding as torchvision's `RandomCrop`; RandAugment as
+torchvision's (bench/randaugment.py).
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import overload
 
 import numpy as np
 from pydantic import ValidationError
 
+from bench.draws import Words, beta, log_uniform
 from bench.errors import UserError
+from bench.randaugment import OPERATIONS, SIGNED
 from bench.recipe import Augment
 from bench.seeds import seed as make_seed
 
@@ -41,13 +42,16 @@ class View:
     grid: int = 1  # patches per side
     strips: np.ndarray | None = None  # uint8 [N, 2, grid]: source strip at each place, of columns and then of rows
     tile: np.ndarray | None = None  # uint16 [N]: row * grid + column of the tile that is kept
+    shift: np.ndarray | None = None  # int16 [N, 2]: first row and column of the crop of the padded image
     box: np.ndarray | None = None  # uint16 [N, 4]: the crop
     flip: np.ndarray | None = None  # bool [N]: mirrored left to right
     partner: np.ndarray | None = None  # int64 [N]: the image that is mixed in, as this same view shows it
     mix_box: np.ndarray | None = None  # uint16 [N, 4]: where CutMix pastes the partner; None under Mixup
     lam: np.ndarray | None = None  # float32 [N]: share of the image itself (CutMix: exact, from the clipped box)
     cutout: np.ndarray | None = None  # uint16 [N, 4]: erased
-    order: np.ndarray | None = None  # int64 [N]: the order of visit, where partners live in one batch
+    order: np.ndarray | None = None  # int64 [N]: the order of visit, where a view is one of whole batches
+    operations: np.ndarray | None = None  # uint8 [N, count]: codes of RandAugment, before all else
+    magnitude: int = 0  # of RandAugment
 
 
 def batch_bounds(n: int, batch: int) -> list[tuple[int, int]]:
@@ -64,28 +68,7 @@ def batch_bounds(n: int, batch: int) -> list[tuple[int, int]]:
 
 def permutation(seed: int, n: int) -> np.ndarray:
     """int64 [n]: a permutation that depends on `seed` alone, on every platform and numpy release."""
-    return _Words(seed).permutation(n)
-
-
-class _Words:
-    """Raw 64-bit words of a Philox stream, and the few exact draws that are made of them."""
-
-    def __init__(self, seed: int) -> None:
-        self._bits = np.random.Philox(key=seed)
-
-    def raw(self, n: int) -> np.ndarray:
-        return self._bits.random_raw(n)
-
-    def unit(self, n: int) -> np.ndarray:
-        """float64 [n] in [0, 1), of 53 bits."""
-        return (self.raw(n) >> np.uint64(11)) * 2.0**-53
-
-    def below(self, limit: int | np.ndarray, n: int) -> np.ndarray:
-        """int64 [n] in [0, limit); the bias of a 32-bit word is below limit / 2^32."""
-        return ((self.raw(n) >> np.uint64(32)) * np.asarray(limit, np.uint64) >> np.uint64(32)).astype(np.int64)
-
-    def permutation(self, n: int) -> np.ndarray:
-        return np.argsort(self.raw(n), kind="stable")
+    return Words(seed).permutation(n)
 
 
 def draw(augment: Augment, n: int, size: int, *, mirror: bool, batch: int, seed: int) -> View:
@@ -107,7 +90,7 @@ def draw(augment: Augment, n: int, size: int, *, mirror: bool, batch: int, seed:
     grid = augment.patch_grid if augment.patches != "none" else 1
     if size % grid or grid > 255:
         raise UserError(f"patch_grid = {grid} cannot cut images of {size} px: it must divide the side (at most 255)")
-    words = _Words(seed)
+    words = Words(seed)
     fields: dict[str, np.ndarray | None] = {}
     if augment.patches == "shuffle" and grid > 1:
         keys = words.raw(n * 2 * grid).reshape(n, 2, grid)
@@ -124,14 +107,28 @@ def draw(augment: Augment, n: int, size: int, *, mirror: bool, batch: int, seed:
     if augment.cutout > 0:
         sides = np.rint(np.where(words.unit(n) < augment.cutout_probability, augment.cutout * size, 0))
         fields["cutout"] = _squares(words, sides.astype(np.int64), size)
-    return View(size=size, grid=grid, **fields)
+    # Drawn last: the options above keep their draws whether these are on or off.
+    if augment.mix == "none" and augment.mix_unit == "batch":
+        fields["order"] = words.permutation(n)
+    if margin := round(augment.pad * size):
+        fields["shift"] = (words.below(2 * margin + 1, 2 * n) - margin).reshape(n, 2).astype(np.int16)
+    if count := augment.randaugment_ops:
+        fields["operations"] = _operations(words, n, count)
+    return View(size=size, grid=grid, magnitude=augment.randaugment_magnitude if count else 0, **fields)
 
 
-def _crops(words: _Words, n: int, side: int, scale: tuple[float, float], ratio: tuple[float, float]) -> np.ndarray:
+def _operations(words: Words, n: int, count: int) -> np.ndarray:
+    """uint8 [n, count]: uniform operations, with a uniform sign where they have one."""
+    places = words.below(len(OPERATIONS), n * count)
+    negative = (words.unit(n * count) < 0.5) & SIGNED[places]
+    return (2 * places + negative).astype(np.uint8).reshape(n, count)
+
+
+def _crops(words: Words, n: int, side: int, scale: tuple[float, float], ratio: tuple[float, float]) -> np.ndarray:
     """uint16 [n, 4]: torchvision's rule, all ten attempts of all images at once."""
     shape = (_TRIES, n)
     area = side * side * (scale[0] + words.unit(_TRIES * n).reshape(shape) * (scale[1] - scale[0]))
-    aspect = _log_uniform(words.raw(_TRIES * n).reshape(shape), *ratio)
+    aspect = log_uniform(words.raw(_TRIES * n).reshape(shape), *ratio)
     width, height = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
     fits = (width > 0) & (width <= side) & (height > 0) & (height <= side)
     first, every = fits.argmax(axis=0), np.arange(n)
@@ -149,31 +146,7 @@ def _crops(words: _Words, n: int, side: int, scale: tuple[float, float], ratio: 
     return np.stack([top, left, h, w], axis=1).astype(np.uint16)
 
 
-def _log_uniform(raw: np.ndarray, low: float, high: float) -> np.ndarray:
-    """low * (high / low)^u for u on a grid of 2^-16."""
-    coarse, fine = _powers(low, high)
-    word = (raw >> np.uint64(48)).astype(np.int64)
-    return low * (coarse[word >> 8] * fine[word & 255])
-
-
-@cache
-def _powers(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """(high / low)^(i / 256) and ^(i / 65536) for i = 0..255, through square roots and products only.
-
-    IEEE 754 fixes both to the last bit; exp and log differ between C libraries, and one bit could move a rounded crop.
-    """
-    root, powers = high / low, []
-    for _ in range(16):
-        root = float(np.sqrt(root))
-        powers.append(root)  # (high / low)^(1/2), ^(1/4), ...
-    coarse, fine = np.ones(1), np.ones(1)
-    for place in range(8):
-        coarse = np.multiply.outer(coarse, [1.0, powers[place]]).reshape(-1)
-        fine = np.multiply.outer(fine, [1.0, powers[place + 8]]).reshape(-1)
-    return coarse, fine
-
-
-def _mixing(words: _Words, augment: Augment, n: int, size: int, batch: int) -> dict[str, np.ndarray | None]:
+def _mixing(words: Words, augment: Augment, n: int, size: int, batch: int) -> dict[str, np.ndarray | None]:
     """Partner, box and lambda of every image, and the order of visit where one draw serves a batch."""
     order = None
     if augment.mix_unit == "image":
@@ -185,7 +158,7 @@ def _mixing(words: _Words, augment: Augment, n: int, size: int, batch: int) -> d
         group, partner = np.empty(n, np.int64), np.empty(n, np.int64)
         group[order] = at
         partner[order] = order[np.lexsort((words.raw(n), at))]
-    own = _beta(words, augment.mix_alpha, groups)
+    own = beta(words, augment.mix_alpha, groups)
     own = np.where(words.unit(groups) < augment.mix_probability, own, 1.0)
     if augment.mix == "mixup":
         return {"partner": partner, "lam": own.astype(np.float32)[group], "order": order}
@@ -194,20 +167,7 @@ def _mixing(words: _Words, augment: Augment, n: int, size: int, batch: int) -> d
     return {"partner": partner, "mix_box": boxes[group], "lam": share.astype(np.float32)[group], "order": order}
 
 
-def _beta(words: _Words, alpha: float, n: int) -> np.ndarray:
-    """float64 [n]: Beta(alpha, alpha) on a grid of 2^-16 (inverse distribution function; exact for alpha = 1).
-
-    On the grid, C libraries could differ only where a quantile lies within their last bit of a grid border.
-    """
-    u = words.unit(n)
-    if alpha != 1:
-        from scipy.special import betaincinv
-
-        u = betaincinv(alpha, alpha, u)
-    return np.rint(u * 65536) / 65536
-
-
-def _squares(words: _Words, side: np.ndarray, size: int) -> np.ndarray:
+def _squares(words: Words, side: np.ndarray, size: int) -> np.ndarray:
     """uint16 [n, 4]: squares with a uniform centre pixel, clipped at the border; an odd side loses one pixel."""
     n, half = len(side), side // 2
     y, x = words.below(size, n), words.below(size, n)

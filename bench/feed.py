@@ -17,7 +17,7 @@ from bench.augment import View, Views, batch_bounds, permutation
 from bench.errors import UserError
 from bench.losses import Target, soft_target
 from bench.recipe import Loss, Recipe
-from bench.render import finish, normalise, render, resample
+from bench.render import finish, normalise, render, transform
 from bench.seeds import Coordinate, numpy_generator, seed
 
 _WHOLE = 64 * 2**20  # bytes of float images up to which a whole epoch is resampled at once, so that partners are shared
@@ -160,9 +160,8 @@ class Feed:
         out = torch.empty(self._images.shape, dtype=torch.float32, device=self.device)
         for start in range(0, self.n, self._chunk):
             part = slice(start, start + self._chunk)
-            x = self._images[part]
-            x = x if x.is_floating_point() else normalise(x, self._mean, self._std)
-            out[part] = resample(x, view, np.arange(start, min(start + self._chunk, self.n)))
+            rows = np.arange(start, min(start + self._chunk, self.n))
+            out[part] = transform(self._images[part], view, rows, mean=self._mean, std=self._std)
         return out
 
     @torch.no_grad()

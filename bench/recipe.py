@@ -92,6 +92,12 @@ class Augment(Part):
     cutout: Share = 0.0  # side of the erased square as a share of the image's side; 0 is none
     cutout_probability: Share = 1.0
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Augment:
+        if self.pad and self.patches == "extract":
+            raise ValueError("pad and patches = 'extract' do not go together: around a tile is image, not black")
+        return self
+
 
 class Recipe(Part):
     """All that is fixed in one cell.

@@ -1,9 +1,10 @@
-"""Views applied to images: patches and crop and flip as one separable resampling, then mixing, then erasing.
+"""Views applied to images: patches, crops and flip as one separable resampling, then mixing, then erasing.
 
-Every step that moves pixels (strips, tile, crop, flip) works on rows and columns alone, so all of them together are one
-matrix for the rows and one for the columns of each image: two batched matrix products, faster on a CPU than
+Every step that moves pixels (strips, tile, crops, flip) works on rows and columns alone, so all of them together are
+one matrix for the rows and one for the columns of each image: two batched matrix products, faster on a CPU than
 `grid_sample`. The crop is bilinear with half-pixel centres, as torchvision's `resized_crop`; a crop is never larger
-than the result, so antialiasing on or off is the same thing.
+than the result, so antialiasing on or off is the same thing. Pixels that a crop finds outside the image are black: the
+matrices give zero there, so they are applied to image minus black. RandAugment comes first, on raw pixels.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from bench.augment import View
+from bench.randaugment import randaugment
 
 
 def normalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
@@ -39,10 +41,10 @@ def render(
     """The images at `indices` as `view` shows them: float32 [n, C, size, size], on the device of `images`.
 
     Args:
-        images: the whole set, uint8 [N, C, size, size], or float32 if it is normalised already.
+        images: the whole set, uint8 [N, C, size, size], or float32 if it is normalised already (not for RandAugment).
         view: parameters for all N images.
         indices: int64 [n].
-        mean, std: per channel, in [0, 1]; not read where `images` are normalised already.
+        mean, std: of the normalisation, per channel, in [0, 1].
 
     Raises:
         ValueError: the images do not have the size that the view was drawn for.
@@ -52,11 +54,36 @@ def render(
 
     def show(rows: np.ndarray) -> torch.Tensor:
         chosen = images[torch.from_numpy(rows).to(images.device)]
-        return resample(chosen if chosen.is_floating_point() else normalise(chosen, mean, std), view, rows)
+        return transform(chosen, view, rows, mean=mean, std=std)
 
     rows = np.asarray(indices, np.int64)
     own = show(rows)
     return finish(own, show(view.partner[rows]) if view.partner is not None else None, view, rows)
+
+
+def transform(
+    x: torch.Tensor, view: View, rows: np.ndarray, *, mean: Sequence[float], std: Sequence[float]
+) -> torch.Tensor:
+    """The steps before mixing: RandAugment, normalisation, resampling.
+
+    Args:
+        x: uint8 [n, C, size, size], or float32 if normalised already (not for RandAugment).
+        rows: int64 [n], where they stand in the view.
+        mean, std: per channel, in [0, 1].
+
+    Raises:
+        ValueError: RandAugment is to work on normalised images.
+    """
+    if view.operations is not None:
+        if x.is_floating_point():
+            raise ValueError("RandAugment works on raw images, uint8")
+        x = randaugment(x, view.operations[rows], view.magnitude)
+    if not x.is_floating_point():
+        x = normalise(x, mean, std)
+    if view.shift is None:
+        return resample(x, view, rows)
+    black = normalise(x.new_zeros(x.shape[1], 1, 1), mean, std)
+    return resample(x - black, view, rows).add_(black)
 
 
 def finish(own: torch.Tensor, other: torch.Tensor | None, view: View, rows: np.ndarray) -> torch.Tensor:
@@ -77,9 +104,12 @@ def finish(own: torch.Tensor, other: torch.Tensor | None, view: View, rows: np.n
 
 
 def resample(x: torch.Tensor, view: View, rows: np.ndarray) -> torch.Tensor:
-    """Strips, tile, crop and flip of images float [n, C, size, size] that stand at `rows` in the view."""
+    """Strips, tile, crops and flip of images float [n, C, size, size] that stand at `rows` in the view.
+
+    Where a crop leaves the image, it finds zeros.
+    """
     flip = torch.from_numpy(view.flip[rows]).to(x.device) if view.flip is not None else None
-    if view.box is None and view.tile is None and view.strips is None:
+    if view.box is None and view.tile is None and view.strips is None and view.shift is None:
         return x if flip is None else torch.where(flip.view(-1, 1, 1, 1), x.flip(-1), x)
     n, size = len(rows), view.size
     if view.box is None:
@@ -91,6 +121,8 @@ def resample(x: torch.Tensor, view: View, rows: np.ndarray) -> torch.Tensor:
         tile = view.tile[rows].astype(np.int64)
         box[:, 0] += tile // view.grid * (size // view.grid)
         box[:, 1] += tile % view.grid * (size // view.grid)
+    if view.shift is not None:
+        box[:, :2] += view.shift[rows]
     starts, lengths = torch.from_numpy(box.T.reshape(2, 2, n)).to(x.device)  # each [rows or columns, n]
     # Output pixel j looks at source position start + clamp((j + 1/2) length / size - 1/2), bilinearly: the weight of
     # source pixel k is 1 - |position - k| where that is positive.
