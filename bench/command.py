@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench import records
 from bench.plan import estimate_seconds
-from bench.python import default_store, make_plan, run_trials
+from bench.python import default_store, planned_trials, run_trials
 from bench.records import Record, State
 from bench.registry import discover
 from bench.trial import Trial
@@ -39,9 +39,9 @@ def run_command(
 ) -> int:
     """The verb `run`. Returns the exit code: 1 if any of the trials asked for stands as failed."""
     registry = discover(plugins)
-    trials = make_plan(plan=plan, replicates=replicates, **grid).trials(registry)
-    folder = Path(results)
     place = Path(store) if store else default_store()
+    trials = planned_trials(registry, place, plan=plan, replicates=replicates, **grid)
+    folder = Path(results)
     view = _View(trials, folder, jobs)
     if dry_run:
         from bench.runner import RERUN, states

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench.errors import LockError
+from bench.errors import LockError, UserError
 from bench.registry import ROOT
 
 PATH = ROOT / "protocols" / "lock.json"
@@ -78,7 +77,8 @@ def released(path: Path = PATH) -> dict[str, str]:
 def to_text(lock: Lock) -> str:
     """The file's one spelling: sorted, indented."""
     content = lock.model_dump(mode="json")
-    return json.dumps({"schema": content.pop("schema_"), **content}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    content["schema"] = content.pop("schema_")
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def write(lock: Lock, path: Path = PATH) -> None:
@@ -86,3 +86,35 @@ def write(lock: Lock, path: Path = PATH) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(to_text(lock), encoding="utf-8")
     os.replace(temporary, path)
+
+
+def lock_command(*, check: bool, release: tuple[str, ...]) -> int:
+    """The verb `lock`. Returns the exit code: 3 where something differs from the lock.
+
+    Raises:
+        LockError: an id of `release` is released already, or the lock is broken before anything is added to it.
+        UserError: a protocol of `release` is not fit for it.
+    """
+    if check == bool(release):
+        raise UserError("lock: type --check, or --release ID for each protocol that is to be released.")
+    if release:
+        from bench.release import release as add
+
+        print(add(release))
+        return 0
+    from bench.checks.finding import as_text
+    from bench.fixity import everything
+
+    lock = read()
+    found = everything(lock)
+    print(as_text(found, lock_summary(lock)))
+    return LockError.exit_code if found else 0
+
+
+def lock_summary(lock: Lock) -> str:
+    """What a check of the lock looks at."""
+    canaries = sum(len(entry.canaries) for entry in lock.protocols.values())
+    return (
+        f"{len(lock.protocols)} released protocols, {canaries} canaries, {len(lock.teachers)} teacher recipes, "
+        f"{len(lock.networks)} networks of libraries"
+    )

@@ -50,6 +50,20 @@ def make_plan(*, plan: str | Path | None = None, **grid: Any) -> Plan:
     return Plan([Grid(**{"protocols": DEFAULT_PROTOCOLS, **given})])
 
 
+def planned_trials(registry: Registry, store: Path, *, plan: str | Path | None = None, **grid: Any) -> list[Trial]:
+    """The trials of a plan whose released protocols are as they were released.
+
+    Raises:
+        LockError: a protocol that the plan names, or the engine, differs from what protocols/lock.json holds.
+        UserError: see `make_plan`; or a protocol was withdrawn.
+    """
+    from bench.guard import guard
+
+    made = make_plan(plan=plan, **grid)
+    guard(registry, (protocol for grid_ in made.grids for protocol in grid_.protocols), store)
+    return made.trials(registry)
+
+
 def run(
     *,
     results: str | Path = "results/local",
@@ -79,9 +93,11 @@ def run(
 
     Raises:
         UserError: an unknown name or a bad value; the message says what is allowed.
+        LockError: a released protocol or the engine is not what it was when the protocol was released.
     """
     registry = discover(plugins)
-    trials = make_plan(plan=plan, **grid).trials(registry)
+    place = Path(store) if store is not None else default_store()
+    trials = planned_trials(registry, place, plan=plan, **grid)
     results = Path(results)
     with records.locked(results):
         run_trials(
@@ -92,7 +108,7 @@ def run(
             ray_address=ray_address,
             rerun=rerun,
             limit=limit,
-            store=Path(store) if store is not None else default_store(),
+            store=place,
         )
     wanted = {trial.id for trial in trials}
     return [record for record in load(results) if record.id in wanted]

@@ -1,0 +1,159 @@
+"""Canaries: short training runs through the engine that `run` uses, on images and networks made here.
+
+Nothing is read from a file: images are integer arithmetic, a student and two teachers are one convolution each. What
+comes out moves when the code of losses, augmentation, schedules, seeds, labels or optimisers does, or torch under it.
+
+The student computes in float64, so that what remains of the machine are the float32 rounding of the images and of the
+losses that the engine reports, and the tolerances below can be sharp. Measured with torch 2.15 on one processor, over
+one and two threads and four instruction sets (plain, SSE4, AVX2, AVX-512): losses agree to 1e-5, test loss to 8e-8 and
+weights to 3e-9 of their value. Weight decay 0.02 instead of 0.01 (AdamW) moves the weights by 4e-5, a smallest crop of
+0.09 instead of 0.08 the losses by 4e-2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+from typing import NoReturn, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench.api import Dataset
+from bench.ensemble import Ensemble, Member, ensemble_of
+from bench.labels import EncodedLabels, label_views, teacher_logits
+from bench.normalisation import statistics
+from bench.recipe import Recipe
+from bench.seeds import seed
+from bench.storage import LabelFile
+from bench.training import evaluate, train
+
+# Relative to the value. The losses of epochs have the largest: KL is a small difference of float32 numbers.
+TOLERANCE = {"losses": 1e-4, "test_loss": 1e-6, "weights": 1e-6}
+NETWORK_TOLERANCE = 1e-3  # of the largest logit
+
+CLASSES, IMAGES, TEST_IMAGES = 3, 22, 32  # 22 images in batches of 8: the last one is short
+SIZE = 12  # pixels, unless the patch grid asks for another
+MEAN, STD = (0.5, 0.45, 0.4), (0.25, 0.2, 0.3)
+SHARPNESS = 16.0  # of the teachers: logits of about -5 to 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a canary's run comes to."""
+
+    losses: tuple[float, ...]  # of every epoch
+    test_loss: float
+    weights: float  # Euclidean norm of all parameters in the end
+
+
+class _Network(nn.Module):
+    """Convolution, batch norm, ReLU, pooling, linear: float32 in and out, float64 within."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed("canary", name))
+            self.layers = nn.Sequential(
+                nn.Conv2d(3, 8, 3, padding=1, bias=False),
+                nn.BatchNorm2d(8),
+                nn.ReLU(),
+                nn.AdaptiveAvgPool2d(3),
+                nn.Flatten(),
+                nn.Linear(72, CLASSES),
+            )
+        self.double()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x.double()).float()
+
+
+class _Teacher(_Network):
+    """Its logits are whole numbers, so that no rounding to float16 hangs on the last bit of an image."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (SHARPNESS * self.layers(x.double())).round().float()
+
+
+def run(recipe: Recipe, teachers: int) -> Outcome:
+    """Train the student by a short recipe (bench.miniature.short), and test it.
+
+    Args:
+        recipe: of any label regime.
+        teachers: how many are asked; more than two count as two.
+    """
+    size = _size(recipe)
+    images, labels = _images(0, IMAGES, size)
+    test_images, test_labels = _images(IMAGES, TEST_IMAGES, size)
+    mean, std = statistics(recipe.normalisation, _dataset(size))
+    members = [Member(_Teacher(f"teacher {k}").eval(), MEAN, STD) for k in range(min(teachers, 2))]
+    ensemble = ensemble_of(members, recipe)
+    student = _Network("student")
+    log = train(
+        student,
+        images,
+        labels,
+        recipe,
+        coordinates=("canary",),
+        mean=mean,
+        std=std,
+        mirror=True,
+        reader=_stored(recipe, ensemble, images) if recipe.labels == "stored" else None,
+        teacher=ensemble.online(mean, std) if recipe.labels == "online" else None,
+    )
+    tested = evaluate(student, test_images, test_labels, mean=mean, std=std)
+    weights = torch.stack([p.detach().square().sum() for p in student.parameters()]).sum().sqrt()
+    return Outcome(tuple(log.losses), tested.loss, float(weights))
+
+
+def _size(recipe: Recipe) -> int:
+    grid = recipe.augment.patch_grid
+    return grid * -(-SIZE // grid)
+
+
+def _images(first: int, count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 [count, 3, size, size] and int64 [count]: ramps whose slope tells the class, each at a place of its own."""
+    n = torch.arange(first, first + count).view(-1, 1, 1, 1)
+    channel, row, column = torch.meshgrid(torch.arange(3), torch.arange(size), torch.arange(size), indexing="ij")
+    kind = n % CLASSES
+    pixels = (7 + 5 * kind) * row + (3 + n % 4) * column * (1 + channel) + 29 * n + 40 * channel * kind
+    return ((pixels + row * column * (n % 3)) % 256).to(torch.uint8), kind.flatten()
+
+
+def _dataset(size: int) -> Dataset:
+    def split() -> NoReturn:
+        raise NotImplementedError("a canary's data set has no splits")
+
+    return Dataset(CLASSES, 3, size, size, True, MEAN, STD, split, split)
+
+
+def _stored(recipe: Recipe, ensemble: Ensemble, images: torch.Tensor) -> EncodedLabels:
+    """Labels as `run` makes them and as training reads them, uncompressed."""
+    n, size = len(images), images.shape[-1]
+    views = label_views(recipe, n, protocol="canary", dataset="canary", size=size, mirror=True)
+    logits = teacher_logits(ensemble, images, views, np.arange(n))
+
+    def decode(blob: bytes, rows: list[int]) -> torch.Tensor:
+        return torch.from_numpy(np.frombuffer(blob, np.float16).reshape(n, -1, CLASSES)[:, rows]).float()
+
+    file = LabelFile(views.to_bytes(), b"", (logits.numpy().tobytes(),))
+    return EncodedLabels(file, cast(ModuleType, SimpleNamespace(decode=decode)), n, "canary")
+
+
+LIBRARY_NETWORKS = ("torchvision:resnet18", "timm:test_resnet")
+
+
+def network(name: str) -> tuple[float, ...]:
+    """Logits of a freshly initialised network in eval mode for two images of 32 px, one after the other."""
+    from protocols.networks import build
+
+    images, _ = _images(0, 2, 32)
+    model = build(name, channels=3, size=32, num_classes=CLASSES, seed=seed("canary", name)).eval()
+    with torch.inference_mode():
+        return tuple(model((images / 255 - 0.5) / 0.25).double().flatten().tolist())
+
+
+def moved(expected: float, found: float, tolerance: float) -> bool:
+    """Whether a value lies off by more than the relative tolerance."""
+    return not abs(found - expected) <= tolerance * abs(expected)

@@ -1,0 +1,89 @@
+"""What `run` does before it runs: the protocols that it uses are released as they are, and not withdrawn.
+
+Canaries that passed are remembered in the store for as long as nothing changes that could move them: the harness's
+code, the lock's entry, the installed libraries, the processor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench import errata, fixity, lock, records
+from bench.errors import LockError, UserError
+from bench.lock import Lock, Released
+from bench.protocol import load
+from bench.registry import Registry
+from bench.store import Store
+
+CODE = Path(__file__).resolve().parent
+LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy")
+
+
+def guard(registry: Registry, protocols: Iterable[str], store: Path, lock_path: Path = lock.PATH) -> None:
+    """Check the released ones of `protocols`. One that was never released, or that --plugin gives under a name of its
+    own, is let through: its results are unofficial.
+
+    Args:
+        registry: where the protocols' files are.
+        protocols: ids; a miniature is checked as what it is a miniature of.
+        store: folder of the artifacts.
+        lock_path: of lock.json; the protocol files, errata.toml and teachers/ lie beside it.
+
+    Raises:
+        LockError: something differs from what the lock holds.
+        UserError: a protocol was withdrawn.
+    """
+    present = lock.read(lock_path)
+    names = sorted({text.partition(":")[0] for text in protocols})
+    _refuse_withdrawn(registry, names, lock_path)
+    used = [name for name in names if name in present.protocols]
+    if not used:
+        return
+    found = fixity.changed_defaults(present, lock_path)
+    for name in used:
+        found += fixity.changed_protocol(name, present.protocols[name], lock_path)
+    if not found:
+        named = {t for name in used for t in fixity.teacher_names(fixity.load(lock_path.parent / f"{name}.toml"))}
+        found = fixity.changed_teachers(present, sorted(named & set(present.teachers)), lock_path)
+    if found:
+        raise LockError("\n".join(f"{finding.where}: {finding.message}" for finding in found))
+    for name in used:
+        _try_canaries(name, present, Store(store))
+
+
+def _refuse_withdrawn(registry: Registry, names: list[str], lock_path: Path) -> None:
+    path = lock_path.with_name("errata.toml")
+    for name in sorted({each.protocol for each in errata.read(path)} & set(names) & set(registry.protocol_names())):
+        withdrawal = errata.withdrawn(name, load(registry, name).digest, path)
+        if withdrawal is not None:
+            raise UserError(f"Protocol {name} was withdrawn on {withdrawal.date}: {withdrawal.reason}")
+
+
+def _try_canaries(name: str, present: Lock, store: Store) -> None:
+    entry = present.protocols[name]
+
+    def make() -> tuple[dict, dict]:
+        if found := fixity.moved_canaries(name, entry):
+            raise LockError("\n".join(f"{finding.where}: {finding.message}" for finding in found))
+        return {}, {"passed": records.now()}
+
+    store.get("canaries", passed_under(name, entry), make)
+
+
+def passed_under(name: str, entry: Released) -> dict[str, Any]:
+    """Everything that can move the canaries of a protocol."""
+    content = hashlib.sha256()
+    for file in sorted(CODE.rglob("*.py")):
+        content.update(file.relative_to(CODE).as_posix().encode())
+        content.update(file.read_bytes())
+    return {
+        "protocol": name,
+        "entry": entry.model_dump(mode="json"),
+        "code": content.hexdigest(),
+        "libraries": {library: version(library) for library in LIBRARIES},
+        "environment": records.environment(),
+    }
