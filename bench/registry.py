@@ -50,6 +50,7 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "NUM_GPUS": (int, float),
     "PUBLISHED": dict,
     "TAKES_BUDGET": bool,
+    "CHECK_EXCEPTIONS": dict,  # rule of `check plugins` -> why it does not hold here
     "NAMED": bool,  # networks of a library: the spec goes on with the model's name
 }
 
