@@ -21,7 +21,8 @@ from typing import Any
 from bench.errors import UserError
 
 CONDITIONS = ("dataset", "ipc", "classes", "images", "student")  # images = ipc * classes
-OTHER = "?"  # a name that no key fits
+NAMES = ("dataset", "student")  # the other conditions are whole numbers
+OTHER, FIRST = "?", 1  # a name that no key fits, and the smallest number
 
 
 class NoValue(UserError):
@@ -40,7 +41,7 @@ def resolve(value: Any, cell: Mapping[str, Any], where: str) -> Any:
     if "by" not in value:
         return {key: resolve(inner, cell, f"{where}, {key}") for key, inner in value.items()}
     condition = value["by"]
-    if condition not in cell:
+    if not isinstance(condition, str) or condition not in cell:
         raise UserError(f"{where}: by = {condition!r} is not one of {', '.join(cell)}.")
     asked = cell[condition]
     keys = [key for key in value if key not in ("by", "default") and _matches(key, asked)]
@@ -74,14 +75,17 @@ def _range(key: str) -> tuple[int | None, int | None]:
 def cells(*values: Any) -> Iterator[dict[str, Any]]:
     """Cells that between them meet every branch of every `by` table in `values`, in every combination.
 
-    Ranges are met at both ends, names as they are written, and every condition also with a value of its own that no key
-    may fit. Raises UserError for a key that is no whole number where one is asked for.
+    A number decides between branches where a range begins and just after it ends, so one cell stands for each stretch
+    between two such numbers. Names are met as they are written, and every name also as one that no key may fit.
+
+    Raises:
+        UserError: a table has no value at all, or a key is no range of whole numbers where one is asked for.
     """
     found: dict[str, dict[Any, None]] = {condition: {} for condition in CONDITIONS}
     for value in values:
         _collect(value, found)
     for condition, members in found.items():
-        members[OTHER if condition in ("dataset", "student") else 0] = None
+        members.setdefault(OTHER if condition in NAMES else FIRST)
     for combination in itertools.product(*found.values()):
         yield dict(zip(found, combination, strict=True))
 
@@ -90,13 +94,17 @@ def _collect(value: Any, found: dict[str, dict[Any, None]]) -> None:
     if not isinstance(value, dict):
         return
     condition = value.get("by")
+    if len(value) == 1 and "by" in value:
+        raise UserError(f"a table with by = {condition!r} has no value: give it one for 'default' at least.")
     for key, inner in value.items():
-        if key not in ("by", "default") and condition in found:
-            if condition in ("dataset", "student"):
-                found[condition][key] = None
+        if key not in ("by", "default") and isinstance(condition, str) and condition in found:
+            if condition in NAMES:
+                found[condition].setdefault(key)
             else:
                 low, high = _range(key)
-                if low is None:
+                if low is None or (high is not None and high < low):
                     raise UserError(f"by = '{condition}': the key '{key}' is none of 10, 2-10, >=50 or default.")
-                found[condition] |= dict.fromkeys((low,) if high is None else (low, high))
+                found[condition].setdefault(low)
+                if high is not None:
+                    found[condition].setdefault(high + 1)
         _collect(inner, found)

@@ -27,7 +27,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bench.conditions import NoValue, cells, resolve
+from bench.conditions import CONDITIONS, OTHER, NoValue, cells, resolve
 from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.recipe import Recipe, scaled
@@ -53,7 +53,7 @@ class Protocol:
     @property
     def id(self) -> str:
         """The name, and the scale of a miniature: `rded-v1`, `rded-v1:scale=0.01`."""
-        return self.name if self.scale is None else f"{self.name}:scale={self.scale:g}"
+        return self.name if self.scale is None else f"{self.name}:scale={self.scale!r}"
 
     @property
     def digest(self) -> str:
@@ -140,6 +140,9 @@ def check_branches(values: dict[str, Any], path: Path) -> None:
         every = list(cells(values))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    varied = [key for key in CONDITIONS if len({cell[key] for cell in every}) > 1]
+    missing: NoValue | None = None
+    resolved = 0
     for cell in every:
         by_dataset = {"dataset": cell["dataset"]}
         try:
@@ -147,8 +150,10 @@ def check_branches(values: dict[str, Any], path: Path) -> None:
                 key: resolve(values[key], by_dataset, f"{path}, {key}") for key in ("labels", "teacher", "student")
             }
             recipe = resolve(values["recipe"], cell, str(path))
-        except NoValue:
-            continue  # a cell that the protocol does not have
+        except NoValue as error:
+            missing = error  # a cell that the protocol does not have
+            continue
+        resolved += 1
         if named["labels"] not in REGIMES:
             raise UserError(f"{path}: {unknown('label regime', named['labels'], REGIMES)}")
         teachers = [named["teacher"]] if isinstance(named["teacher"], str) else named["teacher"]
@@ -156,7 +161,10 @@ def check_branches(values: dict[str, Any], path: Path) -> None:
             raise UserError(f"{path}: teacher = {named['teacher']!r} must be a name in quotes or a list of names.")
         if not isinstance(named["student"], str):
             raise UserError(f"{path}: student = {named['student']!r} must be a name in quotes.")
-        validated({"labels": named["labels"], **recipe}, path)
+        met = ", ".join(f"{key} = {cell[key]}" for key in varied if cell[key] != OTHER)
+        validated({"labels": named["labels"], **recipe}, f"{path} ({met})" if met else path)
+    if not resolved:
+        raise UserError(f"{path}: no cell at all has every value it needs; for instance {missing}")
 
 
 def with_defaults(model: type[BaseModel], given: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
@@ -218,8 +226,8 @@ def _as_toml(value: Any) -> Any:
     return [_as_toml(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def validated(values: dict[str, Any], path: Path) -> Recipe:
-    """A Recipe, or a UserError that names the file, the key and what is wrong."""
+def validated(values: dict[str, Any], path: Path | str) -> Recipe:
+    """A Recipe, or a UserError that names the file (`path`), the key and what is wrong."""
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import protocol
+from bench.conditions import NoValue, cells, resolve
 from bench.errors import UserError
 from bench.protocol import Protocol
-from bench.recipe import Recipe
+from bench.recipe import Recipe, scaled
 from bench.registry import discover
 
 PATH = Path("mine.toml")
@@ -29,6 +30,8 @@ epochs = 5
 batch = 10
 [recipe.optimizer]
 lr = 1.0
+[recipe.loss]
+name = "kl"
 """
 
 
@@ -53,6 +56,7 @@ def test_order_format_and_words_do_not_matter() -> None:
         teacher = "small-teacher-v1"
         labels = "stored"
         notes = "reworded"
+        recipe.loss.name = "kl"
         recipe.optimizer = { lr = 1 }
         recipe.batch = 10.0
         recipe.epochs = 5
@@ -79,22 +83,25 @@ def with_leaf(values: dict, path: tuple, new: Any) -> dict:
 
 
 FIXED = parsed(SOFT)
-CONTENT = {"labels": FIXED.labels, "teacher": FIXED.teacher, "student": FIXED.student, "recipe": FIXED.values}
+CONTENT = FIXED.values
 
 
 def test_a_default_written_out_changes_nothing() -> None:
-    assert len(leaves(CONTENT)) > 25
+    assert len(leaves(CONTENT)) > 45
     assert protocol.parse("mine", CONTENT, PATH).digest == FIXED.digest
     for section in ("optimizer", "schedule", "loss", "augment"):
         sparse = copy.deepcopy(CONTENT)
-        if section != "optimizer":
-            del sparse["recipe"][section]
+        for key, default in protocol.defaults(protocol.defaults(Recipe)[section]).items():
+            if sparse["recipe"][section][key] == default:
+                del sparse["recipe"][section][key]
+        assert len(sparse["recipe"][section]) < len(CONTENT["recipe"][section])
         assert protocol.parse("mine", sparse, PATH).digest == FIXED.digest
 
 
 CHOICES = {
-    "labels": ["hard"], "name": ["sgd", "constant", "kl", "cosine"], "decay": ["all"], "patches": ["shuffle"],
-    "mix": ["cutmix", "mixup"], "mix_unit": ["batch"],
+    "labels": ["online"], "draw": ["batch"], "ensemble": ["norm-mean"], "teacher_mode": ["train"],
+    "accumulation_weight": ["nominal"], "normalisation": ["imagenet"], "name": ["sgd", "linear", "mse", "soft-ce"],
+    "decay": ["all"], "per": ["step"], "patches": ["shuffle"], "mix": ["cutmix", "mixup"], "mix_unit": ["batch"],
 }  # fmt: skip
 
 
@@ -108,7 +115,10 @@ def other_value(path: tuple, value: Any) -> st.SearchStrategy:
     return st.floats(1e-6, 0.999).filter(lambda new: new != value)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+FITS_ALONE = {"accumulation", "warmup", "labels", "draw", "name", "views"}  # must fit another value of the recipe
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.sampled_from(leaves(CONTENT)).flatmap(lambda leaf: st.tuples(st.just(leaf[0]), other_value(*leaf))))
 def test_any_value_that_changes_changes_the_digest(change: tuple[tuple, Any]) -> None:
     path, new = change
@@ -116,7 +126,22 @@ def test_any_value_that_changes_changes_the_digest(change: tuple[tuple, Any]) ->
     try:
         assert protocol.parse("mine", changed, PATH).digest != FIXED.digest
     except UserError:
-        assert path[-1] == "name"  # an optimizer's name is no schedule's
+        assert FITS_ALONE & set(path) or new > 30
+
+
+def with_a_new_field(default: Any) -> type[Recipe]:
+    class Later(Recipe):
+        brand_new: int = default
+
+    return Later
+
+
+def test_a_field_that_a_later_version_adds_changes_no_digest_while_it_is_off() -> None:
+    later = with_a_new_field(0)
+    values = protocol.with_defaults(later, CONTENT["recipe"], PATH, "recipe")
+    assert values["brand_new"] == 0
+    assert protocol.without_defaults(later, values) == protocol.without_defaults(Recipe, CONTENT["recipe"])
+    assert protocol.without_defaults(later, values | {"brand_new": 3})["brand_new"] == 3
 
 
 def test_defaults_are_written_out_inside_branches_too() -> None:
@@ -190,6 +215,83 @@ def test_no_match_is_explained() -> None:
         epochs('by = "size"\ndefault = 2\n')
 
 
+def test_regime_teachers_and_student_depend_on_the_data_set() -> None:
+    fixed = parsed("""
+        labels = { by = "dataset", digits = "stored", default = "online" }
+        teacher = { by = "dataset", digits = ["one", "two"], default = "one" }
+        student = { by = "dataset", digits = "convnet", glyphs = "resnet" }
+        [recipe]
+        epochs = 5
+        batch = 10
+        views = { by = "dataset", digits = 7, default = 0 }
+        loss.name = "kl"
+    """)
+    assert (fixed.labels("digits"), fixed.labels("glyphs")) == ("stored", "online")
+    assert (fixed.teachers("digits"), fixed.teachers("glyphs")) == (("one", "two"), ("one",))
+    assert (fixed.student("digits"), fixed.student("glyphs:classes=9")) == ("convnet", "resnet")
+    with pytest.raises(UserError, match="protocol mine, student: no value for dataset = mnist5k"):
+        fixed.student("mnist5k")
+    digits, glyphs = (fixed.recipe(dataset=name, ipc=1, student="convnet", classes=10) for name in ("digits", "glyphs"))
+    assert (digits.labels, digits.views) == ("stored", 7)
+    assert (glyphs.labels, glyphs.views) == ("online", 0)
+
+
+KEYS = st.one_of(
+    st.integers(1, 30).map(str),
+    st.tuples(st.integers(1, 30), st.integers(0, 9)).map(lambda r: f"{r[0]}-{r[0] + r[1]}"),
+    st.integers(1, 30).map(lambda low: f">={low}"),
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(KEYS, unique=True, max_size=6), st.booleans())
+def test_the_cells_that_are_checked_meet_all_that_any_ipc_can_meet(keys: list[str], default: bool) -> None:
+    table: dict[str, Any] = {"by": "ipc", **{key: key for key in keys}, **({"default": "default"} if default else {})}
+
+    def outcomes(numbers: Any) -> set[str]:
+        found = set()
+        for number in numbers:
+            try:
+                found.add(resolve(table, {"ipc": number}, "here"))
+            except NoValue:
+                found.add("no value")
+            except UserError:
+                found.add("overlap")
+        return found
+
+    if len(table) > 1:
+        assert outcomes(cell["ipc"] for cell in cells(table)) == outcomes(range(1, 50))
+
+
+def test_a_miniature_has_an_id_and_a_digest_of_its_own_and_keeps_the_rest() -> None:
+    registry = discover()
+    whole, small = (protocol.load(registry, name) for name in ("small-soft-v1", "small-soft-v1:scale=0.123456789"))
+    assert small.id == "small-soft-v1:scale=0.123456789"
+    assert protocol.load(registry, small.id).digest == small.digest != whole.digest
+    at = {"dataset": "digits", "ipc": 10, "student": "convnet", "classes": 10}
+    assert small.recipe(**at) == whole.recipe(**at).model_copy(update={"epochs": 15, "views": 12})
+    for wrong in ("0", "1", "-1", "x", "nan"):
+        with pytest.raises(UserError, match="only a scale between 0 and 1"):
+            protocol.load(registry, f"small-soft-v1:scale={wrong}")
+    with pytest.raises(UserError, match="only a scale between 0 and 1"):
+        protocol.load(registry, "small-soft-v1:epochs=3")
+
+
+def test_a_miniature_keeps_warm_up_and_milestones_inside_its_epochs() -> None:
+    stepped = recipe(
+        SOFT.replace("epochs = 5", "epochs = 100").replace(
+            "[recipe.loss]",
+            '[recipe.schedule]\nname = "multistep"\nwarmup = 10\nmilestones = [40, 60, 99]\n[recipe.loss]',
+        )
+    )
+    tenth = scaled(stepped, 0.1)
+    assert (tenth.epochs, tenth.views, tenth.schedule.warmup) == (10, 2, 1)
+    assert tenth.schedule.milestones == (4, 6, 9)
+    least = scaled(stepped, 1e-6)
+    assert (least.epochs, least.views, least.schedule.warmup, least.schedule.milestones) == (2, 2, 1, (1,))
+    assert Recipe.model_validate(least.model_dump()) == least
+
+
 # --- mistakes --------------------------------------------------------------------------------------------------------
 
 
@@ -206,18 +308,50 @@ def test_no_match_is_explained() -> None:
         ("[recipe.optimizer]\nlr = 1.0", "optimizer = 3", r"\[recipe.optimizer\] must be a table, not 3"),
         ("title =", "titel =", "No key is named 'titel'. Did you mean 'title'"),
         ('teacher = "small-teacher-v1"\n', "", "'teacher' is missing"),
-        ('student = "convnet"', "student = 5", "student = 5 must be text in quotes"),
-        ('labels = "stored"', 'labels = "soft"', "labels: Input should be 'hard' or 'stored'"),
-        ("views = 20\n", "", "labels = 'stored' needs recipe.views"),
+        ('student = "convnet"', "student = 5", "student = 5 must be a name in quotes"),
+        ('teacher = "small-teacher-v1"', "teacher = []", r"teacher = \[\] must be a name in quotes or a list of names"),
+        ('teacher = "small-teacher-v1"', "teacher = [1]", r"teacher = \[1\] must be a name in quotes or a list"),
+        ("title = ", "notes = 3\ntitle = ", "notes = 3 must be text in quotes"),
+        ('labels = "stored"', 'labels = "soft"', "No label regime is named 'soft'"),
+        ('labels = "stored"', 'labels = "hard"', "loss 'kl' does not go with labels = 'hard': ce is for hard labels"),
+        ('labels = "stored"', "labels = {by = 'ipc', default = 'hard'}", "labels: by = 'ipc' is not one of dataset"),
+        ('name = "kl"', 'name = "ce"', "loss 'ce' does not go with labels = 'stored'"),
+        ("views = 20\n", "", "must be at least 1 for labels = 'stored' and 0 otherwise"),
+        ("views = 20", "views = 20\ndraw = 'batch'", "draw = 'batch' needs labels = 'stored' and augment.mix_unit"),
+        ("views = 20", "views = 20\naccumulation = 3", "accumulation = 3 does not divide batch = 10"),
+        ("[recipe.loss]", "[recipe.schedule]\nwarmup = 5\n[recipe.loss]", "warmup = 5 must be below epochs = 5"),
+        ("[recipe.loss]", "[recipe.schedule]\nmilestones = [2]\n[recipe.loss]", "milestones belong to multistep"),
+        ("[recipe.loss]", "[recipe.schedule]\nname = 'multistep'\n[recipe.loss]", "multistep, which needs at least"),
         ("[recipe]", "[recipe]\nlabels = 'hard'", "'labels' stands at the top of the file"),
         ("epochs = 5", "epochs = {by = 'ipc', '1' = 10, default = 0}", "epochs: Input should be greater than or equal"),
-        ("epochs = 5", "epochs = {by = 'ipc'}", "epochs: Input should be a valid integer"),
+        ("epochs = 5", "epochs = {by = 'ipc'}", "mine.toml: a table with by = 'ipc' has no value"),
+        ("epochs = 5", "epochs = {by = 3, default = 2}", "epochs: by = 3 is not one of dataset, ipc"),
+        ("epochs = 5", "epochs = {by = ['ipc'], default = 2}", r"epochs: by = \['ipc'\] is not one of dataset, ipc"),
+        ("epochs = 5", "epochs = {by = 'ipc', '9-2' = 1, default = 2}", "the key '9-2' is none of 10, 2-10, >=50"),
+        ("epochs = 5", "epochs = {by = 'ipc', few = 1, default = 2}", "the key 'few' is none of 10, 2-10, >=50"),
+        ("epochs = 5", "epochs = {by = 'ipc', '1-9' = 1, '>=5' = 2}", "ipc = 5 has more than one value: 1-9, >=5"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_file_is_found_when_it_is_read(old: str, new: str, message: str) -> None:
     assert old in SOFT
     with pytest.raises(UserError, match=message):
         parsed(SOFT.replace(old, new))
+
+
+def test_an_error_in_one_branch_names_the_cell_it_is_in() -> None:
+    table = "epochs = 5\nbatch = {by = 'dataset', digits = 9, default = 10}\naccumulation = 2"
+    with pytest.raises(
+        UserError, match=r"mine.toml \(dataset = digits\): .*accumulation = 2 does not divide batch = 9"
+    ):
+        parsed(SOFT.replace("batch = 10\n", "").replace("epochs = 5", table))
+
+
+def test_tables_that_leave_no_cell_with_all_its_values_are_refused() -> None:
+    apart = "epochs = {by = 'dataset', digits = 5}\nbatch = {by = 'dataset', glyphs = 10}"
+    with pytest.raises(
+        UserError, match=r"no cell at all has every value it needs; for instance .*no value for dataset"
+    ):
+        parsed(SOFT.replace("batch = 10\n", "").replace("epochs = 5", apart))
 
 
 def test_broken_toml_is_named_with_the_file(tmp_path: Path) -> None:
