@@ -130,12 +130,12 @@ def changed_teachers(lock: Lock, names: list[str], path: Path) -> list[Finding]:
     return found
 
 
-def moved_canaries(name: str, entry: Released) -> list[Finding]:
+def moved_canaries(name: str, lock: Lock) -> list[Finding]:
     """Canaries of one protocol whose run comes to something else."""
-    from bench.canary import TOLERANCE, moved, run
+    from bench.canary import run
 
     found = []
-    for number, canary in enumerate(entry.canaries, 1):
+    for number, canary in enumerate(lock.protocols[name].canaries, 1):
         where = f"{name}, canary {number} ({describe(canary)})"
         try:
             outcome = run(Recipe.model_validate(canary.recipe), canary.teachers)
@@ -148,13 +148,14 @@ def moved_canaries(name: str, entry: Released) -> list[Finding]:
             ("the test loss", "test_loss", canary.test_loss, outcome.test_loss),
             ("the norm of the weights", "weights", canary.weights, outcome.weights),
         ]
-        off = [(at, was, is_, TOLERANCE[kind]) for at, kind, was, is_ in pairs if moved(was, is_, TOLERANCE[kind])]
+        limits = [(at, was, here, lock.tolerance[kind]) for at, kind, was, here in pairs]
+        off = [each for each in limits if not abs(each[2] - each[1]) <= each[3] * abs(each[1])]
         if len(canary.losses) != len(outcome.losses):
             told = f"it trains for {len(outcome.losses)} epochs, not {len(canary.losses)}"
             found.append(Finding("lock-canary", where, f"{told}. {MOVED}."))
         elif off:
-            at, was, is_, tolerance = off[0]
-            told = f"from {at} on: expected {was:.10g}, found {is_:.10g} (tolerance {tolerance:g} of it)"
+            at, was, here, tolerance = off[0]
+            told = f"{at}: expected {was:.10g}, found {here:.10g} (tolerance {tolerance:g} of it)"
             found.append(Finding("lock-canary", where, f"{told}. {MOVED}."))
     return found
 
@@ -167,13 +168,13 @@ def describe(canary: Canary) -> str:
 
 def moved_networks(lock: Lock) -> list[Finding]:
     """Networks of libraries that no longer start from the same weights."""
-    from bench.canary import NETWORK_TOLERANCE, network
+    from bench.canary import network
 
     found = []
     for name, was in lock.networks.items():
         here = network(name)
         worst = max((abs(a - b) for a, b in zip(was, here, strict=False)), default=0.0)
-        if len(was) != len(here) or not worst <= NETWORK_TOLERANCE * max(map(abs, was)):
+        if len(was) != len(here) or not worst <= lock.tolerance["networks"] * max(map(abs, was)):
             told = f"freshly initialised, its logits differ by {worst:.3g} from those that the lock holds"
             found.append(Finding("lock-network", name, f"{told}. {MOVED}."))
     return found
@@ -183,5 +184,5 @@ def everything(lock: Lock, path: Path = locks.PATH) -> list[Finding]:
     """All that differs from the lock."""
     found = [*changed_defaults(lock, path), *changed_teachers(lock, list(lock.teachers), path)]
     for name, entry in lock.protocols.items():
-        found += changed_protocol(name, entry, path) or moved_canaries(name, entry)
+        found += changed_protocol(name, entry, path) or moved_canaries(name, lock)
     return [*found, *moved_networks(lock)]

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench import errata, fixity, lock, records
 from bench.errors import LockError, UserError
-from bench.lock import Lock, Released
+from bench.lock import Lock
 from bench.protocol import load
 from bench.registry import Registry
 from bench.store import Store
@@ -64,17 +64,15 @@ def _refuse_withdrawn(registry: Registry, names: list[str], lock_path: Path) -> 
 
 
 def _try_canaries(name: str, present: Lock, store: Store) -> None:
-    entry = present.protocols[name]
-
     def make() -> tuple[dict, dict]:
-        if found := fixity.moved_canaries(name, entry):
+        if found := fixity.moved_canaries(name, present):
             raise LockError("\n".join(f"{finding.where}: {finding.message}" for finding in found))
         return {}, {"passed": records.now()}
 
-    store.get("canaries", passed_under(name, entry), make)
+    store.get("canaries", passed_under(name, present), make)
 
 
-def passed_under(name: str, entry: Released) -> dict[str, Any]:
+def passed_under(name: str, present: Lock) -> dict[str, Any]:
     """Everything that can move the canaries of a protocol."""
     content = hashlib.sha256()
     for file in sorted(CODE.rglob("*.py")):
@@ -82,7 +80,8 @@ def passed_under(name: str, entry: Released) -> dict[str, Any]:
         content.update(file.read_bytes())
     return {
         "protocol": name,
-        "entry": entry.model_dump(mode="json"),
+        "entry": present.protocols[name].model_dump(mode="json"),
+        "tolerance": present.tolerance,
         "code": content.hexdigest(),
         "libraries": {library: version(library) for library in LIBRARIES},
         "environment": records.environment(),

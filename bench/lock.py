@@ -19,6 +19,9 @@ from bench.registry import ROOT
 
 PATH = ROOT / "protocols" / "lock.json"
 SCHEMA = 1
+# How far what a canary comes to may lie off, relative to the value; bench/canary.py tells what was measured. The losses
+# of epochs have more room: KL is a small difference of float32 numbers. Networks: relative to the largest logit.
+TOLERANCE = {"losses": 1e-3, "test_loss": 3e-6, "weights": 3e-6, "networks": 1e-3}
 
 
 class _Part(BaseModel):
@@ -49,6 +52,7 @@ class Lock(_Part):
     """The whole file."""
 
     schema_: int = SCHEMA
+    tolerance: dict[str, float] = TOLERANCE
     defaults: dict[str, Any] = {}  # of bench.recipe.Recipe, parts as tables; null: a value that has no default
     teachers: dict[str, str] = {}  # teacher recipe -> digest of its values
     networks: dict[str, tuple[float, ...]] = {}  # network of a library -> its logits when freshly initialised

@@ -45,6 +45,7 @@ def release(names: Sequence[str], path: Path = lock.PATH, registry: Registry | N
     protocols = [_checked(name, path, registry) for name in dict.fromkeys(names)]
     teachers = {teacher for protocol in protocols for teacher in fixity.teacher_names(protocol)}
     added = Lock(
+        tolerance=present.tolerance,
         defaults=_grown(present.defaults, fixity.recipe_defaults()),
         teachers={
             **{name: fixity.teacher_digest(path.parent / "teachers" / f"{name}.toml") for name in teachers},
