@@ -13,8 +13,8 @@ docstring its description, keyword-only arguments with literal defaults are its 
     protocols/datasets/NAME.py   def load(root, *, ...) -> Dataset
 
 Optional module constants: CITATION (str), NUM_GPUS (float, share of a GPU a task asks for), PUBLISHED (dict of
-published settings), TAKES_BUDGET (compressors: False when the size does not depend on a budget), CHECK_EXCEPTIONS (dict: a rule of
-`condensebench check plugins` that does not hold here, and why).
+published settings), TAKES_BUDGET (compressors: False when the size does not depend on a budget), CHECK_EXCEPTIONS
+(dict: a rule of `condensebench check plugins` that does not hold here, and why).
 A file or folder whose name starts with an underscore is shared code, not a plugin.
 """
 
@@ -110,8 +110,8 @@ class Context(Protocol):
         ...
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 (or float in [0, 255]) [n, channels, s, s] -> float32, as the teacher sees them (and the students, unless
-        their protocol normalises with the constants of another data set)."""
+        """uint8 (or float in [0, 255]) [n, channels, s, s] -> float32, as the teacher sees them. So do students,
+        unless their protocol normalises with the constants of another data set."""
         ...
 
     def predict(self, images: Tensor) -> Tensor:

@@ -12,7 +12,10 @@ from torch import Generator, Tensor
 from bench import ENGINE_VERSION, teachers
 from bench.augment import Views
 from bench.data import Data
+from bench.dynamics import dynamics
+from bench.ensemble import Ensemble, Member
 from bench.labels import teacher_logits
+from bench.normalisation import statistics
 from bench.recipe import Augment
 from bench.registry import Registry
 from bench.render import normalise
@@ -45,6 +48,7 @@ class HarnessContext:
         self._store, self._registry, self._data = store, registry, data.sealed()  # no way to the test split
         self._dataset_digest, self._teacher_ref = dataset_digest, teacher
         self._coordinates = coordinates
+        self._mean, self._std = statistics(teacher.normalisation, data.dataset)
 
     @cached_property
     def teacher(self) -> torch.nn.Module:
@@ -62,8 +66,8 @@ class HarnessContext:
         return torch_generator(*self._coordinates, *name)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """float32 [n, channels, s, s], as the teacher and the students see them."""
-        return normalise(images, self._data.dataset.mean, self._data.dataset.std)
+        """float32 [n, channels, s, s], as the teacher sees them."""
+        return normalise(images, self._mean, self._std)
 
     def predict(self, images: Tensor) -> Tensor:
         """Teacher logits float32 [n, C] of uint8 images, without gradients."""
@@ -79,7 +83,7 @@ class HarnessContext:
 
     def dynamics(self, epochs: int) -> np.ndarray:
         """float16 [epochs, N, C] class probabilities."""
-        artifact = teachers.dynamics(
+        artifact = dynamics(
             self._store, self._registry, self._data, self._dataset_digest, epochs, device=str(self.device)
         )
         return artifact.arrays["probabilities"]
@@ -107,14 +111,12 @@ class HarnessContext:
             count=k,
         )
         everything = np.arange(len(images))
-        return teacher_logits(
-            self.teacher, images.to(self.device), views, everything, mean=dataset.mean, std=dataset.std
-        ).numpy()
+        alone = Ensemble([Member(self.teacher, self._mean, self._std)])
+        return teacher_logits(alone, images.to(self.device), views, everything).numpy()
 
     def _predict(self, images: Tensor, *, features: bool = False) -> Tensor:
-        dataset = self._data.dataset
         return teachers.predict(
-            self.teacher, images, mean=dataset.mean, std=dataset.std, device=str(self.device), features=features
+            self.teacher, images, mean=self._mean, std=self._std, device=str(self.device), features=features
         )
 
     def _of_train(self, what: str) -> np.ndarray:

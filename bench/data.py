@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
@@ -71,6 +71,7 @@ class Data:
 
     spec: Spec
     root: Path
+    opened: list[str] = field(default_factory=list, compare=False, repr=False)  # "test", each time its images are read
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -99,7 +100,9 @@ class Data:
 
     def test_images(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split. Only bench/stages.py calls
-        this: once per trial, after the last epoch."""
+        this (once per trial, after the last epoch; once to describe the data set) and bench/teachers.py (once per
+        teacher that is made)."""
+        self.opened.append("test")
         source = self.dataset.test()
         indices = np.arange(len(source.labels))
         images = shrink(torch.from_numpy(source.read(indices)), self.dataset.size)
@@ -108,4 +111,6 @@ class Data:
 
 def sealed_test() -> NoReturn:
     """Stands for `Dataset.test` wherever a plugin can reach. Raises PluginError."""
-    raise PluginError("A plugin asked for the test split. Only the harness opens it, after the last epoch of a student.")
+    raise PluginError(
+        "A plugin asked for the test split. Only the harness opens it, after the last epoch of a student."
+    )

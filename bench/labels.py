@@ -1,4 +1,4 @@
-"""Soft labels: made by the teacher for stored views, encoded shard by shard, read row by row while students train."""
+"""Soft labels: made by the teachers for stored views, encoded shard by shard, read row by row while students train."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ import torch
 
 from bench.api import SoftLabels
 from bench.augment import View, Views
+from bench.ensemble import Ensemble, label_view
 from bench.errors import PluginError
 from bench.recipe import Recipe
-from bench.render import render
 from bench.seeds import seed
 from bench.storage import LabelFile, shard_sizes
-
-TEACHER_BATCH = 250
 
 
 def label_views(recipe: Recipe, images: int, *, protocol: str, dataset: str, size: int, mirror: bool) -> Views:
@@ -36,27 +34,22 @@ def label_views(recipe: Recipe, images: int, *, protocol: str, dataset: str, siz
     )
 
 
-@torch.no_grad()
 def teacher_logits(
-    teacher: torch.nn.Module,
-    images: torch.Tensor,
-    views: Sequence[View],
-    indices: np.ndarray,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
+    ensemble: Ensemble, images: torch.Tensor, views: Views, indices: np.ndarray, norms: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """float16 [len(indices), len(views), C]: what the teacher says of each view of each of these images.
+    """float16 [len(indices), len(views), C]: what the teachers say of each view of each of these images.
 
-    `images` is the whole set (uint8 [N, channels, size, size]): a view may mix in any of them.
+    Args:
+        ensemble: one teacher or several.
+        images: the whole set (uint8 [N, channels, size, size]): a view may mix in any of them.
+        views: of the whole set.
+        indices: int64, ascending.
+        norms: float32 [len(views), teachers, batches], see bench.ensemble.label_view.
     """
-    columns = []
-    for view in views:
-        pieces = [
-            teacher(render(images, view, part, mean=mean, std=std))
-            for part in np.array_split(indices, max(1, -(-len(indices) // TEACHER_BATCH)))
-        ]
-        columns.append(torch.cat(pieces).to(torch.float16).cpu())
+    columns = [
+        label_view(ensemble, images, views, k, indices, None if norms is None else norms[k]).to(torch.float16).cpu()
+        for k in range(len(views))
+    ]
     return torch.stack(columns, dim=1)
 
 
@@ -91,6 +84,10 @@ class EncodedLabels:
                 f"[{self._images}, {len(views)}, C]; it returned {list(decoded.shape)}."
             )
         return decoded.to(torch.float32)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the label file, see bench.storage.LabelFile.sizes."""
+        return self._file.sizes()
 
     def _available(self) -> np.ndarray:
         if not hasattr(self._module, "rows"):

@@ -106,8 +106,8 @@ class Failure(_Part):
 class Record(_Part):
     """What one trial gave. Sizes in bytes, times in seconds of wall clock, accuracy as a fraction of the test split.
 
-    A line holds the fields in the order in which they stand here. What a trial did not reach is None, as is what records
-    of an earlier schema do not tell.
+    A line holds the fields in the order in which they stand here. What a trial did not reach is None, as is what
+    records of an earlier schema do not tell.
     """
 
     schema_: int = Field(default=SCHEMA, alias="schema")

@@ -25,7 +25,7 @@ from bench.records import Failure, Record, State
 from bench.schedule import RayExecutor
 from bench.spec import parse
 from bench.stages import CondensedRef, DatasetRef, Workspace
-from bench.teachers import TeacherRef
+from bench.teachers import TeacherRef, teachers_digest
 from bench.trial import Trial
 
 RECORDS = "records.jsonl"
@@ -55,12 +55,12 @@ class Makers:
         self._protocol = lru_cache(maxsize=None)(lambda name: protocol.load(ws.registry, name))
 
     def made_by(
-        self, trial: Trial, dataset: DatasetRef | None = None, teacher: TeacherRef | None = None
+        self, trial: Trial, dataset: DatasetRef | None = None, labellers: Sequence[TeacherRef] = ()
     ) -> dict[str, str | None]:
-        """Digests by name; None for a data set or teacher that is not given, and where there is no compressor."""
+        """Digests by name; None for a data set or teachers that are not given, and where there is no compressor."""
         return {
             "dataset": dataset.digest if dataset else None,
-            "teacher": teacher.digest if teacher else None,
+            "teacher": teachers_digest(labellers) if labellers else None,
             "protocol": self._protocol(trial.protocol).digest,
             "method": self._plugin("method", trial.method),
             "compressor": self._plugin("compressor", trial.compressor) if trial.compressor else None,
@@ -70,18 +70,27 @@ class Makers:
 
     def known(self, trial: Trial) -> dict[str, str | None]:
         """made_by as far as it can be told before anything runs: by data sets and teachers opened here before."""
-        return self.made_by(trial, *self._opened(trial.dataset, self.teacher(trial)))
+        return self.made_by(trial, *self._opened(trial.dataset, self.teachers(trial)))
 
-    def teacher(self, trial: Trial) -> str:
-        """The name of the teacher's recipe."""
-        return self._protocol(trial.protocol).teachers(trial.dataset)[0]
+    def teachers(self, trial: Trial) -> tuple[str, ...]:
+        """The names of the teachers' recipes; methods see the first."""
+        return self._protocol(trial.protocol).teachers(trial.dataset)
 
-    def _opened_before(self, spec: str, recipe: str) -> tuple[DatasetRef | None, TeacherRef | None]:
+    def regime(self, trial: Trial) -> str:
+        """hard, stored or online."""
+        return self._protocol(trial.protocol).labels(trial.dataset)
+
+    def _opened_before(self, spec: str, recipes: tuple[str, ...]) -> tuple[DatasetRef | None, tuple[TeacherRef, ...]]:
+        """The data set and all its teachers; no teachers where one of them was never made here."""
         dataset = stages.find_dataset(self._ws, spec)
         if dataset is None:
-            return None, None
-        resolved = teachers.load_recipe(self._ws.registry, recipe, spec, dataset.classes)
-        return dataset, teachers.find(self._ws.store, resolved, spec, dataset.digest)
+            return None, ()
+        found = []
+        for recipe in recipes:
+            resolved = teachers.load_recipe(self._ws.registry, recipe, spec, dataset.classes)
+            found.append(teachers.find(self._ws.store, resolved, spec, dataset.digest))
+        known = tuple(ref for ref in found if ref is not None)
+        return dataset, known if len(known) == len(found) else ()
 
 
 def states(ws: Workspace, trials: Sequence[Trial], existing: Sequence[Record]) -> dict[Trial, State]:
@@ -137,6 +146,7 @@ class Run:
         fields: dict[str, Any] = {"environment": self._environment, "seconds": {}}
         try:
             made = self._makers.made_by(trial)
+            fields["labels"] = self._makers.regime(trial)
             outcome = await self._trial(trial, priority, made, fields)
             record = None if outcome is None else _record(trial, outcome, made, fields)
         except Exception as error:  # of this trial: it must cost neither the others nor its own record
@@ -162,19 +172,30 @@ class Run:
             return dataset
         made |= self._makers.made_by(trial, dataset.value)
         fields["num_classes"] = dataset.value.classes
-        teacher = await self._teacher(trial, dataset, priority)
-        if teacher.status != "ok":
-            return teacher
-        made |= self._makers.made_by(trial, dataset.value, teacher.value)
+        taught = await self._teachers(trial, dataset.value, priority)
+        for teacher in taught:
+            if teacher.status != "ok":
+                return teacher
+        labellers = tuple(teacher.value for teacher in taught)
+        made |= self._makers.made_by(trial, dataset.value, labellers)
         if _state(trial, made, self._latest) not in self._rerun:
             return None
-        return await self._walk(trial, dataset.value, teacher.value, priority, fields)
+        return await self._walk(trial, dataset.value, labellers, priority, fields)
 
     async def _walk(
-        self, trial: Trial, dataset: DatasetRef, teacher: TeacherRef, priority: int, fields: dict[str, Any]
+        self,
+        trial: Trial,
+        dataset: DatasetRef,
+        labellers: tuple[TeacherRef, ...],
+        priority: int,
+        fields: dict[str, Any],
     ) -> Outcome:
         """Condense, encode, evaluate; `fields` collects what the record tells of each stage that was reached."""
+        _, recipe = stages.cell_recipe(self._ws.registry, trial, dataset.classes)
+        fields["recipe"] = recipe.digest
+        teacher = labellers[0]
         needs = () if teacher.shipped else (teacher.address,)
+        all_needs = tuple(each.address for each in labellers if not each.shipped)
         outcome = await self._condense(trial, dataset, teacher, trial.replicate, priority, needs)
         if outcome.status != "ok":
             return outcome
@@ -187,7 +208,6 @@ class Run:
         fields["seconds"]["condense"] = condensed.seconds
         parts = []
         if trial.compressor is not None:
-            _, recipe = stages.cell_recipe(self._ws.registry, trial, dataset.classes)
             fields["num_views"] = recipe.views
             fields["bytes_labels_reference"] = reference_bytes(condensed.images, recipe.views, dataset.classes)
             count = len(list(shards(condensed.images, recipe.views, dataset.classes)))
@@ -196,8 +216,8 @@ class Run:
 
             def encode(shard: int) -> Coroutine[Any, Any, Outcome]:
                 return self._executor.run(
-                    "encode_labels", trial, dataset, teacher, condensed, shard,
-                    priority=priority, needs=(*needs, condensed.address), gpus=1.0,
+                    "encode_labels", trial, dataset, labellers, condensed, shard,
+                    priority=priority, needs=(*all_needs, condensed.address), gpus=1.0,
                 )  # fmt: skip
 
             encoded = await asyncio.gather(
@@ -208,9 +228,11 @@ class Run:
                     return shard
             parts = [shard.value for shard in encoded]
             fields["seconds"]["encode"] = sum(part.seconds for part in parts)
+        online = recipe.labels == "online"
+        reads = (condensed.address, *(part.address for part in parts), *(all_needs if online else ()))
         outcome = await self._executor.run(
-            "evaluate", trial, dataset, condensed, parts,
-            priority=priority, needs=(condensed.address, *(part.address for part in parts)), gpus=1.0,
+            "evaluate", trial, dataset, condensed, parts, labellers if online else (),
+            priority=priority, needs=reads, gpus=1.0,
         )  # fmt: skip
         if outcome.status == "ok":
             measured = dict(outcome.value)
@@ -223,11 +245,15 @@ class Run:
             ("dataset", trial.dataset), lambda: self._executor.run("describe", trial.dataset, priority=priority)
         )
 
-    async def _teacher(self, trial: Trial, dataset: Outcome, priority: int) -> Outcome:
-        name = self._makers.teacher(trial)
-        return await self._once(
-            ("teacher", name, trial.dataset),
-            lambda: self._executor.run("teach", name, dataset.value, priority=priority, gpus=1.0),
+    async def _teachers(self, trial: Trial, dataset: DatasetRef, priority: int) -> list[Outcome]:
+        def teach(name: str) -> Coroutine[Any, Any, Outcome]:
+            return self._executor.run("teach", name, dataset, priority=priority, gpus=1.0)
+
+        return await asyncio.gather(
+            *(
+                self._once(("teacher", name, trial.dataset), partial(teach, name))
+                for name in self._makers.teachers(trial)
+            )
         )
 
     async def _condense(

@@ -1,126 +1,68 @@
 """The stages of a trial, each a pure function of its inputs; what it makes lies in the store under their digest.
 
-    describe ─► teach ─► condense ─► encode (one call a shard) ─► evaluate
+    describe ─► teach (each teacher) ─► condense ─► encode (one call a shard) ─► evaluate
 
 A stage returns small values only. `describe` and `teach` see both splits, before any code of a method has run;
 `condense` sees the training split; `evaluate` opens the test split once, after the last epoch, and refuses to do so in
-a process where a method has run.
+a process where a method has run. Labels are hard (nothing to make), stored (`encode_labels`, from all teachers of the
+protocol), or online: then `evaluate` loads the teachers.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
-from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench import ENGINE_VERSION, protocol, records, teachers
-from bench.api import SoftLabels
-from bench.budget import Budget, reference_bytes
+from bench import ENGINE_VERSION, duplicates, protocol, records, teachers
 from bench.condensing import build_condensed
 from bench.context import HarnessContext
 from bench.data import Data
-from bench.errors import InfeasibleError, PluginError, UserError
-from bench.labels import EncodedLabels, encode, fit, label_views, shards, takes_shared, teacher_logits
+from bench.ensemble import ensemble_of
+from bench.errors import PluginError
+from bench.fingerprint import digest
+from bench.labelling import Labelling
+from bench.labels import EncodedLabels
 from bench.networks import build_network
+from bench.normalisation import statistics
 from bench.recipe import Recipe
-from bench.registry import Registry
+from bench.registry import Registry, discover
 from bench.seeds import seed
 from bench.spec import Spec, parse
-from bench.storage import LabelFile, blob_allowance, image_bytes, smallest_total
-from bench.store import Artifact, Store, read
+from bench.storage import LabelFile, image_bytes
+from bench.store import Artifact, read
+from bench.training import TrainLog, train
 from bench.training import evaluate as measure
-from bench.training import train
 from bench.trial import Trial
+from bench.workspace import CondensedRef, DatasetRef, LabelsRef, Workspace, read_condensed
 
-KEEP_RAW_BYTES = 256 * 2**20  # raw labels up to this size are kept, so that every compressor reads the same file
+__all__ = [
+    "CondensedRef",
+    "DatasetRef",
+    "LabelsRef",
+    "Trained",
+    "Workspace",
+    "cell_recipe",
+    "condense",
+    "describe",
+    "encode_labels",
+    "evaluate",
+    "find_dataset",
+    "released_dataset_digest",
+    "teach",
+    "train_student",
+]
 
 # Set in a process once code of a method has run there: such a process never opens a test split.
 _method_code_ran = False
-
-
-@dataclass(frozen=True)
-class DatasetRef:
-    """What later stages need to know of a data set without opening it."""
-
-    spec: str
-    digest: str  # of both splits and of what else `load` fixes
-    classes: int
-    channels: int
-    size: int
-    mirror: bool
-    train_images: int
-    train_digest: str
-    test_digest: str
-
-
-@dataclass(frozen=True)
-class CondensedRef:
-    """A condensed set in the store."""
-
-    address: str  # path in the store
-    images: int
-    bytes_images: int
-    seconds: float
-    random: bool  # whether the method asked for a generator; if not, all replicates share this set
-    provenance: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class LabelsRef:
-    """One shard of encoded labels in the store."""
-
-    address: str
-    seconds: float
-
-
-class Workspace:
-    """What a stage works with: the store, the plugins, the device. Made once in every worker process.
-
-    With `checks`, a data set that another machine described must be the same here, or opening it raises UserError.
-    """
-
-    def __init__(self, store: str | Path, registry: Registry, device: str = "cpu", *, checks: bool = False) -> None:
-        self.store = Store(store)
-        self.registry = registry
-        self.device = device
-        self.checks = checks
-
-    @lru_cache(maxsize=4)  # noqa: B019 (a workspace lives as long as its process)
-    def data(self, spec: str) -> Data:
-        """The data set, opened."""
-        return Data(parse(self.registry, "dataset", spec), self.store.root / "datasets")
-
-    @lru_cache(maxsize=4)  # noqa: B019
-    def described(self, dataset: DatasetRef) -> Data:
-        """The data set, opened; its training split is the one that was described."""
-        data = self.data(dataset.spec)
-        if self.checks:
-            self.same(dataset, "train", data.dataset.train().digest(), dataset.train_digest)
-        return data
-
-    @staticmethod
-    def same(dataset: DatasetRef, split: str, found: str, described: str) -> None:
-        """Raise UserError unless both digests are equal."""
-        if found != described:
-            raise UserError(
-                f"dataset '{dataset.spec}': the {split} split on one machine differs from that on another (digests "
-                f"{found[:8]} and {described[:8]}). Install the same versions of the packages that it is made with."
-            )
-
-    @cached_property
-    def packages(self) -> dict[str, str]:
-        """Versions of what this project depends on: a data set may be drawn or decoded by any of them."""
-        names = [r.split(";")[0].split(">")[0].strip() for r in requires("condensebench") or () if "extra ==" not in r]
-        return {name: version(name) for name in sorted(names)}
 
 
 def dataset_inputs(ws: Workspace, spec: str) -> dict[str, Any]:
@@ -137,18 +79,15 @@ def find_dataset(ws: Workspace, spec: str) -> DatasetRef | None:
 
 
 def describe(ws: Workspace, spec: str) -> DatasetRef:
-    """Open a data set (drawing or unpacking it on first use) and take its digest."""
+    """Open a data set (drawing or unpacking it on first use), take its digest, and count what both splits share."""
 
     def make() -> tuple[dict, dict]:
-        from bench.fingerprint import digest
-
         data = ws.data(spec)
         d = data.dataset
         splits = data.digests()
-        fixed = {**splits, "size": d.size, "mirror": d.mirror, "mean": d.mean, "std": d.std}
         ref = DatasetRef(
             spec,
-            digest(fixed),
+            _dataset_digest(data, splits),
             d.num_classes,
             d.channels,
             d.size,
@@ -156,14 +95,40 @@ def describe(ws: Workspace, spec: str) -> DatasetRef:
             train_images=len(data.train),
             train_digest=splits["train"],
             test_digest=splits["test"],
+            train_in_test=duplicates.equal_count(
+                (images.numpy() for _, images in data.train.batches(1000)), data.test_images()[0].numpy()
+            ),
         )
         return {}, {"dataset": ref.__dict__}
 
     return DatasetRef(**ws.store.get("dataset", dataset_inputs(ws, spec), make).meta["dataset"])
 
 
+def _dataset_digest(data: Data, splits: Mapping[str, str]) -> str:
+    d = data.dataset
+    return digest({**splits, "size": d.size, "mirror": d.mirror, "mean": d.mean, "std": d.std})
+
+
+def released_dataset_digest(spec: str) -> str | None:
+    """What DatasetRef.digest is where the data set is the one that this project released under this spec; None where it
+    released none. Neither split is opened: protocols/datasets/digests.json holds their digests.
+    """
+    from protocols.datasets._arrays import read_digests
+
+    registry = discover(())
+    if spec.partition(":")[0] not in registry.names("dataset"):
+        return None
+    asked = parse(registry, "dataset", spec)
+    for name, splits in read_digests()["datasets"].items():
+        if str(parse(registry, "dataset", name)) == str(asked):
+            with tempfile.TemporaryDirectory() as nothing:
+                data = Data(asked, Path(nothing))
+                return _dataset_digest(data, {split: told["sha256"] for split, told in splits.items()})
+    return None
+
+
 def teach(ws: Workspace, recipe: str, dataset: DatasetRef) -> teachers.TeacherRef:
-    """The teacher of a data set: shipped with the project, else trained here once."""
+    """A teacher of a data set: shipped with the project, else trained (or downloaded) here once."""
     resolved = teachers.load_recipe(ws.registry, recipe, dataset.spec, dataset.classes)
     return teachers.make(ws.store, ws.described(dataset), resolved, dataset.digest, device=ws.device)
 
@@ -238,9 +203,14 @@ def cell_recipe(registry: Registry, trial: Trial, classes: int) -> tuple[protoco
 
 
 def encode_labels(
-    ws: Workspace, trial: Trial, dataset: DatasetRef, teacher: teachers.TeacherRef, condensed: CondensedRef, shard: int
+    ws: Workspace,
+    trial: Trial,
+    dataset: DatasetRef,
+    labellers: Sequence[teachers.TeacherRef],
+    condensed: CondensedRef,
+    shard: int,
 ) -> LabelsRef:
-    """Label one shard of a condensed set and encode it within its share of the budget.
+    """Label one shard of a condensed set by all teachers together, and encode it within its share of the budget.
 
     Raises:
         InfeasibleError: the budget cannot hold the smallest code; the message counts the whole label file.
@@ -251,7 +221,7 @@ def encode_labels(
     inputs = {
         "engine": ENGINE_VERSION,
         "condensed": condensed.address,
-        "teacher": teacher.digest,
+        "teachers": [teacher.digest for teacher in labellers],
         "protocol": [fixed.id, recipe.model_dump(mode="json")],
         "compressor": str(spec),
         "code": spec.plugin.digest,
@@ -261,7 +231,7 @@ def encode_labels(
 
     def make() -> tuple[dict, dict]:
         started = time.perf_counter()
-        work = _Labelling(ws, fixed.id, recipe, dataset, teacher, condensed)
+        work = Labelling(ws, fixed.id, recipe, dataset, labellers, condensed)
         file = work.encode_shard(spec, trial.budget, shard)
         arrays = {
             name: np.frombuffer(part, dtype=np.uint8)
@@ -273,153 +243,120 @@ def encode_labels(
     return LabelsRef(ws.store.relative(artifact), artifact.meta["seconds"])
 
 
-class _Labelling:
-    """The labels of one condensed set under one protocol, made shard by shard."""
+@dataclass(frozen=True)
+class Trained:
+    """A student after its training, and what it was trained on."""
 
-    def __init__(
-        self,
-        ws: Workspace,
-        protocol_id: str,
-        recipe: Recipe,
-        dataset: DatasetRef,
-        teacher: teachers.TeacherRef,
-        condensed: CondensedRef,
-    ) -> None:
-        self.ws, self.protocol_id, self.recipe, self.dataset = ws, protocol_id, recipe, dataset
-        self.teacher, self.condensed = teacher, condensed
-        self.set = read_condensed(ws, condensed)
-        self.views = label_views(
-            recipe,
-            condensed.images,
-            protocol=protocol_id,
-            dataset=dataset.spec,
-            size=dataset.size,
-            mirror=dataset.mirror,
-        )
-        self.shards = list(shards(condensed.images, recipe.views, dataset.classes))
-
-    def raw(self, shard: int) -> SoftLabels:
-        """float16 logits of a shard: kept in the store while the whole set is small, else made and dropped."""
-        indices = self.shards[shard]
-        total = self.condensed.images * self.recipe.views * self.dataset.classes * 2
-
-        def make() -> tuple[dict, dict]:
-            data = self.ws.described(self.dataset)
-            model = teachers.load(self.teacher, self.ws.store, self.ws.registry, data, device=self.ws.device)
-            images = torch.from_numpy(np.array(self.set.arrays["images"])).to(self.ws.device)
-            d = data.dataset
-            return {"logits": teacher_logits(model, images, self.views, indices, mean=d.mean, std=d.std).numpy()}, {}
-
-        if total <= KEEP_RAW_BYTES:
-            inputs = {
-                "engine": ENGINE_VERSION,
-                "condensed": self.condensed.address,
-                "teacher": self.teacher.digest,
-                "views": self.views.to_bytes().decode(),
-                "shard": shard,
-            }
-            logits = self.ws.store.get("raw-labels", inputs, make).arrays["logits"]
-        else:
-            logits = make()[0]["logits"]
-        return SoftLabels(
-            logits=torch.from_numpy(np.array(logits)),
-            hard=torch.from_numpy(np.array(self.set.arrays["labels"]))[indices],
-            views=self.views,
-            images=indices,
-        )
-
-    def encode_shard(self, spec: Spec, budget: str | None, shard: int) -> LabelFile:
-        """One shard as a label file of its own. The shared part is fitted on the first shard, the same for all."""
-        module = spec.plugin.module
-        n, k, c = self.condensed.images, self.recipe.views, self.dataset.classes
-        total = reference_bytes(n, k, c) if budget is None else Budget.parse(budget).total_bytes(n, k, c)
-        views = self.views.to_bytes()
-        sizes = [len(s) for s in self.shards]
-        with self.ws.store.scratch() as scratch:
-            ctx = HarnessContext(
-                store=self.ws.store,
-                registry=self.ws.registry,
-                data=self.ws.described(self.dataset),
-                dataset_digest=self.dataset.digest,
-                teacher=self.teacher,
-                coordinates=("encode", str(spec), self.protocol_id, self.dataset.spec, n),
-                scratch=scratch,
-                device=self.ws.device,
-            )
-            shared = b""
-            if takes_shared(module):
-                shared = fit(module, self.raw(0), total - len(views), ctx, **spec.parameters)
-            allowance = blob_allowance(total, views=len(views), shared=len(shared), shard_sizes=sizes)[shard]
-            try:
-                blob = encode(module, self.raw(shard), allowance, ctx, shared, **spec.parameters)
-            except InfeasibleError as error:
-                # What the whole file would need: every image as much as in this shard, and the overhead.
-                needed = smallest_total(
-                    error.smallest_bytes, shard, views=len(views), shared=len(shared), shard_sizes=sizes
-                )
-                raise InfeasibleError(needed, error.why) from None
-        return LabelFile(views, shared, (blob,))
+    student: torch.nn.Module
+    log: TrainLog
+    mean: tuple[float, ...]  # per channel: what its images are normalised with
+    std: tuple[float, ...]
+    images: np.ndarray  # uint8 [n, channels, size, size]
+    classes: np.ndarray  # int64 [n]
+    bytes_labels: dict[str, int] | None
 
 
-def read_condensed(ws: Workspace, condensed: CondensedRef) -> Artifact:
-    """The condensed set from the store."""
-    return read(ws.store.root / condensed.address)
-
-
-def evaluate(
-    ws: Workspace, trial: Trial, dataset: DatasetRef, condensed: CondensedRef, labels: list[LabelsRef]
-) -> dict[str, Any]:
-    """Train the student, then open the test split, once. Returns the measured fields of the record."""
-    started = time.perf_counter()
-    fixed, recipe = cell_recipe(ws.registry, trial, dataset.classes)
+def train_student(
+    ws: Workspace,
+    trial: Trial,
+    dataset: DatasetRef,
+    condensed: CondensedRef,
+    labels: Sequence[LabelsRef],
+    labellers: Sequence[teachers.TeacherRef],
+    recipe: Recipe,
+    on_epoch_end: Callable[[int, torch.nn.Module], None] | None = None,
+) -> Trained:
+    """The student of a trial, trained by `recipe`; the test split stays closed. Arguments as of `evaluate`."""
     data = ws.described(dataset)
+    mean, std = statistics(recipe.normalisation, data.dataset)
     train_set = read_condensed(ws, condensed)
-    reader, sizes = None, None
+    images, classes = (np.array(train_set.arrays[name]) for name in ("images", "labels"))
+    reader, teacher = None, None
     if trial.compressor is not None:
-        parts = [read(ws.store.root / ref.address) for ref in labels]
-        file = LabelFile(
-            parts[0].arrays["views"].tobytes(),
-            parts[0].arrays["shared"].tobytes(),
-            tuple(part.arrays["blob"].tobytes() for part in parts),
-        )
-        module = parse(ws.registry, "compressor", trial.compressor).plugin.module
-        reader, sizes = EncodedLabels(file, module, condensed.images, trial.compressor), file.sizes()
-    student_spec = parse(ws.registry, "network", trial.student)
-    coordinates = ("student", fixed.id, trial.dataset, trial.ipc, trial.student, trial.replicate)
+        reader = _reader(ws, trial.compressor, condensed, labels)
+    if recipe.labels == "online":
+        members = [teachers.member(ref, ws.store, ws.registry, data, device=ws.device) for ref in labellers]
+        teacher = ensemble_of(members, recipe).online(mean, std)
+    coordinates = ("student", trial.protocol, trial.dataset, trial.ipc, trial.student, trial.replicate)
     student = build_network(
-        student_spec,
+        parse(ws.registry, "network", trial.student),
         channels=dataset.channels,
         size=dataset.size,
         classes=dataset.classes,
         seed=seed(*coordinates, "init"),
     ).to(ws.device)
-    d = data.dataset
     log = train(
         student,
-        torch.from_numpy(np.array(train_set.arrays["images"])),
-        torch.from_numpy(np.array(train_set.arrays["labels"])),
+        torch.from_numpy(images),
+        torch.from_numpy(classes),
         recipe,
         coordinates=coordinates,
-        reader=reader,
-        mean=d.mean,
-        std=d.std,
-        mirror=d.mirror,
+        mean=mean,
+        std=std,
+        mirror=dataset.mirror,
         device=ws.device,
+        reader=reader,
+        teacher=teacher,
+        on_epoch_end=on_epoch_end,
     )
-    trained = time.perf_counter()
+    return Trained(student, log, mean, std, images, classes, None if reader is None else reader.sizes())
+
+
+def _reader(ws: Workspace, compressor: str, condensed: CondensedRef, labels: Sequence[LabelsRef]) -> EncodedLabels:
+    parts = [read(ws.store.root / ref.address) for ref in labels]
+    file = LabelFile(
+        parts[0].arrays["views"].tobytes(),
+        parts[0].arrays["shared"].tobytes(),
+        tuple(part.arrays["blob"].tobytes() for part in parts),
+    )
+    return EncodedLabels(file, parse(ws.registry, "compressor", compressor).plugin.module, condensed.images, compressor)
+
+
+def evaluate(
+    ws: Workspace,
+    trial: Trial,
+    dataset: DatasetRef,
+    condensed: CondensedRef,
+    labels: Sequence[LabelsRef] = (),
+    labellers: Sequence[teachers.TeacherRef] = (),
+) -> dict[str, Any]:
+    """Train the student, then open the test split, once. Returns the measured fields of the record.
+
+    Args:
+        ws, trial, dataset, condensed: what is evaluated.
+        labels: every shard of the encoded labels, for stored labels.
+        labellers: the protocol's teachers, for online labels.
+    """
+    started = time.perf_counter()
+    _, recipe = cell_recipe(ws.registry, trial, dataset.classes)
+    data = ws.described(dataset)
+    opened_before = len(data.opened)
+    trained = train_student(ws, trial, dataset, condensed, labels, labellers, recipe)
+    seconds = time.perf_counter() - started
     if _method_code_ran:
         raise RuntimeError(f"process {os.getpid()} has run a method's code; it must not open a test split")
     if ws.checks:
         ws.same(dataset, "test", data.dataset.test().digest(), dataset.test_digest)
     images, targets = data.test_images()
-    measured = measure(student, images, targets, mean=d.mean, std=d.std)
+    measured = measure(trained.student, images, targets, mean=trained.mean, std=trained.std)
     return {
         "accuracy": measured.accuracy,
         "test_loss": measured.loss,
-        "train_loss": log.losses[-1],
-        "steps": log.steps,
+        "num_test": measured.n,
+        "test_opened": len(data.opened) - opened_before,
+        "measured_after": len(trained.log.losses),
+        "train_loss": trained.log.losses[-1],
+        "steps": trained.log.steps,
+        "images_seen": trained.log.images_seen,
         "epochs": recipe.epochs,
-        "bytes_labels": sizes,
-        "environment": records.environment(),
-        "seconds": {"train": trained - started, "test": time.perf_counter() - trained},
+        "condensed": duplicates.condensed_facts(
+            trained.images,
+            trained.classes,
+            images.numpy(),
+            classes=dataset.classes,
+            train_in_test=dataset.train_in_test,
+        ),
+        "bytes_labels": trained.bytes_labels,
+        "environment": {**records.environment(), "threads": str(torch.get_num_threads())},
+        "seconds": {"train": seconds, "test": time.perf_counter() - started - seconds},
     }

@@ -1,15 +1,16 @@
-"""Teachers and training dynamics: networks trained on the full training split by a fixed recipe.
+"""Teachers: networks trained on the full training split by a fixed recipe, or weights that others published.
 
-A recipe is a TOML file in protocols/teachers/, with values by data set as in a protocol. Weights that ship with the
-project lie beside it as safetensors, tied by digests to the data and the recipe that made them; for any other data set
-the recipe is run once and the weights are kept in the store.
+A recipe is a TOML file in protocols/teachers/. It names a network, and either how that is trained ([recipe], with
+values by data set as in a protocol) or whose weights it gets (weights = "torchvision:resnet18:IMAGENET1K_V1"). Weights
+that ship with the project lie beside the file as safetensors, tied by digests to the data and the recipe that made
+them; for any other data set the recipe is run once and the weights are kept in the store.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,40 +20,53 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bench import ENGINE_VERSION
+from bench import ENGINE_VERSION, pretrained
 from bench.conditions import resolve
 from bench.data import Data
+from bench.ensemble import Member
 from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.networks import build_network
+from bench.normalisation import statistics
 from bench.protocol import read_toml, validated, with_defaults
 from bench.recipe import Recipe
 from bench.registry import ROOT, Registry, unknown
+from bench.render import normalise
 from bench.seeds import seed
 from bench.spec import Spec, parse
-from bench.store import Artifact, Store
+from bench.store import Store
 from bench.training import evaluate, train
 
 FOLDER = ROOT / "protocols" / "teachers"
-DYNAMICS = "small-dynamics-v1"
+TEXTS = {"title", "source", "notes"}
 
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """How a teacher is made for one data set."""
+    """How a teacher is made for one data set: trained by `recipe`, or given published `weights`."""
 
     id: str
     network: Spec
-    recipe: Recipe
+    recipe: Recipe | None
+    weights: str | None = None  # as bench.pretrained reads it
+
+    @property
+    def normalisation(self) -> str:
+        """What its images are normalised with (bench.normalisation); torchvision's weights go with ImageNet's."""
+        return "imagenet" if self.recipe is None else self.recipe.normalisation
 
     def inputs(self, dataset_digest: str) -> dict[str, Any]:
-        """Everything that decides the weights."""
+        """Everything that decides the weights. What a recipe leaves at its default stays out: a field that a later
+        version adds, switched off, makes no other teacher."""
+        made: dict[str, Any] = {"weights": self.weights}
+        if self.recipe is not None:
+            made = {"recipe": self.recipe.model_dump(mode="json", exclude_defaults=True)}
         return {
             "engine": ENGINE_VERSION,
             "dataset": dataset_digest,
             "network": str(self.network),
             "network_code": self.network.plugin.digest,
-            "recipe": self.recipe.model_dump(mode="json"),
+            **made,
         }
 
 
@@ -61,13 +75,26 @@ def load_recipe(registry: Registry, name: str, dataset: str, classes: int) -> Te
     path = FOLDER / f"{name}.toml"
     if not path.is_file():
         raise UserError(unknown("teacher recipe", name, (p.stem for p in FOLDER.glob("*.toml"))))
+    return read_recipe(path, registry, dataset, classes)
+
+
+def read_recipe(path: Path, registry: Registry, dataset: str, classes: int) -> TeacherRecipe:
+    """The recipe in a file, resolved for a data set. Raises UserError."""
     content = read_toml(path)
-    if set(content) - {"title", "notes"} != {"network", "recipe"}:
-        raise UserError(f"{path}: a teacher recipe has the keys title, notes, network and [recipe].")
+    if set(content) - TEXTS not in ({"network", "recipe"}, {"network", "weights"}):
+        raise UserError(
+            f"{path}: a teacher recipe has the keys title, source, notes, network, and [recipe] or weights."
+        )
     cell = {"dataset": dataset, "ipc": 0, "classes": classes, "images": 0, "student": ""}
     network = parse(registry, "network", resolve(content["network"], cell, f"{path}, network"))
+    if "weights" in content:
+        weights = str(content["weights"])
+        pretrained.find_weights(weights)
+        if (wanted := pretrained.network_of(weights)) != str(network):
+            raise UserError(f"{path}: weights '{weights}' belong to network = '{wanted}', not to '{network}'.")
+        return TeacherRecipe(path.stem, network, None, weights)
     values = resolve(with_defaults(Recipe, content["recipe"], path, "recipe"), cell, str(path))
-    return TeacherRecipe(name, network, validated({"labels": "hard", **values}, path))
+    return TeacherRecipe(path.stem, network, validated({"labels": "hard", **values}, path))
 
 
 @dataclass(frozen=True)
@@ -79,10 +106,16 @@ class TeacherRef:
     network: str
     digest: str  # of the weights
     accuracy: float  # on the test split, measured when the weights were made
+    normalisation: str = "dataset"  # of its images, see bench.normalisation
 
     def path(self, store: Store) -> Path:
         """The file, on this machine."""
         return (FOLDER if self.shipped else store.root) / self.address
+
+
+def teachers_digest(refs: Sequence[TeacherRef]) -> str:
+    """What a record tells of its teachers: the digest of the weights; of several, that of the list of theirs."""
+    return refs[0].digest if len(refs) == 1 else digest([ref.digest for ref in refs])
 
 
 def shipped_path(name: str, dataset: str) -> Path:
@@ -100,32 +133,56 @@ def find(store: Store, recipe: TeacherRecipe, dataset: str, dataset_digest: str)
                 meta = json.loads(file.metadata()["json"])
             if meta["made_from"] == wanted:
                 address = path.relative_to(FOLDER if shipped else store.root).as_posix()
-                return TeacherRef(address, shipped, str(recipe.network), meta["digest"], meta["accuracy"])
+                return TeacherRef(
+                    address, shipped, str(recipe.network), meta["digest"], meta["accuracy"], recipe.normalisation
+                )
     return None
 
 
 def make(store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *, device: str = "cpu") -> TeacherRef:
-    """Find the teacher, or train it by its recipe and keep it in the store."""
+    """Find the teacher, or make it by its recipe and keep it in the store.
+
+    Raises:
+        UserError: published weights do not fit the data set, or cannot be had.
+    """
     found = find(store, recipe, str(data.spec), dataset_digest)
     if found is None:
         wanted = digest(recipe.inputs(dataset_digest))
-        store.get("teacher", {"made": wanted}, lambda: _train_teacher(data, recipe, wanted, device))
+        store.get("teacher", {"made": wanted}, lambda: _make(data, recipe, wanted, device))
         found = find(store, recipe, str(data.spec), dataset_digest)
         assert found is not None
     return found
 
 
-def _train_teacher(data: Data, recipe: TeacherRecipe, wanted: str, device: str) -> tuple[dict, dict]:
-    model = _fit(data, recipe, recipe.recipe, "teacher", device)
-    images, labels = data.test_images()
-    measured = evaluate(model, images, labels, mean=data.dataset.mean, std=data.dataset.std)
-    # Half precision halves the file; the rounded weights are the teacher, for everyone and from the start.
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+def _make(data: Data, recipe: TeacherRecipe, wanted: str, device: str) -> tuple[dict, dict]:
+    if recipe.recipe is not None:
+        model = fit(data, recipe, recipe.recipe, "teacher", device)
+        # Half precision halves the file; the rounded weights are the teacher, for everyone and from the start.
+        weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+        accuracy = _accuracy(data, recipe, model)
+    else:
+        assert recipe.weights is not None
+        model, published = pretrained.build(recipe.network, recipe.weights, data.dataset)
+        weights, accuracy = model.state_dict(), _accuracy(data, recipe, model.to(device))
+        if accuracy < published / 2:
+            raise UserError(
+                f"teacher '{recipe.id}': {recipe.weights} has {published:.1%} on ImageNet-1K, and {accuracy:.1%} on "
+                f"the test split of '{data.spec}'. Are its classes in torchvision's order (ascending WordNet ids)?"
+            )
     arrays = {name: tensor.cpu().numpy() for name, tensor in weights.items()}
-    return arrays, {"made_from": wanted, "digest": _weights_digest(arrays), "accuracy": measured.accuracy}
+    return arrays, {"made_from": wanted, "digest": _weights_digest(arrays), "accuracy": accuracy}
 
 
-def _fit(data: Data, teacher: TeacherRecipe, recipe: Recipe, purpose: str, device: str, **options: Any) -> Any:
+def _accuracy(data: Data, recipe: TeacherRecipe, model: torch.nn.Module) -> float:
+    mean, std = statistics(recipe.normalisation, data.dataset)
+    return evaluate(model, *data.test_images(), mean=mean, std=std).accuracy
+
+
+def fit(data: Data, teacher: TeacherRecipe, recipe: Recipe, purpose: str, device: str, **options: Any) -> Any:
+    """A network of the teacher's kind, trained on the whole training split by `recipe`; in eval mode.
+
+    `purpose`, the teacher's name and the data set's seed it; `options` go to bench.training.train.
+    """
     dataset = data.dataset
     coordinates = (purpose, teacher.id, str(data.spec))
     model = build_network(
@@ -135,14 +192,15 @@ def _fit(data: Data, teacher: TeacherRecipe, recipe: Recipe, purpose: str, devic
         classes=dataset.num_classes,
         seed=seed(*coordinates, "init"),
     ).to(device)
+    mean, std = statistics(recipe.normalisation, dataset)
     train(
         model,
         data.train.images(np.arange(len(data.train))),
         torch.from_numpy(np.array(data.train.labels)),
         recipe,
         coordinates=coordinates,
-        mean=dataset.mean,
-        std=dataset.std,
+        mean=mean,
+        std=std,
         mirror=dataset.mirror,
         device=device,
         **options,
@@ -166,6 +224,12 @@ def load(ref: TeacherRef, store: Store, registry: Registry, data: Data, *, devic
     return model.eval().requires_grad_(False).to(device)
 
 
+def member(ref: TeacherRef, store: Store, registry: Registry, data: Data, *, device: str = "cpu") -> Member:
+    """The teacher as a member of an ensemble."""
+    mean, std = statistics(ref.normalisation, data.dataset)
+    return Member(load(ref, store, registry, data, device=device), mean, std)
+
+
 def ship(ref: TeacherRef, store: Store, name: str, dataset: str) -> Path:
     """Copy weights that were made here to where the project keeps them."""
     target = shipped_path(name, dataset)
@@ -175,29 +239,8 @@ def ship(ref: TeacherRef, store: Store, name: str, dataset: str) -> Path:
         meta = json.loads(file.metadata()["json"])
     kept = {key: meta[key] for key in ("made_from", "digest", "accuracy")}
     save_file(tensors, target, metadata={"json": json.dumps(kept, sort_keys=True)})
+    target.chmod(0o644)  # safetensors keeps its files to the owner
     return target
-
-
-def dynamics(
-    store: Store, registry: Registry, data: Data, dataset_digest: str, epochs: int, *, device: str = "cpu"
-) -> Artifact:
-    """float16 [epochs, N, C] under the name `probabilities`: of every training image after each epoch, unaugmented."""
-    base = load_recipe(registry, DYNAMICS, str(data.spec), data.dataset.num_classes)
-    recipe = base.recipe.model_copy(update={"epochs": epochs})
-
-    def make_dynamics() -> tuple[Mapping[str, np.ndarray], Mapping[str, Any]]:
-        images = data.train.images(np.arange(len(data.train)))
-        logged: list[np.ndarray] = []
-
-        def log(_epoch: int, model: torch.nn.Module) -> None:
-            logits = predict(model, images, mean=data.dataset.mean, std=data.dataset.std, device=device)
-            logged.append(torch.softmax(logits, dim=1).to(torch.float16).numpy())
-
-        _fit(data, base, recipe, "dynamics", device, on_epoch_end=log)
-        return {"probabilities": np.stack(logged)}, {}
-
-    inputs = {**base.inputs(dataset_digest), "recipe": recipe.model_dump(mode="json")}
-    return store.get("dynamics", inputs, make_dynamics)
 
 
 @torch.no_grad()
@@ -212,8 +255,6 @@ def predict(
     features: bool = False,
 ) -> torch.Tensor:
     """float32 [n, C] logits (or [n, d] penultimate features) of uint8 images, on the CPU; the mode is put back."""
-    from bench.render import normalise
-
     training = model.training
     model.eval()
     call: Callable[[torch.Tensor], torch.Tensor] = getattr(model, "features") if features else model  # noqa: B009

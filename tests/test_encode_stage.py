@@ -64,7 +64,7 @@ class Bench:
     def encode(self, compressor: str, budget: str | None, shards: int = 1) -> LabelFile:
         trial = Trial("digits", "small-soft-v1", "random", 2, compressor, budget, "convnet", 0)
         refs = [
-            stages.encode_labels(self.ws, trial, self.dataset, self.teacher, self.condensed, shard)
+            stages.encode_labels(self.ws, trial, self.dataset, [self.teacher], self.condensed, shard)
             for shard in range(shards)
         ]
         parts = [read(self.ws.store.root / ref.address).arrays for ref in refs]

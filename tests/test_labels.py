@@ -14,6 +14,7 @@ from _fakes import digits, trained_teacher
 from bench import labels
 from bench.api import SoftLabels
 from bench.augment import Views
+from bench.ensemble import Ensemble, Member
 from bench.errors import InfeasibleError, PluginError
 from bench.labels import EncodedLabels, encode, fit, label_views, takes_shared, teacher_logits
 from bench.recipe import Recipe
@@ -27,7 +28,9 @@ VIEWS, CLASSES = 6, 10
 
 def recipe(**augment: Any) -> Recipe:
     kept = {"crop_scale": (0.4, 1.0), "mix": "cutmix", **augment}
-    return Recipe.model_validate({"labels": "stored", "views": VIEWS, "epochs": 1, "batch": 10, "augment": kept})
+    return Recipe.model_validate(
+        {"labels": "stored", "views": VIEWS, "epochs": 1, "batch": 10, "loss": {"name": "kl"}, "augment": kept}
+    )
 
 
 def views_of(images: int, **augment: Any) -> Views:
@@ -45,7 +48,7 @@ def logits(images: torch.Tensor) -> torch.Tensor:
 
 
 def say(images: torch.Tensor, views: Views, indices: np.ndarray) -> torch.Tensor:
-    return teacher_logits(trained_teacher(), images, views, indices, mean=MEAN, std=STD)
+    return teacher_logits(Ensemble([Member(trained_teacher(), MEAN, STD)]), images, views, indices)
 
 
 # --- made by the teacher ---------------------------------------------------------------------------------------------
