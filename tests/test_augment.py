@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from _randaugment import slow_randaugment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as TF
@@ -28,6 +29,20 @@ OPTIONS = {
     "cutmix per batch": Augment(mix="cutmix", mix_unit="batch"),
     "mixup": Augment(mix="mixup", mix_alpha=0.8),
     "mixup per batch": Augment(mix="mixup", mix_unit="batch"),
+    "pad": Augment(pad=0.125),
+    "pad, crop, cutmix": Augment(pad=0.25, crop_scale=(0.3, 1.0), mix="cutmix"),
+    "shuffle, pad": Augment(patches="shuffle", patch_grid=2, pad=0.3),
+    "randaugment": Augment(randaugment_ops=2),
+    "randaugment, shuffle, pad, crop, mixup, cutout": Augment(
+        randaugment_ops=3,
+        randaugment_magnitude=25,
+        patches="shuffle",
+        patch_grid=2,
+        pad=0.125,
+        crop_scale=(0.5, 1.0),
+        mix="mixup",
+        cutout=0.25,
+    ),
 }
 
 
@@ -40,11 +55,31 @@ def box(row: np.ndarray) -> tuple[int, int, int, int]:
     return top, left, height, width
 
 
+def slow_pixels(image: torch.Tensor, view: View, i: int) -> torch.Tensor:
+    """What happens to whole pixels of a raw image: RandAugment, strips, the crop of the padded image."""
+    if view.operations is not None:
+        image = slow_randaugment(image, view.operations[i], view.magnitude)
+    if view.strips is not None:
+        image = shuffled(image, view.strips[i, 0].tolist())
+        image = shuffled(image.permute(0, 2, 1), view.strips[i, 1].tolist()).permute(0, 2, 1)
+    if view.shift is not None:
+        margin = max(1, int(abs(view.shift).max()))
+        top, left = (int(each) + margin for each in view.shift[i])
+        image = TF.crop(TF.pad(image, [margin] * 4, fill=0), top, left, view.size, view.size)
+    return image
+
+
+def shuffled(image: torch.Tensor, order: list[int]) -> torch.Tensor:
+    """RDED's shuffle_weight, given the order in which its shuffle left the vertical strips."""
+    factor, width = len(order), image.shape[-1] // len(order)
+    patches = [
+        image[..., i * width : (i + 1) * width] if i != factor - 1 else image[..., i * width :] for i in range(factor)
+    ]
+    return torch.cat([patches[i] for i in order], -1)
+
+
 def slow_geometry(image: torch.Tensor, view: View, i: int, antialias: bool) -> torch.Tensor:
     width = view.size // view.grid
-    if view.strips is not None:
-        image = torch.cat([image[..., k * width : (k + 1) * width] for k in view.strips[i, 0]], dim=-1)
-        image = torch.cat([image[..., k * width : (k + 1) * width, :] for k in view.strips[i, 1]], dim=-2)
     if view.tile is not None:
         row, column = divmod(int(view.tile[i]), view.grid)
         image = image[:, row * width : (row + 1) * width, column * width : (column + 1) * width]
@@ -55,7 +90,7 @@ def slow_geometry(image: torch.Tensor, view: View, i: int, antialias: bool) -> t
 
 
 def slow_render(images: torch.Tensor, view: View, antialias: bool) -> torch.Tensor:
-    plain = normalise(images, MEAN, STD)
+    plain = normalise(torch.stack([slow_pixels(image, view, i) for i, image in enumerate(images)]), MEAN, STD)
     shown = [slow_geometry(image, view, i, antialias) for i, image in enumerate(plain)]
     out = [image.clone() for image in shown]
     for i in range(len(images)):
@@ -80,6 +115,37 @@ def test_a_rendered_view_is_what_torchvision_and_loops_make(name: str, antialias
     fast = render(images, view, np.arange(30), mean=MEAN, std=STD)
     assert torch.allclose(fast, slow_render(images, view, antialias), atol=1e-4)
     assert not torch.allclose(fast, normalise(images, MEAN, STD), atol=1e-2)
+
+
+def test_a_padded_crop_starts_anywhere_within_the_margin_as_torchvisions():
+    """RandomCrop(32, padding=4): 81 equally likely places, black around the image."""
+    view = draw(Augment(pad=0.125), 8100, 32, mirror=False, batch=10, seed=5)
+    assert (view.shift.min(), view.shift.max()) == (-4, 4)
+    counts = np.bincount((view.shift[:, 0] + 4) * 9 + view.shift[:, 1] + 4, minlength=81)
+    assert (abs(counts - 100) < 45).all()
+    white = torch.full((8100, 3, 32, 32), 255, dtype=torch.uint8)
+    shown = render(white[:9], view, np.arange(9), mean=MEAN, std=STD)
+    black = normalise(torch.zeros(1, 3, 32, 32), MEAN, STD)
+    for i, (top, left) in enumerate(view.shift[:9].astype(int)):
+        outside = torch.ones(32, 32, dtype=torch.bool)
+        outside[max(0, -top) : 32 - max(0, top), max(0, -left) : 32 - max(0, left)] = False
+        assert outside.sum() == 32 * 32 - (32 - abs(top)) * (32 - abs(left))
+        assert torch.equal(shown[i][:, outside], black[0][:, outside])
+
+
+def test_a_tile_has_no_black_margin():
+    with pytest.raises(ValueError, match="pad and patches = 'extract'"):
+        Augment(pad=0.1, patches="extract", patch_grid=2)
+
+
+def test_new_options_leave_the_draws_of_the_old_ones():
+    old = Augment(patches="shuffle", patch_grid=2, crop_scale=(0.2, 1.0), cutout=0.25)
+    new = old.model_copy(update={"pad": 0.1, "randaugment_ops": 2, "mix_unit": "batch"})
+    before, after = (draw(each, 40, 32, mirror=True, batch=8, seed=11) for each in (old, new))
+    for name in ("strips", "box", "flip", "cutout"):
+        assert np.array_equal(getattr(before, name), getattr(after, name))
+    assert (before.order, before.shift, before.operations) == (None, None, None)
+    assert sorted(after.order) == list(range(40))
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -175,6 +241,9 @@ def test_a_seed_draws_the_same_view_for_ever():
     parts = [view.strips, view.box, view.flip, view.partner, view.mix_box, view.lam, view.cutout, view.order]
     digest = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16]
     assert (AUGMENT_VERSION, digest) == (1, "ebe3999639ff70df")
+    later = draw(Augment(pad=0.125, randaugment_ops=2, mix_unit="batch"), 50, 32, mirror=True, batch=8, seed=11)
+    parts = [later.flip, later.order, later.shift, later.operations]
+    assert hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16] == "98cb86e184737c4e"
 
 
 def test_views_come_back_from_their_bytes():
@@ -204,8 +273,11 @@ def test_views_of_another_version_or_damaged_ones_say_so():
 
 def test_options_left_at_their_default_are_not_stored_so_no_default_may_change():
     assert Augment().model_dump(mode="json") == {
+        "randaugment_ops": 0,
+        "randaugment_magnitude": 9,
         "patches": "none",
         "patch_grid": 1,
+        "pad": 0.0,
         "crop_scale": [1.0, 1.0],
         "crop_ratio": [3 / 4, 4 / 3],
         "flip": 0.5,

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from _lessons import (
+    CLASSES,
+    CROP_MIX,
+    MEAN,
+    SIZE,
+    STD,
+    N,
+    Stored,
+    close,
+    feed,
+    hard,
+    network,
+    online,
+    run,
+    same,
+    soft,
+    stored,
+    task,
+    weights,
+)
 from torch import nn
+from torchvision.models import resnet18
 
-from bench.augment import View, Views
+from bench.augment import Views
 from bench.errors import UserError
-from bench.feed import Feed
 from bench.recipe import Augment, Loss, Optimizer, Recipe, Schedule
 from bench.render import normalise, render
-from bench.training import TrainingDiverged, evaluate, make_optimizer, schedule_factor, train
-
-MEAN, STD, N, SIZE, CLASSES = (0.5,), (0.25,), 23, 8, 3
-CROP_MIX = Augment(crop_scale=(0.5, 1.0), mix="cutmix")
+from bench.seeds import seed
+from bench.training import TrainingDiverged, evaluate, make_optimizer
 
 
 @pytest.fixture(autouse=True)
@@ -28,71 +45,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def task(n: int = N, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise with a bright row that tells the class."""
-    labels = torch.arange(n) % CLASSES
-    images = torch.randint(0, 120, (n, 1, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
-    for image, label in zip(images, labels, strict=True):
-        image[0, 1 + 2 * int(label)] = 250
-    return images, labels
-
-
-def network(dropout: float = 0.0) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        layers = [nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()]
-        return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(8 * (SIZE // 2) ** 2, CLASSES))
-
-
-class Stored:
-    """A label reader over a table; remembers what was asked of it."""
-
-    def __init__(self, views: Sequence[View], logits: torch.Tensor, available: Sequence[int] | None = None) -> None:
-        self.views, self.logits = views, logits
-        self.available = np.arange(len(views)) if available is None else np.asarray(available)
-        self.asked: list[list[int]] = []
-
-    def rows(self, views: Sequence[int]) -> torch.Tensor:
-        self.asked.append(list(views))
-        return self.logits[:, list(views)]
-
-
-def stored(k: int = 5, available: Sequence[int] | None = None, augment: Augment = CROP_MIX, batch: int = 5) -> Stored:
-    views = Views(augment, N, SIZE, mirror=False, batch=batch, seed=4, count=k)
-    return Stored(views, torch.randn(N, k, CLASSES, generator=torch.Generator().manual_seed(1)), available)
-
-
-def hard(epochs: int = 2, **more) -> Recipe:
-    return Recipe(**{"labels": "hard", "epochs": epochs, "batch": 5, **more})
-
-
-def soft(epochs: int = 2, augment: Augment = CROP_MIX, **more) -> Recipe:
-    loss = Loss(name="kl", temperature=4.0)
-    return Recipe(
-        **{"labels": "stored", "views": 5, "epochs": epochs, "batch": 5, "augment": augment, "loss": loss} | more
-    )
-
-
-def run(student: nn.Module, recipe: Recipe, *, replicate: int = 0, data=None, **more):
-    images, labels = data or task()
-    named = {"coordinates": ("story", replicate), "mean": MEAN, "std": STD, "mirror": False}
-    return train(student, images, labels, recipe, **named, **more)
-
-
-def feed(recipe: Recipe, reader: Stored | None = None, replicate: int = 0, block_bytes: int = 2**20) -> Feed:
-    images, labels = task()
-    names = {"coordinates": ("story", replicate), "mean": MEAN, "std": STD, "mirror": False, "block_bytes": block_bytes}
-    return Feed(images, labels, recipe, device=torch.device("cpu"), reader=reader, **names)
-
-
-def weights(student: nn.Module) -> list[torch.Tensor]:
-    return [value.clone() for value in student.state_dict().values()]
-
-
-def same(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
 
 
 def test_a_student_learns_and_is_tested():
@@ -133,69 +85,6 @@ def test_the_same_coordinates_give_the_same_bits_and_leave_global_state(recipe: 
     assert logs[0] == logs[1] != logs[2]
     assert same(states[0], states[1])
     assert not same(states[0], states[2])
-
-
-@pytest.mark.parametrize("augment", [Augment(crop_scale=(0.5, 1)), CROP_MIX, Augment(mix="mixup", mix_unit="batch")])
-def test_an_epoch_shows_every_image_once_in_its_view_with_its_own_labels(augment: Augment):
-    reader = stored(5, augment=augment)
-    source, (images, _) = feed(soft(7, augment), reader), task()
-    for epoch in range(7):
-        view = reader.views[epoch % 5]
-        shown = render(images, view, np.arange(N), mean=MEAN, std=STD)
-        wanted = torch.softmax(reader.logits[:, epoch % 5] / 4.0, dim=1)
-        seen = []
-        for x, target in source.epoch(epoch):
-            rows = [int((target.probabilities[i] - wanted).abs().sum(1).argmin()) for i in range(len(x))]
-            assert torch.allclose(x, shown[rows], atol=1e-5)
-            assert torch.allclose(target.probabilities, wanted[rows], atol=1e-6)
-            seen += rows
-        assert sorted(seen) == list(range(N))
-        if view.order is not None:
-            assert seen == view.order.tolist()
-
-
-def test_labels_are_decoded_a_window_at_a_time_and_never_again_within_it():
-    reader = stored(5)
-    source = feed(soft(10), reader, block_bytes=2 * 4 * N * CLASSES)
-    for epoch in range(10):
-        list(source.epoch(epoch))
-    assert reader.asked == [[0], [1, 2], [3, 4], [0, 1], [2, 3], [4]]
-    roomy = stored(5)
-    source = feed(soft(10), roomy)
-    for epoch in range(10):
-        list(source.epoch(epoch))
-    assert roomy.asked[1:] == [[1, 2, 3, 4, 0]]
-
-
-@pytest.mark.parametrize("unit", ["image", "batch"])
-def test_pruned_labels_are_drawn_from_the_pool_batch_by_batch(unit: str):
-    augment = Augment(crop_scale=(0.5, 1.0), mix="cutmix", mix_unit=unit)
-    reader, (images, _) = stored(5, [1, 4], augment), task()
-    source, used = feed(soft(6, augment), reader), []
-    for epoch in range(6):
-        for x, target in source.epoch(epoch):
-            matches = []
-            for view in (1, 4):
-                wanted = torch.softmax(reader.logits[:, view] / 4.0, dim=1)
-                gap = (target.probabilities[:, None] - wanted).abs().sum(2)
-                if gap.min(1).values.max() < 1e-5:
-                    rows = gap.argmin(1).numpy()
-                    shown = render(images, reader.views[view], rows, mean=MEAN, std=STD)
-                    assert torch.allclose(x, shown, atol=1e-5)
-                    matches.append(view)
-            assert len(matches) == 1
-            used += matches
-    assert {1, 4} == set(used)
-    assert {view for asked in reader.asked for view in asked} == {1, 4}
-
-
-def test_order_and_views_do_not_depend_on_the_images():
-    """Two methods hand in different images: the student sees them in the same order and the same crops."""
-    source = feed(hard(2, augment=CROP_MIX))
-    other = feed(hard(2, augment=CROP_MIX))
-    for (_, mine), (_, theirs) in zip(source.epoch(1), other.epoch(1), strict=True):
-        assert torch.equal(mine.classes, theirs.classes)
-        assert torch.equal(mine.lam, theirs.lam)
 
 
 def plain_step(student: nn.Module, recipe: Recipe, reader: Stored | None) -> float:
@@ -247,41 +136,70 @@ def test_one_step_is_the_step_of_the_formula(recipe: Recipe, optimizer: Optimize
     assert agree.float().mean() > 0.97
 
 
-def test_a_perfect_student_has_no_kl():
-    """The logged loss is the divergence itself, not the cross-entropy that the gradient comes from."""
-    reader = stored(1, augment=Augment())
-    reader.logits = torch.zeros(N, 1, CLASSES)
-    student = network()
-    nn.init.zeros_(student[-1].weight)
-    nn.init.zeros_(student[-1].bias)
-    log = run(student, soft(3, Augment(), optimizer=Optimizer(lr=1e-9)), reader=reader)
-    assert log.losses == pytest.approx([0, 0, 0], abs=1e-5)
-
-
-def test_the_schedule_ends_where_it_should():
-    assert schedule_factor(Schedule(), 0, 300) == 1
-    assert schedule_factor(Schedule(), 299, 300) == pytest.approx(2.74e-5, rel=1e-2)
-    assert schedule_factor(Schedule(zeta=2), 299, 300) == pytest.approx(0.5026, abs=1e-4)
-    assert schedule_factor(Schedule(name="constant"), 299, 300) == 1
-
-
 def test_only_weights_decay_unless_told_otherwise():
-    parameters = list(network().parameters())
-    groups = make_optimizer(parameters, Optimizer(weight_decay=0.5)).param_groups
-    assert [(g["weight_decay"], {p.ndim for p in g["params"]}) for g in groups] == [(0.5, {2, 4}), (0.0, {1})]
-    assert [g["weight_decay"] for g in make_optimizer(parameters, Optimizer(decay="all")).param_groups] == [0.01]
+    """As SRe2L's code says it: a tensor decays if "weight" is in its name and it has two or more dimensions."""
+    named = dict(resnet18(num_classes=7).named_parameters())
+    decayed, others = make_optimizer(list(named.values()), Optimizer(weight_decay=0.5)).param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.5, 0.0)
+    expected = {id(p) for name, p in named.items() if "weight" in name and p.ndim > 1}
+    assert {id(p) for p in decayed["params"]} == expected
+    assert {id(p) for p in others["params"]} == {id(p) for p in named.values()} - expected
+    (everything,) = make_optimizer(list(named.values()), Optimizer(decay="all")).param_groups
+    assert everything["weight_decay"] == 0.01
+    assert len(everything["params"]) == len(named)
 
 
-def test_an_average_of_the_parameters_is_the_result_if_asked_for():
-    trail, states = network(), []
-    run(trail, hard(3, batch=N), on_epoch_end=lambda _, s: states.append([p.detach().clone() for p in s.parameters()]))
-    averaged = network()
-    run(averaged, hard(3, batch=N, ema=0.5))
-    expected = [p.detach().clone() for p in network().parameters()]
-    for state in states:
-        expected = [0.5 * a + 0.5 * b for a, b in zip(expected, state, strict=True)]
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(averaged.parameters(), expected, strict=True))
-    assert same(list(averaged.buffers()), list(trail.buffers()))
+def test_momentum_is_lost_where_the_optimiser_is_made_again():
+    """DC-BENCH's schedule beside the plain loop of its code."""
+    schedule = Schedule(name="multistep", milestones=(2,), restart=True)
+    spec = Optimizer(name="sgd", lr=0.05, momentum=0.9, weight_decay=5e-4, decay="all")
+    recipe = hard(4, batch=N, optimizer=spec, schedule=schedule)
+    student, naive, source = network(), network(), feed(recipe)
+    run(student, recipe)
+    naive.to(memory_format=torch.channels_last)
+    for epoch in range(4):
+        if epoch in (0, 2):
+            rate = 0.05 if epoch == 0 else 0.005
+            optimizer = torch.optim.SGD(naive.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
+        for x, target in source.epoch(epoch):
+            optimizer.zero_grad()
+            F.cross_entropy(naive(x), target.classes).backward()
+            optimizer.step()
+    assert close(weights(student), weights(naive))
+    carried = network()
+    run(carried, recipe.model_copy(update={"schedule": schedule.model_copy(update={"restart": False})}))
+    assert not close(weights(student), weights(carried), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "loss", [Loss(name="kl", temperature=4, hard_weight=0.1), Loss(name="soft-ce"), Loss(name="mse")]
+)
+@pytest.mark.parametrize("unit", ["image", "batch"])
+def test_a_teacher_asked_online_teaches_what_its_stored_answers_teach(loss: Loss, unit: str):
+    augment = Augment(crop_scale=(0.5, 1.0), mix="cutmix", mix_unit=unit)
+    teacher, (images, _) = network(norm=False, seed=7), task()
+    views = Views(augment, N, SIZE, mirror=False, batch=5, seed=seed("view", "story", 0), count=3)
+    with torch.no_grad():
+        answers = [teacher(render(images, view, np.arange(N), mean=MEAN, std=STD)) for view in views]
+    asked, told = network(), network()
+    log = run(asked, online(3, augment=augment, loss=loss), teacher=teacher)
+    stored_log = run(told, soft(3, augment, loss=loss, views=3), reader=Stored(views, torch.stack(answers, dim=1)))
+    assert log.losses == pytest.approx(stored_log.losses, rel=1e-4)
+    assert close(weights(asked), weights(told), atol=1e-4)
+
+
+def test_an_online_teacher_sees_the_students_batches_and_no_gradient():
+    seen = []
+
+    def teacher(x: torch.Tensor) -> torch.Tensor:
+        assert not torch.is_grad_enabled()
+        seen.append(x.clone())
+        return torch.zeros(len(x), CLASSES)
+
+    augment = Augment(crop_scale=(0.5, 1.0), mix="mixup", cutout=0.5)
+    run(network(), online(2, augment=augment, batch=10, accumulation=2), teacher=teacher)
+    source = feed(hard(2, augment=augment, batch=10))
+    assert same(seen, [x for epoch in range(2) for x, _ in source.epoch(epoch)])
 
 
 def test_the_callback_sees_every_epoch_and_may_evaluate():
@@ -316,8 +234,8 @@ def test_divergence_names_the_epoch():
     [
         (soft(), None, None, "no stored label set"),
         (hard(), stored(), None, "a stored label set"),
-        (hard(loss=Loss(name="kl")), None, None, "kl is for stored"),
         (soft(), stored(5, []), None, "no view at all"),
+        (online(), None, None, "no teacher"),
         (hard(), None, (torch.zeros(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64)), "images must be uint8"),
         (hard(), None, (torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.zeros(3)), "labels must be int64"),
     ],
@@ -325,6 +243,11 @@ def test_divergence_names_the_epoch():
 def test_what_does_not_go_together_is_refused(recipe, reader, data, message: str):
     with pytest.raises(UserError, match=message):
         run(network(), recipe, data=data, reader=reader)
+
+
+def test_a_teacher_where_nobody_asks_it_is_refused():
+    with pytest.raises(UserError, match="a teacher do not go together"):
+        run(network(), hard(), teacher=network())
 
 
 @pytest.mark.gpu
