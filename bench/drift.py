@@ -5,8 +5,8 @@ pairs, corrected for 40 cells, finds nothing below 21 standard deviations; so ce
 (`bench.moderated`).
 
 Measured (tests/test_drift.py simulates the like of it; accuracies rounded to 1/360, 1/500 or 1/10,000; 600 to 4,000
-null boards for each of 30 kinds: noise normal, Laplace, t(3) or contaminated; its spread equal in all cells, log-normal,
-of two kinds, or with few loud cells). False alarms per board, the worst kind:
+null boards for each of 30 kinds: noise normal, Laplace, t(3) or contaminated; its spread equal in all cells,
+log-normal, of two kinds, or with few loud cells). False alarms per board, the worst kind:
 
     cells       3 replicates   5 replicates   10 replicates
     1 to 5          5 %            5 %             5 %       (a single cell: the plain t, exactly 5 %)

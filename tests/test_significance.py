@@ -95,7 +95,7 @@ def test_nothing_to_test_is_no_result_and_no_difference_is_no_finding(test) -> N
     assert test([0.0, 0.0, 0.0]).p == 1.0
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)  # statsmodels is slow
+@settings(max_examples=8, deadline=None, derandomize=True)  # statsmodels is slow
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holms_adjustment_is_that_of_statsmodels(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
