@@ -54,11 +54,6 @@ class Ensemble:
             for member in self.members:
                 _use_batch_statistics(member.model)
 
-    @property
-    def by_batch(self) -> bool:
-        """Whether a label depends on the batch."""
-        return self.norm_mean or self.train_mode
-
     @torch.no_grad()
     def say(self, images: torch.Tensor, view: View, rows: np.ndarray) -> torch.Tensor:
         """float32 [teachers, len(rows), C]: each teacher's logits of these images in this view, in one batch.
