@@ -286,6 +286,8 @@ def test_degenerate_labels_come_back(name, options, case):
 @every_budgeted
 @pytest.mark.parametrize("case", ["zeros", "constant", "rows equal", "one-hot"])
 def test_labels_of_rank_one_need_no_more_than_the_smallest_code(name, options, case):
+    if name == "klt":
+        pytest.skip("a smaller step, not a higher rank, is what more bytes buy")
     logits = degenerate()[case]
     blob = encode(name, logits, smallest(name, logits, **options), **options)
     if (options.get("layout") == "set" and case == "rows equal") or options.get("lambda_"):

@@ -1,0 +1,1 @@
+"""Pieces of the compressor `klt`: entropy model, range coding, shared basis, prediction, refinement."""

@@ -1,0 +1,184 @@
+"""Fitting what all images share: shares by lambda, the KLT basis, its size and precision for a budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from methods._codec.klt.basis import KNOTS, Basis, identity
+from methods._codec.klt.side import Side
+from methods._codec.klt.tables import UNITS
+
+_RIDGE = 0.5  # a mean seen in rows of little weight is drawn to the mean of all
+_PRECISIONS = range(6, 13)
+_ROUNDS = 2  # shares and means are fitted in turns
+
+
+def means(values: np.ndarray, side: Side, basis: Basis) -> np.ndarray:
+    """float32 [n, C]: each image's own mean by least squares, given what each row shows of it and of its partner.
+
+    Args:
+        values: float32 [n, K, C], relative to the mean of all.
+        side: partners and lambdas.
+        basis: gives the shares.
+    """
+    n, _k, _ = values.shape
+    own, other = basis.shares(side.lam), _others(side, basis)
+    rows = values if side.outside is None else values - _outside(side, other, n)
+    target = np.matmul(own[:, None, :].astype(np.float32), rows)[:, 0].astype(np.float64)
+    normal = np.diag((own**2).sum(1) + _RIDGE)
+    image, view = np.nonzero((side.partner >= 0) & (side.partner < n))
+    partner, share = side.partner[image, view], other[image, view]
+    np.add.at(normal, (partner, partner), share**2)
+    cross = own[image, view] * share
+    np.add.at(normal, (image, partner), cross)
+    np.add.at(normal, (partner, image), cross)
+    np.add.at(target, partner, share[:, None] * rows[image, view])
+    return np.linalg.solve(normal, target).astype(np.float32)
+
+
+def predict(table: np.ndarray, side: Side, basis: Basis, image: int) -> np.ndarray:
+    """[K, D]: what the means in `table` [n + outside, D] say of an image's rows."""
+    row = basis.shares(side.lam[image])[:, None] * table[image]
+    known = side.partner[image] >= 0
+    other = np.where(known, basis.shares(1 - side.lam[image]), 0.0)[:, None]
+    return row + other * table[np.where(known, side.partner[image], 0)]
+
+
+def _others(side: Side, basis: Basis) -> np.ndarray:
+    return np.where(side.partner >= 0, basis.shares(1 - side.lam), 0.0)
+
+
+def _outside(side: Side, other: np.ndarray, n: int) -> np.ndarray:
+    """float32 [n, K, C]: what partners whose means are given contribute."""
+    assert side.outside is not None
+    there = side.partner >= n
+    share = np.where(there, other, 0.0).astype(np.float32)
+    return share[..., None] * side.outside[np.where(there, side.partner - n, 0)]
+
+
+def shares(values: np.ndarray, side: Side, table: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """float64 [KNOTS]: the shares that predict `values` [n, K, C] best from the means `table` [n + outside, C]."""
+    n, _k, _ = values.shape
+    normal, target = np.eye(KNOTS), start.copy()
+    for image in range(n):
+        known = side.partner[image] >= 0
+        own = _hats(side.lam[image])
+        other = _hats(1 - side.lam[image]) * known[:, None]
+        partner = table[np.where(known, side.partner[image], 0)]
+        mine = np.broadcast_to(table[image], partner.shape)
+        for left, one in ((own, mine), (other, partner)):
+            target += left.T @ np.einsum("kc,kc->k", values[image], one)
+            for right, two in ((own, mine), (other, partner)):
+                normal += (left * np.einsum("kc,kc->k", one, two)[:, None]).T @ right
+    return np.linalg.solve(normal, target)
+
+
+def _hats(lam: np.ndarray) -> np.ndarray:
+    """[K, KNOTS]: weights of linear interpolation."""
+    place = np.clip(lam.astype(np.float64), 0, 1) * (KNOTS - 1)
+    return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(KNOTS)))
+
+
+def fit(values: np.ndarray, side: Side, exponent: int, budget_bytes: int, rows: int) -> Basis:
+    """A basis for labels like these.
+
+    Args:
+        values: float32 [n, K, C], divided by 2^exponent.
+        side: partners and lambdas of these rows.
+        exponent: of the scale.
+        budget_bytes: for the whole label set, this basis included.
+        rows: images x views of the whole label set.
+    """
+    c = values.shape[2]
+    values = values - values.mean(2, keepdims=True)
+    centre = values.mean((0, 1)).astype(np.float16).astype(np.float32)
+    values -= centre
+    basis = replace(identity(c, exponent), mean=centre.astype(np.float64))
+    for _ in range(_ROUNDS):
+        table = means(values, side, basis)
+        everyone = table if side.outside is None else np.concatenate([table, side.outside])
+        basis = replace(basis, weights=shares(values, side, everyone, basis.weights))
+    table = means(values, side, basis)
+    everyone = table if side.outside is None else np.concatenate([table, side.outside])
+    covariance = np.zeros((c, c))
+    for image in range(len(values)):
+        rest = values[image] - predict(everyone, side, basis, image).astype(np.float32)
+        rest -= rest.mean(1, keepdims=True)
+        covariance += rest.T @ rest
+    covariance /= values.shape[0] * values.shape[1]
+    seen = float(np.mean(basis.shares(side.lam) ** 2) + np.mean(_others(side, basis) ** 2))
+    between = seen * (everyone.T @ everyone).astype(np.float64) / len(everyone)
+    energy, wide = _spectrum(covariance + between)
+    size, precision = best_size(_spectrum(covariance)[0], energy, np.diag(covariance), budget_bytes, rows)
+    if not size:
+        spread = np.diag(covariance)
+        return replace(basis, rows=_units(spread), means=_units(_smooth(np.square(table).mean(0))))
+    # The subspace holds what means and rows need; its axes are those in which rows are uncorrelated.
+    wide = wide[:, :size]
+    variance, axes = _spectrum(wide.T @ covariance @ wide)
+    vectors = wide @ axes
+    return replace(
+        basis,
+        vectors=np.rint(vectors.T * 2.0**precision),
+        precision=precision,
+        rows=_units(variance),
+        means=_units(_smooth(np.square(everyone @ vectors).mean(0))),
+    )
+
+
+def _spectrum(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, falling and not below zero, and eigenvectors in columns."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.maximum(values[::-1], 0), vectors[:, ::-1]
+
+
+def best_size(
+    variance: np.ndarray, energy: np.ndarray, diagonal: np.ndarray, budget_bytes: int, rows: int
+) -> tuple[int, int]:
+    """(D, p) of the basis that leaves the least error by the rate-distortion function; (0, 0): none pays.
+
+    Args:
+        variance: of rows' KLT coefficients, falling.
+        energy: the same with what means contribute; what is beyond D of it is lost.
+        diagonal: of the classes themselves.
+        budget_bytes, rows: of the whole set.
+    """
+    c = len(variance)
+    best = (water_level(diagonal, 8 * budget_bytes / rows)[1], 0, 0)
+    sizes = sorted({min(c, int(s)) for s in np.geomspace(4, c, 25)})
+    for precision in _PRECISIONS:
+        each = c * max(1.0, precision - 0.5 * np.log2(c) + 2.05) / 8
+        for size in sizes:
+            left = budget_bytes - size * each
+            if left <= 0:
+                break
+            level, error = water_level(variance[:size], 8 * left / rows)
+            lost = energy[size:].sum()
+            blurred = c * 4.0**-precision / 12 * np.maximum(variance[:size] - level, 0).sum()
+            best = min(best, (error + lost + blurred, size, precision))
+    return best[1], best[2]
+
+
+def water_level(variance: np.ndarray, bits: float) -> tuple[float, float]:
+    """(level, error) of independent normal coefficients at `bits` for all of them: reverse water-filling."""
+    logs = np.log2(np.maximum(np.sort(variance)[::-1], 1e-30))
+    count = np.arange(1, len(logs) + 1)
+    level = (np.cumsum(logs) - 2 * bits) / count  # if the first `count` were coded
+    chosen = int(np.flatnonzero(level <= logs).max(initial=0))
+    height = float(np.exp2(min(level[chosen], 200)))
+    return height, float(np.minimum(variance, height).sum())
+
+
+def _units(variance: np.ndarray) -> np.ndarray:
+    floor = max(float(variance.max(initial=0)) * 2.0**-40, 2.0**-100)
+    return np.rint(0.5 * UNITS * np.log2(np.maximum(variance, floor))).astype(np.int32)
+
+
+def _smooth(variance: np.ndarray) -> np.ndarray:
+    """Running means: few images say little of one coefficient."""
+    total = np.concatenate([[0.0], np.cumsum(variance)])
+    at = np.arange(len(variance))
+    low, high = np.maximum(at - 2 - at // 8, 0), np.minimum(at + 3 + at // 8, len(variance))
+    return (total[high] - total[low]) / (high - low)

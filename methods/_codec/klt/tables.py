@@ -1,0 +1,107 @@
+"""The entropy model: for each scale of a coefficient, what its quantised levels cost, where to round, what they mean.
+
+A scale is the standard deviation of a coefficient divided by the step, on a grid of 1/4 octave (a bucket). A level is
+coded with the model of its bucket: a normal distribution whose logarithmic scale is itself uncertain (sd `SPREAD`),
+seen through a quantiser whose thresholds minimise distortion + LAMBDA * bits (Sullivan 1996). All that a decoder reads
+is integers; they are computed once per process and `DIGEST` is stored in every blob, so that a platform whose
+arithmetic gave other integers would refuse a blob instead of decoding it wrongly.
+"""
+
+from __future__ import annotations
+
+import zlib
+from functools import cache
+
+import constriction
+import numpy as np
+from scipy.special import ndtr
+
+UNITS = 16  # log-scales are integers of 1/16 octave
+STEP = 4  # units from one bucket to the next
+LOWEST = -36  # units of bucket 0: a scale of 2^-2.25 steps; what is below has only zeros
+BUCKETS = 22  # the last has a scale of 8 steps; above it levels are coded without their lowest bits
+LARGEST = 48  # levels of this magnitude and more are escaped
+ALPHABET = 2 * LARGEST + 1
+LAMBDA = 0.13  # bits are worth this many squared steps
+SPREAD = 0.30  # nats
+FRACTION = 32  # a reconstructed level is a multiple of 1/32 step
+GAIN_ONE = 1 << 16  # scores are fixed-point numbers
+_FREQUENCY = 1 << 20
+
+
+def _normal_mixture(edges: np.ndarray, scale: float) -> np.ndarray:
+    """P(|x| < edge) for x of standard deviation exp(SPREAD * t) * scale, t normal."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(15)
+    spread = scale * np.exp(SPREAD * nodes - SPREAD**2)
+    return (2 * ndtr(edges[..., None] / spread) - 1) @ (weights / weights.sum())
+
+
+def _magnitudes(thresholds: np.ndarray, scale: float) -> np.ndarray:
+    """P(|level| = 0..LARGEST), the last with all above; `thresholds` [LARGEST]: where level m turns into m + 1."""
+    inside = _normal_mixture(np.arange(LARGEST) + thresholds, scale)
+    return np.maximum(np.diff(np.concatenate([[0.0], inside, [1.0]])), 2.0**-19)
+
+
+def _bits(p: np.ndarray) -> np.ndarray:
+    """Bits of a magnitude with its sign."""
+    return -np.log2(p) + (np.arange(len(p)) > 0)
+
+
+def _build() -> tuple[np.ndarray, ...]:
+    frequency = np.zeros((BUCKETS, ALPHABET))
+    bits = np.zeros((BUCKETS, LARGEST + 1), np.float32)
+    thresholds = np.zeros((BUCKETS, LARGEST + 1), np.float32)
+    centres = np.zeros((BUCKETS, LARGEST + 1), np.int64)
+    score = np.zeros((BUCKETS, LARGEST + 1), np.int64)
+    information = np.zeros(BUCKETS, np.int64)
+    for bucket in range(BUCKETS):
+        scale = 2.0 ** ((LOWEST + STEP * bucket) / UNITS)
+        turn = np.full(LARGEST, 0.5)
+        for _ in range(12):
+            p = _magnitudes(turn, scale)
+            cost = _bits(p)
+            turn = 0.5 * (turn + np.clip(0.5 + 0.5 * LAMBDA * np.diff(cost), 0.5, 1.0))
+        p = _magnitudes(turn, scale)
+        p /= p.sum()
+        whole = np.maximum(np.rint(p * _FREQUENCY), 2)
+        frequency[bucket] = np.concatenate([whole[:0:-1] / 2, whole[:1], whole[1:] / 2])
+        p = whole / whole.sum()
+        bits[bucket] = _bits(p)
+        thresholds[bucket] = np.append(turn, 0.5)
+        centres[bucket] = np.rint(FRACTION * _centroids(turn, scale))
+        louder, softer = _magnitudes(turn, scale * 2**0.125), _magnitudes(turn, scale * 2**-0.125)
+        slope = (np.log(louder) - np.log(softer)) / (0.25 * UNITS)  # d ln p / d unit
+        score[bucket] = np.rint(GAIN_ONE * slope)
+        information[bucket] = max(1, np.rint(GAIN_ONE * (p @ slope**2)))
+    return frequency, bits, thresholds, centres, score, information
+
+
+def _centroids(turn: np.ndarray, scale: float) -> np.ndarray:
+    """Mean of |x| within the cell of each magnitude [LARGEST + 1]."""
+    grid = (np.arange(64) + 0.5) / 64
+    lower = np.concatenate([[0.0], np.arange(LARGEST) + turn])
+    upper = np.append(lower[1:], LARGEST + 0.5)
+    x = lower[:, None] + (upper - lower)[:, None] * grid
+    edges = np.concatenate([lower[:, None], lower[:, None] + (upper - lower)[:, None] * (np.arange(1, 65) / 64)], 1)
+    mass = np.maximum(np.diff(_normal_mixture(edges, scale), axis=1), 1e-300)
+    centre = (mass * x).sum(1) / mass.sum(1)
+    centre[0] = 0
+    far = mass.sum(1) < 1e-12  # too rare to say: the middle
+    centre[far] = np.arange(LARGEST + 1)[far]
+    return centre
+
+
+FREQUENCY, BITS, THRESHOLDS, CENTRES, SCORE, INFORMATION = _build()
+DIGEST = zlib.crc32(b"".join(t.astype("<i8").tobytes() for t in (FREQUENCY, CENTRES, SCORE, INFORMATION)))
+
+
+@cache
+def model(bucket: int) -> constriction.stream.model.Categorical:
+    """The distribution of level + LARGEST in 0..ALPHABET-1."""
+    return constriction.stream.model.Categorical(FREQUENCY[bucket] / FREQUENCY[bucket].sum(), perfect=False, lazy=False)
+
+
+@cache
+def uniform(bits: int) -> constriction.stream.model.Uniform:
+    """Raw bits: 0..2^bits-1, 1 <= bits <= 16."""
+    return constriction.stream.model.Uniform(1 << bits)

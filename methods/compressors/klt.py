@@ -1,0 +1,181 @@
+"""Variable-rate transform coding of the logits in a basis that all images share, range coded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bench.augment import View, Views
+from bench.errors import InfeasibleError
+from methods._codec import labels as common
+from methods._codec.container import pack, unpack
+from methods._codec.klt import basis as bases
+from methods._codec.klt import codec
+from methods._codec.klt import fit as fitting
+from methods._codec.klt import side as sides
+from methods._codec.klt.basis import Basis
+from methods._codec.klt.side import Side
+from methods._codec.klt.steps import STEPS
+from methods._codec.klt.tables import DIGEST
+
+if TYPE_CHECKING:
+    from bench.api import Context, SoftLabels
+
+CITATION = "Karhunen-Loeve transform coding with uniform steps: Goyal 2001, Theoretical foundations of transform coding"
+CODEC = "klt"
+_SHARED_MOST = 0.5  # of the budget: a basis that takes more leaves labels nothing
+_FITTED_ON = 1 << 25  # values that a basis is fitted on at most
+
+
+def fit(labels: SoftLabels, budget_bytes: int, ctx: Context) -> bytes:
+    """The mean label, a basis as large and as precise as pays for the whole set, and the views, if they can be redrawn.
+
+    Args:
+        labels: logits [n, K, C] of some images of the set.
+        budget_bytes: for the whole set, what is returned included.
+        ctx: not used.
+
+    Returns:
+        bytes; none at all where a basis would take more than half of the budget.
+
+    Raises:
+        ValueError: a value that is not finite.
+    """
+    values = common.checked_logits(labels)
+    n, k, c = values.shape
+    images = max(n, _images_of(labels.views))
+    some = np.unique(np.linspace(0, n - 1, min(n, max(1, _FITTED_ON // (k * c)))).astype(int))
+    exponent = _exponent(values)
+    numbers = np.arange(n) if labels.images is None else labels.images
+    side = sides.from_views(labels.views, numbers[some]) if len(labels.views) else sides.plain(len(some), k)
+    basis = fitting.fit(_scaled(values[some], exponent), side, exponent, budget_bytes, images * k)
+    views = labels.views.to_bytes() if isinstance(labels.views, Views) else b""
+    shared = basis.to_bytes(views)
+    return shared if len(shared) <= _SHARED_MOST * budget_bytes else b""
+
+
+def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, shared: bytes = b"") -> bytes:
+    """All images with one step, the finest that the budget allows: that is reverse water-filling over images, rows and
+    components.
+
+    Args:
+        labels: logits [n, K, C].
+        budget_bytes: total for the n images, header included.
+        ctx: not used.
+        shared: from `fit`; without it classes are coded as they are, and no view's partner is predicted.
+
+    Raises:
+        ValueError: a value that is not finite; `shared` is of another number of classes.
+        InfeasibleError: the coarsest step does not fit.
+    """
+    values = common.checked_logits(labels)
+    n, k, c = values.shape
+    exponent = _exponent(values)
+    basis = _basis(shared, c, exponent)
+    side = sides.plain(n, k)
+    header = {"g": np.array([DIGEST], np.uint32)}
+    if shared and len(labels.views):
+        numbers = np.arange(n) if labels.images is None else np.asarray(labels.images, np.int64)
+        side = sides.from_views(labels.views, numbers)
+        header["n"] = numbers.astype(np.uint32) if (np.diff(numbers) != 1).any() else numbers[:1].astype(np.uint32)
+    source = codec.Source(_scaled(values, exponent), side, basis)
+
+    def blob(index: int) -> bytes:
+        coded = source.code(index)
+        group = codec.views_per_stream(codec.size_bytes(coded), k)
+        parts = {"i": np.array([exponent, index, group], np.int16)} | header | codec.write(coded, group)
+        return pack(CODEC, (n, k, c), parts)
+
+    return _finest(blob, lambda index: codec.size_bytes(source.code(index)), budget_bytes)
+
+
+def decode(
+    blob: bytes,
+    rows: Sequence[int] | np.ndarray | None = None,
+    *,
+    shared: bytes = b"",
+    views: Sequence[View] | None = None,
+) -> torch.Tensor:
+    """float32 [n, len(rows), C].
+
+    Args:
+        blob: from `encode`.
+        rows: view indices 0..K-1, None for all.
+        shared: what `encode` was given.
+        views: what `encode` was given in `labels`; read only where `shared` does not hold them.
+
+    Raises:
+        CorruptBlobError: a damaged blob.
+        ValueError: a row out of range; views are needed and not given.
+    """
+    container = unpack(blob, CODEC)
+    n, k, c = container.shape
+    picked = common.checked_rows(rows, k)
+    parts = container.sections
+    bases.check_digest(int(parts["g"][0]))
+    exponent, index, group = (int(v) for v in parts["i"])
+    basis = _basis(shared, c, exponent)
+    side = sides.plain(n, k)
+    if "n" in parts:
+        side = _stored_side(parts["n"], n, k, views if views is not None else _views(basis))
+    values = codec.read(parts, n, side, basis, index, group, picked)
+    return torch.from_numpy(np.ldexp(values, exponent).astype(np.float32))
+
+
+def _finest(blob: Callable[[int], bytes], estimate: Callable[[int], float], budget_bytes: int) -> bytes:
+    """The blob of the finest step within the budget."""
+    smallest = blob(0)
+    if len(smallest) > budget_bytes:
+        raise InfeasibleError(len(smallest), f"the coarsest step takes more than the {budget_bytes} bytes left")
+    low, high = 0, STEPS
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if estimate(middle) <= budget_bytes else (low, middle - 1)
+    best = blob(low)
+    while len(best) > budget_bytes:
+        low = max(0, low - 1 - 64 * (len(best) - budget_bytes) // max(len(best), 1))
+        best = blob(low)
+    return best
+
+
+def _basis(shared: bytes, classes: int, exponent: int) -> Basis:
+    if not shared:
+        return bases.identity(classes, exponent)
+    basis = bases.from_bytes(shared)
+    if basis.classes != classes:
+        raise ValueError(f"shared: was fitted on {basis.classes} classes, the labels have {classes}")
+    return basis.rescaled(exponent)
+
+
+def _stored_side(stored: np.ndarray, n: int, k: int, views: Sequence[View]) -> Side:
+    if len(views) != k:
+        raise ValueError(
+            f"views: the blob was coded with {k} views that it does not hold, {len(views)} are given; pass those that "
+            f"`encode` was given"
+        )
+    numbers = stored.astype(np.int64) if len(stored) == n else stored.astype(np.int64)[0] + np.arange(n)
+    return sides.from_views(views, numbers)
+
+
+def _views(basis: Basis) -> Sequence[View]:
+    return Views.from_bytes(basis.views) if basis.views else ()
+
+
+def _images_of(views: Sequence[View]) -> int:
+    """Images of the set that views were drawn for; 0 if they do not tell."""
+    if not len(views):
+        return 0
+    first = views[0]
+    return max((len(f) for f in (first.box, first.flip, first.partner) if f is not None), default=0)
+
+
+def _exponent(values: np.ndarray) -> int:
+    """The least e with every magnitude below 2^e; 0 for zeros."""
+    return int(np.frexp(np.abs(values).max().astype(np.float64))[1])
+
+
+def _scaled(values: np.ndarray, exponent: int) -> np.ndarray:
+    return np.ldexp(values.astype(np.float64), -exponent).astype(np.float32)

@@ -1,0 +1,198 @@
+"""The compressor `klt` with a shared basis and CutMix views: what it buys, and that it decodes the same everywhere."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from _klt_labels import C, K, N, mixed, views
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.api import SoftLabels
+from bench.errors import InfeasibleError
+from methods._codec.container import CorruptBlobError
+from methods.compressors import klt, svd
+
+LAW = settings(max_examples=20, deadline=None, derandomize=True)
+BUDGET = 6000
+ROOT = Path(__file__).parents[1]
+
+
+@functools.cache
+def shared(budget: int = BUDGET) -> bytes:
+    return klt.fit(mixed(), budget, None)
+
+
+def error(decoded: torch.Tensor, labels: SoftLabels) -> float:
+    """Squared error that softmax can see, relative to the energy."""
+    wide = labels.logits.double()
+    rest, whole = decoded.double() - wide, wide - wide.mean(2, keepdim=True)
+    return float((rest - rest.mean(2, keepdim=True)).square().sum() / whole.square().sum())
+
+
+def test_a_basis_and_the_views_buy_a_smaller_error_at_equal_bytes():
+    labels, budget = mixed(80), 25000
+    common = klt.fit(labels, budget, None)
+    blob = klt.encode(labels, budget - len(common), None, shared=common)
+    without = klt.encode(labels, budget, None)
+    assert len(blob) + len(common) <= budget
+    assert error(klt.decode(blob, shared=common), labels) < 0.6 * error(klt.decode(without), labels)
+
+
+def test_it_beats_svd_at_equal_bytes():
+    labels = mixed()
+    blob = klt.encode(labels, BUDGET - len(shared()), None, shared=shared())
+    other = svd.decode(svd.encode(labels, BUDGET, None, factor="int8"))
+    assert error(klt.decode(blob, shared=shared()), labels) < 0.5 * error(other, labels)
+
+
+def test_partners_are_predicted_from_the_views():
+    labels = mixed()
+    blind = replace(labels, views=())
+    plain = klt.fit(blind, BUDGET, None)
+    seeing = klt.decode(klt.encode(labels, 2000, None, shared=shared()), shared=shared())
+    not_seeing = klt.decode(klt.encode(blind, 2000, None, shared=plain), shared=plain)
+    assert error(seeing, labels) < 0.8 * error(not_seeing, labels)
+
+
+@LAW
+@given(seed=st.integers(0, 1000), count=st.integers(0, 6))
+def test_rows_have_the_same_bits_as_in_the_whole(seed, count):
+    blob = klt.encode(mixed(), 4000, None, shared=shared())
+    some = np.random.default_rng(seed).integers(0, K, count)
+    assert torch.equal(klt.decode(blob, some, shared=shared()), klt.decode(blob, shared=shared())[:, some])
+
+
+def test_a_row_of_a_long_blob_is_read_without_the_others():
+    labels = mixed(40, 60, 30)
+    common = klt.fit(labels, 60000, None)
+    blob = klt.encode(labels, 50000, None, shared=common)
+    some = np.array([59, 3, 17])
+    assert torch.equal(klt.decode(blob, some, shared=common), klt.decode(blob, shared=common)[:, some])
+
+
+@LAW
+@given(budget=st.integers(100, 12000))
+def test_no_budget_is_exceeded_and_most_of_it_is_used(budget):
+    try:
+        blob = klt.encode(mixed(), budget, None, shared=shared())
+    except InfeasibleError as refused:
+        assert refused.smallest_bytes > budget
+    else:
+        assert len(blob) <= budget
+        assert len(blob) >= 0.97 * budget - 40
+
+
+def test_error_falls_as_the_budget_grows():
+    found = []
+    for budget in np.geomspace(400, 20000, 10).astype(int):
+        found.append(
+            error(klt.decode(klt.encode(mixed(), int(budget), None, shared=shared()), shared=shared()), mixed())
+        )
+    assert all(after < before for before, after in itertools.pairwise(found))
+    assert found[-1] < 1e-3
+
+
+def test_a_shard_of_the_set_decodes_with_the_views_in_the_shared_part():
+    labels = mixed()
+    for picked in (np.arange(4, 9), np.array([7, 2, 11])):
+        shard = SoftLabels(labels.logits[picked], labels.hard[picked], labels.views, picked)
+        decoded = klt.decode(klt.encode(shard, 3000, None, shared=shared()), shared=shared())
+        assert error(decoded, shard) < 0.2
+
+
+def test_views_that_cannot_be_redrawn_are_asked_for():
+    labels = replace(mixed(), views=list(views()))
+    common = klt.fit(labels, BUDGET, None)
+    blob = klt.encode(labels, 3000, None, shared=common)
+    with pytest.raises(ValueError, match="pass those that `encode` was given"):
+        klt.decode(blob, shared=common)
+    decoded = klt.decode(blob, shared=common, views=labels.views)
+    assert torch.equal(decoded, klt.decode(klt.encode(mixed(), 3000, None, shared=shared()), shared=shared()))
+
+
+def test_a_basis_that_does_not_pay_is_left_out():
+    assert klt.fit(mixed(), 300, None) == b""
+
+
+def test_a_basis_of_other_classes_is_refused():
+    with pytest.raises(ValueError, match=f"fitted on {C} classes, the labels have 7"):
+        klt.encode(SoftLabels(mixed().logits[..., :7], mixed().hard), 3000, None, shared=shared())
+
+
+@pytest.mark.parametrize("position", [0, 2, 6, 20, 80, -1])
+def test_a_damaged_basis_is_an_error_and_not_a_label(position):
+    blob = klt.encode(mixed(), 3000, None, shared=shared())
+    damaged = bytearray(shared())
+    damaged[position] ^= 4
+    with pytest.raises(CorruptBlobError):
+        klt.decode(blob, shared=bytes(damaged))
+
+
+def test_a_fit_on_labels_with_a_hole_names_the_place():
+    logits = mixed().logits.clone()
+    logits[3, 2, 7] = float("nan")
+    with pytest.raises(ValueError, match="image 3, row 2, column 7"):
+        klt.fit(SoftLabels(logits, mixed().hard), BUDGET, None)
+
+
+@pytest.mark.parametrize("case", ["zeros", "constant", "one view", "two classes", "one class", "one outlier"])
+def test_a_basis_of_degenerate_labels_serves_them(case):
+    logits = mixed().logits.float()
+    logits = {
+        "zeros": torch.zeros_like(logits),
+        "constant": torch.full_like(logits, 2.5),
+        "one view": logits[:, :1],
+        "two classes": logits[..., :2],
+        "one class": logits[..., :1],
+        "one outlier": torch.where(torch.arange(C) == 3, torch.tensor(65504.0), logits),
+    }[case]
+    labels = SoftLabels(logits, mixed().hard)
+    common = klt.fit(labels, 1 << 20, None)
+    decoded = klt.decode(klt.encode(labels, 1 << 20, None, shared=common), shared=common)
+    assert (decoded - logits).abs().max() <= 1e-4 * max(1.0, float(logits.abs().max()))
+
+
+@pytest.mark.parametrize("exponent", [-60, 60])
+def test_a_basis_serves_labels_of_another_scale(exponent):
+    labels = mixed()
+    larger = replace(labels, logits=torch.ldexp(labels.logits.float(), torch.tensor(exponent)))
+    blob = klt.encode(larger, 3000, None, shared=klt.fit(larger, BUDGET, None))
+    decoded = klt.decode(blob, shared=klt.fit(larger, BUDGET, None))
+    assert error(torch.ldexp(decoded, torch.tensor(-exponent)), labels) < 0.05
+
+
+def test_the_decoded_bits_do_not_depend_on_threads_or_kernels(tmp_path):
+    """The same blob in processes with other BLAS kernels and thread counts, by a checksum of the decoded labels."""
+    program = (
+        "import sys, zlib; from methods.compressors import klt\n"
+        "shared, blob = (open(p, 'rb').read() for p in sys.argv[1:])\n"
+        "print(zlib.crc32(klt.decode(blob, shared=shared).numpy().tobytes()))"
+    )
+    blob = klt.encode(mixed(), 4000, None, shared=shared())
+    paths = [tmp_path / "shared", tmp_path / "blob"]
+    for path, data in zip(paths, (shared(), blob), strict=True):
+        path.write_bytes(data)
+    here = zlib.crc32(klt.decode(blob, shared=shared()).numpy().tobytes())
+    for threads, kernel in (("2", "SANDYBRIDGE"), ("1", "NEHALEM")):
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+        environment["OPENBLAS_CORETYPE"] = kernel
+        command = [sys.executable, "-c", program, *map(str, paths)]
+        found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        assert int(found) == here
+
+
+def test_every_label_of_the_set_is_there():
+    decoded = klt.decode(klt.encode(mixed(), 4000, None, shared=shared()), shared=shared())
+    assert decoded.shape == (N, K, C)
+    assert decoded.dtype == torch.float32
