@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from bench import lock as locks
 from bench.checks.finding import Finding
 from bench.conditions import NoValue
@@ -32,8 +34,8 @@ def next_version(name: str) -> str:
     return f"{match[1]}{int(match[2]) + 1}" if match else f"{name}-v2"
 
 
-def recipe_defaults(model: Any = Recipe) -> dict[str, Any]:
-    """Every default of the recipe as the lock holds it; parts as tables, None for a value that has to be written."""
+def recipe_defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """Every default as the lock holds it: parts as tables, None for a value that has to be written down."""
     return {
         key: recipe_defaults(default) if isinstance(default, type) else None if default is REQUIRED else default
         for key, default in defaults(model).items()
@@ -75,7 +77,7 @@ def changed_defaults(lock: Lock, path: Path) -> list[Finding]:
                 told = f"the default of {name} is {here[key]!r}; {path} holds {was!r}"
                 yield Finding("lock-default", "bench/recipe.py", f"{told}. Digests leave defaults out: put it back.")
 
-    return list(compare(lock.defaults, recipe_defaults(), ""))
+    return list(compare(lock.defaults, recipe_defaults(Recipe), ""))
 
 
 def changed_protocol(name: str, entry: Released, path: Path) -> list[Finding]:

@@ -66,7 +66,7 @@ def read(path: Path = PATH) -> Lock:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         lock = Lock.model_validate({"schema_": content.pop("schema", None), **content})
-    except (ValueError, AttributeError, ValidationError) as error:
+    except (ValueError, TypeError, AttributeError, ValidationError) as error:
         raise LockError(f"{path} cannot be read: {error}\nTake it from version control again.") from None
     if lock.schema_ != SCHEMA:
         raise LockError(f"{path} has schema {lock.schema_}; this version reads {SCHEMA}. Update condensebench.")

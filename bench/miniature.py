@@ -15,11 +15,11 @@ from bench.fingerprint import canonical, digest
 from bench.protocol import Protocol, defaults, validated, without_defaults
 from bench.recipe import Recipe
 
-EPOCHS = 8  # the smallest number in which all schedules show their phases: SSRS jumps after 5/6
+EPOCHS = 9  # the smallest number in which every schedule shows its phases: SSRS jumps after 5/6 of what warm-up leaves
 BATCH = 8
 VIEWS = 3  # fewer than epochs, so that they come round again
 WARMUP = 2
-LENGTHS = ("epochs", "batch", "views")
+SIZES = ("epochs", "batch", "views", "lr")  # never off
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _shape(recipe: Recipe) -> dict[str, Any]:
             value = values[key]
             if isinstance(default, type):
                 found[key] = shape(value, default)
-            elif key not in LENGTHS:
+            elif key not in SIZES:
                 found[key] = value if isinstance(value, str | bool) else value != default
         return found
 

@@ -15,6 +15,7 @@ from bench.errors import LockError, UserError
 from bench.lock import Canary, Lock, Released
 from bench.miniature import all_cells, short, structures, written
 from bench.protocol import Protocol
+from bench.recipe import Recipe
 from bench.registry import Registry, discover, unknown
 
 DIGITS = 12  # significant ones of what the lock holds, far below every tolerance
@@ -46,7 +47,7 @@ def release(names: Sequence[str], path: Path = lock.PATH, registry: Registry | N
     teachers = {teacher for protocol in protocols for teacher in fixity.teacher_names(protocol)}
     added = Lock(
         tolerance=present.tolerance,
-        defaults=_grown(present.defaults, fixity.recipe_defaults()),
+        defaults=_grown(present.defaults, fixity.recipe_defaults(Recipe)),
         teachers={
             **{name: fixity.teacher_digest(path.parent / "teachers" / f"{name}.toml") for name in teachers},
             **present.teachers,
