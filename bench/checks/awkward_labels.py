@@ -24,7 +24,7 @@ def degenerate_labels_come_back(subject: CompressorSubject) -> Iterator[str]:
                 wrong = list(misfits(codec, encoded, logits.shape))
                 gap = 0.0 if wrong else codec.largest_gap(encoded, logits)
             except Exception as error:
-                yield f"{name}: it ends with {told(error)}"
+                yield f"{name}: it ends with {told(error, subject.plugin)}"
                 continue
         yield from (f"{name}: {text}" for text in wrong)
         if gap > LARGEST_GAP:
@@ -38,7 +38,7 @@ def labels_that_are_not_finite_are_refused(subject: CompressorSubject) -> Iterat
         logits = label_sets.ordinary().copy()
         logits[place] = value
         with subject.codec() as codec:
-            ended = tried(codec.encode, label_sets.labels(logits), logits.nbytes)
+            ended = tried(codec.encode, label_sets.labels(logits), PLENTY)
         if not isinstance(ended, Exception):
             yield f"{value} among the labels is encoded in silence."
         elif not all(is_clear(ended, number) for number in place):
@@ -49,7 +49,7 @@ def damaged_blobs_are_errors(subject: CompressorSubject) -> Iterator[str]:
     """Flipped bits and a cut end: an error, or the right labels, but never wrong ones."""
     given = label_sets.ordinary()
     with subject.codec() as codec:
-        encoded = codec.encode(label_sets.labels(given), given.nbytes // 2)
+        encoded = codec.encode_near(label_sets.labels(given), given.nbytes // 2)
         right = codec.decode(encoded)
         silent: list[str] = []
         for what, broken in damaged(encoded):

@@ -6,42 +6,52 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bench.api import SoftLabels
 from bench.budget import reference_bytes
 from bench.checks import label_sets
-from bench.checks.codec import tried
+from bench.checks.codec import Codec, tried
 from bench.checks.compressors import CompressorSubject
 from bench.checks.kit import NotApplicable, told
 from bench.errors import InfeasibleError
 
 RATIOS = (5, 10, 20, 30, 50, 100, 200)
 ODD_SIZES = (1, 7, 61, 257, 1009, 2003, 4099, 7919)  # bytes
-STEPS = 10  # budgets on the way from 1/60 of the reference to float16
+EDGES = 4  # sizes that are asked for with a byte less
+STEPS = 12  # budgets on the way from 1/60 of the reference to 1.5 times float16
 WORSE = 0.001  # by how much more bytes may cost: what is added carries rounding of its own
 
 
 def budget_is_never_exceeded(subject: CompressorSubject) -> Iterator[str]:
-    """Shared part and blob together, from 1/5 to 1/200 of the reference and at odd numbers of bytes."""
+    """Shared part and blob together, from 1/5 to 1/200 of the reference, at odd numbers of bytes, and a byte below the
+    sizes that came out."""
     given = label_sets.labels(label_sets.ordinary())
     reference = reference_bytes(*label_sets.SHAPE)
-    sizes = set()
+    sizes: set[int] = set()
     with subject.codec() as codec:
         for budget in sorted({reference // ratio for ratio in RATIOS} | set(ODD_SIZES), reverse=True):
-            try:
-                size = len(codec.encode(given, budget))
-            except InfeasibleError as error:
-                if not subject.takes_budget:
-                    yield f"TAKES_BUDGET is False, and yet a budget of {budget} bytes is infeasible."
-                elif error.smallest_bytes <= budget:
-                    yield f"{budget} bytes are refused as infeasible, the smallest size being {error.smallest_bytes}."
-                continue
-            except Exception as error:
-                yield f"a budget of {budget} bytes ends with {told(error)}; raise InfeasibleError(smallest_bytes)."
-                continue
-            sizes.add(size)
-            if subject.takes_budget and size > budget:
-                yield f"for a budget of {budget} bytes it takes {size}."
+            yield from _within(subject, codec, given, budget, sizes)
+        for size in sorted(sizes)[:: max(1, len(sizes) // EDGES)]:
+            if subject.takes_budget:
+                yield from _within(subject, codec, given, size - 1, sizes)
     if not subject.takes_budget and len(sizes) > 1:
         yield f"TAKES_BUDGET is False, and yet the size depends on the budget: {sorted(sizes)} bytes."
+
+
+def _within(subject: CompressorSubject, codec: Codec, given: SoftLabels, budget: int, sizes: set[int]) -> Iterator[str]:
+    try:
+        size = len(codec.encode(given, budget))
+    except InfeasibleError as error:
+        if not subject.takes_budget:
+            yield f"TAKES_BUDGET is False, and yet a budget of {budget} bytes is infeasible."
+        elif error.smallest_bytes <= budget:
+            yield f"{budget} bytes are refused as infeasible, the smallest size being {error.smallest_bytes}."
+    except Exception as error:
+        ended = told(error, subject.plugin)
+        yield f"a budget of {budget} bytes ends with {ended}; raise InfeasibleError(smallest_bytes)."
+    else:
+        sizes.add(size)
+        if subject.takes_budget and size > budget:
+            yield f"for a budget of {budget} bytes it takes {size}."
 
 
 def the_smallest_size_is_true(subject: CompressorSubject) -> Iterator[str]:
@@ -75,7 +85,9 @@ def more_bytes_are_never_worse(subject: CompressorSubject) -> Iterator[str]:
         given = label_sets.ordinary(spread)
         before: tuple[int, float, int] | None = None
         with subject.codec() as codec:
-            for budget in np.geomspace(reference_bytes(*given.shape) / 60, given.nbytes, STEPS).astype(int).tolist():
+            for budget in (
+                np.geomspace(reference_bytes(*given.shape) / 60, 1.5 * given.nbytes, STEPS).astype(int).tolist()
+            ):
                 encoded = tried(codec.encode, label_sets.labels(given), budget)
                 if isinstance(encoded, Exception):
                     continue  # too small, or found by budget_is_never_exceeded

@@ -55,6 +55,13 @@ class Codec:
         except InfeasibleError as error:
             raise InfeasibleError(error.smallest_bytes + len(shared), error.why) from None
 
+    def encode_near(self, labels: SoftLabels, budget: int) -> Encoded:
+        """Within `budget`, or in the smallest size that there is."""
+        try:
+            return self.encode(labels, budget)
+        except InfeasibleError as error:
+            return self.encode(labels, error.smallest_bytes)
+
     def decode(self, encoded: Encoded, rows: Sequence[int] | None = None) -> torch.Tensor:
         """[n, len(rows), C]."""
         return self.decode_by(self._module, encoded, rows)

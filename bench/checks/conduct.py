@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.checks.kit import Call, Subject
+from bench.checks.kit import Call, Subject, told
 from bench.checks.reach import watched_calls, ways_to_the_test_split
 
 # What a process has but once: name, how to read it, how to put it back.
@@ -42,6 +42,7 @@ class Observation:
     """What one watched call did."""
 
     result: str | None = None  # digest of what came back; None if the call ended with an error
+    error: str = ""  # that error
     asked: bool = False  # for a generator of the context
     generators: list[str] = field(default_factory=list)  # global ones, advanced or seeded
     settings: list[str] = field(default_factory=list)  # changed
@@ -93,8 +94,8 @@ def observe(subject: Subject, *, replicate: int = 0, globally: int = 1, closely:
             called = watch.enter_context(watched_calls()) if closely else []
             try:
                 seen.result = call.run()
-            except Exception:
-                seen.result = None  # what a call ends with is the business of the checks of its contract
+            except Exception as error:
+                seen.error = told(error, subject.plugin)
         seen.called, seen.asked = called, call.ctx.asked_for_randomness
         seen.generators, seen.settings = _changed(generators, _GENERATORS), _changed(settings, _SETTINGS)
         if Path.cwd() != folder / "current":
@@ -147,7 +148,9 @@ def has_no_way_to_the_test_split(subject: Subject) -> Iterator[str]:
 def gives_the_same_twice(subject: Subject) -> Iterator[str]:
     """The same seed, the same bytes; without a generator from the context, the same for every seed."""
     watched = conduct(subject)
-    if watched.first.result != watched.again.result:
+    if watched.first.result is None:
+        yield f"an ordinary call ends with {watched.first.error}"
+    elif watched.first.result != watched.again.result:
         yield "two calls with the same arguments and seeds give different results."
     elif not watched.first.asked and any(each.result != watched.first.result for each in watched.replicates):
         yield "its result differs between replicates, though it asked the context for no generator."

@@ -77,7 +77,7 @@ def findings(check: Check, subject: Subject) -> list[Finding]:
     except NotApplicable as reason:
         return [Finding(name, subject.where, f"not checked: {reason}", "note")]
     except Exception as error:
-        messages = [f"the call ended with {told(error)}{_place(error, subject.plugin)}"]
+        messages = [f"the call ended with {told(error, subject.plugin)}"]
     if excuse is None:
         return [Finding(name, subject.where, message) for message in messages]
     if messages:
@@ -86,9 +86,15 @@ def findings(check: Check, subject: Subject) -> list[Finding]:
     return [Finding("needless-exception", subject.where, needless)]
 
 
-def told(error: BaseException) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split()) or '(no message)'}"
+def told(error: BaseException, plugin: Plugin | None = None) -> str:
+    """An error in one line, and where in the plugin's file it arose."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split()) or '(no message)'}"
+    frames = traceback.extract_tb(error.__traceback__) if plugin else ()
+    lines = [frame.lineno for frame in frames if plugin and frame.filename == str(plugin.path)]
+    if not plugin or not lines:
+        return text
+    path = plugin.path.relative_to(ROOT) if plugin.path.is_relative_to(ROOT) else plugin.path
+    return f"{text} ({path}, line {lines[-1]})"
 
 
 def is_clear(error: BaseException, *numbers: int) -> bool:
@@ -110,12 +116,3 @@ def _lists(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _lists(item) for key, item in value.items()}
     return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _place(error: BaseException, plugin: Plugin) -> str:
-    """Where in the plugin's file an error arose."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(plugin.path)]
-    if not lines:
-        return ""
-    path = plugin.path.relative_to(ROOT) if plugin.path.is_relative_to(ROOT) else plugin.path
-    return f" ({path}, line {lines[-1]})"

@@ -6,9 +6,13 @@ import numpy as np
 import torch
 
 from bench.api import SoftLabels
-from bench.seeds import numpy_generator
+from bench.augment import Views
+from bench.recipe import Augment
+from bench.seeds import numpy_generator, seed
 
 SHAPE = (12, 20, 30)  # images, views, classes
+SIZE = 8  # pixels of the images that the views were drawn for
+AUGMENT = Augment(crop_scale=(0.4, 1.0), flip=0.5, mix="cutmix")
 
 
 def ordinary(spread: float = 0.6) -> np.ndarray:
@@ -48,5 +52,7 @@ def degenerate() -> dict[str, np.ndarray]:
 
 
 def labels(logits: np.ndarray) -> SoftLabels:
-    """As the harness hands them over; the images' own classes count up."""
-    return SoftLabels(torch.from_numpy(logits.copy()), torch.arange(len(logits)) % logits.shape[2])
+    """As the harness hands them over, views included; the images' own classes count up."""
+    n, k, c = logits.shape
+    views = Views(AUGMENT, n, SIZE, mirror=True, batch=n, seed=seed("checks", "views"), count=k)
+    return SoftLabels(torch.from_numpy(logits.copy()), torch.arange(n) % c, views)

@@ -114,7 +114,11 @@ def a_class_without_images_is_refused(subject: MethodSubject) -> Iterator[str]:
 def other_seeds_give_other_images(subject: MethodSubject) -> Iterator[str]:
     """Replicates of a method that asks for randomness are not copies of each other."""
     watched = conduct(subject)
-    if watched.first.asked and all(each.result == watched.first.result for each in watched.replicates):
+    if (
+        watched.first.result
+        and watched.first.asked
+        and all(each.result == watched.first.result for each in watched.replicates)
+    ):
         yield "it asks the context for a generator, and yet all replicates are the same. Ask for none, or use it."
 
 
@@ -127,9 +131,10 @@ def class_numbers_do_not_matter(subject: MethodSubject) -> Iterator[str]:
         if ctx.asked and not ctx.streams_of_every_class():
             raise NotApplicable("it draws for all classes from one stream, so it is the same in distribution only")
         other, _ = subject.renamed(RELABELLED, streams=streams)
-        wrong = next((text for c in same if (text := _difference(plain, other, c, RELABELLED[c]))), "")
-        if not wrong:
+        found = next((text for c in same if (text := _difference(plain, other, c, RELABELLED[c]))), "")
+        if not found:
             return
+        wrong = wrong or found
     yield wrong
 
 
@@ -153,7 +158,7 @@ def _counted(subject: MethodSubject, world: str, ipc: int) -> Iterator[str]:
     try:
         condensed = subject.condense(world, ipc)
     except Exception as error:
-        yield f"ipc {ipc} on the world '{world}' ends with {told(error)}"
+        yield f"ipc {ipc} on the world '{world}' ends with {told(error, subject.plugin)}"
         return
     yield from _wrong_counts(condensed, world, ipc)
 
@@ -169,7 +174,8 @@ def _served_or_refused(subject: MethodSubject, world: str, ipc: int, what: str, 
         condensed = subject.condense(world, ipc)
     except Exception as error:
         if not is_clear(error, named):
-            yield f"{what}: it ends with {told(error)}. Raise ValueError or UserError that names the class and the ipc."
+            ended = told(error, subject.plugin)
+            yield f"{what}: it ends with {ended}. Raise ValueError or UserError that names the class and the ipc."
         return
     yield from _wrong_counts(condensed, world, ipc)
     images = condensed.images.flatten(1).numpy()
