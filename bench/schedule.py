@@ -36,7 +36,7 @@ os.environ.setdefault("RAY_task_oom_retries", "2")
 
 import ray
 
-from bench import stages
+from bench import curves, stages
 from bench.errors import UserError
 from bench.outcome import Outcome, attempt, failure
 from bench.registry import ROOT, Registry
@@ -45,6 +45,7 @@ ROLES = {
     "describe": "student",
     "teach": "student",
     "evaluate": "student",
+    "learning_curve": "student",
     "condense": "method",
     "encode_labels": "method",
 }
@@ -226,7 +227,7 @@ def _run_stage(session_id: str, session: Any, files: dict[str, Any], stage: str,
     for address, reference in files.items():
         if not (ws.store.root / address).is_file():
             ws.store.adopt(address, ray.get(reference))
-    return getattr(stages, stage)(ws, *args)
+    return getattr(curves if stage == "learning_curve" else stages, stage)(ws, *args)
 
 
 def _workspace_for(session_id: str, reference: Any) -> stages.Workspace:
