@@ -14,7 +14,7 @@ from bench.checks.finding import Finding
 from bench.conditions import NoValue
 from bench.errors import UserError
 from bench.fingerprint import canonical, digest
-from bench.lock import Canary, Lock, Released
+from bench.lock import Canary, Lock
 from bench.protocol import REQUIRED, Protocol, defaults, parse, read_toml, with_defaults, without_defaults
 from bench.recipe import Recipe
 
@@ -80,9 +80,9 @@ def changed_defaults(lock: Lock, path: Path) -> list[Finding]:
     return list(compare(lock.defaults, recipe_defaults(Recipe), ""))
 
 
-def changed_protocol(name: str, entry: Released, path: Path) -> list[Finding]:
-    """Whether the released file is there, unedited, and its cells come to what they came to."""
-    file = path.parent / f"{name}.toml"
+def changed_protocol(name: str, lock: Lock, path: Path) -> list[Finding]:
+    """Whether the released file is there, unedited, comes to what it came to, and so do the teachers that it names."""
+    entry, file = lock.protocols[name], path.parent / f"{name}.toml"
     if not file.is_file():
         told = f"{name} was released on {entry.released} and its file is gone. Take it back from version control."
         return [Finding("lock-missing", str(file), told)]
@@ -93,7 +93,8 @@ def changed_protocol(name: str, entry: Released, path: Path) -> list[Finding]:
     if protocol.digest != entry.digest:
         told = f"digest {protocol.digest[:16]}; {path} holds {entry.digest[:16]} since {entry.released}"
         return [Finding("lock-edited", str(file), f"{told}. {EDITED.format(next=next_version(name))}.")]
-    return [finding for canary in entry.canaries for finding in _changed_cell(protocol, canary, file)]
+    cells = [finding for canary in entry.canaries for finding in _changed_cell(protocol, canary, file)]
+    return cells + changed_teachers(lock, [each for each in teacher_names(protocol) if each in lock.teachers], path)
 
 
 def load(file: Path) -> Protocol:
@@ -183,8 +184,8 @@ def moved_networks(lock: Lock) -> list[Finding]:
 
 
 def everything(lock: Lock, path: Path = locks.PATH) -> list[Finding]:
-    """All that differs from the lock."""
-    found = [*changed_defaults(lock, path), *changed_teachers(lock, list(lock.teachers), path)]
-    for name, entry in lock.protocols.items():
-        found += changed_protocol(name, entry, path) or moved_canaries(name, lock)
-    return [*found, *moved_networks(lock)]
+    """All that differs from the lock, each once: protocols share teachers."""
+    found = changed_defaults(lock, path)
+    for name in lock.protocols:
+        found += changed_protocol(name, lock, path) or moved_canaries(name, lock)
+    return list(dict.fromkeys([*found, *moved_networks(lock)]))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import errata, fixity, lock, records
+from bench.checks.finding import Finding
 from bench.errors import LockError, UserError
 from bench.lock import Lock
 from bench.protocol import load
@@ -45,12 +46,8 @@ def guard(registry: Registry, protocols: Iterable[str], store: Path, lock_path: 
         return
     found = fixity.changed_defaults(present, lock_path)
     for name in used:
-        found += fixity.changed_protocol(name, present.protocols[name], lock_path)
-    if not found:
-        named = {t for name in used for t in fixity.teacher_names(fixity.load(lock_path.parent / f"{name}.toml"))}
-        found = fixity.changed_teachers(present, sorted(named & set(present.teachers)), lock_path)
-    if found:
-        raise LockError("\n".join(f"{finding.where}: {finding.message}" for finding in found))
+        found += fixity.changed_protocol(name, present, lock_path)
+    _stop_at(dict.fromkeys(found))
     for name in used:
         _try_canaries(name, present, Store(store))
 
@@ -65,11 +62,15 @@ def _refuse_withdrawn(registry: Registry, names: list[str], lock_path: Path) -> 
 
 def _try_canaries(name: str, present: Lock, store: Store) -> None:
     def make() -> tuple[dict, dict]:
-        if found := fixity.moved_canaries(name, present):
-            raise LockError("\n".join(f"{finding.where}: {finding.message}" for finding in found))
+        _stop_at(fixity.moved_canaries(name, present))
         return {}, {"passed": records.now()}
 
     store.get("canaries", passed_under(name, present), make)
+
+
+def _stop_at(found: Iterable[Finding]) -> None:
+    if told := "\n".join(f"{finding.where}: {finding.message}" for finding in found):
+        raise LockError(told)
 
 
 def passed_under(name: str, present: Lock) -> dict[str, Any]:
