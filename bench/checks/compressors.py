@@ -163,15 +163,13 @@ def _loaded_again(plugin: Plugin) -> ModuleType:
     name = f"{plugin.module.__name__}_again"
     if plugin.module_name is None:
         return replace(plugin, name=f"{plugin.name}_again").module  # a file given by --plugin runs from its own text
-    spec = importlib.util.spec_from_file_location(name, plugin.path)
+    inside = [str(plugin.path.parent)] if plugin.path.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, plugin.path, submodule_search_locations=inside)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # as an import does it: dataclasses look their module up by name
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        del sys.modules[name]
+    spec.loader.exec_module(module)
     return module
 
 
