@@ -49,14 +49,20 @@ def summary(values: Iterable[float]) -> Summary:
     return Summary(n, mean, std, t_quantile(n) * std / math.sqrt(n))
 
 
-def t_quantile(n: int) -> float:
-    """The two-sided quantile of Student's t at `LEVEL` for n values (n - 1 degrees of freedom)."""
-    return float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
+def t_quantile(n: int, comparisons: int = 1) -> float:
+    """The two-sided quantile of Student's t at `LEVEL` for n values (n - 1 degrees of freedom); for several comparisons
+    at the level that each needs so that all of them keep it (Bonferroni, the first step of Holm)."""
+    return float(stats.t.isf((1 - LEVEL) / 2 / comparisons, n - 1))
+
+
+def differences(values: Replicates, reference: Replicates) -> list[float]:
+    """values - reference over the replicates that both have, in the order of the replicates."""
+    return [values[r] - reference[r] for r in sorted(values.keys() & reference.keys())]
 
 
 def paired(values: Replicates, reference: Replicates) -> Summary:
     """Summary of values - reference over the replicates that both have."""
-    return summary(values[r] - reference[r] for r in sorted(values.keys() & reference.keys()))
+    return summary(differences(values, reference))
 
 
 def tied(values: Replicates, reference: Replicates) -> bool:
@@ -99,12 +105,15 @@ def pooled_std(summaries: Iterable[tuple[float, int]]) -> float:
     return math.sqrt(sum((n - 1) * std**2 for std, n in known) / freedom) if freedom else math.nan
 
 
-def resolvable(std: float, n: int) -> float:
+def resolvable(std: float, n: int, comparisons: int = 1) -> float:
     """The smallest true difference that a two-sided paired t test over n pairs finds with probability `POWER`, when the
-    differences have standard deviation `std` (the noncentral t distribution). nan for n < 2."""
+    differences have standard deviation `std` (the noncentral t distribution). nan for n < 2.
+
+    comparisons: the test is one of so many, each corrected for all (see `t_quantile`).
+    """
     if n < 2 or not math.isfinite(std):
         return math.nan
-    critical = t_quantile(n)
+    critical = t_quantile(n, comparisons)
     # Power = E[P(|Z + d| > critical * S)] over S, the sample's standard deviation relative to the true one. Averaged
     # over quantiles of S, since scipy's noncentral t returns nan at 1 or 2 degrees of freedom.
     quantiles = (np.arange(4096) + 0.5) / 4096

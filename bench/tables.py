@@ -2,94 +2,67 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
-import textwrap
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any
 
 import pandas as pd
-from tabulate import SEPARATING_LINE, tabulate
 
 from bench import stats
-from bench.errors import UserError
-from bench.standings import REFERENCE_METHOD
+from bench.standings import REFERENCE_METHOD, TABLE
+from bench.tabulation import (
+    MISSING,
+    duration,
+    grid,
+    interval,
+    listed,
+    p_value,
+    percent,
+    raw,
+    size,
+    titled,
+    wrapped,
+)
 
-Format = Literal["text", "md", "csv", "latex", "json"]
-_STYLE = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
 # Characters of a line of a specification in text, so that a table fits into 150 columns.
-_METHOD_WIDTH = 30
-_COMPRESSOR_WIDTH = 16
-_NOTE_WIDTH = 110
-_MISSING = "-"
+_METHOD_WIDTH = 26
+_COMPRESSOR_WIDTH = 14
 _BEST = ""  # the heading of the column of stars
 
 
 def render(frame: pd.DataFrame, format: str = "text") -> str:
     """`leaderboard(...)` as text, md, csv, latex or json.
 
-    Text, Markdown and LaTeX: a table for each data set, protocol, ipc and student, in percent and human units, with
-    notes on how to read them. CSV and JSON: every column of `bench.standings.COLUMNS`, unrounded, missing values
-    empty or null; JSON is a list of objects. Raises UserError for any other format.
+    Text, Markdown and LaTeX: a table for each data set, protocol, ipc, student and label regime, in percent and human
+    units, with notes on how to read them. CSV and JSON: every column of `bench.standings.COLUMNS`, unrounded, missing
+    values empty or null; JSON is a list of objects. Raises UserError for any other format.
     """
-    if format not in get_args(Format):
-        raise UserError(f"unknown format '{format}'. Allowed: {', '.join(get_args(Format))}. Type: --format md")
-    if format == "csv":
-        return str(frame.to_csv(index=False))
-    if format == "json":
-        return _json(frame)
+    if (text := raw(frame, format)) is not None:
+        return text
     if frame.empty:
         return "No records yet. Make some with: condensebench run --results DIR\n"
-    keys = ["dataset", "protocol", "ipc", "student", "fixed_digest"]
-    tables = [table for _, table in frame.groupby(keys, sort=False)]
+    tables = [table for _, table in frame.groupby(list(TABLE), sort=False)]
     headings = [_heading(table) for table in tables]
     if len(set(headings)) < len(headings):  # the same names under other digests
         headings = [f"{_heading(table)}, fixed parts {table.fixed_digest.iloc[0][:8]}" for table in tables]
     parts = [_table(heading, table, format) for heading, table in zip(headings, tables, strict=True)]
-    notes = list(_notes(frame, format))
-    if format == "text":
-        notes = [textwrap.fill(note, _NOTE_WIDTH, subsequent_indent="  ") for note in notes]
-    else:
-        notes = [f"{'-' if format == 'md' else '%'} {note}" for note in notes]
-    return "\n\n".join([*parts, "\n".join(notes)]) + "\n"
-
-
-def _json(frame: pd.DataFrame) -> str:
-    rows = [{key: None if pd.isna(value) else value for key, value in row.items()} for row in frame.to_dict("records")]
-    return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return "\n\n".join([*parts, listed(_notes(frame, format), format)]) + "\n"
 
 
 def _heading(table: pd.DataFrame) -> str:
     row = table.iloc[0]
     digest = f" (protocol {row.protocol_digest[:8]})" if row.protocol_digest else ""
-    return f"{row.dataset}, {row.protocol}, ipc {row.ipc}, student {row.student}{digest}"
+    name = f"{row.dataset}, {row.protocol}, {row.labels} labels, ipc {row.ipc}, student {row.student}{digest}"
+    return name if row.official else f"unofficial: {name}"
 
 
 def _table(heading: str, table: pd.DataFrame, format: str) -> str:
     columns = _columns(bool(table.compressor.notna().any()), starred=format != "md")
-    rows: list[Any] = []
-    for _, group in table.groupby(["compressor", "budget"], sort=False, dropna=False):
-        if rows and format == "text":
-            rows.append(SEPARATING_LINE)
-        cells = [_cells(row, format) for row in group.itertuples()]
-        rows += [[texts[name] for name in columns] for texts in cells]
-    body = tabulate(
-        rows,
-        headers=columns,
-        tablefmt=_STYLE[format],
-        disable_numparse=True,
-        colalign=["left" if name in ("method", "compressor", _BEST) else "right" for name in columns],
-    )
-    body = "\n".join(line.rstrip() for line in body.splitlines())
-    resolution = _resolution(table)
-    if format == "latex":
-        body = body.replace("±", r"$\pm$").replace("≥", r"$\geq$")
-        caption = _latex(f"{heading}. {resolution}")
-        return f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n{body}\n\\end{{table}}"
-    title = f"### {heading}\n" if format == "md" else heading
-    after = f"\n{resolution}" if format == "md" else resolution
-    return f"{title}\n{body}\n{after}"
+    groups = [
+        [[texts[name] for name in columns] for texts in (_cells(row, format) for row in group.itertuples())]
+        for _, group in table.groupby(["compressor", "budget"], sort=False, dropna=False)
+    ]
+    return titled(heading, grid(groups, columns, ("method", "compressor", _BEST), format), _resolution(table), format)
 
 
 def _columns(labelled: bool, starred: bool) -> list[str]:
@@ -101,6 +74,7 @@ def _columns(labelled: bool, starred: bool) -> list[str]:
         "std",
         "n",
         f"vs {REFERENCE_METHOD}",
+        "p",
         "rank",
         *(["labels"] if labelled else []),
         "images",
@@ -110,77 +84,34 @@ def _columns(labelled: bool, starred: bool) -> list[str]:
 
 
 def _cells(row: Any, format: str) -> dict[str, str]:
-    compressor = f"{row.compressor}@{row.budget}" if row.budget else row.compressor or _MISSING
-    delta = "reference" if row.method == REFERENCE_METHOD else _interval(row.delta_random, row.delta_random_ci95, "+")
+    compressor = f"{row.compressor}@{row.budget}" if row.budget else row.compressor or MISSING
+    delta = "reference" if row.method == REFERENCE_METHOD else interval(row.delta_random, row.delta_random_ci95, "+")
     return {
-        "compressor": _wrapped(compressor, _COMPRESSOR_WIDTH) if format == "text" else compressor,
-        "method": _wrapped(row.method, _METHOD_WIDTH) if format == "text" else row.method,
+        "compressor": wrapped(compressor, _COMPRESSOR_WIDTH) if format == "text" else compressor,
+        "method": wrapped(row.method, _METHOD_WIDTH) if format == "text" else row.method,
         "accuracy %": _result(row, format),
         _BEST: "*" if row.best else "",
-        "std": _percent(row.std),
+        "std": percent(row.std),
         "n": str(row.n),
         f"vs {REFERENCE_METHOD}": delta,
-        "rank": row.rank or _MISSING,
-        "labels": _size(row.bytes_labels, "B"),
-        "images": _size(row.bytes_images, "B"),
-        "bits/class": _size(row.bpc, ""),
-        "time": _duration(row.seconds),
+        "p": p_value(row.p_random_holm),
+        "rank": f"{row.rank} [{row.rank_low}-{row.rank_high}]" if row.rank else MISSING,
+        "labels": size(row.bytes_labels, "B"),
+        "images": size(row.bytes_images, "B"),
+        "bits/class": size(row.bpc, ""),
+        "time": duration(row.seconds),
     }
 
 
 def _result(row: Any, format: str) -> str:
     if row.status == "infeasible":
-        return f"infeasible, needs ≥ {_size(row.smallest_bytes, 'B')}"
+        return f"infeasible, ≥ {size(row.smallest_bytes, 'B')}"
     if row.status == "failed":
         return "failed"
-    text = _interval(row.mean, row.ci95)
+    text = interval(row.mean, row.ci95)
     if row.best and format == "md":
         text = f"**{text}**"
     return f"(partial) {text}" if row.status == "partial" else text
-
-
-def _interval(mean: float, half: float, sign: str = "") -> str:
-    if math.isnan(mean):
-        return _MISSING
-    text = f"{100 * mean:{sign}.1f}"
-    text = f"{0:{sign}.1f}" if text == "-0.0" else text
-    return text if math.isnan(half) else f"{text} ± {100 * half:.1f}"
-
-
-def _percent(value: float) -> str:
-    return _MISSING if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def _size(value: Any, unit: str) -> str:
-    """Three digits and a decimal prefix: 950 B, 3.12 kB, 22.5 MB (1 kB = 1,000 B)."""
-    if pd.isna(value):
-        return _MISSING
-    size = float(value)
-    for prefix in ("", "k", "M", "G", "T"):
-        # 999.5 rounds to 1000, which is the next prefix's.
-        if size < 999.5 or prefix == "T":
-            break
-        size /= 1000
-    digits = f"{size:.0f}" if size >= 99.95 or not prefix else f"{size:.1f}" if size >= 9.995 else f"{size:.2f}"
-    return f"{digits} {prefix}{unit}".strip()
-
-
-def _duration(seconds: float) -> str:
-    if math.isnan(seconds):
-        return _MISSING
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _wrapped(spec: str, width: int) -> str:
-    """A long specification on several lines, broken after the colon and after commas."""
-    lines = [""]
-    for piece in re.findall(r"[^,:]*[,:]|[^,:]+$", spec):
-        if lines[-1] and len(lines[-1]) + len(piece) > width:
-            lines.append("  ")
-        lines[-1] += piece
-    return "\n".join(lines)
 
 
 def _resolution(table: pd.DataFrame) -> str:
@@ -196,8 +127,15 @@ def _resolution(table: pd.DataFrame) -> str:
         spread = stats.pooled_std((half * math.sqrt(n) / stats.t_quantile(n), n) for half in compared.delta_random_ci95)
     else:  # without a reference row, as if replicates had nothing in common
         spread = math.sqrt(2) * stats.pooled_std((std, n) for std in table["std"][table.n.eq(n)])
-    smallest = 100 * stats.resolvable(spread, n)
-    return f"{n} replicates resolve differences from {smallest:.1f} points on (two-sided 5 %, power 80 %)."
+    text = f"{n} replicates resolve differences from {_points(spread, n)} on (two-sided 5 %, power 80 %)"
+    if len(compared) > 1:
+        text += f"; from {_points(spread, n, len(compared))} on with Holm's correction for {len(compared)} comparisons"
+    return f"{text}."
+
+
+def _points(spread: float, n: int, comparisons: int = 1) -> str:
+    points = 100 * stats.resolvable(spread, n, comparisons)
+    return f"{points:.1f} points" if points < 100 else "over 100 points"
 
 
 def _notes(frame: pd.DataFrame, format: str) -> Iterator[str]:
@@ -210,11 +148,19 @@ def _notes(frame: pd.DataFrame, format: str) -> Iterator[str]:
         "(same initialisation and data order)."
     )
     yield (
+        f"p: of the difference to {REFERENCE_METHOD}, paired t test, two-sided, Holm-adjusted over the rows of a table."
+    )
+    yield (
         "rank: among the methods with the same compressor and budget. '=' is a tie: these replicates do not tell it "
-        "from the first of its group (no correction for many comparisons)."
+        "from the first of its group (no correction for many comparisons). [1-4]: ranks that they leave open for it, "
+        "95 %, paired t tests against all others, Holm-adjusted."
     )
     mark = "bold" if format == "md" else "*"
     yield f"{mark}: the best of all rows of a table with the same budget, and what is tied with it."
+    if not frame.official.all():
+        yield "unofficial: the protocol is no released one, or a changed or scaled-down one; its figures stand alone."
+    if (frame.status == "infeasible").any():
+        yield "infeasible: the compressor cannot meet the budget; it needs at least the size that follows."
     if (frame.status == "partial").any():
         yield "(partial): some replicates have no result; n counts those that do."
     if any(str(budget).endswith("x") for budget in frame.budget.dropna()):
@@ -226,7 +172,3 @@ def _notes(frame: pd.DataFrame, format: str) -> Iterator[str]:
         "sizes: encoded bytes, 1 kB = 1,000 B; bits/class: of images and labels, k thousand, M million; "
         "time: wall time of a trial."
     )
-
-
-def _latex(text: str) -> str:
-    return re.sub(r"([%_&#$])", r"\\\1", text)

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ import bench
 from bench.cli import cli
 from bench.errors import UserError
 from bench.records import Record, append
+from bench.significance import holm
 from bench.standings import COLUMNS, REFERENCE_METHOD, leaderboard
 from bench.tables import render
 
@@ -111,6 +113,74 @@ def test_no_table_no_rank_and_no_difference_spans_two_digests(part: str) -> None
     assert len(set(headings)) == 2
 
 
+@pytest.mark.parametrize("regime", ["hard", "online"])
+def test_no_table_no_rank_and_no_difference_spans_two_label_regimes(regime: str) -> None:
+    frame = leaderboard(cell(0.4, labels="stored") + cell(0.5, method="rded", labels=regime))
+    assert list(frame["rank"]) == ["1", "1"]
+    assert frame["delta_random"].isna().all()
+    assert sorted(frame["labels"]) == sorted(["stored", regime])
+    headings = [line for line in render(frame).splitlines() if "ipc 10" in line]
+    assert len(headings) == 2
+    assert sum(f"{regime} labels" in heading for heading in headings) == 1
+
+
+def test_without_a_stated_regime_labels_are_stored_where_there_is_a_compressor() -> None:
+    frame = leaderboard(cell(0.4) + cell(0.4, method="rded", compressor=None))
+    assert dict(zip(frame["method"], frame["labels"], strict=True)) == {"random": "stored", "rded": "hard"}
+
+
+def test_the_test_against_random_is_scipys_and_corrected_over_the_whole_table() -> None:
+    frame = leaderboard(story())
+    table = frame[frame["protocol"] == "small-soft-v1"]
+    a, b = (row(table, method=m, compressor="none") for m in ("rded", "random"))
+    accuracies = {
+        method: [r.accuracy for r in story() if r.trial["method"] == method and r.trial["compressor"] == "none"]
+        for method in ("rded", "random")
+    }
+    expected = scipy_stats.ttest_rel(accuracies["rded"], accuracies["random"]).pvalue
+    assert a["p_random"] == pytest.approx(expected)
+    assert math.isnan(b["p_random"])
+    known = table["p_random"].dropna()
+    assert len(known) == 5
+    assert list(table["p_random_holm"][known.index]) == pytest.approx(list(holm(known)))
+    assert (table["p_random_holm"][known.index] >= known).all()
+
+
+def test_a_rank_comes_with_the_ranks_that_the_replicates_leave_open() -> None:
+    frame = leaderboard(story())
+    hard = frame[frame["protocol"] == "small-hard-v1"]
+    assert list(zip(hard["rank"], hard["rank_low"], hard["rank_high"], strict=True)) == [
+        ("1=", 1, 2), ("1=", 1, 2), ("3", 3, 3), ("4", 4, 4),
+    ]  # fmt: skip
+    assert pd.isna(row(frame, method="herding", compressor="rpca")["rank_low"])
+    assert "1= [1-2]" in render(frame)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "released", "official"),
+    [
+        ("small-soft-v1", None, True),
+        ("small-soft-v1:scale=0.1", None, False),
+        ("small-soft-v1", {"small-soft-v1": made_by()["protocol"]}, True),
+        ("small-soft-v1", {"small-soft-v1": "0" * 64}, False),
+        ("small-soft-v1", {}, False),
+    ],
+)
+def test_a_table_of_a_protocol_that_was_not_released_is_headed_unofficial(protocol, released, official) -> None:
+    frame = leaderboard(cell(0.4, protocol=protocol), released)
+    assert list(frame["official"]) == [official]
+    text = render(frame)
+    assert text.startswith("unofficial: ") != official
+    assert ("unofficial: the protocol is no released" in text) != official
+
+
+def test_the_smallest_resolvable_difference_is_told_with_and_without_correction() -> None:
+    text = render(leaderboard(cell(0.4) + cell(0.5, seed=1, method="rded") + cell(0.5, seed=2, method="el2n")))
+    found = re.search(r"from ([\d.]+) points on .*; from ([\d.]+) points on with Holm's correction for 2", text)
+    assert found is not None
+    assert float(found[1]) < float(found[2])
+
+
 def test_records_of_an_edited_method_get_their_own_row() -> None:
     old, new = cell(0.5, method="rded"), cell(0.6, method="rded", made_by=made_by(method="0" * 64))
     frame = leaderboard([*old[:1], *new[1:]])
@@ -149,7 +219,7 @@ def test_what_has_no_result_stays_visible() -> None:
     assert (partial["status"], partial["n"]) == ("partial", 2)
     assert row(frame, method="random", compressor="svd")["status"] == "failed"
     text = render(frame)
-    assert "infeasible, needs ≥ 220 B" in text
+    assert "infeasible, ≥ 220 B" in text
     assert "failed" in text
     assert "(partial)" in text
 

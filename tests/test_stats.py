@@ -128,6 +128,27 @@ def test_common_luck_does_not_hide_a_difference() -> None:
     assert scipy_stats.ttest_ind(list(a.values()), list(b.values())).pvalue > 0.5
 
 
+@pytest.mark.parametrize("comparisons", [5, 20])
+def test_a_correction_for_many_comparisons_asks_for_a_larger_difference(comparisons: int) -> None:
+    size = stats.resolvable(0.02, 5, comparisons)
+    samples = np.random.default_rng(0).normal(size, 0.02, (40_000, 5))
+    found = scipy_stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05 / comparisons
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+def test_the_intervals_cover_the_truth_95_times_in_100(n: int) -> None:
+    rng = np.random.default_rng(n)
+    shared = rng.normal(0, 0.05, (3000, n))
+    ours, theirs = (shared + rng.normal(mean, 0.01, (3000, n)) for mean in (0.5, 0.48))
+    single = [stats.summary(row) for row in ours]
+    pairs = [
+        stats.paired(dict(enumerate(a)), dict(enumerate(b))) for a, b in zip(ours[:1500], theirs[:1500], strict=True)
+    ]
+    assert np.mean([abs(each.mean - 0.5) <= each.half for each in single]) == pytest.approx(0.95, abs=0.012)
+    assert np.mean([abs(each.mean - 0.02) <= each.half for each in pairs]) == pytest.approx(0.95, abs=0.017)
+
+
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
 def test_the_resolvable_difference_is_found_four_times_in_five(n: int) -> None:
     size = stats.resolvable(0.02, n)

@@ -1,0 +1,123 @@
+"""One entry under several protocols: what a recipe alone is worth. Never a ranking: every column is another recipe.
+
+The verb `leaderboard --by protocol` prints what is built here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pandas as pd
+
+from bench import stats
+from bench.records import Record
+from bench.standings import Entry, budget_order, entries_of, natural
+from bench.tabulation import MISSING, grid, interval, listed, raw, titled
+
+WARNING = "Not comparable between columns: each column is another recipe (and label regime)."
+COLUMNS = {
+    "dataset": "str",
+    "ipc": "int64",
+    "method": "str",
+    "student": "str",
+    "compressor": "object",  # None under hard labels
+    "budget": "object",  # None where there is none
+    "protocol": "str",
+    "labels": "str",  # the label regime: hard, stored or online
+    "protocol_digest": "object",
+    "fixed_digest": "str",  # of data set, teacher, protocol, engine and network
+    "n": "int64",  # replicates that have a result
+    "mean": "float64",
+    "ci95": "float64",  # half of the 95 % t interval of the mean
+    "status": "str",  # ok, partial, failed, infeasible
+    "column": "str",  # where tables show it: protocol, regime and, where it needs one to be told apart, a digest
+}
+_ROW = ("method", "compressor", "budget")
+
+
+def by_protocol(records: Iterable[Record]) -> pd.DataFrame:
+    """One row per entry and protocol, with the columns of `COLUMNS`, accuracies as fractions.
+
+    Of several records of a trial the last one counts. The frame is long, so that programs can group it; tables show
+    a column for each value of `column`.
+    """
+    entries = sorted(entries_of(records), key=_order)
+    fixed = defaultdict(set)
+    for entry in entries:
+        fixed[entry.names[:-1], entry.labels].add(entry.fixed)
+    rows: list[dict[str, Any]] = []
+    for entry in entries:
+        found = stats.summary(entry.accuracies.values())
+        heading = f"{entry.trial['protocol']} ({entry.labels} labels)"
+        if len(fixed[entry.names[:-1], entry.labels]) > 1:
+            heading = f"{heading[:-1]}, fixed parts {entry.fixed[:8]})"
+        rows.append(
+            {
+                **{key: value for key, value in entry.trial.items() if key in COLUMNS},
+                "labels": entry.labels,
+                "protocol_digest": entry.digest("protocol"),
+                "fixed_digest": entry.fixed,
+                "n": found.n,
+                "mean": found.mean,
+                "ci95": found.half,
+                "status": entry.status,
+                "column": heading,
+            }
+        )
+    return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()})
+
+
+def _order(entry: Entry) -> tuple:
+    trial = entry.trial
+    place = (natural(trial["dataset"]), trial["ipc"], natural(trial["student"]), natural(trial["method"]))
+    label = (trial["compressor"] or "", budget_order(trial["budget"]))
+    return (*place, *label, natural(trial["protocol"]), entry.labels, entry.fixed, entry.name)
+
+
+def render_across(frame: pd.DataFrame, format: str = "text") -> str:
+    """`by_protocol(...)` as text, md, csv, latex or json.
+
+    Text, Markdown and LaTeX: a table for each data set, ipc and student, with a column for each protocol, and the
+    warning that columns do not compare. CSV and JSON: every column of `COLUMNS`, unrounded, missing values empty or
+    null. Raises UserError for any other format.
+    """
+    if (text := raw(frame, format)) is not None:
+        return text
+    if frame.empty:
+        return "No records yet. Make some with: condensebench run --results DIR\n"
+    parts = [
+        _table(f"{dataset}, ipc {ipc}, student {student}", table, format)
+        for (dataset, ipc, student), table in frame.groupby(["dataset", "ipc", "student"], sort=False)
+    ]
+    return "\n\n".join([*parts, listed(_notes(), format)]) + "\n"
+
+
+def _table(heading: str, table: pd.DataFrame, format: str) -> str:
+    recipes = sorted(set(table["column"]), key=natural)
+    shown = {name: name.replace(" (", "\n(", 1) if format == "text" else name for name in recipes}
+    # Records that another version of the method made stand on a line of their own.
+    version = table.groupby([*_ROW, "column"], dropna=False).cumcount()
+    lines = []
+    for _, group in table.groupby([*_ROW, version], sort=False, dropna=False):
+        first: Any = next(group.itertuples())
+        labels = f"{first.compressor}@{first.budget}" if first.budget else first.compressor or MISSING
+        found = {row.column: _cell(row) for row in group.itertuples()}
+        lines.append([first.method, labels, *(found.get(name, MISSING) for name in recipes)])
+    headers = ["method", "compressor", *shown.values()]
+    return titled(heading, grid([lines], headers, ("method", "compressor"), format), WARNING, format)
+
+
+def _cell(row: Any) -> str:
+    if not row.n:
+        return str(row.status)
+    text = interval(row.mean, row.ci95)
+    return f"(partial) {text}" if row.status == "partial" else text
+
+
+def _notes() -> Iterator[str]:
+    yield "Down a column stand results of one recipe; along a row stands what the recipe alone changes."
+    yield "accuracy in %: test split, last epoch, mean over replicates ± half of the 95 % t interval."
+    yield "labels: hard: the class; stored: a fixed set of soft labels; online: the teacher labels every batch anew."
+    yield f"{MISSING}: no records under that protocol. (partial): some replicates have no result."
