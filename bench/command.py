@@ -70,6 +70,7 @@ def _existing(folder: Path) -> list[Record]:
 
 
 def _finish(trials: Sequence[Trial], folder: Path) -> int:
+    from bench.lock import released
     from bench.standings import leaderboard
     from bench.tables import render
 
@@ -79,8 +80,9 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
     wanted = {trial.id for trial in trials}
     everything = records.latest(loaded.records)
     asked = [record for record in everything if record.id in wanted]
-    print(render(leaderboard(asked), "text"))
-    whole = leaderboard(everything)
+    official = released()
+    print(render(leaderboard(asked, official), "text"))
+    whole = leaderboard(everything, official)
     for name, format_ in (("leaderboard.md", "md"), ("leaderboard.csv", "csv")):
         (folder / name).write_text(render(whole, format_) + "\n", encoding="utf-8")
     print(f"\nrecords: {folder / 'records.jsonl'}\ntables:  {folder / 'leaderboard.md'}, {folder / 'leaderboard.csv'}")

@@ -23,7 +23,7 @@ class Trial:
     protocol: str
     method: str
     ipc: int
-    compressor: str | None  # None: class labels only (hard protocols)
+    compressor: str | None  # None: no labels are stored (hard and online protocols)
     budget: str | None  # canonical (`30x`, `20000B`); None where the size does not depend on one
     student: str
     replicate: int
@@ -43,8 +43,8 @@ class Trial:
         return Trial(**{f.name: values[f.name] for f in fields(Trial)})
 
     def __str__(self) -> str:
-        labels = "hard" if self.compressor is None else self.compressor + (f"@{self.budget}" if self.budget else "")
+        stored = f" {self.compressor}" + (f"@{self.budget}" if self.budget else "") if self.compressor else ""
         return (
-            f"{self.dataset} ipc={self.ipc} {self.method} {labels} {self.protocol} {self.student} "
+            f"{self.dataset} ipc={self.ipc} {self.method}{stored} {self.protocol} {self.student} "
             f"replicate={self.replicate}"
         )

@@ -67,4 +67,4 @@ def test_ids_are_the_same_in_another_process(hash_seed: str) -> None:
 def test_a_trial_reads_as_a_line() -> None:
     soft, hard = list(GOLDEN)[3], list(GOLDEN)[2]
     assert str(soft) == "mnist5k ipc=10 el2n:end=hard svd@30x small-soft-v1 convnet replicate=2"
-    assert str(hard) == "digits ipc=10 herding hard small-hard-v1 convnet replicate=0"
+    assert str(hard) == "digits ipc=10 herding small-hard-v1 convnet replicate=0"
