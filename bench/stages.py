@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,24 +22,18 @@ import torch
 from bench import ENGINE_VERSION, duplicates, protocol, records, teachers
 from bench.condensing import build_condensed
 from bench.context import HarnessContext
-from bench.data import Data
-from bench.ensemble import ensemble_of
+from bench.describing import describe, find_dataset, released_dataset_digest
 from bench.errors import PluginError
-from bench.fingerprint import digest
 from bench.labelling import Labelling
-from bench.labels import EncodedLabels
-from bench.networks import build_network
-from bench.normalisation import statistics
 from bench.recipe import Recipe
-from bench.registry import Registry, discover
-from bench.seeds import seed
+from bench.registry import Registry
 from bench.spec import Spec, parse
-from bench.storage import LabelFile, image_bytes
-from bench.store import Artifact, read
-from bench.training import TrainLog, train
+from bench.storage import image_bytes
+from bench.store import Artifact
+from bench.studying import Trained, train_student
 from bench.training import evaluate as measure
 from bench.trial import Trial
-from bench.workspace import CondensedRef, DatasetRef, LabelsRef, Workspace, read_condensed
+from bench.workspace import CondensedRef, DatasetRef, LabelsRef, Workspace
 
 __all__ = [
     "CondensedRef",
@@ -63,68 +54,6 @@ __all__ = [
 
 # Set in a process once code of a method has run there: such a process never opens a test split.
 _method_code_ran = False
-
-
-def dataset_inputs(ws: Workspace, spec: str) -> dict[str, Any]:
-    """What decides the content of a data set."""
-    plugin = parse(ws.registry, "dataset", spec).plugin
-    told = [each.name for each in fields(DatasetRef)]  # a store of an earlier version may tell less
-    return {"spec": spec, "code": plugin.digest, "packages": ws.packages, "told": told}
-
-
-def find_dataset(ws: Workspace, spec: str) -> DatasetRef | None:
-    """The description, if `describe` has run here."""
-    artifact = ws.store.find("dataset", dataset_inputs(ws, spec))
-    return None if artifact is None else DatasetRef(**artifact.meta["dataset"])
-
-
-def describe(ws: Workspace, spec: str) -> DatasetRef:
-    """Open a data set (drawing or unpacking it on first use), take its digest, and count what both splits share."""
-
-    def make() -> tuple[dict, dict]:
-        data = ws.data(spec)
-        d = data.dataset
-        splits = data.digests()
-        ref = DatasetRef(
-            spec,
-            _dataset_digest(data, splits),
-            d.num_classes,
-            d.channels,
-            d.size,
-            d.mirror,
-            train_images=len(data.train),
-            train_digest=splits["train"],
-            test_digest=splits["test"],
-            train_in_test=duplicates.equal_count(
-                (images.numpy() for _, images in data.train.batches(1000)), data.test_images()[0].numpy()
-            ),
-        )
-        return {}, {"dataset": ref.__dict__}
-
-    return DatasetRef(**ws.store.get("dataset", dataset_inputs(ws, spec), make).meta["dataset"])
-
-
-def _dataset_digest(data: Data, splits: Mapping[str, str]) -> str:
-    d = data.dataset
-    return digest({**splits, "size": d.size, "mirror": d.mirror, "mean": d.mean, "std": d.std})
-
-
-def released_dataset_digest(spec: str) -> str | None:
-    """What DatasetRef.digest is where the data set is the one that this project released under this spec; None where it
-    released none. Neither split is opened: protocols/datasets/digests.json holds their digests.
-    """
-    from protocols.datasets._arrays import read_digests
-
-    registry = discover(())
-    if spec.partition(":")[0] not in registry.names("dataset"):
-        return None
-    asked = parse(registry, "dataset", spec)
-    for name, splits in read_digests()["datasets"].items():
-        if str(parse(registry, "dataset", name)) == str(asked):
-            with tempfile.TemporaryDirectory() as nothing:
-                data = Data(asked, Path(nothing))
-                return _dataset_digest(data, {split: told["sha256"] for split, told in splits.items()})
-    return None
 
 
 def teach(ws: Workspace, recipe: str, dataset: DatasetRef) -> teachers.TeacherRef:
@@ -243,75 +172,6 @@ def encode_labels(
     return LabelsRef(ws.store.relative(artifact), artifact.meta["seconds"])
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A student after its training, and what it was trained on."""
-
-    student: torch.nn.Module
-    log: TrainLog
-    mean: tuple[float, ...]  # per channel: what its images are normalised with
-    std: tuple[float, ...]
-    images: np.ndarray  # uint8 [n, channels, size, size]
-    classes: np.ndarray  # int64 [n]
-    bytes_labels: dict[str, int] | None
-
-
-def train_student(
-    ws: Workspace,
-    trial: Trial,
-    dataset: DatasetRef,
-    condensed: CondensedRef,
-    labels: Sequence[LabelsRef],
-    labellers: Sequence[teachers.TeacherRef],
-    recipe: Recipe,
-    on_epoch_end: Callable[[int, torch.nn.Module], None] | None = None,
-) -> Trained:
-    """The student of a trial, trained by `recipe`; the test split stays closed. Arguments as of `evaluate`."""
-    data = ws.described(dataset)
-    mean, std = statistics(recipe.normalisation, data.dataset)
-    train_set = read_condensed(ws, condensed)
-    images, classes = (np.array(train_set.arrays[name]) for name in ("images", "labels"))
-    reader, teacher = None, None
-    if trial.compressor is not None:
-        reader = _reader(ws, trial.compressor, condensed, labels)
-    if recipe.labels == "online":
-        members = [teachers.member(ref, ws.store, ws.registry, data, device=ws.device) for ref in labellers]
-        teacher = ensemble_of(members, recipe).online(mean, std)
-    coordinates = ("student", trial.protocol, trial.dataset, trial.ipc, trial.student, trial.replicate)
-    student = build_network(
-        parse(ws.registry, "network", trial.student),
-        channels=dataset.channels,
-        size=dataset.size,
-        classes=dataset.classes,
-        seed=seed(*coordinates, "init"),
-    ).to(ws.device)
-    log = train(
-        student,
-        torch.from_numpy(images),
-        torch.from_numpy(classes),
-        recipe,
-        coordinates=coordinates,
-        mean=mean,
-        std=std,
-        mirror=dataset.mirror,
-        device=ws.device,
-        reader=reader,
-        teacher=teacher,
-        on_epoch_end=on_epoch_end,
-    )
-    return Trained(student, log, mean, std, images, classes, None if reader is None else reader.sizes())
-
-
-def _reader(ws: Workspace, compressor: str, condensed: CondensedRef, labels: Sequence[LabelsRef]) -> EncodedLabels:
-    parts = [read(ws.store.root / ref.address) for ref in labels]
-    file = LabelFile(
-        parts[0].arrays["views"].tobytes(),
-        parts[0].arrays["shared"].tobytes(),
-        tuple(part.arrays["blob"].tobytes() for part in parts),
-    )
-    return EncodedLabels(file, parse(ws.registry, "compressor", compressor).plugin.module, condensed.images, compressor)
-
-
 def evaluate(
     ws: Workspace,
     trial: Trial,
@@ -357,6 +217,10 @@ def evaluate(
             train_in_test=dataset.train_in_test,
         ),
         "bytes_labels": trained.bytes_labels,
-        "environment": {**records.environment(), "threads": str(torch.get_num_threads())},
+        "environment": {**records.environment(), "threads": str(torch.get_num_threads()), "device": _device(ws.device)},
         "seconds": {"train": seconds, "test": time.perf_counter() - started - seconds},
     }
+
+
+def _device(device: str) -> str:
+    return torch.cuda.get_device_name() if device.startswith("cuda") else device

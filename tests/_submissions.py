@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bench import records, stages, training
+from bench import records, stages, studying, training
 from bench.checks.finding import Finding
 from bench.checks.records import check_records
 from bench.checks.rules import Findings
@@ -155,10 +155,10 @@ class Cheater:
             found = training.evaluate(student, images, targets, mean=d.mean, std=d.std)
             seen.append((found.accuracy, -epoch, found.loss))
 
-        honest = stages.train
-        self._patch.setattr(stages, "train", lambda *a, **kw: honest(*a, **{**kw, "on_epoch_end": look}))
+        honest = studying.train
+        self._patch.setattr(studying, "train", lambda *a, **kw: honest(*a, **{**kw, "on_epoch_end": look}))
         self.evaluated(trial, labels)
-        self._patch.setattr(stages, "train", honest)
+        self._patch.setattr(studying, "train", honest)
         accuracy, epoch, loss = max(seen)
         return -epoch + 1, accuracy, loss
 
