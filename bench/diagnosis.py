@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from bench.checks.board import short
+from bench.budget import Budget
+from bench.checks.board import row, short
 from bench.curves import LearningCurve
+from bench.plan import UNCOMPRESSED
 from bench.records import Record
 from bench.rerun import Reruns
 from bench.trial import Trial
 
+LARGER = (2, 3, 4)  # times the claimed budget
 SEEDS = 10  # replicates among which a claim is looked for
 LENGTHS = (1, 2, 3)  # times the prescribed epochs
 
@@ -70,6 +73,12 @@ def other_result(claim: Record, trial: Trial, reruns: Reruns) -> Diagnosis:
     losses_fit = result(claim)[1:] == result(here)[1:]
     if not losses_fit and (seed := _seed(claim, trial, reruns)) is not None:
         return Diagnosis("picked-seed", f"{told}: the claim is the result of replicate {seed}, not {trial.replicate}")
+    if not losses_fit and (labels := _labels(claim, trial, reruns)) is not None:
+        name, size = row((labels.method, labels.compressor, labels.budget)), _label_bytes(reruns.run([labels])[labels])
+        return Diagnosis(
+            "other-labels",
+            f"{told}: the claim is the result of the labels of '{name}', {size} bytes, not {_label_bytes(claim)}",
+        )
     whole, *longer = reruns.curves(trial, LENGTHS)
     if whole is not None and (epoch := _epoch(claim, whole, losses_fit)) is not None:
         return Diagnosis(
@@ -89,7 +98,7 @@ def other_result(claim: Record, trial: Trial, reruns: Reruns) -> Diagnosis:
         )
     return Diagnosis(
         "not-reproduced",
-        f"{told}, and no other of {SEEDS} seeds, no epoch and no length of training up to {LENGTHS[-1]} times gives it",
+        f"{told}, and none of {SEEDS} seeds, no larger labels, epoch or longer training gives it",
     )
 
 
@@ -99,6 +108,26 @@ def _seed(claim: Record, trial: Trial, reruns: Reruns) -> int | None:
         if result(record) == result(claim):
             return other.replicate
     return None
+
+
+def _labels(claim: Record, trial: Trial, reruns: Reruns) -> Trial | None:
+    """The trial with larger labels that gives the claim: not compressed, or at a multiple of the budget."""
+    if trial.compressor is None:
+        return None
+    larger = [replace(trial, compressor=UNCOMPRESSED, budget=None)]
+    if trial.budget is not None:
+        larger += [replace(trial, budget=_times(Budget.parse(trial.budget), times)) for times in LARGER]
+    for other, record in reruns.run(each for each in larger if each != trial).items():
+        if result(record) == result(claim):
+            return other
+    return None
+
+
+def _times(budget: Budget, times: int) -> str:
+    """So many times the bytes; a ratio does not fall below 1x."""
+    if budget.size is not None:
+        return str(Budget(size=times * budget.size))
+    return str(Budget(ratio=max(1.0, (budget.ratio or 1.0) / times)))
 
 
 def _epoch(claim: Record, curve: LearningCurve, losses_fit: bool) -> int | None:

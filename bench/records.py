@@ -142,7 +142,7 @@ class Record(_Part):
     made_by: dict[str, str | None]
     provenance: JSONDict = {}  # what the method tells about its condensed set
     seconds: dict[str, float] = {}  # stage -> wall seconds
-    environment: dict[str, str] = {}  # see `environment`; "threads": of torch, where the student was trained
+    environment: dict[str, str] = {}  # see `environment`; "threads" (torch's) and "device" of the student's training
     error: Failure | None = None
 
     @field_validator("finished")

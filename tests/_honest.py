@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from bench import records
 from bench.budget import Budget, reference_bytes
 from bench.checks.finding import Finding
 from bench.checks.prescribed import Here
@@ -108,8 +107,8 @@ def board(here: Here, *methods: str, replicates: int = 3, **changed: Any) -> lis
 
 def write(folder: Path, lines: list[Record]) -> Path:
     """A results folder that holds these records."""
-    for record in lines:
-        records.append(folder / "records.jsonl", record)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "records.jsonl").write_text("".join(record.line() + "\n" for record in lines), encoding="utf-8")
     return folder
 
 

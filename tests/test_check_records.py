@@ -127,7 +127,7 @@ def test_a_whole_board_of_another_version_is_one_finding(here, check):
     lines = [altered(record, made_by={"engine": "0.1"}) for record in board(here, "herding")]
     (found,) = check(lines)
     assert (found.rule, found.where.partition("records.jsonl:")[2]) == ("stale", "1, 2, 3, 4 and 2 more")
-    assert "engine 0.1 (here " in found.message
+    assert "the engine is 0.1 in the record, " in found.message
     assert "--rerun stale" in found.message
 
 

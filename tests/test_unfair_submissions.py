@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from bench import stages
 from bench.records import Record
 from bench.trial import Trial
-from tests._honest import altered
+from bench.verification import verify_command
+from tests._honest import altered, findings, write
 from tests._submissions import HARD, SOFT, Arena, Cheater, make_arena, under
 
 
@@ -70,6 +72,21 @@ def test_the_honest_submission_passes_both(arena, honest, tmp_path):
     assert arena.verify(honest) == []
 
 
+def test_the_verb_says_how_many_came_out_to_the_bit(arena, honest, capsys):
+    options = {"results": "results/local", "plugins": arena.plugins, "jobs": 2}
+    assert verify_command((str(arena.root / "honest"),), sample=3, **options) == 0
+    assert capsys.readouterr().out == "3 of 3 records run again, 3 as claimed to the bit: nothing found.\n"
+
+
+def test_the_verb_ends_with_exit_code_1_for_programs_as_well(arena, honest, tmp_path, capsys):
+    told = honest[0]
+    lines = [altered(told, accuracy=round(600 * told.accuracy + 60) / 600), *honest[1:]]
+    options = {"results": str(write(tmp_path, lines)), "plugins": arena.plugins, "jobs": 2}
+    assert verify_command((told.id,), as_json=True, **options) == 1
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["rule"], found["severity"]) == ("edited-accuracy", "error")
+
+
 def test_more_epochs_are_caught(arena, hard, cheater, tmp_path):
     told = of(hard, 2)
     cheater.for_longer(3)
@@ -101,7 +118,7 @@ def test_test_images_among_the_condensed_ones_are_caught(arena, hard, tmp_path):
 def test_labels_over_their_budget_are_caught(arena, honest, cheater, tmp_path):
     told = honest[-1]
     trial = Trial.from_dict(told.trial)
-    labels = cheater.labels(Trial(**{**trial.as_dict(), "budget": "2000B"}))
+    labels = cheater.labels(replace(trial, budget="2000B"))
     larger = cheater.evaluated(trial, labels)
     assert larger["bytes_labels"]["total"] > 1200
     assert arena.check(tmp_path, [*honest[:-1], altered(told, **larger)]) == {"budget-exceeded"}
@@ -110,12 +127,14 @@ def test_labels_over_their_budget_are_caught(arena, honest, cheater, tmp_path):
 def test_labels_over_their_budget_that_the_record_denies_are_caught(arena, honest, cheater, tmp_path):
     told = honest[-1]
     trial = Trial.from_dict(told.trial)
-    larger = cheater.evaluated(trial, cheater.labels(Trial(**{**trial.as_dict(), "budget": "2000B"})))
+    whole = replace(trial, compressor="none", budget=None)
+    larger = cheater.evaluated(whole, cheater.labels(whole))
     denied = altered(told, **{key: larger[key] for key in ("accuracy", "test_loss", "train_loss")})
     lines = [*honest[:-1], denied]
     assert arena.check(tmp_path, lines) == set()
     (found,) = arena.verify(lines)
-    assert found.rule == "not-reproduced"
+    assert found.rule == "other-labels"
+    assert f"the labels of 'herding none', {larger['bytes_labels']['total']} bytes" in found.message
 
 
 def test_labels_that_take_more_bytes_than_claimed_are_caught(arena, honest, tmp_path):
@@ -186,8 +205,6 @@ def test_seeds_picked_out_of_ten_and_renumbered_are_caught(arena, hard, tmp_path
 
 
 def test_an_accuracy_edited_by_hand_is_caught(arena, hard, tmp_path):
-    from tests._honest import findings, write
-
     folder = write(tmp_path / "results", submission(hard, *(of(hard, r) for r in range(3))))
     path = folder / "records.jsonl"
     lines = path.read_text().splitlines()

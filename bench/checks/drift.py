@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -98,7 +97,7 @@ def _moved(rows: Mapping[Row, Sequence[Pair]], out: Findings) -> None:
         n = round(median(n for _, n in spreads))
         spread = pooled_std(spreads)
         least = resolvable(spread, n)
-        if not math.isnan(least):
+        if least > 0:  # False for nan
             out.add(
                 "resolution",
                 f"{len(spreads)} rows",

@@ -64,26 +64,25 @@ def check_code(line: Line, here: Here, out: Findings) -> bool:
     """The digests of protocol, engine and plugins against those of what is here. Returns whether all are the same."""
     trial, made = line.trial, line.record.made_by
     fixed = here.protocol(trial.protocol)
-    expected: dict[str, str] = {"engine": here.engine}
+    expected = {"engine": ("the engine", here.engine)}
     if isinstance(fixed, Protocol):
-        expected["protocol"] = fixed.digest
+        expected["protocol"] = (f"protocol '{trial.protocol}'", fixed.digest)
     for part, spec in (("network", trial.student), ("method", trial.method), ("compressor", trial.compressor)):
         plugin = here.plugin(part, spec) if spec is not None else None
         if isinstance(plugin, Plugin):
-            expected[part] = plugin.digest
-    changed = [part for part, digest in expected.items() if made.get(part) != digest]
-    stale = [part for part in changed if part in ("protocol", "network", "engine")]
-    if stale:
-        what = ", ".join(f"{part} {short(made.get(part))} (here {short(expected[part])})" for part in changed)
-        out.add("stale", line, f"made by another {what}; {RERUN}")
-    else:
-        for part in changed:
+            expected[part] = (f"{part} '{spec}'", plugin.digest)
+    changed = {part: told for part, told in expected.items() if made.get(part) != told[1]}
+    stale = not changed.keys().isdisjoint(("protocol", "network", "engine"))
+    for part, (what, digest) in changed.items():
+        told = f"{what} is {short(made.get(part))} in the record, {short(digest)} here"
+        if stale:
+            out.add("stale", line, f"{told}; {RERUN}")
+        else:
             out.add(
                 "foreign-code",
                 line,
-                f"{part} '{getattr(trial, part)}' has the digest {short(made.get(part))} in the record and "
-                f"{short(expected[part])} here: other code ran under this name. If the file was edited "
-                f"since, {RERUN}; if it is a submitter's own, it needs a name of its own and --plugin FILE",
+                f"{told}: other code ran under this name. If the file was edited since, {RERUN}; if it is a submitter's"
+                " own, it needs a name of its own and --plugin FILE",
             )
     return not changed
 
