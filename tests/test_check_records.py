@@ -332,8 +332,8 @@ def test_a_folder_without_records_is_bad_input(tmp_path, registry):
 
 def test_places_are_told_once_for_each_file():
     places = ["a.jsonl:3", "a.jsonl:5", "b.jsonl:1", "b.jsonl:2", "b.jsonl:9"]
-    assert together(places) == "a.jsonl:3, 5, b.jsonl:1, 2 and 1 more"
-    assert together(["digits ipc=1"]) == "digits ipc=1"
+    assert together(places) == "a.jsonl:3, 5; b.jsonl:1, 2 and 1 more"
+    assert together(["digits ipc=1", "digits ipc=2"]) == "digits ipc=1; digits ipc=2"
 
 
 def test_every_rule_has_a_sentence_and_a_severity():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
 from bench.checks.board import Line
 from bench.checks.finding import Finding, Severity
@@ -111,23 +110,15 @@ def _places(where: Line | str | Iterable[Line | str]) -> list[str]:
     return [each.where if isinstance(each, Line) else each for each in several]
 
 
-@dataclass(frozen=True)
-class _Place:
-    file: str
-    line: str
-
-    @staticmethod
-    def of(text: str) -> _Place:
-        file, colon, line = text.rpartition(":")
-        return _Place(file, line) if colon and line.isdigit() else _Place(text, "")
-
-
-def together(places: list[str]) -> str:
-    """Several places as one text: `a.jsonl:3, 5, 9 and 12 more`."""
-    shown: list[str] = []
-    last = ""
-    for place in map(_Place.of, places[:SHOWN_PLACES]):
-        shown.append(place.line if place.line and place.file == last else f"{place.file}:{place.line}".rstrip(":"))
-        last = place.file
-    rest = len(places) - len(shown)
-    return ", ".join(shown) + (f" and {rest} more" if rest else "")
+def together(places: Sequence[str]) -> str:
+    """Several places as one text: `a.jsonl:3, 5; b.jsonl:1 and 12 more`."""
+    text, last = "", ""
+    for place in places[:SHOWN_PLACES]:
+        file, _, line = place.rpartition(":")
+        if line.isdigit() and file == last:
+            text += f", {line}"
+        else:
+            text += f"; {place}" if text else place
+        last = file if line.isdigit() else ""
+    rest = len(places) - SHOWN_PLACES
+    return f"{text} and {rest} more" if rest > 0 else text
