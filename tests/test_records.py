@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bench import records as module
+from bench import record as module
 from bench.errors import UserError
-from bench.records import append, environment, latest, load, locked, merge, migrate, status_of
+from bench.record import environment, migrate
+from bench.records import append, latest, load, locked, merge, status_of
 
 
 def test_what_is_appended_is_what_is_loaded(tmp_path: Path) -> None:
@@ -172,7 +173,9 @@ def test_missing_folders_and_other_files_say_what_to_type(tmp_path: Path) -> Non
 
 def test_a_record_of_a_newer_schema_says_upgrade(tmp_path: Path) -> None:
     fields = {**record(0.5).fields(), "schema": module.SCHEMA + 1}
-    (tmp_path / "a.jsonl").write_text(json.dumps({**fields, "digest": module._digest(fields)}, separators=(",", ":")))
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({**fields, "digest": module.line_digest(fields)}, separators=(",", ":"))
+    )
     with pytest.raises(UserError, match="Upgrade"):
         load(tmp_path)
 
@@ -190,7 +193,7 @@ def first_schema(**changed: Any) -> str:
     added = ("labels", "recipe", "images_seen", "measured_after", "num_test", "test_opened", "condensed")
     fields = {key: value for key, value in record(0.5, **changed).fields().items() if key not in added}
     fields["schema"] = 1
-    return json.dumps({**fields, "digest": module._digest(fields)}, separators=(",", ":"))
+    return json.dumps({**fields, "digest": module.line_digest(fields)}, separators=(",", ":"))
 
 
 def test_records_of_the_first_schema_are_read_and_what_they_do_not_tell_is_none(tmp_path: Path) -> None:
@@ -214,7 +217,9 @@ def test_an_edited_line_of_the_first_schema_is_found(tmp_path: Path) -> None:
 
 def test_a_line_of_the_first_schema_without_a_trial_is_left_out(tmp_path: Path) -> None:
     fields = {"schema": 1, "id": "0"}
-    (tmp_path / "a.jsonl").write_text(json.dumps({**fields, "digest": module._digest(fields)}, separators=(",", ":")))
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({**fields, "digest": module.line_digest(fields)}, separators=(",", ":"))
+    )
     (message,) = load(tmp_path).torn
     assert message.startswith("WARNING")
 
