@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench import stats
 from bench.records import Record
-from bench.standings import Entry, budget_order, entries_of, natural
+from bench.standings import entries_of, entry_order, natural
 from bench.tabulation import MISSING, grid, interval, listed, raw, titled
 
 WARNING = "Not comparable between columns: each column is another recipe (and label regime)."
@@ -43,7 +43,7 @@ def by_protocol(records: Iterable[Record]) -> pd.DataFrame:
     Of several records of a trial the last one counts. The frame is long, so that programs can group it; tables show
     a column for each value of `column`.
     """
-    entries = sorted(entries_of(records), key=_order)
+    entries = sorted(entries_of(records), key=entry_order)
     fixed = defaultdict(set)
     for entry in entries:
         fixed[entry.names[:-1], entry.labels].add(entry.fixed)
@@ -67,13 +67,6 @@ def by_protocol(records: Iterable[Record]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()})
-
-
-def _order(entry: Entry) -> tuple:
-    trial = entry.trial
-    place = (natural(trial["dataset"]), trial["ipc"], natural(trial["student"]), natural(trial["method"]))
-    label = (trial["compressor"] or "", budget_order(trial["budget"]))
-    return (*place, *label, natural(trial["protocol"]), entry.labels, entry.fixed, entry.name)
 
 
 def render_across(frame: pd.DataFrame, format: str = "text") -> str:

@@ -27,7 +27,7 @@ import pandas as pd
 from bench import stats
 from bench.errors import UserError
 from bench.records import Record
-from bench.standings import REFERENCE_METHOD, Entry, budget_order, entries_of, natural
+from bench.standings import REFERENCE_METHOD, Entry, entries_of, entry_order
 
 WEIGHT = 0.5  # w and g
 COLUMNS = {
@@ -125,7 +125,7 @@ def scores(
         if entry.name in differences:
             improvements[trial["protocol"], _set(entry), trial["compressor"], trial["budget"]] = differences[entry.name]
     rows: list[dict[str, Any]] = []
-    for entry in sorted(entries, key=_order):
+    for entry in sorted(entries, key=entry_order):
         trial = entry.trial
         if trial["method"] == REFERENCE_METHOD:
             continue
@@ -180,9 +180,3 @@ def _set(entry: Entry) -> tuple:
 
 def _cell(entry: Entry) -> tuple:
     return (entry.names, entry.fixed, entry.trial["compressor"], entry.trial["budget"])
-
-
-def _order(entry: Entry) -> tuple:
-    trial = entry.trial
-    place = (natural(trial["dataset"]), natural(trial["protocol"]), trial["ipc"], natural(trial["student"]))
-    return (*place, trial["compressor"] or "", budget_order(trial["budget"]), natural(trial["method"]), entry.name)

@@ -59,7 +59,7 @@ COLUMNS = {
 # A table: the same names, the same label regime, and the same digests of all that the protocol fixes.
 TABLE = ("dataset", "protocol", "ipc", "student", "labels", "fixed_digest")
 _NAMES = ("dataset", "protocol", "ipc", "student")
-_FIXED = ("dataset", "teacher", "protocol", "engine", "network")
+FIXED = ("dataset", "teacher", "protocol", "engine", "network")
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Entry:
         self.accuracies = {r.trial["replicate"]: r.accuracy for r in self.records if r.accuracy is not None}
         self.labels = regime(self.records[0])
         self.names = (*(self.trial[key] for key in _NAMES), self.labels)
-        self.digests = tuple(self.made_by.get(key) for key in _FIXED)
+        self.digests = tuple(self.made_by.get(key) for key in FIXED)
 
     @property
     def fixed(self) -> str:
@@ -84,7 +84,7 @@ class Entry:
 
     def digest(self, part: str) -> str | None:
         """Of one of the parts that the protocol fixes."""
-        return self.digests[_FIXED.index(part)]
+        return self.digests[FIXED.index(part)]
 
     @property
     def status(self) -> str:
@@ -226,11 +226,19 @@ def _order(row: dict[str, Any]) -> tuple:
     place = int(re.sub(r"\D", "", row["rank"])) if row["rank"] else math.inf
     mean = -row["mean"] if row["n"] else math.inf
     table = (natural(row["dataset"]), natural(row["protocol"]), row["ipc"], natural(row["student"]), row["labels"])
-    group = (budget_order(row["budget"]), row["compressor"] not in (None, "none"), row["compressor"] or "")
+    group = (_budget_order(row["budget"]), row["compressor"] not in (None, "none"), row["compressor"] or "")
     return (*table, row["fixed_digest"], *group, place, mean, row["method"])
 
 
-def budget_order(budget: str | None) -> tuple[int, float]:
+def entry_order(entry: Entry) -> tuple:
+    """Where an entry stands in a list that does not rank: data set, ipc, student, method, labels, protocol."""
+    trial = entry.trial
+    place = (natural(trial["dataset"]), trial["ipc"], natural(trial["student"]), natural(trial["method"]))
+    label = (trial["compressor"] or "", _budget_order(trial["budget"]))
+    return (*place, *label, natural(trial["protocol"]), entry.labels, entry.fixed, entry.name)
+
+
+def _budget_order(budget: str | None) -> tuple[int, float]:
     """No budget, then ratios from small to large, then bytes from many to few."""
     if budget is None:
         return (0, 0.0)
