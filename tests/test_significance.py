@@ -95,10 +95,22 @@ def test_nothing_to_test_is_no_result_and_no_difference_is_no_finding(test) -> N
     assert test([0.0, 0.0, 0.0]).p == 1.0
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)  # statsmodels is slow
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_holms_adjustment_is_that_of_statsmodels(p_values: list[float]) -> None:
-    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_holms_adjustment_is_that_of_statsmodels(k: int) -> None:
+    rng = np.random.default_rng(k)
+    for p_values in (rng.random(k), rng.random(k) ** 4, rng.random(k).round(1)):  # the last with ties, 0 and 1
+        assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
+@quick
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_rejects_what_stepping_down_rejects(p_values: list[float]) -> None:
+    rejected = set()
+    for left, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[i] * (len(p_values) - left) > 0.05:
+            break
+        rejected.add(i)
+    assert set(np.flatnonzero(holm(p_values) <= 0.05)) == rejected
 
 
 def test_a_missing_p_value_stays_missing_and_counts_as_no_test() -> None:
