@@ -25,6 +25,7 @@ from bench.checks.records import read_lines
 from bench.checks.rules import Findings
 from bench.diagnosis import Diagnosis, made_otherwise, other_content, other_result, result
 from bench.errors import UserError
+from bench.guard import guard
 from bench.plan import estimate_seconds
 from bench.python import default_store
 from bench.records import Record
@@ -117,6 +118,8 @@ def verify(
 ) -> str:
     """Run the records again and add what differs to `out`. Returns the summary.
 
+    Raises LockError where a released protocol that they name is not what protocols/lock.json holds.
+
     Args:
         lines: the records to run.
         board: cells of all records at hand, for the spread of replicates.
@@ -125,7 +128,9 @@ def verify(
         store: artifacts to trust and reuse; None: everything is made anew.
         jobs: trials at once; None: one a core.
     """
-    here = Here(registry, store or default_store())
+    place = store or default_store()
+    here = Here(registry, place)
+    guard(registry, here.in_force({line.trial.protocol for line in lines}), place.resolve())
     ready = [line for line in lines if _can_run(line, here, out)]
     if not ready:
         return f"0 of {len(lines)} records run again"
@@ -202,7 +207,9 @@ def _progress(lines: Sequence[Line]) -> Iterator[Callable[[Record], None]]:
     """What is to be run, and a bar on a terminal."""
     console = Console(stderr=True)
     seconds, _ = estimate_seconds([line.trial for line in lines], [line.record for line in lines])
-    console.print(f"{len(lines)} trials run again, about {seconds / 60:.0f} min of work on one core", highlight=False)
+    console.print(
+        f"{len(lines)} trials run again, about {max(1, round(seconds / 60))} min of work on one core", highlight=False
+    )
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("trials", total=len(lines))
         yield lambda _: bar.update(task, advance=1)

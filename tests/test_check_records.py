@@ -15,7 +15,7 @@ from bench.checks.finding import Finding
 from bench.checks.prescribed import Here
 from bench.checks.records import check_records, check_records_command
 from bench.checks.rules import RULES, together
-from bench.errors import UserError
+from bench.errors import LockError, UserError
 from bench.records import Record
 from bench.registry import Registry, discover
 from bench.trial import Trial
@@ -98,6 +98,8 @@ CHANGES = {
     "impossible-value  ": {"seconds": {"train": -1.0}},
     "impossible-value   ": {"bytes_labels": {"blobs": 10**6}},
     "impossible-value    ": {"finished": (NOW + timedelta(days=2)).isoformat()},
+    "impossible-value     ": {"num_test": 1200},
+    "impossible-value      ": {"num_classes": 20},
     "non-finite": {"test_loss": float("nan")},
 }
 
@@ -328,6 +330,14 @@ def test_a_folder_without_records_is_bad_input(tmp_path, registry):
         check_records(tmp_path / "nowhere", registry=registry, store=tmp_path)
     (found,) = check_records(tmp_path, registry=registry, store=tmp_path).findings
     assert found.rule == "no-records"
+
+
+def test_an_edited_protocol_stops_the_check(here, check, monkeypatch):
+    """`check` ends with exit code 3 then: there is nothing to hold records against."""
+    was = lock.Released(digest="0" * 64, released=NOW.date(), canaries=())
+    monkeypatch.setattr(lock, "read", lambda *_: lock.Lock(protocols={"small-soft-v1": was}))
+    with pytest.raises(LockError, match=r"small-soft-v1\.toml"):
+        check(board(here, "herding"))
 
 
 def test_places_are_told_once_for_each_file():

@@ -27,6 +27,7 @@ def check_cell(cell: Cell, here: Here, out: Findings) -> None:
         _data(cell, line, here, out)
         _training(cell, line, here, out)
     _alike(cell, here, out)
+    _sizes(cell, here, out)
     _replicates(cell, out)
     _reference(cell, out)
 
@@ -229,6 +230,18 @@ def _replicates(cell: Cell, out: Findings) -> None:
                 )
     if asked == 1:
         out.add("single-replicate", str(cell), "one replicate a row: no interval, no test; run at least 3")
+
+
+def _sizes(cell: Cell, here: Here, out: Findings) -> None:
+    """Classes and test images are the data set's own, so they cannot differ within a cell."""
+    known = {"num_test": here.test_images(cell.dataset), "num_classes": None}
+    for name, expected in known.items():
+        told = Counter(getattr(line.record, name) for line in cell.ok if getattr(line.record, name) is not None)
+        right = expected or (told.most_common(1)[0][0] if told else None)
+        for value in told:
+            if value != right:
+                lines = [line for line in cell.ok if getattr(line.record, name) == value]
+                out.add("impossible-value", lines, f"{cell}: {name} is {value}; it is {right} for this data set")
 
 
 def _reference(cell: Cell, out: Findings) -> None:

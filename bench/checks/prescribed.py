@@ -15,6 +15,7 @@ from bench.registry import Plugin, Registry
 from bench.spec import parse
 from bench.stages import Workspace
 from bench.trial import Trial
+from protocols.datasets._arrays import read_digests
 
 KINDS = {"dataset": "dataset", "method": "method", "compressor": "compressor", "network": "student"}
 
@@ -35,6 +36,7 @@ class Here:
         self.recipe = lru_cache(maxsize=None)(self._recipe)
         self.dataset = lru_cache(maxsize=None)(self._dataset)
         self.teacher = lru_cache(maxsize=None)(self._teacher)
+        self.test_images = lru_cache(maxsize=None)(self._test_images)
         self.withdrawn = lru_cache(maxsize=None)(errata.withdrawn)
 
     def unknown(self, trial: Trial) -> list[str]:
@@ -115,6 +117,11 @@ class Here:
         except UserError:
             return None
         return stages.released_dataset_digest(spec) or (opened.digest if opened else None)
+
+    def _test_images(self, dataset: str) -> int | None:
+        """How many images the test split has, where this project released the data set."""
+        told = {str(parse(self.registry, "dataset", n)): s for n, s in read_digests()["datasets"].items()}
+        return told[dataset]["test"]["count"] if dataset in told else None
 
     def _teacher(self, name: str, dataset: str, dataset_digest: str, classes: int) -> str | None:
         """Digest of the teachers that the protocol names: those that are shipped, else those that the store holds."""
