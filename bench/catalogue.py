@@ -9,6 +9,7 @@ from typing import Any
 
 from bench import protocol
 from bench.errors import UserError
+from bench.lock import released
 from bench.protocol import Protocol
 from bench.registry import ROOT, Plugin, discover, unknown
 
@@ -28,7 +29,16 @@ def listing(kinds: Sequence[str], plugin_files: Iterable[str]) -> dict[str, list
     for kind in kinds:
         if kind == "protocols":
             fixed = [protocol.load(registry, name) for name in registry.protocol_names()]
-            found[kind] = [{"name": p.id, "description": p.title, "labels": p.labels} for p in fixed]
+            official = released()
+            found[kind] = [
+                {
+                    "name": p.id,
+                    "description": p.title,
+                    "labels": list(p.regimes),
+                    "released": official.get(p.id) == p.digest,
+                }
+                for p in fixed
+            ]
         else:
             found[kind] = [
                 {"name": p.name, "description": p.description, "parameters": dict(p.parameters)}
@@ -96,9 +106,13 @@ def listing_text(found: dict[str, list[dict[str, Any]]]) -> str:
     blocks = []
     for kind, entries in found.items():
         width = max((len(e["name"]) for e in entries), default=0)
-        lines = [f"  {e['name']:<{width}}  {e['description']}" for e in entries]
+        lines = [f"  {e['name']:<{width}}  {e['description']}{_unofficial(e)}" for e in entries]
         blocks.append("\n".join([kind, *(lines or ["  (none)"])]))
     return "\n\n".join(blocks) + "\n\ncondensebench show NAME tells more."
+
+
+def _unofficial(entry: dict[str, Any]) -> str:
+    return "" if entry.get("released", True) else " (not released)"
 
 
 def details_text(found: dict[str, Any]) -> str:

@@ -61,6 +61,13 @@ class Protocol:
         fixed = {**self.values, "recipe": without_defaults(Recipe, self.values["recipe"])}
         return digest(fixed if self.scale is None else {**fixed, "scale": self.scale})
 
+    @property
+    def regimes(self) -> tuple[str, ...]:
+        """The label regimes that occur, over all data sets."""
+        given = self.values["labels"]
+        found = {given} if isinstance(given, str) else {regime for key, regime in given.items() if key != "by"}
+        return tuple(regime for regime in REGIMES if regime in found)
+
     def labels(self, dataset: str) -> str:
         """The label regime: hard, stored or online."""
         return str(self._named("labels", dataset))

@@ -66,7 +66,7 @@ def test_list_as_json_has_stable_keys(shell: Shell) -> None:
     found = json.loads(shell("list", "--json").out)
     assert list(found) == ["methods", "compressors", "datasets", "protocols", "students"]
     assert all(set(entry) == {"name", "description", "parameters"} for entry in found["methods"])
-    assert all(set(entry) == {"name", "description", "labels"} for entry in found["protocols"])
+    assert all(set(entry) == {"name", "description", "labels", "released"} for entry in found["protocols"])
     assert list(json.loads(shell("list", "students", "--json").out)) == ["students"]
 
 

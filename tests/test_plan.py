@@ -43,7 +43,7 @@ def test_every_combination_once_and_replicates_side_by_side(registry: Registry) 
 
 
 def test_the_protocol_names_the_student_unless_the_plan_does(registry: Registry) -> None:
-    fixed = protocol.load(registry, "small-soft-v1").student
+    fixed = protocol.load(registry, "small-soft-v1").student("digits")
     assert {t.student for t in trials(registry, BASE)} == {fixed}
     assert {t.student for t in trials(registry, {**BASE, "students": ["resnet", "timm:resnet18"]})} == {
         "resnet", "timm:resnet18",
