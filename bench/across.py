@@ -14,7 +14,7 @@ import pandas as pd
 from bench import stats
 from bench.records import Record
 from bench.standings import entries_of, entry_order, natural
-from bench.tabulation import MISSING, grid, interval, listed, raw, titled
+from bench.tabulation import COMPRESSOR_WIDTH, METHOD_WIDTH, MISSING, grid, interval, listed, raw, titled, wrapped
 
 WARNING = "Not comparable between columns: each column is another recipe (and label regime)."
 COLUMNS = {
@@ -34,6 +34,7 @@ COLUMNS = {
     "status": "str",  # ok, partial, failed, infeasible
     "column": "str",  # where tables show it: protocol, regime and, where it needs one to be told apart, a digest
 }
+_ACROSS = 4  # protocols side by side in text, so that a table fits into 150 columns
 _ROW = ("method", "compressor", "budget")
 
 
@@ -89,17 +90,31 @@ def render_across(frame: pd.DataFrame, format: str = "text") -> str:
 
 def _table(heading: str, table: pd.DataFrame, format: str) -> str:
     recipes = sorted(set(table["column"]), key=natural)
-    shown = {name: name.replace(" (", "\n(", 1) if format == "text" else name for name in recipes}
+    lines = _lines(table, format)
+    width = _ACROSS if format == "text" else len(recipes)
+    blocks = [recipes[start : start + width] for start in range(0, len(recipes), width)]
+    parts = []
+    for number, block in enumerate(blocks, start=1):
+        body = [[*place, *(found.get(name, MISSING) for name in block)] for place, found in lines]
+        headers = [name.replace(" (", "\n(", 1) if format == "text" else name for name in block]
+        whole = grid([body], ["method", "compressor", *headers], ("method", "compressor"), format)
+        part = f"{heading}, protocols {number} of {len(blocks)}" if len(blocks) > 1 else heading
+        parts.append(titled(part, whole, WARNING, format))
+    return "\n\n".join(parts)
+
+
+def _lines(table: pd.DataFrame, format: str) -> list[tuple[list[str], dict[str, str]]]:
+    """(method and compressor, column -> result) of every line."""
     # Records that another version of the method made stand on a line of their own.
     version = table.groupby([*_ROW, "column"], dropna=False).cumcount()
     lines = []
     for _, group in table.groupby([*_ROW, version], sort=False, dropna=False):
         first: Any = next(group.itertuples())
-        labels = f"{first.compressor}@{first.budget}" if first.budget else first.compressor or MISSING
-        found = {row.column: _cell(row) for row in group.itertuples()}
-        lines.append([first.method, labels, *(found.get(name, MISSING) for name in recipes)])
-    headers = ["method", "compressor", *shown.values()]
-    return titled(heading, grid([lines], headers, ("method", "compressor"), format), WARNING, format)
+        place = [first.method, f"{first.compressor}@{first.budget}" if first.budget else first.compressor or MISSING]
+        if format == "text":
+            place = [wrapped(place[0], METHOD_WIDTH), wrapped(place[1], COMPRESSOR_WIDTH)]
+        lines.append((place, {str(row.column): _cell(row) for row in group.itertuples()}))
+    return lines
 
 
 def _cell(row: Any) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 from bench.comparison import Comparison
 from bench.significance import DRAWS, EXACT_UP_TO
-from bench.tabulation import MISSING, grid, interval, listed, p_value, percent, raw, titled, wrapped
+from bench.tabulation import METHOD_WIDTH, MISSING, grid, interval, listed, p_value, percent, raw, titled, wrapped
 
 _SHOWN = 3  # cells that were not paired, for each reason
-_WIDTHS = {"dataset": 22, "student": 20, "protocol": 20, "method": 26, "method A": 26, "method B": 26}
+_WIDTHS = {"dataset": 22, "student": 20, "protocol": 20, "method": METHOD_WIDTH}
 # What says which cell a row is, with its heading. Where all rows agree it stands above the table instead.
 _PLACE = {"dataset": "", "protocol": "", "labels": " labels", "ipc": "ipc ", "student": "student "}
 
@@ -53,7 +53,10 @@ def _table(found: Comparison, format: str) -> str:
     for i, row in enumerate(frame.itertuples()):
         where = [values.iloc[i] for values in place.values()]
         if format == "text":
-            where = [wrapped(text, _WIDTHS.get(name, 20)) for name, text in zip(place, where, strict=True)]
+            where = [
+                wrapped(text, _WIDTHS.get(name.removesuffix(" A").removesuffix(" B"), 20))
+                for name, text in zip(place, where, strict=True)
+            ]
         lines.append([*where, *_figures(row)])
     heading = f"A = {found.a}, B = {found.b}: {', '.join(constant)}"
     left = [name for name in (*place, "A") if name != "ipc"]

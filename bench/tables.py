@@ -11,6 +11,8 @@ import pandas as pd
 from bench import stats
 from bench.standings import REFERENCE_METHOD, TABLE
 from bench.tabulation import (
+    COMPRESSOR_WIDTH,
+    METHOD_WIDTH,
     MISSING,
     duration,
     grid,
@@ -24,9 +26,6 @@ from bench.tabulation import (
     wrapped,
 )
 
-# Characters of a line of a specification in text, so that a table fits into 150 columns.
-_METHOD_WIDTH = 26
-_COMPRESSOR_WIDTH = 14
 _BEST = ""  # the heading of the column of stars
 
 
@@ -87,8 +86,8 @@ def _cells(row: Any, format: str) -> dict[str, str]:
     compressor = f"{row.compressor}@{row.budget}" if row.budget else row.compressor or MISSING
     delta = "reference" if row.method == REFERENCE_METHOD else interval(row.delta_random, row.delta_random_ci95, "+")
     return {
-        "compressor": wrapped(compressor, _COMPRESSOR_WIDTH) if format == "text" else compressor,
-        "method": wrapped(row.method, _METHOD_WIDTH) if format == "text" else row.method,
+        "compressor": wrapped(compressor, COMPRESSOR_WIDTH) if format == "text" else compressor,
+        "method": wrapped(row.method, METHOD_WIDTH) if format == "text" else row.method,
         "accuracy %": _result(row, format),
         _BEST: "*" if row.best else "",
         "std": percent(row.std),

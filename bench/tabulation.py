@@ -16,6 +16,9 @@ from bench.errors import UserError
 
 Format = Literal["text", "md", "csv", "latex", "json"]
 MISSING = "-"
+# Characters of a line of a specification in text, so that a table fits into 150 columns.
+METHOD_WIDTH = 26
+COMPRESSOR_WIDTH = 14
 _STYLE = {"text": "simple", "md": "github", "latex": "latex_booktabs"}
 _NOTE_WIDTH = 110
 

@@ -67,6 +67,17 @@ def test_what_has_no_result_or_no_record_stays_visible() -> None:
     assert line.split() == ["el2n", "none", "-", "-", "failed"]
 
 
+def test_many_protocols_fit_into_150_columns_and_none_is_lost() -> None:
+    names = [f"standard-hard-adamw-v{i}" for i in range(1, 12)]
+    method = "score:alpha=5.0,beta=1.0,normaliser=running,order=round_robin"
+    frame = by_protocol([each for name in names for each in cell(0.5, method=method, protocol=name)])
+    text = render_across(frame)
+    assert max(map(len, text.splitlines())) <= 150
+    assert "protocols 3 of 3" in text
+    assert [name for name in names if f"{name} " in text or f"{name}\n" in text] == names
+    assert render_across(frame, "md").count("###") == 1
+
+
 def test_csv_and_json_hold_raw_numbers() -> None:
     frame = by_protocol(story())
     rows = list(csv.DictReader(io.StringIO(render_across(frame, "csv"))))
