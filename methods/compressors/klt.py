@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from bench.augment import View, Views
-from bench.errors import InfeasibleError
 from methods._codec import labels as common
 from methods._codec.container import pack, unpack
 from methods._codec.klt import basis as bases
-from methods._codec.klt import codec
+from methods._codec.klt import blob as blobs
 from methods._codec.klt import fit as fitting
 from methods._codec.klt import side as sides
 from methods._codec.klt.basis import Basis
+from methods._codec.klt.codec import Coded, Source
+from methods._codec.klt.search import finest
 from methods._codec.klt.side import Side
-from methods._codec.klt.steps import STEPS
 from methods._codec.klt.tables import DIGEST
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 CITATION = "Karhunen-Loeve transform coding with uniform steps: Goyal 2001, Theoretical foundations of transform coding"
 CODEC = "klt"
+_OVERHEAD = 70  # bytes of header and section table
 _SHARED_MOST = 0.5  # of the budget: a basis that takes more leaves labels nothing
 _FITTED_ON = 1 << 25  # values that a basis is fitted on at most
 
@@ -81,15 +83,14 @@ def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, shared: bytes
         numbers = np.arange(n) if labels.images is None else np.asarray(labels.images, np.int64)
         side = sides.from_views(labels.views, numbers)
         header["n"] = numbers.astype(np.uint32) if (np.diff(numbers) != 1).any() else numbers[:1].astype(np.uint32)
-    source = codec.Source(_scaled(values, exponent), side, basis)
+    source = Source(_scaled(values, exponent), side, basis)
 
-    def blob(index: int) -> bytes:
-        coded = source.code(index)
-        group = codec.views_per_stream(codec.size_bytes(coded), k)
-        parts = {"i": np.array([exponent, index, group], np.int16)} | header | codec.write(coded, group)
-        return pack(CODEC, (n, k, c), parts)
+    def blob(coded: Coded, index: int) -> bytes:
+        group = blobs.views_per_stream(coded.bytes(), k)
+        numbers = np.array([exponent, index, group, source.refined], np.int16)
+        return pack(CODEC, (n, k, c), {"i": numbers} | header | blobs.sections(coded, group))
 
-    return _finest(blob, lambda index: codec.size_bytes(source.code(index)), budget_bytes)
+    return finest(source, blob, budget_bytes, _OVERHEAD + 4 * (n if "n" in header else 0))
 
 
 def decode(
@@ -116,29 +117,16 @@ def decode(
     picked = common.checked_rows(rows, k)
     parts = container.sections
     bases.check_digest(int(parts["g"][0]))
-    exponent, index, group = (int(v) for v in parts["i"])
+    exponent, index, group, refined = (int(v) for v in parts["i"])
     basis = _basis(shared, c, exponent)
-    side = sides.plain(n, k)
-    if "n" in parts:
-        side = _stored_side(parts["n"], n, k, views if views is not None else _views(basis))
-    values = codec.read(parts, n, side, basis, index, group, picked)
+
+    def side_of(some: np.ndarray) -> Side:
+        if "n" not in parts:
+            return sides.plain(n, len(some))
+        return _stored_side(parts["n"], n, k, views if views is not None else _views(basis.views), some)
+
+    values = blobs.read(parts, (n, k), side_of, basis, index, group, bool(refined), picked)
     return torch.from_numpy(np.ldexp(values, exponent).astype(np.float32))
-
-
-def _finest(blob: Callable[[int], bytes], estimate: Callable[[int], float], budget_bytes: int) -> bytes:
-    """The blob of the finest step within the budget."""
-    smallest = blob(0)
-    if len(smallest) > budget_bytes:
-        raise InfeasibleError(len(smallest), f"the coarsest step takes more than the {budget_bytes} bytes left")
-    low, high = 0, STEPS
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if estimate(middle) <= budget_bytes else (low, middle - 1)
-    best = blob(low)
-    while len(best) > budget_bytes:
-        low = max(0, low - 1 - 64 * (len(best) - budget_bytes) // max(len(best), 1))
-        best = blob(low)
-    return best
 
 
 def _basis(shared: bytes, classes: int, exponent: int) -> Basis:
@@ -150,18 +138,19 @@ def _basis(shared: bytes, classes: int, exponent: int) -> Basis:
     return basis.rescaled(exponent)
 
 
-def _stored_side(stored: np.ndarray, n: int, k: int, views: Sequence[View]) -> Side:
+def _stored_side(stored: np.ndarray, n: int, k: int, views: Sequence[View], some: np.ndarray) -> Side:
     if len(views) != k:
         raise ValueError(
             f"views: the blob was coded with {k} views that it does not hold, {len(views)} are given; pass those that "
             f"`encode` was given"
         )
     numbers = stored.astype(np.int64) if len(stored) == n else stored.astype(np.int64)[0] + np.arange(n)
-    return sides.from_views(views, numbers)
+    return sides.from_views([views[view] for view in some], numbers)
 
 
-def _views(basis: Basis) -> Sequence[View]:
-    return Views.from_bytes(basis.views) if basis.views else ()
+@lru_cache(maxsize=2)
+def _views(stored: bytes) -> Sequence[View]:
+    return Views.from_bytes(stored) if stored else ()
 
 
 def _images_of(views: Sequence[View]) -> int:

@@ -14,14 +14,19 @@ MEAN_OCTAVES = 3  # an image's mean, which serves all its rows, is coded with a 
 OFFSETS_KEPT = (COARSEST + 10) * PER_OCTAVE  # from here on a constant added to a row's logits is kept too
 
 
-def step_of(index: int) -> float:
-    """2^(COARSEST - index / PER_OCTAVE), by square roots and products only, which IEEE arithmetic fixes."""
-    octave, part = divmod(index, PER_OCTAVE)
-    root, value = 0.5, 1.0
-    for place in range(PER_OCTAVE.bit_length() - 2, -1, -1):
+def root_of_two(power: int, parts: int) -> float:
+    """2^(power / parts), `parts` a power of two, by square roots and products only, which IEEE arithmetic fixes."""
+    octave, part = divmod(power, parts)
+    root, value = 2.0, 1.0
+    for place in range(parts.bit_length() - 2, -1, -1):
         root = float(np.sqrt(root))
         value *= root if part >> place & 1 else 1.0
-    return float(np.ldexp(value, COARSEST - octave))
+    return float(np.ldexp(value, octave))
+
+
+def step_of(index: int) -> float:
+    """2^(COARSEST - index / PER_OCTAVE)."""
+    return root_of_two(COARSEST * PER_OCTAVE - index, PER_OCTAVE)
 
 
 def step_units(index: int) -> int:

@@ -95,6 +95,30 @@ FREQUENCY, BITS, THRESHOLDS, CENTRES, SCORE, INFORMATION = _build()
 DIGEST = zlib.crc32(b"".join(t.astype("<i8").tobytes() for t in (FREQUENCY, CENTRES, SCORE, INFORMATION)))
 
 
+def _prices() -> np.ndarray:
+    """float64 [BUCKETS]: bits, and squared error in bits, of a coefficient of each bucket."""
+    result = np.zeros(BUCKETS)
+    for bucket in range(BUCKETS):
+        scale = 2.0 ** ((LOWEST + STEP * bucket) / UNITS)
+        inside = np.diff(_normal_mixture(np.linspace(0, 8 * scale, 2001), scale))
+        size = np.linspace(0, 8 * scale, 2001)[:-1] + 0.002 * scale
+        low = np.floor(size).astype(np.int64)
+        level = np.minimum(low + (size - low > THRESHOLDS[bucket, np.minimum(low, LARGEST)]), LARGEST)
+        error = np.square(size - CENTRES[bucket, level] / FRACTION)
+        result[bucket] = (inside / inside.sum()) @ (BITS[bucket, level] + error / LAMBDA)
+    return result
+
+
+_PRICES = _prices()
+
+
+def price(variance: np.ndarray) -> np.ndarray:
+    """Bits, and squared error in bits, of coefficients with these variances (in squared steps). Encoders choose by it."""
+    place = (0.5 * UNITS * np.log2(np.maximum(variance, 1e-30)) - LOWEST) / STEP
+    inside = np.interp(place, np.arange(BUCKETS), _PRICES) + np.maximum(place - BUCKETS + 1, 0) * STEP / UNITS
+    return np.where(place < 0, variance / LAMBDA, inside)
+
+
 @cache
 def model(bucket: int) -> constriction.stream.model.Categorical:
     """The distribution of level + LARGEST in 0..ALPHABET-1."""

@@ -1,0 +1,93 @@
+"""What is stored once for each image: its mean, how loud it is, its low-rank parts, how its likely classes are refined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from methods._codec.klt import bands, rank, refine
+from methods._codec.klt.basis import Basis
+from methods._codec.klt.rank import Ranked
+from methods._codec.klt.steps import MEAN_OCTAVES, PER_OCTAVE, step_of, step_units
+from methods._codec.klt.stream import Reader, Writer
+from methods._codec.klt.stream import bits as cost
+from methods._codec.klt.tables import FRACTION, STEP
+
+_GAIN_BUCKET = 9
+
+
+@dataclass
+class Head:
+    """Of n images."""
+
+    mean_gains: np.ndarray  # int32 [n, bands]: how loud each mean is in each band, 1/4 octave
+    means: np.ndarray  # int32 [n, D]
+    mean_buckets: np.ndarray  # int16 [n, D]
+    gains: np.ndarray  # int32 [n, bands]: how loud rows are
+    along: (
+        np.ndarray
+    )  # int32 [n]: log2 of the numbers along partners' means in steps, 1/4 octave + 40; 0: none are told
+    ranked: list[Ranked]
+    refined: np.ndarray | None  # int32 [n, 2 GRADES + 1], see refine.look; None: nothing is refined
+
+    def bits(self) -> float:
+        """Estimate of what `write` takes."""
+        total = cost(self.mean_buckets.ravel(), self.means.ravel())
+        for numbers in (self.mean_gains, self.gains, self.along[None]):
+            total += cost(np.full(numbers.size, _GAIN_BUCKET), differences(numbers))
+        total += sum(ranked.bits() for ranked in self.ranked)
+        return total + (refine.numbers_bits(self.refined) if self.refined is not None else 0)
+
+    def words(self) -> np.ndarray:
+        """uint32: all of it."""
+        writer = Writer()
+        for numbers in (self.mean_gains, self.gains, self.along[None]):
+            writer.write(np.full(numbers.size, _GAIN_BUCKET, np.int16), differences(numbers))
+        for band in bands.split(self.means.shape[1]):
+            writer.write(self.mean_buckets[:, band].ravel(), self.means[:, band].ravel())
+        for ranked in self.ranked:
+            ranked.write(writer)
+        if self.refined is not None:
+            refine.write_numbers(self.refined, writer)
+        return writer.words()
+
+
+def read(words: np.ndarray, n: int, index: int, basis: Basis, features: int, refined: bool) -> Head:
+    """The inverse of `Head.words`; `features`: F of the side information."""
+    reader = Reader(words)
+    count = len(bands.split(basis.size))
+
+    def numbers(rows: int, columns: int) -> np.ndarray:
+        found = reader.read(np.full(rows * columns, _GAIN_BUCKET, np.int16)).reshape(rows, columns)
+        return np.cumsum(found, axis=1, dtype=np.int32)
+
+    mean_gains, gains, along = numbers(n, count), numbers(n, count), numbers(1, n)[0]
+    base = mean_base(basis, index) + bands.widen(STEP * mean_gains, basis.size)
+    means, chosen = bands.run(base, n, lambda _, b: reader.read(b.ravel()).reshape(b.shape))
+    ranked = [rank.read(reader, features, basis, step_units(index)) for _ in range(n)]
+    heads = refine.read_numbers(n, reader) if refined else None
+    return Head(mean_gains, means, chosen, gains, along, ranked, heads)
+
+
+def mean_base(basis: Basis, index: int) -> np.ndarray:
+    """int32 [D]: log-scales of means' levels before gains."""
+    return basis.means - step_units(index + MEAN_OCTAVES * PER_OCTAVE)
+
+
+def mean_step(index: int) -> float:
+    """The step of means, divided by FRACTION: what `table` is in."""
+    return float(np.ldexp(step_of(index), -MEAN_OCTAVES)) / FRACTION
+
+
+def table(levels: np.ndarray, buckets: np.ndarray, outside: np.ndarray | None, index: int) -> np.ndarray:
+    """float64 integers [n + m, D]: decoded means in `mean_step`, then those from outside, rounded as if coded too."""
+    own = bands.restore(levels, buckets).astype(np.float64)
+    if outside is None:
+        return own
+    return np.concatenate([own, np.rint(outside / (mean_step(index) * FRACTION)) * FRACTION])
+
+
+def differences(numbers: np.ndarray) -> np.ndarray:
+    """int32: each number less the one before it in its row."""
+    return np.diff(numbers, axis=1, prepend=0).ravel().astype(np.int32)

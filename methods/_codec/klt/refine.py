@@ -1,0 +1,130 @@
+"""Classes that the decoder knows to be likely are told more exactly.
+
+At a coarse step the squared error is spread evenly over classes, while a softmax at T = 1 hears the few largest alone.
+The decoder sees from the coarse logits which those are; they get a second level, with a step that falls with the square
+root of the probability. What stays unknown of the others adds to their probability on average (the exponential is
+convex), so they are raised by one number for each image.
+
+Which classes are likely is decided in integers: powers of two from a table, sums, comparisons.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from methods._codec.klt import bands
+from methods._codec.klt.steps import root_of_two
+from methods._codec.klt.stream import Reader, Writer
+from methods._codec.klt.stream import bits as cost
+from methods._codec.klt.tables import FRACTION, UNITS
+
+GRADES = 4  # of likelihood: from 2^-8, 2^-6, 2^-4 and 2^-2 on
+NUMBERS = 2 * GRADES + 1  # that an image has
+_LEAST = 2 * GRADES
+_FINER = 12  # units: the step of the lowest grade is so much smaller than that of the coefficients
+_PER_OCTAVE = 64
+_OCTAVES = 24
+_WEIGHT_BITS = 28  # of the largest logit's weight
+_PART = 32  # what an image is raised by is a multiple of 1/32
+_MOST = 1 << 10
+_LOG2_E = 1.4426950408889634
+_PLAIN_BUCKET = 13
+_QUIETEST = -64  # 1/8 octave: no step is so coarse that anything of it were coded
+
+
+def _weights() -> np.ndarray:
+    """int64: 2^(_WEIGHT_BITS - d / 64) for d = 0, 1, ...; the last is zero."""
+    inside = np.array([root_of_two(-part, _PER_OCTAVE) for part in range(_PER_OCTAVE)])
+    octaves = np.ldexp(1.0, _WEIGHT_BITS - np.arange(_OCTAVES))
+    return np.append(np.rint(octaves[:, None] * inside).astype(np.int64).ravel(), 0)
+
+
+_WEIGHTS = _weights()
+
+
+def grades(logits: np.ndarray) -> np.ndarray:
+    """int8 [m, C]: 0 unlikely, 1 to GRADES likely and more likely. `logits`: float64 [m, C], natural unit."""
+    below = logits.max(1, keepdims=True) - logits
+    place = np.minimum(below * (_PER_OCTAVE * _LOG2_E), float(len(_WEIGHTS) - 1))
+    weight = _WEIGHTS[np.rint(place).astype(np.int32)]
+    bar = weight.sum(1, keepdims=True) >> _LEAST
+    grade = (weight >= bar).astype(np.int8)
+    for step in range(1, GRADES):
+        grade += weight >= bar << (2 * step)
+    return grade
+
+
+def write_numbers(numbers: np.ndarray, writer: Writer) -> None:
+    """Code what `look` and `best_raise` gave."""
+    writer.write(np.full(numbers.size, _PLAIN_BUCKET, np.int16), numbers.ravel())
+
+
+def numbers_bits(numbers: np.ndarray) -> float:
+    """What `write_numbers` takes."""
+    return cost(np.full(numbers.size, _PLAIN_BUCKET), numbers.ravel())
+
+
+def read_numbers(n: int, reader: Reader) -> np.ndarray:
+    """int32 [n, NUMBERS]."""
+    return reader.read(np.full(n * NUMBERS, _PLAIN_BUCKET, np.int16)).reshape(n, NUMBERS)
+
+
+def look(error: np.ndarray, grades: np.ndarray, step_units: int) -> np.ndarray:
+    """int32 [NUMBERS] for an image with this error [m, C] after the coarse code: for each grade its scale relative to
+    the step, 1/8 octave, and its mean, 1/_PART; last the raise of the unlikely, zero here."""
+    numbers = np.zeros(NUMBERS, np.int32)
+    for grade in range(GRADES):
+        some = error[grades == grade + 1]
+        mean = np.clip(np.rint(_PART * some.mean()), -_MOST, _MOST) if some.size else 0.0
+        spread = np.square(some - mean / _PART).mean() if some.size else 0.0
+        scale = 0.5 * UNITS * np.log2(max(spread, 2.0**-300)) - step_units
+        numbers[grade] = np.clip(np.rint(scale / 2), _QUIETEST, -_QUIETEST)
+        numbers[GRADES + grade] = mean
+    return numbers
+
+
+def buckets(grade: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """int16 [m]: the bucket of each likely class, its grade [m] in 1..GRADES and its image's numbers [m, NUMBERS]."""
+    scale = 2 * np.take_along_axis(numbers, grade[:, None].astype(np.int64) - 1, 1)[:, 0]
+    return bands.buckets_of(scale + _FINER + UNITS * (grade.astype(np.int32) - 1))
+
+
+def biases(grade: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """float64 [m]: the mean error that the numbers [m, NUMBERS] of an image name for each grade."""
+    return np.take_along_axis(numbers, GRADES - 1 + grade[:, None].astype(np.int64), 1)[:, 0] * (1 / _PART)
+
+
+def corrections(
+    levels: np.ndarray, chosen: np.ndarray, grade: np.ndarray, numbers: np.ndarray, step: float
+) -> np.ndarray:
+    """float64 [m]: what is added to the likely logits. `step`: of coefficients, natural unit."""
+    return bands.restore(levels, chosen) * (steps_of(grade, step) / FRACTION) + biases(grade, numbers)
+
+
+def steps_of(grade: np.ndarray, step: float) -> np.ndarray:
+    """float64 [m]: the step of each likely class, halved from grade to grade. `step`: of the coefficients."""
+    return np.ldexp(step * root_of_two(-_FINER, UNITS), 1 - grade.astype(np.int32))
+
+
+def raised_by(numbers: np.ndarray) -> np.ndarray:
+    """float64 [m]: what the unlikely classes of rows with these numbers [m, NUMBERS] are raised by."""
+    return numbers[:, -1] * (1 / _PART)
+
+
+def best_raise(logits: np.ndarray, decoded: np.ndarray, likely: np.ndarray) -> int:
+    """The raise of the unlikely, 1/_PART, with the least KL divergence at T = 1 over the rows of an image.
+
+    Args:
+        logits, decoded: float64 [m, C].
+        likely: bool [m, C].
+    """
+    top = logits.max(1, keepdims=True)
+    true, found = np.exp(logits - top), np.exp(np.clip(decoded - top, -700, 80))
+    share = (true * ~likely).sum(1) / true.sum(1)
+    rare, common = (found * ~likely).sum(1), (found * likely).sum(1)
+    value = 0.0
+    for _ in range(12):  # Newton's method on a convex function of one variable
+        p = rare * np.exp(value) / (rare * np.exp(value) + common)
+        value -= float((p - share).mean()) / max(float((p * (1 - p)).mean()), 1e-3)
+        value = min(max(value, -2.0), 2.0)
+    return round(_PART * value)
