@@ -55,7 +55,7 @@ class Bench:
     """Random images of digits, encoded by a compressor within a budget."""
 
     def __init__(self, folder: Path) -> None:
-        plugin = write(folder / "mean.py", SHARED_MEAN)
+        plugin = write(folder / "common_mean.py", SHARED_MEAN)
         self.ws = stages.Workspace(folder / "store", discover([plugin]))
         self.dataset = stages.describe(self.ws, "digits")
         self.teacher = stages.teach(self.ws, "small-teacher-v1", self.dataset)
@@ -109,12 +109,12 @@ def test_a_shared_part_counts_once_and_shards_are_read_as_one(bench: Bench, monk
     monkeypatch.setattr(labels, "shard_sizes", lambda *_: [7, 7, 6])
     budget = f"{2 * 2 * 20 * 10 + 300}B"  # two views of 20 images, and what little else there is
     with pytest.raises(InfeasibleError, match="one view of each image"):
-        bench.encode("mean", "300B", shards=3)
-    file = bench.encode("mean", budget, shards=3)
+        bench.encode("common_mean", "300B", shards=3)
+    file = bench.encode("common_mean", budget, shards=3)
     assert len(file.shared) == 2 * 10
     assert [len(blob) for blob in file.blobs] == [2 * 2 * n * 10 for n in (7, 7, 6)]
     assert file.sizes()["total"] <= Budget.parse(budget).total_bytes(20, 100, 10)
     exact = bench.read("none", bench.encode("none", None, shards=3), [0, 1])
-    found = bench.read("mean", file, [0, 1])
+    found = bench.read("common_mean", file, [0, 1])
     assert found.shape == (20, 2, 10)
     assert float((found - exact).abs().max()) < 0.02
