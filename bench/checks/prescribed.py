@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class Here:
         self.released = lock.released()
         self._ws = Workspace(store.resolve(), registry)
         self.protocol = lru_cache(maxsize=None)(self._protocol)
+        self.spelling = lru_cache(maxsize=None)(lambda kind, text: str(parse(registry, kind, text)))
+        self._digests: dict[str, str | None] = {}
         self.plugin = lru_cache(maxsize=None)(self._plugin)
         self.recipe = lru_cache(maxsize=None)(self._recipe)
         self.dataset = lru_cache(maxsize=None)(self._dataset)
@@ -45,23 +48,29 @@ class Here:
         return [str(each) for each in (self.protocol(trial.protocol), *found.values()) if isinstance(each, UserError)]
 
     def canonical(self, trial: Trial) -> Trial:
-        """The trial with every name as this version writes it. Raises UserError for an unknown one."""
-        spec = {kind: str(parse(self.registry, kind, text)) for kind, text in _specs(trial)}
-        return Trial(
+        """The trial, of which nothing is unknown, with every name as this version writes it."""
+        spec = {kind: self.spelling(kind, text) for kind, text in _specs(trial)}
+        fixed = self.protocol(trial.protocol)
+        return replace(
+            trial,
             dataset=spec["dataset"],
-            protocol=protocol.load(self.registry, trial.protocol).id,
+            protocol=trial.protocol if isinstance(fixed, UserError) else fixed.id,
             method=spec["method"],
-            ipc=trial.ipc,
             compressor=spec.get("compressor"),
-            budget=trial.budget,
             student=spec["network"],
-            replicate=trial.replicate,
         )
+
+    def digest(self, name: str) -> str | None:
+        """The digest of a protocol; None where it is not known."""
+        if name not in self._digests:
+            fixed = self.protocol(name)
+            self._digests[name] = None if isinstance(fixed, UserError) else fixed.digest
+        return self._digests[name]
 
     def in_force(self, names: Iterable[str]) -> list[str]:
         """Those of the protocols that are not withdrawn as they stand here."""
-        fixed = {name: self.protocol(name.partition(":")[0]) for name in names}
-        return [n for n, p in fixed.items() if isinstance(p, UserError) or not self.withdrawn(n, p.digest)]
+        digests = {name: self.digest(name.partition(":")[0]) for name in names}
+        return [name for name, digest in digests.items() if digest is None or not self.withdrawn(name, digest)]
 
     def unofficial(self, trial: Trial) -> list[str]:
         """Why results of this trial are nobody's but the submitter's own; empty where all that is fixed is released."""
@@ -69,7 +78,7 @@ class Here:
         if isinstance(fixed, Protocol):
             if fixed.scale is not None:
                 why.append(f"protocol '{fixed.id}' is a miniature")
-            elif self.released.get(fixed.id) != fixed.digest:
+            elif self.released.get(fixed.id) != self.digest(fixed.id):
                 why.append(f"protocol '{fixed.id}' is not released (condensebench lock --release {fixed.id})")
         for kind, text in (("dataset", trial.dataset), ("network", trial.student)):
             plugin = self.plugin(kind, text)
