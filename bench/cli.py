@@ -108,12 +108,20 @@ def run(plugins: tuple[str, ...], **options: Any) -> None:
 @cli.command()
 @click.option("--results", default="results/local", show_default=True, metavar="DIR", help="Folder of the records.")
 @click.option("--by", type=click.Choice(["protocol"]), help="One column per protocol: what a recipe alone is worth.")
+@click.option("--scores", type=click.Choice(["dd-ranking"]), help="IOR, HLR, LRS and ARS instead of accuracies.")
+@click.option("--full-data", metavar="DIR", help="For HLR and LRS: hard-label results on all training images.")
+@click.option(
+    "--unaugmented",
+    multiple=True,
+    metavar="ID=ID",
+    help="For ARS: a protocol and the same recipe without augmentation; repeatable.",
+)
 @FORMAT
-def leaderboard(results: str, by: str | None, format_: str) -> None:
+def leaderboard(format_: str, results: str, **options: Any) -> None:
     """Print the tables of a results folder; what could not be read goes to stderr. Exit code 1 if a line was edited."""
     from bench.command import leaderboard_command
 
-    raise SystemExit(leaderboard_command(results, by=by, format_=format_))
+    raise SystemExit(leaderboard_command(results, format_=format_, **options))
 
 
 @cli.command()

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench import records
+from bench.errors import UserError
 from bench.plan import estimate_seconds
 from bench.python import default_store, planned_trials, run_trials
 from bench.records import Record, State
@@ -101,18 +102,42 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
     return 1 if failed else 0
 
 
-def leaderboard_command(results: str, *, by: str | None, format_: str) -> int:
-    """The verb `leaderboard`. Returns the exit code: 1 if a line was edited."""
+def leaderboard_command(
+    results: str,
+    *,
+    by: str | None,
+    scores: str | None,
+    full_data: str | None,
+    unaugmented: Sequence[str],
+    format_: str,
+) -> int:
+    """The verb `leaderboard`. Returns the exit code: 1 if a line was edited. Raises UserError for options that do not
+    go together."""
+    from bench import ddranking
     from bench.across import by_protocol, render_across
+    from bench.ddranking_text import render_scores
     from bench.lock import released
     from bench.standings import leaderboard
     from bench.tables import render
+
+    if by and scores:
+        raise UserError(f"--by {by} and --scores {scores} are two tables: type one of them.")
+    if (full_data or unaugmented) and not scores:
+        raise UserError("--full-data and --unaugmented belong to DD-Ranking's scores: type --scores dd-ranking too.")
+    pairs = {pair: pair.partition("=") for pair in unaugmented}
+    if wrong := [pair for pair, (name, _, other) in pairs.items() if not name or not other]:
+        raise UserError(f"--unaugmented {wrong[0]}: type two protocols, for instance standard-hard-sgd-v1=mine-v1.")
 
     loaded = records.load(results)
     for note in [*loaded.torn, *loaded.tampered]:
         print(note, file=sys.stderr)
     latest = records.latest(loaded.records)
-    if by == "protocol":
+    if scores:
+        full = records.latest(records.load(full_data).records) if full_data else []
+        print(
+            render_scores(ddranking.scores(latest, full, {name: other for name, _, other in pairs.values()}), format_)
+        )
+    elif by == "protocol":
         print(render_across(by_protocol(latest), format_))
     else:
         print(render(leaderboard(latest, released()), format_))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from _records import cell, made_by
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.cli import cli
 from bench.ddranking import COLUMNS, ars, hlr, ior, lrs, scores
 from bench.errors import UserError
+from bench.records import Record, append
 
 fractions = st.floats(0, 1)
 HARD = {"protocol": "small-hard-v1", "compressor": None}
@@ -99,3 +103,48 @@ def test_full_data_of_other_digests_is_not_used(part: str) -> None:
     other = cell(0.90, ipc=500, made_by={**made_by("small-hard-v1"), part: "0" * 64}, **HARD)
     assert scores(records, other)["hlr"].isna().all()
     assert scores([]).empty
+
+
+# --- on the command line ---------------------------------------------------------------------------------------------
+
+
+def typed(*arguments: str) -> tuple[int, str]:
+    outcome = CliRunner().invoke(cli, ["leaderboard", *arguments])
+    return outcome.exit_code, outcome.output if outcome.exception is None else f"{outcome.output}{outcome.exception}"
+
+
+def written(folder: Path, records: list[Record]) -> str:
+    for each in records:
+        append(folder / "records.jsonl", each)
+    return str(folder)
+
+
+def test_the_verb_prints_scores_and_says_what_lacks(tmp_path: Path) -> None:
+    records = [*cell(0.4), *cell(0.5, method="rded"), *cell(0.3, **HARD), *cell(0.35, method="rded", **HARD)]
+    results = written(tmp_path / "results", records)
+    _, without = typed("--results", results, "--scores", "dd-ranking")
+    assert "- in hlr: no full-data accuracy" in without
+    full = written(tmp_path / "full", cell(0.9, ipc=500, **HARD))
+    code, told = typed("--results", results, "--scores", "dd-ranking", "--full-data", full)
+    assert code == 0
+    assert "no full-data accuracy" not in told
+    assert f"{lrs(0.55, 0.1):.3f}" in told
+    assert "small-hard-v1" in told
+    code, table = typed("--results", results, "--scores", "dd-ranking", "--format", "csv")
+    assert (code, table.splitlines()[0].split(",")) == (0, list(COLUMNS))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--scores", "dd-ranking", "--by", "protocol"), "type one of them"),
+        (("--full-data", "elsewhere"), "type --scores dd-ranking"),
+        (("--scores", "dd-ranking", "--unaugmented", "plain-v1"), "type two protocols"),
+        (("--scores", "dd-ranking", "--full-data", "nowhere"), "no records at nowhere"),
+    ],
+)
+def test_options_that_do_not_go_together_are_explained(tmp_path: Path, options, message: str) -> None:
+    results = written(tmp_path, cell(0.4))
+    code, told = typed("--results", results, *options)
+    assert code != 0
+    assert message in told
