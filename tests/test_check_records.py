@@ -176,6 +176,12 @@ def test_larger_labels_under_one_name_are_an_error_where_no_budget_bounds_them(h
     assert f"labels of {2 * size} bytes" in found.message
 
 
+def test_a_code_whose_length_depends_on_the_content_is_only_warned_of(here, check):
+    lines = board(here, "herding", compressor="none", budget=None)
+    lines = [altered(r, bytes_labels={"total": r.bytes_labels.total * (10 + n)}) for n, r in enumerate(lines)]
+    assert {(f.rule, f.severity) for f in check(lines)} == {("larger-labels", "warning")}
+
+
 def test_half_of_a_budget_left_unused_is_only_a_warning_to_the_others(here, check):
     lines = board(here, "herding")
     size = lines[0].bytes_labels.total

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.budget import Budget, reference_bytes
-from bench.checks.board import Cell, Line, row
+from bench.checks.board import Cell, Line, condensed_set, row
 from bench.checks.prescribed import Here
 from bench.checks.rules import Findings
 from bench.errors import UserError
@@ -53,19 +53,25 @@ def _budget(cell: Cell, line: Line, here: Here, out: Findings) -> None:
 
 
 def _equal(cell: Cell, compressor: str, budget: str | None, methods: dict[str, list[Line]], out: Findings) -> None:
-    """Equal labels for all methods. Under a budget a smaller file is the method's own loss, so only a warning."""
-    taken = {
-        method: [line.record.bytes_labels.total for line in lines if line.record.bytes_labels is not None]
-        for method, lines in methods.items()
-    }
-    least = min((min(sizes) for sizes in taken.values() if sizes), default=0)
+    """Equal labels for all methods. A warning under a budget, where a smaller file is the method's own loss, and for a
+    code whose length depends on the content; an error for a code that gives different sets the same size."""
+    taken: dict[str, list[int]] = {}
+    fixed_size = False
+    for method, lines in methods.items():
+        sized = [
+            (line.record, line.record.bytes_labels.total) for line in lines if line.record.bytes_labels is not None
+        ]
+        if sized:
+            taken[method] = [size for _, size in sized]
+            different = len({condensed_set(record) for record, _ in sized}) > 1
+            fixed_size |= different and len(set(taken[method])) == 1
+    least = min((min(sizes) for sizes in taken.values()), default=0)
     for method, sizes in taken.items():
-        if not sizes or max(sizes) - least <= max(CONTENT_BYTES, CONTENT_SHARE * least):
-            continue
-        out.add(
-            "larger-labels",
-            methods[method],
-            f"{cell}, {row((method, compressor, budget))}: labels of {max(sizes)} bytes, where another row under this "
-            f"name has {least}; a difference of more than {CONTENT_SHARE:.0%} is another rate, not other content",
-            None if budget is None else "warning",
-        )
+        if max(sizes) - least > max(CONTENT_BYTES, CONTENT_SHARE * least):
+            out.add(
+                "larger-labels",
+                methods[method],
+                f"{cell}, {row((method, compressor, budget))}: labels of {max(sizes)} bytes, where another row of "
+                f"this name has {least}; a difference of more than {CONTENT_SHARE:.0%} is another rate, not other content",
+                None if fixed_size and budget is None else "warning",
+            )

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from bench.checks.board import Cell, Line, row
+from bench.checks.board import Cell, Line, condensed_set, row
 from bench.checks.rules import Findings
 from bench.records import Record
 
@@ -72,7 +72,7 @@ def check_copies(cell: Cell, out: Findings) -> None:
                     same[result].append(line)
         for lines in same.values():
             replicates = {line.trial.replicate for line in lines}
-            sets = {_set(line.record) for line in lines}
+            sets = {condensed_set(line.record) for line in lines}
             if len(replicates) > 1:
                 what = "replicates " + ", ".join(map(str, sorted(replicates)))
             elif len(lines) > 1 and len(sets) > 1:
@@ -86,11 +86,6 @@ def check_copies(cell: Cell, out: Findings) -> None:
                 f"{cell}, {', '.join(rows)}: {what} have "
                 "the same accuracy and losses to the last bit; no two trainings do",
             )
-
-
-def _set(record: Record) -> str:
-    """What tells condensed sets apart; by the size of their images where schema 1 does not tell more."""
-    return str(record.bytes_images) if record.condensed is None else record.condensed.digest
 
 
 def _result(record: Record) -> tuple:
