@@ -72,6 +72,6 @@ def _equal(cell: Cell, compressor: str, budget: str | None, methods: dict[str, l
                 "larger-labels",
                 methods[method],
                 f"{cell}, {row((method, compressor, budget))}: labels of {max(sizes)} bytes, where another row of "
-                f"this name has {least}; a difference of more than {CONTENT_SHARE:.0%} is another rate, not other content",
+                f"this name has {least}; more than {CONTENT_SHARE:.0%} is another rate, not other content",
                 None if fixed_size and budget is None else "warning",
             )
