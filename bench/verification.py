@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,7 @@ def verify_command(
     jobs: int | None = None,
     as_json: bool = False,
 ) -> int:
-    """The verb `verify`. Returns the exit code: 1 if a record does not come out as claimed.
+    """The verb `verify`. Returns the exit code: 1 if a record does not come out as claimed, 130 if interrupted.
 
     Args:
         targets: folders or files of records, or ids (or their first digits) of records in `results`.
@@ -63,7 +64,11 @@ def verify_command(
     out = Findings()
     everything, chosen = select(targets, Path(results), out)
     chosen = drawn(chosen, sample) if sample is not None else chosen
-    summary = verify(chosen, cells(everything), registry, out, store=Path(store) if store else None, jobs=jobs)
+    try:
+        summary = verify(chosen, cells(everything), registry, out, store=Path(store) if store else None, jobs=jobs)
+    except KeyboardInterrupt:
+        print("\nInterrupted. Nothing was compared yet; --sample N takes less time.", file=sys.stderr)
+        return 130
     findings = tuple(out)
     print(finding.as_json(findings) if as_json else finding.as_text(findings, summary))
     return finding.exit_code(findings)
