@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -110,6 +111,21 @@ class Labelling:
             "views": self.views.to_bytes().decode(),
         }
 
+    @contextlib.contextmanager
+    def context(self, spec: Spec) -> Iterator[HarnessContext]:
+        """What a call of this compressor is given; its scratch folder is removed afterwards."""
+        with self.ws.store.scratch() as scratch:
+            yield HarnessContext(
+                store=self.ws.store,
+                registry=self.ws.registry,
+                data=self.ws.described(self.dataset),
+                dataset_digest=self.dataset.digest,
+                teacher=self.labellers[0],
+                coordinates=("encode", str(spec), self.protocol_id, self.dataset.spec, self.condensed.images),
+                scratch=scratch,
+                device=self.ws.device,
+            )
+
     def encode_shard(self, spec: Spec, budget: str | None, shard: int) -> LabelFile:
         """One shard as a label file of its own. The shared part is fitted on the first shard, the same for all.
 
@@ -121,17 +137,7 @@ class Labelling:
         total = reference_bytes(n, k, c) if budget is None else Budget.parse(budget).total_bytes(n, k, c)
         views = self.views.to_bytes()
         sizes = [len(s) for s in self.shards]
-        with self.ws.store.scratch() as scratch:
-            ctx = HarnessContext(
-                store=self.ws.store,
-                registry=self.ws.registry,
-                data=self.ws.described(self.dataset),
-                dataset_digest=self.dataset.digest,
-                teacher=self.labellers[0],
-                coordinates=("encode", str(spec), self.protocol_id, self.dataset.spec, n),
-                scratch=scratch,
-                device=self.ws.device,
-            )
+        with self.context(spec) as ctx:
             shared = b""
             if takes_shared(module):
                 shared = fit(module, self.raw(0), total - len(views), ctx, **spec.parameters)

@@ -1,0 +1,234 @@
+"""How well compressors keep a label set, without training a student: divergence, agreement, true bytes, times.
+
+A set passes by once, shard by shard (bench.label_sets); every compressor encodes, decodes and is measured on a shard
+before the next one is made. Bytes are counted as in a trial: one label file, its budget shared among the shards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from bench import varint
+from bench.api import SoftLabels
+from bench.budget import Budget, reference_bytes
+from bench.errors import InfeasibleError, PluginError, UserError
+from bench.label_sets import LabelSet
+from bench.label_spectrum import Spectrum
+from bench.labels import encode, fit, takes_shared
+from bench.outcome import ignore
+from bench.spec import Spec
+from bench.storage import MAGIC, blob_allowance, smallest_total
+
+COLD, WARM = 1.0, 20.0  # temperatures: the teacher's own, and that of the literature's protocols
+_EXACT_EXP = 500.0  # exponents up to here stay finite in float64
+_BLOCK_VALUES = 1 << 22  # logits compared at once: 32 MiB in float64
+
+
+def divergence(reference: torch.Tensor, decoded: torch.Tensor, temperature: float) -> torch.Tensor:
+    """T^2 KL(softmax(z / T) || softmax(z' / T)), float64 [...], of logits z and z' [..., C]; never negative.
+
+    With d = (z' - z) / T and p = softmax(z / T) it is log sum p exp(d - m) where m = sum p d; written as
+    log1p(sum p expm1(d - m)) the small divergences of a good code are not lost to cancellation.
+    """
+    scaled = reference.to(torch.float64) / temperature
+    p = torch.softmax(scaled, dim=-1)
+    d = decoded.to(torch.float64) / temperature - scaled
+    d -= (p * d).sum(dim=-1, keepdim=True)
+    far = d.amax(dim=-1) > _EXACT_EXP
+    found = torch.log1p((p * torch.expm1(d)).sum(dim=-1))
+    if far.any():
+        found[far] = torch.logsumexp(torch.log_softmax(scaled[far], dim=-1) + d[far], dim=-1)
+    return temperature**2 * found.clamp_(min=0)
+
+
+def agreement(reference: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
+    """bool [...]: the largest decoded logit of [..., C] stands where the reference has its largest, or one equal to
+    it (float16 has ties)."""
+    chosen = decoded.argmax(dim=-1, keepdim=True)
+    return (reference.gather(-1, chosen) == reference.amax(dim=-1, keepdim=True)).squeeze(-1)
+
+
+@dataclass
+class Quality:
+    """One compressor at one budget on one label set. Divergences, agreement and times are means over images."""
+
+    compressor: str
+    budget: str | None  # None: its size does not depend on one
+    status: Literal["ok", "infeasible", "failed"] = "ok"
+    smallest_bytes: int | None = None  # of the whole file, where infeasible
+    message: str = ""
+    bytes: dict[str, int] = field(default_factory=dict)  # total, payload, shared, views, container
+    ratio: float | None = None  # the reference (bench.budget) over `bytes["total"]`
+    stored_views: int | None = None  # of K; divergences and agreement are over these
+    kl1: float | None = None
+    kl20: float | None = None  # 400 KL at T = 20
+    top1: float | None = None
+    fit_seconds: float = 0.0  # once a set
+    encode_ms: float | None = None  # an image, one thread
+    decode_ms: float | None = None  # an image, all its views, one thread
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured on a label set."""
+
+    qualities: list[Quality]
+    spectrum: Spectrum
+
+
+def qualities(
+    labels: LabelSet,
+    asked: Sequence[tuple[Spec, str | None]],
+    *,
+    set_size: int | None = None,
+    on_step: Callable[[], Any] = ignore,
+) -> Report:
+    """Encode, decode and compare.
+
+    Args:
+        labels: read once.
+        asked: compressors with a budget each (bench.budget); None where the size does not depend on one.
+        set_size: count bytes as for a set of so many images, of which these are a part; they get their share of its
+            budget. None: these images are the set.
+        on_step: called after each compressor and shard.
+
+    Raises:
+        UserError: the set is larger than `set_size`, or a logit is not finite.
+    """
+    n = labels.shape[0]
+    if set_size is not None and set_size < n:
+        raise UserError(f"--set-size {set_size}: the label set has {n} images, and it is to be a part of the other.")
+    running = [_Running(labels, spec, budget, set_size or n) for spec, budget in asked]
+    spectrum = Spectrum()
+    for shard, part in enumerate(labels.parts()):
+        _check_finite(part, sum(labels.sizes[:shard]))
+        with threadpool_limits(limits=1):
+            spectrum.add(part.logits)
+            for each in running:
+                each.take(part, shard)
+                on_step()
+    return Report([each.result() for each in running], spectrum)
+
+
+class _Running:
+    """One compressor at one budget, on the way through the shards."""
+
+    def __init__(self, labels: LabelSet, spec: Spec, budget: str | None, images: int) -> None:
+        self._labels, self._spec, self._images = labels, spec, images
+        self._module = spec.plugin.module
+        n, k, c = labels.shape
+        self._reference = reference_bytes(images, k, c)
+        self._total = self._reference if budget is None else Budget.parse(budget).total_bytes(images, k, c)
+        # Images of the set that are not here stand in one more shard: lengths in the header are all that it adds.
+        self._sizes = [*labels.sizes, *([images - n] if images > n else [])]
+        self._found = Quality(str(spec), budget)
+        self._shared, self._blobs = b"", list[int]()
+        self._sums = torch.zeros(3, k, dtype=torch.float64)  # KL at T = 1, at T = 20, agreement: by view, over images
+        self._stored = np.arange(k)
+        self._seconds = {"encode": 0.0, "decode": 0.0}
+
+    def take(self, part: SoftLabels, shard: int) -> None:
+        """Encode, decode and compare one shard; nothing more once it was infeasible or has failed."""
+        if self._found.status != "ok":
+            return
+        try:
+            self._take(part, shard)
+        except InfeasibleError as error:
+            needed = smallest_total(
+                error.smallest_bytes, shard, views=len(self._labels.views), shared=len(self._shared),
+                shard_sizes=self._sizes,
+            )  # fmt: skip
+            self._found.status, self._found.smallest_bytes, self._found.message = "infeasible", needed, error.why
+        except Exception as error:  # of this compressor: the others are still measured
+            self._found.status, self._found.message = "failed", f"{type(error).__name__}: {error}"
+
+    def _take(self, part: SoftLabels, shard: int) -> None:
+        views = len(self._labels.views)
+        with self._labels.context(self._spec) as ctx:
+            if shard == 0 and takes_shared(self._module):
+                started = time.perf_counter()
+                self._shared = fit(self._module, part, self._total - views, ctx, **self._spec.parameters)
+                self._found.fit_seconds = time.perf_counter() - started
+            allowance = blob_allowance(self._total, views=views, shared=len(self._shared), shard_sizes=self._sizes)
+            started = time.perf_counter()
+            blob = encode(self._module, part, allowance[shard], ctx, self._shared, **self._spec.parameters)
+            self._seconds["encode"] += time.perf_counter() - started
+        rows = np.arange(part.shape[1])
+        if hasattr(self._module, "rows"):
+            rows = np.asarray(self._module.rows(blob), dtype=np.int64)
+        extra = {"shared": self._shared} if takes_shared(self._module) else {}
+        started = time.perf_counter()
+        decoded = self._module.decode(blob, rows=rows, **extra)
+        self._seconds["decode"] += time.perf_counter() - started
+        self._blobs.append(len(blob))
+        self._compare(part.logits, decoded, rows)
+        self._stored = np.intersect1d(self._stored, rows)
+
+    def _compare(self, logits: torch.Tensor, decoded: torch.Tensor, rows: np.ndarray) -> None:
+        n, _, c = logits.shape
+        if tuple(decoded.shape) != (n, len(rows), c) or not bool(decoded.isfinite().all()):
+            what = "a value that is not finite" if decoded.shape == (n, len(rows), c) else str(list(decoded.shape))
+            raise PluginError(
+                f"decode(blob, rows) must return finite [images, rows, classes] = {[n, len(rows), c]}, not {what}"
+            )
+        step = max(1, _BLOCK_VALUES // (len(rows) * c))
+        at = torch.from_numpy(rows)
+        for start in range(0, n, step):
+            reference, ours = logits[start : start + step, at], decoded[start : start + step]
+            found = (divergence(reference, ours, COLD), divergence(reference, ours, WARM), agreement(reference, ours))
+            for total, values in zip(self._sums, found, strict=True):
+                total[at] += values.to(torch.float64).sum(dim=0)
+
+    def result(self) -> Quality:
+        """What it came to."""
+        found = self._found
+        if found.status == "ok" and not len(self._stored):
+            found.status, found.message = "failed", "the shards have no stored view in common"
+        if found.status == "ok":
+            n = self._labels.shape[0]
+            kl1, kl20, top1 = (self._sums[:, torch.from_numpy(self._stored)].mean(dim=1) / n).tolist()
+            found.kl1, found.kl20, found.top1, found.stored_views = kl1, kl20, top1, len(self._stored)
+            found.bytes = file_bytes(self._labels.views, self._shared, self._blobs, part=n / self._images)
+            found.ratio = self._reference / found.bytes["total"]
+            found.encode_ms, found.decode_ms = (1e3 * self._seconds[name] / n for name in ("encode", "decode"))
+        return found
+
+
+def file_bytes(views: bytes, shared: bytes, blobs: Iterable[int], *, part: float = 1.0) -> dict[str, int]:
+    """Bytes of a label file (bench.storage.LabelFile) whose blobs have these lengths: total, payload (the blobs),
+    shared, views, container (magic and lengths).
+
+    `part`: the blobs are this share of all; the rest is as large for its size, in one more blob.
+    """
+    lengths = list(blobs)
+    payload = sum(lengths)
+    if part < 1:
+        lengths.append(round(payload / part) - payload)
+        payload += lengths[-1]
+    told = (len(lengths) + 2, len(views), len(shared), *lengths)
+    container = len(MAGIC) + sum(len(varint.encode(number)) for number in told)
+    return {
+        "total": container + len(views) + len(shared) + payload,
+        "payload": payload,
+        "shared": len(shared),
+        "views": len(views),
+        "container": container,
+    }
+
+
+def _check_finite(part: SoftLabels, first: int) -> None:
+    bad = ~part.logits.isfinite()
+    if bool(bad.any()):
+        image, row, column = (int(i) for i in bad.nonzero()[0])
+        value = float(part.logits[image, row, column])
+        raise UserError(
+            f"The label set has {value} at image {first + image}, view {row}, class {column}; logits must be finite "
+            f"(and within +-65504 where they are kept in float16)."
+        )
