@@ -141,7 +141,8 @@ def train(
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if average:
-                    torch._foreach_lerp_(average, parameters, 1 - recipe.ema)
+                    with torch.no_grad():  # else the average would remember every step
+                        torch._foreach_lerp_(average, parameters, 1 - recipe.ema)
                 seen += len(x)
             so_far = float(feed.offset) * times
             log.losses.append((float(total) + so_far - offset) / seen)

@@ -51,3 +51,17 @@ def test_every_optimiser_step_counts_from_the_first_weights_on(recipe: Recipe, m
         expected = [recipe.ema * a + (1 - recipe.ema) * b for a, b in zip(expected, state, strict=True)]
     assert close([p.detach().double() for p in student.parameters()], expected)
     assert same(list(student.buffers()), list(plain.buffers()))
+
+
+def test_the_average_remembers_no_step(monkeypatch: pytest.MonkeyPatch):
+    """Recorded by autograd, every step would stay in memory until the training ends."""
+    original, remembering = torch._foreach_lerp_, []
+
+    def watched(average, parameters, weight):
+        original(average, parameters, weight)
+        remembering.extend(each.requires_grad for each in average)
+
+    monkeypatch.setattr(torch, "_foreach_lerp_", watched)
+    log = run(network(), hard(2, ema=0.9))
+    assert len(remembering) == log.steps * len(list(network().parameters()))
+    assert not any(remembering)
