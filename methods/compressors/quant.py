@@ -1,0 +1,114 @@
+"""Uniform quantisation: 8 to 2 bits a value, with a scale and a zero point for each row; range coded if wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bench.errors import InfeasibleError
+from methods._codec import domain as domains
+from methods._codec import factors, uniform
+from methods._codec import labels as shared
+from methods._codec.container import Specs, pack, packed_size, unpack
+
+if TYPE_CHECKING:
+    from bench.api import Context, SoftLabels
+
+CITATION = "Uniform scalar quantisation, asymmetric, per row; Gray and Neuhoff 1998, Quantization"
+CODEC = "quant"
+_BITS = range(2, 9)
+
+
+def encode(
+    labels: SoftLabels,
+    budget_bytes: int,
+    ctx: Context,
+    *,
+    bits: int = 0,
+    coder: str = "none",
+    domain: str = "logits",
+    temperature: float = 1.0,
+) -> bytes:
+    """All values in the same number of bits; 4 bytes a row for its scale and zero point.
+
+    Args:
+        labels: logits [n, K, C].
+        budget_bytes: total for the n images, header included.
+        ctx: not used.
+        bits: 2..8; 0: the number within the budget whose squared error is least.
+        coder: "none", or "range": codes in as many bits as they carry information, by their frequencies in the shard.
+        domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
+        temperature: T; with domain="logits" it is not used.
+
+    Raises:
+        ValueError: a value that is not finite, an argument out of its range.
+        InfeasibleError: 2 bits, or the number asked for, do not fit.
+    """
+    if bits and bits not in _BITS:
+        raise ValueError(f"bits: must be in 2..8, or 0 for what fits best; got {bits}")
+    if coder not in uniform.CODERS:
+        raise ValueError(f"coder: {coder!r} is not one of {', '.join(uniform.CODERS)}")
+    domains.check(domain, temperature)
+    values = domains.enter(shared.checked_logits(labels), domain, temperature)
+    n, k, c = values.shape
+    peaks = np.abs(values).reshape(n, -1).max(1).astype(np.float64)
+    exponents = np.where(peaks > 0, np.frexp(peaks)[1], 0)
+    coded = shared.encode_exponents(exponents)
+    best: tuple[float, bytes] | None = None
+    smallest: int | None = None
+    for width in [bits] if bits else _BITS:
+        least = _plain_size((n, k, c), coded.size, width, domain) if coder == "none" else 0
+        if least <= budget_bytes:
+            error, blob = _blob(values, exponents, width, coder, domain, temperature)
+            least = len(blob)
+            if least <= budget_bytes and (best is None or error < best[0]):
+                best = error, blob
+        smallest = least if smallest is None else min(smallest, least)
+    if best is None:
+        assert smallest is not None
+        raise InfeasibleError(smallest, f"the coarsest codes take more than the {budget_bytes} bytes left")
+    return best[1]
+
+
+def _plain_size(shape: tuple[int, int, int], exponent_bytes: int, bits: int, domain: str) -> int:
+    n, k, c = shape
+    specs: Specs = {"e": ("u1", exponent_bytes), "m": ("<f2", n * k), "d": ("<f2", n * k), "b": ("u1", 1)}
+    return packed_size(CODEC, shape, specs | {"q": ("u1", (n * k * c * bits + 7) // 8)} | domains.specs(domain))
+
+
+def _blob(
+    values: np.ndarray, exponents: np.ndarray, bits: int, coder: str, domain: str, temperature: float
+) -> tuple[float, bytes]:
+    """(squared error in the domain, blob)."""
+    parts, error, clamped = [], 0.0, 0
+    for start, chunk in shared.chunks(values):
+        own = exponents[start : start + len(chunk)]
+        scaled = shared.scaled(chunk, -own)
+        rows = uniform.quantise(scaled, bits)
+        parts.append(rows)
+        each = ((rows.values() - scaled) ** 2).sum((1, 2))
+        error += float(np.ldexp(each, 2 * own.astype(np.int32)).sum())
+        if domain == "probabilities":
+            clamped += domains.below_floor(_restored(rows.codes, rows.low, rows.step, own))
+    codes, low, step = (np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "low", "step"))
+    sections = {"e": shared.encode_exponents(exponents), "m": low.ravel(), "d": step.ravel()}
+    sections |= uniform.sections(codes, bits, coder) | domains.sections(domain, temperature, clamped)
+    return error, pack(CODEC, values.shape, sections)
+
+
+def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
+    """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
+    container = unpack(blob, CODEC)
+    n, k, c = container.shape
+    picked = shared.checked_rows(rows, k)
+    stored = container.sections
+    codes = uniform.read(stored, n, k, c, picked)
+    low, step = (stored[name].reshape(n, k)[:, picked] for name in ("m", "d"))
+    return domains.leave(_restored(codes, low, step, shared.decode_exponents(stored["e"], n)), stored)
+
+
+def _restored(codes: np.ndarray, low: np.ndarray, step: np.ndarray, exponents: np.ndarray) -> torch.Tensor:
+    return factors.restored(torch.from_numpy(uniform.restore(codes, low, step)), exponents)
