@@ -33,7 +33,9 @@ class Optimizer(Part):
     betas: tuple[float, float] = (0.9, 0.999)  # AdamW
     momentum: float = 0.0  # SGD
     nesterov: bool = False  # SGD
-    decay: Literal["weights", "all"] = "weights"  # "weights": tensors of two or more dimensions only (no bias, no norm)
+    # "weights": only tensors of two or more dimensions with "weight" in their name: no bias, no norm, no embedding of
+    # positions (SRe2L's rule).
+    decay: Literal["weights", "all"] = "weights"
 
 
 class Schedule(Part):

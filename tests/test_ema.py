@@ -36,9 +36,9 @@ def test_every_optimiser_step_counts_from_the_first_weights_on(recipe: Recipe, m
     student, plain, states = network(), network(), []
     original = make_optimizer
 
-    def watched(parameters, spec):
-        optimizer = original(parameters, spec)
-        optimizer.register_step_post_hook(lambda *_: states.append([p.detach().double() for p in parameters]))
+    def watched(student, spec):
+        optimizer = original(student, spec)
+        optimizer.register_step_post_hook(lambda *_: states.append([p.detach().double() for p in student.parameters()]))
         return optimizer
 
     reader = stored() if recipe.labels == "stored" else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from _lessons import (
     weights,
 )
 from torch import nn
-from torchvision.models import resnet18
+from torchvision.models import VisionTransformer, resnet18
 
 from bench.augment import Views
 from bench.errors import UserError
@@ -108,7 +109,7 @@ def plain_step(student: nn.Module, recipe: Recipe, reader: Stored | None) -> flo
         mixed = lam * F.one_hot(labels, CLASSES) + (1 - lam) * F.one_hot(labels[view.partner], CLASSES)
         loss = -(mixed * torch.log_softmax(logits, 1)).sum(1).mean()
     loss.backward()
-    make_optimizer(list(student.parameters()), recipe.optimizer).step()
+    make_optimizer(student, recipe.optimizer).step()
     return loss.item()
 
 
@@ -136,15 +137,24 @@ def test_one_step_is_the_step_of_the_formula(recipe: Recipe, optimizer: Optimize
     assert agree.float().mean() > 0.97
 
 
-def test_only_weights_decay_unless_told_otherwise():
+def tokens() -> nn.Module:
+    """A vision transformer: its class token and its positions are no weights, though they have three dimensions."""
+    return VisionTransformer(
+        image_size=8, patch_size=4, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=7
+    )
+
+
+@pytest.mark.parametrize("build", [lambda: resnet18(num_classes=7), tokens], ids=["resnet18", "transformer"])
+def test_only_weights_decay_unless_told_otherwise(build: Callable[[], nn.Module]):
     """As SRe2L's code says it: a tensor decays if "weight" is in its name and it has two or more dimensions."""
-    named = dict(resnet18(num_classes=7).named_parameters())
-    decayed, others = make_optimizer(list(named.values()), Optimizer(weight_decay=0.5)).param_groups
+    student = build()
+    named = dict(student.named_parameters())
+    decayed, others = make_optimizer(student, Optimizer(weight_decay=0.5)).param_groups
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.5, 0.0)
     expected = {id(p) for name, p in named.items() if "weight" in name and p.ndim > 1}
     assert {id(p) for p in decayed["params"]} == expected
     assert {id(p) for p in others["params"]} == {id(p) for p in named.values()} - expected
-    (everything,) = make_optimizer(list(named.values()), Optimizer(decay="all")).param_groups
+    (everything,) = make_optimizer(student, Optimizer(decay="all")).param_groups
     assert everything["weight_decay"] == 0.01
     assert len(everything["params"]) == len(named)
 

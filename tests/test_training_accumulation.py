@@ -27,7 +27,7 @@ def chunks(n: int, chunk: int) -> list[range]:
 def naive(student: nn.Module, recipe: Recipe, reader, data) -> list[float]:
     """The loop with nothing clever in it; returns the mean loss of each epoch."""
     student.train().to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(list(student.parameters()), recipe.optimizer)
+    optimizer = make_optimizer(student, recipe.optimizer)
     source, losses = feed(recipe, reader, data=data), []
     for epoch in range(recipe.epochs):
         for group in optimizer.param_groups:
