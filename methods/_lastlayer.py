@@ -13,6 +13,9 @@ from scipy.special import softmax
 
 from methods._order import finite_rows
 
+# The difference of two sums of products is known to about this share of the sums.
+_ROUNDING = 1e-13
+
 
 def residuals(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """softmax(logits) - one-hot(labels), float64 [n, C]; rows sum to 0.
@@ -50,8 +53,11 @@ class Gradients:
         return (self.residual @ self.residual[rows].T) * (self.feature @ self.feature[rows].T)
 
     def distances(self, rows: np.ndarray | slice) -> np.ndarray:
-        """float64 [n, b]: squared Euclidean distances to those of `rows`, at least 0."""
-        return np.maximum(self.square[:, None] + self.square[rows] - 2.0 * self.dots(rows), 0.0)
+        """float64 [n, b]: squared Euclidean distances to those of `rows`; equal gradients are at exactly 0."""
+        both = self.square[:, None] + self.square[rows]
+        out = both - 2.0 * self.dots(rows)
+        out[out <= _ROUNDING * both] = 0.0
+        return out
 
     def total(self) -> np.ndarray:
         """float64 [C, k]: the sum of all gradients, as a matrix."""
