@@ -220,6 +220,36 @@ def storage(factor: float, format_: str, **setting: Any) -> None:
 
 
 @cli.command()
+@click.option("--dataset", metavar="NAME", help="Labels of a condensed set, made as a protocol makes them.")
+@click.option("--method", metavar="NAME", help="Of the condensed set [default: random].")
+@click.option("--ipc", type=click.IntRange(min=1), help="Images per class [default: 10].")
+@click.option("--protocol", "protocol_id", metavar="ID", help="Whose labels [default: small-soft-v1].")
+@click.option("--npz", metavar="FILE", help="Labels made elsewhere: 'logits' [images, views, classes], maybe 'hard'.")
+@click.option("--photos", is_flag=True, help="Photographs inside installed packages, 1,000 classes (extra `photos`).")
+@click.option("--views", type=click.IntRange(min=1), help="Of each photograph [default: 300].")
+@click.option("--compressor", "compressors", multiple=True, metavar="NAME", help="Repeatable [default: all].")
+@click.option("--budget", "budgets", multiple=True, metavar="B", help="Repeatable [default: 10x, 30x, 100x].")
+@click.option("--set-size", type=click.IntRange(min=1), metavar="N", help="Count bytes as for a part of N images.")
+@click.option("--project", type=click.IntRange(min=1), metavar="N", help="Extrapolate bytes and times to N images.")
+@click.option(
+    "--format", "format_", type=click.Choice(["text", "md", "csv", "json"]), default="text", show_default=True
+)
+@STORE
+@PLUGIN
+def labels(**options: Any) -> None:
+    """Compare compressors on a label set, without training a student: KL, agreement, bytes, times, rank.
+
+    \b
+    condensebench labels --dataset digits --ipc 10 --compressor svd --compressor rpca --budget 10x --budget 30x
+    condensebench labels --npz labels.npz --compressor klt --budget 30x --set-size 10000
+    condensebench labels --photos --budget 30x --project 50000     ImageNet-1K at 50 images per class
+    """
+    from bench.label_command import labels_command
+
+    raise SystemExit(labels_command(**options))
+
+
+@cli.command()
 @click.option("--check", "check_", is_flag=True, help="Hold protocols, defaults and engine to protocols/lock.json.")
 @click.option("--release", multiple=True, metavar="ID", help="Fix a protocol for good; repeatable.")
 def lock(check_: bool, release: tuple[str, ...]) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import time
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -27,29 +28,28 @@ from bench.spec import Spec
 from bench.storage import shard_sizes
 from bench.store import Store
 
-_BATCH = 256  # images a network sees at once, at most
+_BATCH = {"cpu": 64, "cuda": 256}  # images a network sees at once: 64 of 224 pixels take about 1 GB of activations
 
 
-class LabelSet(Protocol):
+class LabelSet(ABC):
     """Labels of n images, K views each, C classes."""
 
     name: str  # one line: what they are
     shape: tuple[int, int, int]
     sizes: Sequence[int]  # images of each shard
     views: bytes  # what replays the augmentations, as it is stored; empty where nothing is known of them
+    device: str = "cpu"  # where the logits are made
+    # Seconds that making the logits took, as far as `parts` has come: core time on a CPU, wall time on a GPU; None where
+    # they were not made here.
+    label_seconds: float | None = None
 
-    @property
-    def label_seconds(self) -> float | None:
-        """Wall time of making the logits, as far as `parts` has come; None where they were not made here."""
-        ...
-
+    @abstractmethod
     def parts(self) -> Iterator[SoftLabels]:
         """The shards, in order; once."""
-        ...
 
+    @abstractmethod
     def context(self, spec: Spec) -> contextlib.AbstractContextManager[Any]:
         """The context that a compressor is called with."""
-        ...
 
 
 class BareContext:
@@ -71,7 +71,7 @@ class BareContext:
         raise PluginError(f"the compressor asks for ctx.{name}, which only labels of a data set have (--dataset)")
 
 
-class TrialLabels:
+class TrialLabels(LabelSet):
     """What the trials of one condensed set encode, with the context that they give."""
 
     def __init__(self, labelling: Labelling) -> None:
@@ -80,7 +80,7 @@ class TrialLabels:
         self.sizes = [len(shard) for shard in labelling.shards]
         self.views = labelling.views.to_bytes()
         self.name = f"{labelling.dataset.spec}, labelled as {labelling.protocol_id} does"
-        self.label_seconds = None  # raw labels may come from the store
+        self.device = labelling.ws.device
 
     def parts(self) -> Iterator[SoftLabels]:
         """The shards."""
@@ -91,10 +91,9 @@ class TrialLabels:
         return self._labelling.context(spec)
 
 
-class _Bare:
+class _Bare(LabelSet):
     """A label set without a data set."""
 
-    name: str
     store: Store
 
     @contextlib.contextmanager
@@ -115,7 +114,7 @@ class FileLabels(_Bare):
 
     def __init__(self, path: str | Path, store: Store) -> None:
         self.path, self.store = Path(path), store
-        self.views, self.label_seconds = b"", None
+        self.views = b""
         if not self.path.is_file():
             raise UserError(f"--npz {path}: there is no such file.")
         try:
@@ -191,22 +190,24 @@ class NetworkLabels(_Bare):
         self.name, self.store = name, store
         self._member, self._images, self._hard, self._views = member, images, hard, views
         self._made_from = made_from
+        self.device = next(member.model.parameters()).device.type
         self.shape = (len(images), len(views), classes)
         self.sizes = shard_sizes(*self.shape)
         self.views = views.to_bytes()
-        self.label_seconds: float = 0.0
+        self.label_seconds = 0.0
 
     def parts(self) -> Iterator[SoftLabels]:
         """The shards."""
         for indices in shards(*self.shape):
             logits, seconds = self._make(indices) if self._made_from is None else self._kept(indices)
-            self.label_seconds += seconds
+            self.label_seconds = (self.label_seconds or 0.0) + seconds
             yield SoftLabels(logits, self._hard[indices], self._views, indices)
 
     def _make(self, indices: np.ndarray) -> tuple[torch.Tensor, float]:
-        started = time.perf_counter()
+        clock = time.process_time if self.device == "cpu" else time.perf_counter
+        started = clock()
         logits = label(self._member, self._images, self._views, indices)
-        return logits, time.perf_counter() - started
+        return logits, clock() - started
 
     def _kept(self, indices: np.ndarray) -> tuple[torch.Tensor, float]:
         def make() -> tuple[dict, dict]:
@@ -225,11 +226,11 @@ def label(member: Member, images: torch.Tensor, views: Views, indices: np.ndarra
     A label depends on its image and view alone, so small sets share a batch among several views.
     """
     device = next(member.model.parameters()).device
-    shown = images.to(device)
+    shown, batch = images.to(device), _BATCH[device.type]
     out: torch.Tensor | None = None
-    for piece in np.array_split(indices, -(-len(indices) // _BATCH)):
+    for piece in np.array_split(indices, -(-len(indices) // batch)):
         at = np.searchsorted(indices, piece)
-        step = max(1, _BATCH // len(piece))
+        step = max(1, batch // len(piece))
         for first in range(0, len(views), step):
             some = range(first, min(first + step, len(views)))
             x = torch.cat([render(shown, views[k], piece, mean=member.mean, std=member.std) for k in some])

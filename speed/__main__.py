@@ -12,7 +12,7 @@ from tabulate import tabulate
 from bench.records import environment
 from speed.row import Row
 
-SUBJECTS = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "__main__", "row"))
+SUBJECTS = sorted(p.stem for p in Path(__file__).parent.glob("[!_]*.py") if p.stem != "row")
 
 
 def table(rows: list[Row], format: str = "simple") -> str:
