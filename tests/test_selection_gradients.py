@@ -96,20 +96,18 @@ def test_equal_gradients_are_at_distance_zero():
 # GradMatch
 
 
-def naive_pursuit(whole: np.ndarray, count: int, ridge: float) -> tuple[list[int], np.ndarray, list[float]]:
-    """(picks, weights, how much better each pick was than the next best) by whole gradients and augmented rows."""
+def naive_pursuit(whole: np.ndarray, count: int, ridge: float) -> tuple[list[int], np.ndarray]:
+    """(picks, weights) by whole gradients; the ridge as rows that are appended to them."""
     total, penalty = whole.sum(0), ridge * (whole**2).sum(1).mean()
     picks: list[int] = []
-    weights, leads = np.empty(0), []
+    weights = np.empty(0)
     for _ in range(count):
         left = whole @ (total - weights @ whole[picks] if picks else total)
         left[picks] = -np.inf
-        ranked = np.sort(left)[::-1]
-        leads.append(float(ranked[0] - ranked[1]) if len(ranked) > 1 else np.inf)
         picks.append(int(np.argmax(left)))
         rows = np.concatenate([whole[picks].T, np.sqrt(penalty) * np.eye(len(picks))])
         weights = nnls(rows, np.concatenate([total, np.zeros(len(picks))]))[0]
-    return picks, weights, leads
+    return picks, weights
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -117,7 +115,7 @@ def naive_pursuit(whole: np.ndarray, count: int, ridge: float) -> tuple[list[int
 def test_matching_pursuit_equals_a_loop_over_whole_gradients(n, seed, ridge):
     factored, whole = gradients_of(*factors(n, seed))
     picks, weights = gradmatch.pursue(factored, n - 1, ridge)
-    theirs, their_weights, _ = naive_pursuit(whole, n - 1, ridge)
+    theirs, their_weights = naive_pursuit(whole, n - 1, ridge)
     assert picks.tolist() == theirs
     assert weights == pytest.approx(their_weights, abs=1e-7)
     assert (weights >= 0).all()

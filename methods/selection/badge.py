@@ -52,6 +52,9 @@ def select(train: Train, ipc: int, ctx: Context, *, label: Literal["predicted", 
     The published method draws over all classes; here each class has its quota. As in the authors' code the bias is left
     out, and the first pick is the longest gradient rather than a draw: at one image per class nothing is drawn.
 
+    Cost on ImageNet's size (1.28M images, 512 features, 1,000 classes), extrapolated from one class on one core: 25 s
+    at 10 images per class, 40 s at 50.
+
     Args:
         train: the training split.
         ipc: images per class.

@@ -100,6 +100,9 @@ def select(train: Train, ipc: int, ctx: Context, *, ridge: float = 1.0, oversamp
     labelled beforehand; features are divided by their root mean square length over the class, so that `ridge` means the
     same for every teacher.
 
+    Cost on ImageNet's size (1.28M images, 512 features, 1,000 classes), extrapolated from one class on one core: 95 s
+    at 10 images per class, 300 s at 50.
+
     Args:
         train: the training split.
         ipc: images per class.

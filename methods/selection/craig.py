@@ -79,6 +79,9 @@ def select(
     The paper bounds the error of a weighted subset's gradient by these distances. Deviations: the gradients are the
     trained teacher's, once (the paper selects anew during training), and all picks have equal weight in training.
 
+    Cost on ImageNet's size (1.28M images, 512 features, 1,000 classes), extrapolated from one class on one core: 200 s
+    at 10 or 50 images per class, nearly all of it the distances.
+
     Args:
         train: the training split.
         ipc: images per class.

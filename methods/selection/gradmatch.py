@@ -65,6 +65,9 @@ def select(train: Train, ipc: int, ctx: Context, *, ridge: float = 0.5) -> np.nd
     ridge of 0.5 is in units of squared gradient lengths, which differ between networks by many orders: here it is a
     share of their mean. DeepCore's code for the same method runs on CUDA only and calls a routine that torch removed.
 
+    Cost on ImageNet's size (1.28M images, 512 features, 1,000 classes), extrapolated from one class on one core: 100 s
+    at 10 images per class, 120 s at 50.
+
     Args:
         train: the training split.
         ipc: images per class.

@@ -51,6 +51,9 @@ def medoids(rows: np.ndarray, count: int, seed: int, *, restarts: int = 1) -> np
 def select(train: Train, ipc: int, ctx: Context, *, unit_norm: bool = False, restarts: int = 1) -> np.ndarray:
     """Cluster the teacher's features of each class into `ipc` parts and take an image for each part.
 
+    Cost on ImageNet's size (1.28M images, 512 features, 1,000 classes), extrapolated from one class on one core: 30 s
+    at 10 images per class, 80 s at 50.
+
     Args:
         train: the training split.
         ipc: images per class.

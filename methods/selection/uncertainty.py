@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import entr, softmax
 
 from bench.api import Context, Train
 from methods._order import finite_rows, lowest, one_of
@@ -30,12 +30,14 @@ def uncertainties(logits: np.ndarray, score: Literal["entropy", "margin", "confi
     out = np.empty(count)
     for start in range(0, count, step):
         here = np.arange(start, min(start + step, count))
-        share = np.sort(softmax(finite_rows(logits[start : start + step], here, "a logit"), axis=1), axis=1)
+        share = softmax(finite_rows(logits[start : start + step], here, "a logit"), axis=1)
         if score == "entropy":
-            out[here] = -np.sum(share * np.log(np.maximum(share, np.finfo(np.float64).tiny)), axis=1)
+            out[here] = entr(share).sum(axis=1)
         else:
-            rest = share[:, :-1].sum(axis=1)
-            out[here] = rest + share[:, -2] if score == "margin" and classes > 1 else rest
+            share[np.arange(len(here)), share.argmax(axis=1)] = 0.0
+            out[here] = share.sum(axis=1)
+            if score == "margin":
+                out[here] += share.max(axis=1)
     return out
 
 
