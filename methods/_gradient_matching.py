@@ -69,7 +69,7 @@ def match_gradients(
         if iteration % steps == 0:
             network = networks.draw(weights)
             optimizer = torch.optim.SGD(network.parameters(), lr=LR_NETWORK, momentum=MOMENTUM)
-        gradients, total = [], 0.0
+        total, gradients = 0.0, list[torch.Tensor]()
         for label, start in enumerate(pixels.images.detach().split(ipc)):
             real, learnt = reals.some(label, batch, choice), start.requires_grad_(True)
             both: Transformation | None = draw_transformation(choice, mirror=train.mirror) if augment else None

@@ -77,7 +77,7 @@ def synthesize(
     losses = []
     for _ in range(iterations):
         network = networks.draw(weights)
-        total, gradients = 0.0, []
+        total, gradients = 0.0, list[torch.Tensor]()
         for labels in torch.arange(train.num_classes).split(max(1, _REAL_AT_ONCE // max(batch, ipc))):
             own = pixels.images.detach()[int(labels[0]) * ipc : (int(labels[-1]) + 1) * ipc].requires_grad_(True)
             real, learnt = [], []
