@@ -28,23 +28,25 @@ _MOSTLY_LIKELY = 1 / 8  # where a larger share of classes is likely, all of them
 
 @dataclass
 class Coded:
-    """Levels of n images with their buckets, K rows each. An image's arrays have what their width names."""
+    """Levels of m of n images with their buckets, K rows each."""
 
-    head: Head
+    images: np.ndarray  # int64 [m]
+    head: Head  # of all n; what is not of the mean is filled in for the m
     lead: list[np.ndarray]  # int32 [K, 1 + f]: see Rebuilder.leading
     lead_buckets: list[np.ndarray]  # int16
-    levels: np.ndarray  # int32 [n, K, D]
-    buckets: np.ndarray  # int16 [n, K, D]
+    levels: np.ndarray  # int32 [m, K, D]
+    buckets: np.ndarray  # int16 [m, K, D]
     grades: list[np.ndarray]  # int8 [K, C]; empty list: nothing is refined
     fine: list[np.ndarray]  # int32: levels of likely classes, row by row
     fine_buckets: list[np.ndarray]  # int16
 
     def bytes(self) -> float:
-        """Estimate of what it takes to write: good to a part in a thousand and some bytes."""
-        total = self.head.bits() + cost(self.buckets.ravel(), self.levels.ravel())
+        """Estimate of what it takes to write all n images, if the m stand for them: good to a part in a thousand and
+        some bytes."""
+        total = self.head.own_bits(self.images) + cost(self.buckets.ravel(), self.levels.ravel())
         for buckets, levels in zip(self.lead_buckets + self.fine_buckets, self.lead + self.fine, strict=True):
             total += cost(buckets.ravel(), levels.ravel())
-        return total / 8
+        return (self.head.mean_bits() + total * len(self.head.means) / len(self.images)) / 8
 
 
 class Source:
@@ -59,26 +61,28 @@ class Source:
         self._outside = None if side.outside is None else basis.project(side.outside)
         self.refined = bool(np.mean(refine.grades(self._natural(values[0])) > 0) < _MOSTLY_LIKELY)
 
-    def plans(self, index: int) -> list[Plan]:
-        """The low-rank parts that pay at this step."""
+    def plans(self, index: int, images: np.ndarray) -> list[Plan]:
+        """The low-rank parts of these images, int64, that pay at this step."""
         rebuilder, rows = self._start(index)[0], self._at(index)[0]
         result = []
-        for image in range(self.shape[0]):
+        for image in images:
             at = self._rows_of(image)
             rest = rows[image] - self._meaning(rebuilder.predicted(*at), index)
             partners = rebuilder.partners(*at).astype(np.float32)
             result.append(plan.make(rest, partners, self.side.features[image], self.basis, step_of(index)))
         return result
 
-    def code(self, index: int, plans: list[Plan]) -> Coded:
-        """Levels at this step, with low-rank parts that were planned for a step near it."""
+    def code(self, index: int, images: np.ndarray, plans: list[Plan]) -> Coded:
+        """Levels of these images at this step, with low-rank parts that were planned for a step near it."""
         rows = self._at(index)[0]
-        n, k, _ = self.shape
+        k, size = rows.shape[1:]
         rebuilder, head = self._start(index)
-        coded = Coded(head, [], [], np.zeros(rows.shape, np.int32), np.zeros(rows.shape, np.int16), [], [], [])
-        refined = []
+        levels, buckets = np.zeros((len(images), k, size), np.int32), np.zeros((len(images), k, size), np.int16)
+        coded = Coded(images, head, [], [], levels, buckets, [], [], [])
         base = self.basis.rows - step_units(index)
-        for image, mine in enumerate(plans):
+        if self.refined:
+            head.refined = np.zeros((len(rows), refine.NUMBERS), np.int32)
+        for place, (image, mine) in enumerate(zip(images, plans, strict=True)):
             at = self._rows_of(image)
             whole = rebuilder.predicted(*at)
             rest = rows[image] - self._meaning(whole, index)
@@ -87,17 +91,14 @@ class Source:
             rest -= self._meaning(led, index)
             head.gains[image] = _gains(rest, self.basis.rows, base)
             rest /= np.float32(step_of(index))
-            coded.levels[image], coded.buckets[image] = bands.run(
+            levels[place], buckets[place] = bands.run(
                 (base + bands.widen(STEP * head.gains[image], len(base)))[None],
                 k,
                 lambda band, b, rest=rest: bands.quantise(rest[:, band], b),  # type: ignore[misc]
             )
-            if self.refined:
-                whole += bands.restore(coded.levels[image], coded.buckets[image])
-                refined.append(self._refine(image, rebuilder.logits(whole), index, coded))
-        head.along[:], head.ranked[:] = rebuilder.along, rebuilder.ranked
-        if refined:
-            head.refined = np.stack(refined)
+            if head.refined is not None:
+                whole += bands.restore(levels[place], buckets[place])
+                head.refined[image] = self._refine(image, rebuilder.logits(whole), index, coded)
         return coded
 
     def _at(self, index: int) -> tuple[np.ndarray, np.ndarray]:

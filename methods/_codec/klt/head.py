@@ -1,4 +1,4 @@
-"""What is stored once for each image: its mean, how loud it is, its low-rank parts, how its likely classes are refined."""
+"""What is stored once for each image: its mean, how loud it is, its low-rank parts, how likely classes are refined."""
 
 from __future__ import annotations
 
@@ -31,13 +31,17 @@ class Head:
     ranked: list[Ranked]
     refined: np.ndarray | None  # int32 [n, 2 GRADES + 1], see refine.look; None: nothing is refined
 
-    def bits(self) -> float:
-        """Estimate of what `write` takes."""
-        total = cost(self.mean_buckets.ravel(), self.means.ravel())
-        for numbers in (self.mean_gains, self.gains, self.along[None]):
+    def mean_bits(self) -> float:
+        """Estimate of what the means take."""
+        gains = cost(np.full(self.mean_gains.size, _GAIN_BUCKET), differences(self.mean_gains))
+        return gains + cost(self.mean_buckets.ravel(), self.means.ravel())
+
+    def own_bits(self, images: np.ndarray) -> float:
+        """Estimate of what the rest takes of these images, int64."""
+        total = sum(self.ranked[image].bits() for image in images)
+        for numbers in (self.gains[images], self.along[None, images]):
             total += cost(np.full(numbers.size, _GAIN_BUCKET), differences(numbers))
-        total += sum(ranked.bits() for ranked in self.ranked)
-        return total + (refine.numbers_bits(self.refined) if self.refined is not None else 0)
+        return total + (refine.numbers_bits(self.refined[images]) if self.refined is not None else 0)
 
     def words(self) -> np.ndarray:
         """uint32: all of it."""

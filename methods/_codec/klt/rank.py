@@ -22,7 +22,7 @@ from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.stream import bits as cost
 from methods._codec.klt.tables import FRACTION, STEP, UNITS
 
-FINER = 8  # units: the step of right factors is so much smaller than that of coefficients
+FINER = 0  # units: the step of right factors is so much smaller than that of coefficients
 _MIX_BUCKET = 38  # of weights: spread over all their values
 UNIT_BITS = 12  # a left factor of the seen part is a multiple of 2^-12 of its norm
 _SPARE_BITS = 16  # rights are integers of 2^-16 of a reconstructed level

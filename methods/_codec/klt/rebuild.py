@@ -39,26 +39,26 @@ class Rebuilder:
         self.ranked = [rank.nothing(side.width, basis.size)] * n
         self._rights: dict[int, np.ndarray] = {}
         self._seen: dict[int, np.ndarray] = {}
+        self._units: dict[int, np.ndarray] = {}
+        self.leading = 1  # levels that a row has before its coefficients: along its partner, and the free lefts
 
     def tell(self, image: int, along: int, ranked: Ranked) -> None:
         """The low-rank parts of an image, see `head.Head`."""
         self.along[image], self.ranked[image] = along, ranked
+        self.leading = max(self.leading, 1 + ranked.free)
+        self._units[image] = rank.left_units(ranked, self.views)
         self._rights[image] = rank.scaled_rights(ranked)
         self._seen[image] = rank.seen_lefts(ranked.mix, ranked.shifts, self.side.features[image])
 
-    @property
-    def leading(self) -> int:
-        """How many levels a row has before its coefficients: along its partner, and the free lefts."""
-        return 1 + max(ranked.free for ranked in self.ranked)
-
     def leading_buckets(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
         """int16 [m, leading]: of rows that belong to these images and views, int64 [m] each."""
-        units = np.full((len(self.ranked), self.leading), LOWEST - STEP * 64, np.int32)
-        for image, ranked in enumerate(self.ranked):
+        units = np.full((len(images), self.leading), LOWEST - STEP * 64, np.int32)
+        for image in np.unique(images):
+            rows = images == image
             if self.along[image]:
-                units[image, 0] = STEP * (self.along[image] - ALONG_ZERO)
-            units[image, 1 : 1 + ranked.free] = rank.left_units(ranked, self.views)
-        buckets = bands.buckets_of(units)[images]
+                units[rows, 0] = STEP * (self.along[image] - ALONG_ZERO)
+            units[rows, 1 : 1 + self.ranked[image].free] = self._units[image]
+        buckets = bands.buckets_of(units)
         buckets[self._partner_norm(images, views) == 0, 0] = -1
         return buckets
 

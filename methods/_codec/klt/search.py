@@ -15,21 +15,28 @@ from methods._codec.klt.tables import UNITS
 
 _CLOSE = 0.0015  # of the budget: what may stay unused when a finer step would probably not fit
 _NEAR = PER_OCTAVE // 4  # low-rank parts planned at a step serve steps so near
+_SLOPE = 0.011  # of ln(bytes) by index, before two are known
+_SAMPLE = 16  # images that a first search is made with, where there are many more
 _CLIMB = 16  # finer steps tried in turn when more than so little is left:
 _SPARE = 16  # bytes
 _SMALL = 4000  # bytes: below, every step is tried that the bracket leaves
 
 
 class _Trials:
-    """Codes a source at steps, with plans made anew only where the step has moved."""
+    """Codes images of a source at steps, with plans made anew only where the step has moved."""
 
-    def __init__(self, source: Source) -> None:
-        self._source, self._plans, self._planned = source, list[Plan](), -PER_OCTAVE
+    def __init__(self, source: Source, images: np.ndarray) -> None:
+        self._source, self._images, self._plans, self._planned = source, images, list[Plan](), -PER_OCTAVE
+        self.frozen = False
+        self._known: dict[int, Coded] = {}  # with the plans at hand, the last two
 
     def code(self, index: int) -> Coded:
-        if abs(index - self._planned) > _NEAR:
-            self._plans, self._planned = self._source.plans(index), index
-        return self._source.code(index, self._plans)
+        if abs(index - self._planned) > _NEAR and not self.frozen:
+            self._plans, self._planned, self._known = self._source.plans(index, self._images), index, {}
+        if index not in self._known:
+            kept = dict(list(self._known.items())[-1:])
+            self._known = kept | {index: self._source.code(index, self._images, self._plans)}
+        return self._known[index]
 
 
 def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: int, overhead: int) -> bytes:
@@ -44,41 +51,47 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
     Raises:
         InfeasibleError: the coarsest step does not fit; it carries the size that this would take.
     """
-    trials = _Trials(source)
-    guess = _guess(source, budget_bytes - overhead)
-    low, high = -1, STEPS + 1  # the finest known to fit, the coarsest known not to
-    index, room = guess, budget_bytes - overhead
-    while high - low > 1:
-        index = min(max(index, low + 1, 0), high - 1, STEPS)
-        coded = trials.code(index)
-        size = coded.bytes()
-        if size <= room:
-            low = index
-            if size >= room * (1 - _CLOSE) and room > _SMALL:
-                break
-        else:
-            high = index
-        if index == STEPS:
-            break
-        slope = max(1.3 * int(np.count_nonzero(coded.levels)) / (8 * PER_OCTAVE), size / (8 * PER_OCTAVE), 1e-3)
-        move = int(np.floor((room - size) / slope))
-        index += move if move else (1 if size <= room else -1)
-        if not low < index < high or abs(move) > 2 * PER_OCTAVE:
-            index = (max(low, 0) + min(high, STEPS)) // 2 if high <= STEPS and low >= 0 else index
-    for index in _descent(max(low, 0)):
-        found = blob(trials.code(index), index)
+    n = source.shape[0]
+    room, index = budget_bytes - overhead, _guess(source, budget_bytes - overhead)
+    if n > 2 * _SAMPLE:
+        some = np.unique(np.linspace(0, n - 1, _SAMPLE).astype(int))
+        index = _approach(_Trials(source, some), index, room, _NEAR)
+    trials = _Trials(source, np.arange(n))
+    index = _approach(trials, index, room, _NEAR)
+    trials.frozen = True
+    index = _approach(trials, index, room, 1)
+    for step in _descent(index):
+        index, found = step, blob(trials.code(step), step)
         if len(found) <= budget_bytes:
             break
     else:
         raise InfeasibleError(len(found), f"the coarsest step takes more than the {budget_bytes} bytes left")
-    for index in range(index + 1, min(index + 1 + _CLIMB, STEPS + 1)):
+    for step in range(index + 1, min(index + _CLIMB, STEPS) + 1):
         if budget_bytes - len(found) < max(_SPARE, 2 * _CLOSE * budget_bytes):
             break
-        finer = blob(trials.code(index), index)
+        finer = blob(trials.code(step), step)
         if len(finer) > budget_bytes:
             break
         found = finer
     return found
+
+
+def _approach(trials: _Trials, index: int, room: int, apart: int) -> int:
+    """The finest step whose estimate fits in `room` bytes, to within `apart`; 0 if none does."""
+    low, high = -1, STEPS + 1  # the finest known to fit, the coarsest known not to
+    seen: dict[int, float] = {}
+    while high - low > apart:
+        index = min(max(index, low + 1, 0), high - 1, STEPS)
+        size = max(trials.code(index).bytes(), 1.0)
+        seen[index] = float(np.log(size))
+        low, high = (index, high) if size <= room else (low, index)
+        if size <= room and (index == STEPS or (size >= room * (1 - _CLOSE) and room > _SMALL)):
+            break
+        slope = _SLOPE
+        for other in sorted(seen, key=lambda at: abs(at - index))[1:2]:
+            slope = float(np.clip((seen[index] - seen[other]) / (index - other), 0.3 * _SLOPE, 3 * _SLOPE))
+        index += round((float(np.log(max(room, 1))) - seen[index]) / slope)
+    return max(low, 0)
 
 
 def _descent(start: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What a decoder knows of each row without being told: partner, lambda, and which regions of the picture are to be seen.
+"""What a decoder knows of each row without being told: partner, lambda, and which regions of the picture it shows.
 
 All of it follows from the stored views by elementwise arithmetic, so it is the same on every machine.
 """

@@ -113,7 +113,7 @@ _PRICES = _prices()
 
 
 def price(variance: np.ndarray) -> np.ndarray:
-    """Bits, and squared error in bits, of coefficients with these variances (in squared steps). Encoders choose by it."""
+    """Bits, and squared error in bits, of coefficients with these variances (squared steps). Encoders choose by it."""
     place = (0.5 * UNITS * np.log2(np.maximum(variance, 1e-30)) - LOWEST) / STEP
     inside = np.interp(place, np.arange(BUCKETS), _PRICES) + np.maximum(place - BUCKETS + 1, 0) * STEP / UNITS
     return np.where(place < 0, variance / LAMBDA, inside)
