@@ -149,7 +149,7 @@ class _Running:
         except Exception as error:  # of this compressor: the others are still measured
             self._found.status, self._found.message = "failed", f"{type(error).__name__}: {error}"
 
-    def _take(self, part: SoftLabels, shard: int) -> None:
+    def _encode(self, part: SoftLabels, shard: int) -> bytes:
         views = len(self._labels.views)
         with self._labels.context(self._spec) as ctx:
             if shard == 0 and takes_shared(self._module):
@@ -160,6 +160,9 @@ class _Running:
             started = time.process_time()
             blob = encode(self._module, part, allowance[shard], ctx, self._shared, **self._spec.parameters)
             self._seconds["encode"] += time.process_time() - started
+        return blob
+
+    def _decode(self, part: SoftLabels, blob: bytes) -> None:
         rows = np.arange(part.shape[1])
         if hasattr(self._module, "rows"):
             rows = np.asarray(self._module.rows(blob), dtype=np.int64)

@@ -39,7 +39,7 @@ class LabelSet(ABC):
     sizes: Sequence[int]  # images of each shard
     views: bytes  # what replays the augmentations, as it is stored; empty where nothing is known of them
     device: str = "cpu"  # where the logits are made
-    # Seconds that making the logits took, as far as `parts` has come: core time on a CPU, wall time on a GPU; None where
+    # Seconds that making the logits took, as far as `parts` has come: core time on a CPU, wall time on a GPU. None:
     # they were not made here.
     label_seconds: float | None = None
 
