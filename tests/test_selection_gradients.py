@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 from scipy.stats import chisquare
 
+from methods import _fisher
+from methods._fisher import Trace, forward_backward
 from methods._lastlayer import Gradients, residuals
 from methods.selection import badge, bait, gradmatch, uniform
 
@@ -227,87 +229,119 @@ def test_badge_looks_at_the_predicted_class_unless_told_otherwise():
 # BAIT
 
 
-def trace_of(rows: np.ndarray, picks: list[int], ridge: float) -> float:
-    information = ridge * np.eye(rows.shape[1]) + rows[picks].T @ rows[picks]
-    return float(np.trace(np.linalg.inv(information) @ (rows.T @ rows / len(rows))))
+def flat(rows: np.ndarray, ridge: float) -> Trace:
+    """Information x x' of rows x [n, d]."""
+    return Trace(np.ones((len(rows), 1, 1)), rows, ridge)
 
 
-def naive_forward_backward(rows: np.ndarray, count: int, ridge: float, oversample: float) -> list[int]:
+def trace_of(whole: np.ndarray, picks: list[int], ridge: float) -> float:
+    """tr(M^-1 F) by inversion, of information matrices [n, D, D]."""
+    information = ridge * np.eye(whole.shape[1]) + whole[picks].sum(axis=0)
+    return float(np.trace(np.linalg.inv(information) @ whole.mean(axis=0)))
+
+
+def naive_forward_backward(whole: np.ndarray, count: int, ridge: float, oversample: float) -> list[int]:
     added: list[int] = []
-    for _ in range(min(len(rows), max(count, round(oversample * count)))):
-        left = [row for row in range(len(rows)) if row not in added]
-        added.append(min(left, key=lambda row: trace_of(rows, [*added, row], ridge)))
+    for _ in range(min(len(whole), max(count, round(oversample * count)))):
+        left = [row for row in range(len(whole)) if row not in added]
+        added.append(min(left, key=lambda row: trace_of(whole, [*added, row], ridge)))
     while len(added) > count:
-        added.remove(min(added, key=lambda row: trace_of(rows, [a for a in added if a != row], ridge)))
+        added.remove(min(added, key=lambda row: trace_of(whole, [a for a in added if a != row], ridge)))
     return added
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @drawn(
-    st.integers(2, 12),
-    st.integers(1, 5),
+    st.integers(2, 10),
+    st.integers(1, 4),
+    st.sampled_from([(1, 1), (3, 3), (3, 2)]),
     st.integers(0, 1000),
-    st.sampled_from([0.01, 1.0]),
-    st.sampled_from([1, 2, 3]),
+    st.sampled_from([0.1, 1.0]),
+    st.integers(1, 3),
 )
-def test_forward_backward_equals_a_loop_that_inverts_every_matrix(n, d, seed, ridge, oversample):
-    rows = np.random.default_rng(seed).normal(size=(n, d))
+def test_forward_backward_equals_a_loop_that_inverts_every_matrix(n, k, shape, seed, ridge, oversample):
+    rng = np.random.default_rng(seed)
+    left, feature = rng.normal(size=(n, *shape)), rng.normal(size=(n, k))
+    whole = np.stack([np.kron(a @ a.T, np.outer(h, h)) for a, h in zip(left, feature, strict=True)])
     count = max(1, n // 3)
-    assert bait.forward_backward(rows, count, ridge, oversample).tolist() == naive_forward_backward(
-        rows, count, ridge, oversample
-    )
+    picks = forward_backward(Trace(left, feature, ridge), count, oversample)
+    assert picks.tolist() == naive_forward_backward(whole, count, ridge, oversample)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@drawn(st.integers(1, 8), st.integers(0, 1000), KINDS, st.sampled_from([1.0, 2.0]))
-def test_forward_backward_fills_every_quota(n, seed, kind, oversample):
-    _, rows = factors(n, seed, kind)
-    for count in (1, len(rows)):
-        picks = bait.forward_backward(rows, count, 1.0, oversample)
-        assert len(set(picks.tolist())) == count
+@drawn(st.integers(1, 8), st.integers(0, 1000), KINDS, st.sampled_from([1.0, 2.0]), st.sampled_from(["binary", "full"]))
+def test_forward_backward_fills_every_quota(n, seed, kind, oversample, information):
+    logits, features = factors(n, seed, kind)
+    for count in (1, len(logits)):
+        trace = Trace(bait.curvature(logits, 0, information), features, 1.0)
+        assert len(set(forward_backward(trace, count, oversample).tolist())) == count
 
 
 def test_equal_rows_are_taken_from_the_first_on():
-    assert bait.forward_backward(np.ones((6, 2)), 2, 1.0, 2.0).tolist() == [0, 1]
-    assert bait.forward_backward(np.zeros((6, 2)), 2, 1.0, 2.0).tolist() == [0, 1]
+    assert forward_backward(flat(np.ones((6, 2)), 1.0), 2, 2.0).tolist() == [0, 1]
+    assert forward_backward(flat(np.zeros((6, 2)), 1.0), 2, 2.0).tolist() == [0, 1]
 
 
-def test_the_kept_trace_stays_exact_over_hundreds_of_changes():
-    rows = np.random.default_rng(7).normal(size=(400, 20))
-    trace = bait._Trace(rows, 1e-3)
-    for row in range(300):
-        trace.change(row, 1.0)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2)])
+def test_the_kept_figures_stay_exact_over_hundreds_of_changes(shape):
+    rng = np.random.default_rng(7)
+    left, feature = rng.normal(size=(300, *shape)), rng.normal(size=(300, 6))
+    trace = Trace(left, feature, 1e-3)
     for row in range(200):
+        trace.change(row, 1.0)
+    for row in range(150):
         trace.change(row, -1.0)
-    inverse = np.linalg.inv(1e-3 * np.eye(20) + rows[200:300].T @ rows[200:300])
-    assert trace.own == pytest.approx(np.einsum("nd,de,ne->n", rows, inverse, rows), rel=1e-8)
-    whole = inverse @ (rows.T @ rows / 400) @ inverse
-    assert trace.target == pytest.approx(np.einsum("nd,de,ne->n", rows, whole, rows), rel=1e-8)
+    whole = np.einsum("ncr,nk->nrck", left, feature).reshape(300, shape[1], -1)
+    held = whole[150:200].reshape(-1, whole.shape[2])
+    solved = whole @ np.linalg.inv(1e-3 * np.eye(whole.shape[2]) + held.T @ held)
+    fisher = np.einsum("nrd,nre->de", whole, whole) / 300
+    assert trace.own == pytest.approx(solved @ whole.transpose(0, 2, 1), rel=1e-6, abs=1e-9)
+    assert trace.target == pytest.approx(solved @ fisher @ solved.transpose(0, 2, 1), rel=1e-6, abs=1e-9)
 
 
-def test_for_two_classes_the_binary_form_is_the_whole_information_at_twice_the_ridge():
+@pytest.mark.parametrize("kind", ["normal", "sure"])
+def test_the_curvature_is_that_of_the_softmax(kind):
+    logits, _ = factors(6, 11, kind)
+    share = torch.softmax(torch.tensor(logits), 1).numpy()
+    full, binary = bait.curvature(logits, 1, "full"), bait.curvature(logits, 1, "binary")
+    for p, left, alone in zip(share, full, binary, strict=True):
+        assert left @ left.T == pytest.approx(np.diag(p) - np.outer(p, p), abs=1e-12)
+        assert alone @ alone.T == pytest.approx(np.array([[p[1] * (1 - p[1])]]), rel=1e-6)
+
+
+def test_for_two_classes_the_binary_form_picks_as_the_full_one_does_at_twice_the_ridge():
     rng = np.random.default_rng(8)
-    features, share = rng.normal(size=(10, 3)), rng.uniform(0.1, 0.9, 10)
-    binary = np.sqrt(share * (1 - share))[:, None] * features
-    both = np.stack([share, 1 - share], axis=1)
-    whole = [np.kron(np.diag(p) - np.outer(p, p), np.outer(h, h)) for p, h in zip(both, features, strict=True)]
-    fisher = np.mean(whole, axis=0)
-    for picks in ([0], [1, 4], [2, 3, 9]):
-        information = 2.0 * np.eye(6) + np.sum([whole[row] for row in picks], axis=0)
-        assert np.trace(np.linalg.inv(information) @ fisher) == pytest.approx(trace_of(binary, picks, 1.0))
+    labels = np.arange(60) % 2
+    train, context = given(labels, logits=rng.normal(size=(60, 2)) * 2, features=rng.normal(size=(60, 5)))
+    binary = bait.select(train, 6, context, ridge=0.5)
+    assert np.array_equal(binary, bait.select(train, 6, context, ridge=1.0, information="full"))
 
 
-def test_bait_of_digits_explains_more_of_the_information_than_random_images_do():
+@pytest.mark.parametrize("information", ["binary", "full"])
+def test_bait_of_digits_explains_more_of_the_information_than_random_images_do(information):
     train, context = digits(), digits_context()
-    logits, features = context.logits().astype(float), context.features().astype(float)
-    picks, others = bait.select(train, 5, context), uniform.select(train, 5, context)
     own = train.class_indices(3)
-    share = np.exp(logits[own]) / np.exp(logits[own]).sum(1, keepdims=True)
-    scale = np.sqrt((features[own] ** 2).sum(1).mean())
-    rows = np.sqrt(share[:, 3] * (1 - share[:, 3]))[:, None] * np.c_[features[own] / scale, np.ones(len(own))]
-    mine, theirs = (np.searchsorted(own, p[train.labels[p] == 3]).tolist() for p in (picks, others))
-    assert trace_of(rows, mine, 1.0) < 0.9 * trace_of(rows, theirs, 1.0)
-    assert sorted(mine) == sorted(naive_forward_backward(rows, 5, 1.0, 2.0))
+    features = context.features()[own, ::8].astype(float)
+    logits = context.logits()
+    small, context = given(train.labels, logits=logits, features=context.features()[:, ::8])
+    share = torch.softmax(torch.tensor(logits[own], dtype=torch.float64), 1).numpy()
+    scaled = np.c_[features / np.sqrt((features**2).sum(1).mean()), np.ones(len(own))]
+    if information == "full":
+        curved = [np.diag(p) - np.outer(p, p) for p in share]
+        whole = np.stack([np.kron(a, np.outer(h, h)) for a, h in zip(curved, scaled, strict=True)])
+    else:
+        whole = np.stack([p[3] * (1 - p[3]) * np.outer(h, h) for p, h in zip(share, scaled, strict=True)])
+    both = bait.select(small, 5, context, information=information), uniform.select(small, 5, context)
+    mine, theirs = (np.searchsorted(own, picks[train.labels[picks] == 3]).tolist() for picks in both)
+    assert trace_of(whole, mine, 1.0) < 0.9 * trace_of(whole, theirs, 1.0)
+    if information == "binary":
+        assert sorted(mine) == sorted(naive_forward_backward(whole, 5, 1.0, 2.0))
+
+
+def test_the_full_information_is_refused_where_its_matrix_is_too_large():
+    train, context = given(np.arange(30), logits=np.zeros((30, 30)), features=np.zeros((30, 100)))
+    with pytest.raises(ValueError, match="information=full needs a matrix of 3030 rows here, at most 2048; use binary"):
+        bait.select(train, 1, context, information="full")
 
 
 # Memory, and what is refused
@@ -326,6 +360,13 @@ def test_no_whole_gradient_matrix_ever_stands_in_memory(call):
     assert peak_bytes(lambda: call(factored)) < 1500 * 200 * 129 * 8 / 50
 
 
+def test_no_whole_information_factors_ever_stand_in_memory(monkeypatch):
+    monkeypatch.setattr(_fisher, "_BLOCK_VALUES", 1 << 18)
+    rng = np.random.default_rng(11)
+    left, feature = rng.normal(size=(4000, 6, 6)), rng.normal(size=(4000, 40))
+    assert peak_bytes(lambda: forward_backward(Trace(left, feature, 1.0), 2, 2.0)) < 4000 * 6 * 240 * 8 / 2
+
+
 @pytest.mark.parametrize("select", [gradmatch.select, badge.select, bait.select])
 @pytest.mark.parametrize(("what", "message"), [("features", "the feature of"), ("logits", "a logit of")])
 def test_broken_features_and_logits_name_the_image(select, what, message):
@@ -341,6 +382,7 @@ def test_broken_features_and_logits_name_the_image(select, what, message):
     ("select", "parameters", "message"),
     [
         (gradmatch.select, {"ridge": 0.0}, "ridge is 0.0; it must be a number above 0"),
+        (bait.select, {"information": "half"}, 'information is \'half\'; it must be "binary" or "full"'),
         (bait.select, {"ridge": float("nan")}, "ridge is nan"),
         (bait.select, {"oversample": 0.5}, "oversample is 0.5; it must be at least 1"),
         (badge.select, {"label": "x"}, 'label is \'x\'; it must be "predicted" or "given"'),
