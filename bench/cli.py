@@ -70,6 +70,18 @@ def show(name: str, plugins: tuple[str, ...], as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("kind", type=click.Choice(["method", "compressor", "dataset", "protocol"]))
+@click.argument("name")
+@click.option("--kind", "does", type=click.Choice(["select", "synthesize"]), help="Of a method [default: select].")
+@click.option("--in-tree", is_flag=True, help="Into this project's own folders instead of the current one.")
+def new(kind: str, name: str, does: str | None, in_tree: bool) -> None:
+    """Write a working plugin and its test into the current folder, to be changed into your own."""
+    from bench.scaffold import new_command
+
+    raise SystemExit(new_command(kind, name, does=does, in_tree=in_tree))
+
+
+@cli.command()
 @click.option(
     "--dataset", "datasets", multiple=True, metavar="NAME", help="For instance glyphs:classes=100; repeatable."
 )

@@ -13,7 +13,7 @@ from methods._quota import class_members
 from methods._recovery.loop import to_uint8, valid_range
 from protocols.networks.convnet import ConvNet
 
-DEPTH = 3  # blocks of the literature's ConvNet at 32 pixels; smaller images get as many as leave a pixel
+LAST_MAP = 4  # pixels a side after the last block: three blocks at 32 pixels, four at 64, as in the literature
 MOMENTUM = 0.5  # of SGD, for the images and for the networks
 
 
@@ -25,7 +25,7 @@ class RandomNetworks:
     """
 
     def __init__(self, train: Train, width: int, device: torch.device) -> None:
-        depth = min(DEPTH, train.size.bit_length() - 1)
+        depth = max(1, round(math.log2(train.size / LAST_MAP)))
         with torch.device("meta"):  # without values, and without random numbers
             empty = ConvNet(train.channels, train.size, train.num_classes, depth, width, "instance")
         self._network = empty.to_empty(device=device)
@@ -85,7 +85,7 @@ class Pixels:
             provenance={
                 "loss_first_tenth": float(np.mean(losses[:tenth])),
                 "loss_last_tenth": float(np.mean(losses[-tenth:])),
-                "deviations": "pixels stay within black and white at every step; as many blocks as the size allows",
+                "deviations": "pixels stay within black and white at every step",
             },
         )
 

@@ -20,7 +20,7 @@ from bench.errors import UserError
 SUFFIXES = (".tar", ".pt", ".pth")
 # The weight of a CutMix box is a numpy number in many of these files: a number and no more, so it may be built.
 _NUMPY_SCALAR = np.float64(0).__reduce__()[0]  # its name has changed between releases of numpy
-_NUMBERS = [
+_NUMBERS: list = [
     (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
     _NUMPY_SCALAR,
     np.dtype,
