@@ -11,7 +11,7 @@ import torch
 
 from bench.augment import View, Views
 from methods._codec import labels as common
-from methods._codec.container import pack, unpack
+from methods._codec.container import unpack
 from methods._codec.klt import basis as bases
 from methods._codec.klt import blob as blobs
 from methods._codec.klt import fit as fitting
@@ -20,14 +20,11 @@ from methods._codec.klt.basis import Basis
 from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.search import finest
 from methods._codec.klt.side import Side
-from methods._codec.klt.tables import DIGEST
 
 if TYPE_CHECKING:
     from bench.api import Context, SoftLabels
 
 CITATION = "Karhunen-Loeve transform coding with uniform steps: Goyal 2001, Theoretical foundations of transform coding"
-CODEC = "klt"
-_OVERHEAD = 70  # bytes of header and section table
 _SHARED_MOST = 0.5  # of the budget: a basis that takes more leaves labels nothing
 _FITTED_ON = 1 << 25  # values that a basis is fitted on at most
 
@@ -78,19 +75,17 @@ def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, shared: bytes
     exponent = _exponent(values)
     basis = _basis(shared, c, exponent)
     side = sides.plain(n, k)
-    header = {"g": np.array([DIGEST], np.uint32)}
+    extra: dict[str, np.ndarray] = {}
     if shared and len(labels.views):
         numbers = np.arange(n) if labels.images is None else np.asarray(labels.images, np.int64)
         side = sides.from_views(labels.views, numbers)
-        header["n"] = numbers.astype(np.uint32) if (np.diff(numbers) != 1).any() else numbers[:1].astype(np.uint32)
+        extra["n"] = (numbers if (np.diff(numbers) != 1).any() else numbers[:1]).astype(np.uint32)
     source = Source(_scaled(values, exponent), side, basis)
 
     def blob(coded: Coded, index: int) -> bytes:
-        group = blobs.views_per_stream(coded.bytes(), k)
-        numbers = np.array([exponent, index, group, source.refined], np.int16)
-        return pack(CODEC, (n, k, c), {"i": numbers} | header | blobs.sections(coded, group))
+        return blobs.to_bytes(coded, index, source, extra)
 
-    return finest(source, blob, budget_bytes, _OVERHEAD + 4 * (n if "n" in header else 0))
+    return finest(source, blob, budget_bytes, blobs.OVERHEAD + sum(part.nbytes for part in extra.values()))
 
 
 def decode(
@@ -112,21 +107,18 @@ def decode(
         CorruptBlobError: a damaged blob.
         ValueError: a row out of range; views are needed and not given.
     """
-    container = unpack(blob, CODEC)
+    container = unpack(blob, blobs.CODEC)
     n, k, c = container.shape
     picked = common.checked_rows(rows, k)
-    parts = container.sections
-    bases.check_digest(int(parts["g"][0]))
-    exponent, index, group, refined = (int(v) for v in parts["i"])
-    basis = _basis(shared, c, exponent)
+    stored = container.sections.get("n")
 
     def side_of(some: np.ndarray) -> Side:
-        if "n" not in parts:
+        if stored is None:
             return sides.plain(n, len(some))
-        return _stored_side(parts["n"], n, k, views if views is not None else _views(basis.views), some)
+        return _stored_side(stored, n, k, views if views is not None else _views(bases.from_bytes(shared).views), some)
 
-    values = blobs.read(parts, (n, k), side_of, basis, index, group, bool(refined), picked)
-    return torch.from_numpy(np.ldexp(values, exponent).astype(np.float32))
+    decoded = blobs.read(container, lambda exponent: _basis(shared, c, exponent), side_of, picked)
+    return torch.from_numpy(decoded.astype(np.float32))
 
 
 def _basis(shared: bytes, classes: int, exponent: int) -> Basis:

@@ -1,4 +1,4 @@
-"""Levels to the sections of a blob, and rows back from them."""
+"""Levels to the bytes of a blob, and rows back from them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,33 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from methods._codec import bits as packing
+from methods._codec.container import Container, pack
 from methods._codec.klt import bands, refine
 from methods._codec.klt import head as heads
-from methods._codec.klt.basis import Basis
-from methods._codec.klt.codec import Coded
+from methods._codec.klt.basis import Basis, check_digest
+from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.rebuild import Rebuilder
 from methods._codec.klt.side import Side
 from methods._codec.klt.steps import step_of, step_units
 from methods._codec.klt.stream import Reader, Writer
-from methods._codec.klt.tables import STEP
+from methods._codec.klt.tables import DIGEST, STEP
 
+CODEC = "klt"
+OVERHEAD = 70  # bytes of header and section table, about
 _STREAM_BYTES = 4000  # views share a stream until it is so long: a stream ends on a word, and its length is stored
 
 
 def views_per_stream(payload: float, views: int) -> int:
     """How many views share a stream when all of them take `payload` bytes."""
     return int(np.clip(np.ceil(_STREAM_BYTES * views / max(payload, 1.0)), 1, views))
+
+
+def to_bytes(coded: Coded, index: int, source: Source, extra: Mapping[str, np.ndarray]) -> bytes:
+    """A blob with all that `source` holds, coded at the step of this index; `extra` sections are the caller's."""
+    group = views_per_stream(coded.bytes(), source.shape[1])
+    numbers = np.array([source.basis.exponent, index, group, source.refined], np.int16)
+    fixed: dict[str, np.ndarray] = {"i": numbers, "g": np.array([DIGEST], np.uint32)}
+    return pack(CODEC, source.shape, fixed | dict(extra) | sections(coded, group))
 
 
 def sections(coded: Coded, group: int) -> dict[str, np.ndarray]:
@@ -52,32 +63,30 @@ def sections(coded: Coded, group: int) -> dict[str, np.ndarray]:
 
 
 def read(
-    parts: Mapping[str, np.ndarray],
-    shape: tuple[int, int],
-    side_of: Callable[[np.ndarray], Side],
-    basis: Basis,
-    index: int,
-    group: int,
-    refined: bool,
-    views: np.ndarray,
+    container: Container, basis_of: Callable[[int], Basis], side_of: Callable[[np.ndarray], Side], views: np.ndarray
 ) -> np.ndarray:
-    """float64 [n, len(views), C] in the basis' unit. Only the streams that hold these views are read.
+    """float64 [n, len(views), C]: logits. Only the streams that hold these views are read.
 
     Args:
-        parts: from `sections`.
-        shape: images and views of the blob, (n, K).
-        side_of: side information of some views, ascending.
-        basis, index, group, refined: as they were coded with.
+        container: of a blob that `to_bytes` made.
+        basis_of: exponent -> what was shared, in that unit.
+        side_of: views, int64, ascending -> what is known of them.
         views: int64 indices, in any order.
+
+    Raises:
+        CorruptBlobError: coded with another entropy model.
     """
-    n, k = shape
+    parts, (n, k, _) = container.sections, container.shape
+    check_digest(int(parts["g"][0]))
+    exponent, index, group, refined = (int(v) for v in parts["i"])
+    basis = basis_of(exponent)
     if not len(views):
         return np.empty((n, 0, basis.classes))
     streams = np.unique(views // group)
     inside = [np.arange(s * group, min(k, (s + 1) * group)) for s in streams]
     there = np.concatenate(inside)
     side = side_of(there)
-    head = heads.read(parts["h"], n, index, basis, side.width, refined)
+    head = heads.read(parts["h"], n, index, basis, side.width, bool(refined))
     outside = None if side.outside is None else basis.project(side.outside)
     rebuilder = Rebuilder(index, heads.table(head.means, head.mean_buckets, outside, index), side, basis, k)
     for image in range(n):
@@ -109,10 +118,10 @@ def read(
     whole = rebuilder.predicted(images, at) + rebuilder.led(lead, images, at) + bands.restore(levels, buckets)
     logits = rebuilder.logits(whole)
     if head.refined is not None:
-        _refine(logits, head.refined[images], basis.exponent, index, readers, edges)
+        _refine(logits, head.refined[images], exponent, index, readers, edges)
     result = np.empty((n, len(there), basis.classes))
     result[images, at] = logits
-    return result[:, np.searchsorted(there, views)]
+    return np.ldexp(result[:, np.searchsorted(there, views)], exponent)
 
 
 def _refine(

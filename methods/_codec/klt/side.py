@@ -26,6 +26,10 @@ class Side:
     features: np.ndarray  # int32 [n, K, F]: shares of a view that each region takes, and more, in 1/4096; F may be 0
     outside: np.ndarray | None = None  # float32 [m, C]: means of images that are not among the n, less that of all
 
+    def at(self, views: np.ndarray) -> Side:
+        """The same of some views only, int64."""
+        return Side(self.lam[:, views], self.partner[:, views], self.features[:, views], self.outside)
+
     @property
     def width(self) -> int:
         """F."""
@@ -42,7 +46,7 @@ def from_views(views: Sequence[View], images: np.ndarray) -> Side:
     shape = (len(images), len(views))
     lam, partner = np.ones(shape, np.float32), np.full(shape, -1)
     boxed = all(view.box is not None and view.grid == 1 for view in views)
-    features = np.zeros((*shape, FEATURES if boxed else 0), np.int32)
+    seen = np.zeros((*shape, FEATURES if boxed else 0), np.int32)
     order = np.argsort(images, kind="stable")
     for k, view in enumerate(views):
         if view.partner is not None and view.lam is not None:
@@ -51,11 +55,11 @@ def from_views(views: Sequence[View], images: np.ndarray) -> Side:
             at = order[np.minimum(np.searchsorted(images[order], other), len(images) - 1)]
             partner[:, k] = np.where(images[at] == other, at, -1)
         if boxed:
-            features[:, k] = _features(view, images, lam[:, k].astype(np.float64))
-    return Side(lam, partner, features)
+            seen[:, k] = features(view, images, lam[:, k].astype(np.float64))
+    return Side(lam, partner, seen)
 
 
-def _features(view: View, images: np.ndarray, lam: np.ndarray) -> np.ndarray:
+def features(view: View, images: np.ndarray, lam: np.ndarray) -> np.ndarray:
     """int32 [n, FEATURES]: one, the share of the view that shows each region, area of the crop, lambda (1 - lambda),
     area times lambda, whether it is mirrored."""
     assert view.box is not None

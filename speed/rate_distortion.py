@@ -1,0 +1,189 @@
+"""Rate and distortion of `klt` on teacher logits of ImageNet size: `python -m speed.rate_distortion FOLDER`.
+
+FOLDER holds labels-1000c-dev.npz (photos to encode), labels-1000c-pool.npz (other photos, to fit the basis on) and
+labels-1000c-photo-means.npz (stand-ins for the means of partners, which a whole set has coded for each image).
+Every image is coded for itself, within the budget less its share of the basis, and decoded from bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from bench.api import SoftLabels
+from bench.augment import View
+from methods._codec.container import unpack
+from methods._codec.klt import basis as bases
+from methods._codec.klt import blob as blobs
+from methods._codec.klt import fit as fitting
+from methods._codec.klt import side as sides
+from methods._codec.klt.codec import Coded, Source
+from methods._codec.klt.search import finest
+from methods._codec.klt.side import Side
+from methods.compressors import rpca, svd
+
+EXPONENT = 7
+PIXELS = 1 << 14  # of a view: metadata are shares of its side
+BUDGETS = (120000, 40000, 20250, 12000, 6075, 6000)
+LAMBDAS = (0.5, 1.0, 2.0)  # times the usual weight, for rpca
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Logits [n, K, C] with what is known of their rows."""
+
+    logits: np.ndarray
+    side: Side
+    numbers: np.ndarray
+
+
+def load(folder: Path, name: str, means: np.ndarray) -> Photos:
+    """One file. `means` [photos, C]: partners index it."""
+    with np.load(folder / f"labels-1000c-{name}.npz") as file:
+        logits, meta, numbers = file["logits"], file["meta"], file["photo"]
+    n, k, _ = logits.shape
+    mixed = meta[..., 0] >= 0
+    lam = np.where(mixed, meta[..., 1], 1).astype(np.float32)
+    features = np.zeros((n, k, sides.FEATURES), np.int32)
+    for row in range(k):
+        now = meta[:, row]
+        box = np.stack([now[:, 12], now[:, 14], now[:, 13] - now[:, 12], now[:, 15] - now[:, 14]], 1)
+        view = View(
+            size=PIXELS,
+            box=np.rint(now[:, 2:6] * PIXELS).astype(np.uint16),
+            flip=now[:, 6] > 0,
+            mix_box=np.rint(box * mixed[:, row, None] * PIXELS).astype(np.uint16),
+        )
+        features[:, row] = sides.features(view, np.arange(n), lam[:, row].astype(np.float64))
+    outside = np.ldexp(means.astype(np.float32), -EXPONENT)
+    partner = np.where(mixed, meta[..., 0].astype(np.int64) + n, -1)
+    return Photos(logits, Side(lam, partner, features, outside), numbers)
+
+
+def one(photos: Photos, image: int, centre: np.ndarray) -> Side:
+    """The side information of one photo, with the means of its own partners alone."""
+    n = len(photos.logits)
+    partner = photos.side.partner[image]
+    used, place = np.unique(np.maximum(partner, n), return_inverse=True)
+    assert photos.side.outside is not None
+    return Side(
+        photos.side.lam[image : image + 1],
+        np.where(partner >= 0, place + 1, -1)[None],
+        photos.side.features[image : image + 1],
+        photos.side.outside[used - n] - centre.astype(np.float32),
+    )
+
+
+def divergence(true: np.ndarray, found: np.ndarray, temperature: float) -> float:
+    """T^2 KL(softmax(true / T) || softmax(found / T)), mean over rows, in float64."""
+    p, q = (torch.log_softmax(torch.from_numpy(x.astype(np.float64)) / temperature, -1) for x in (true, found))
+    return float((p.exp() * (p - q)).sum(-1).mean()) * temperature**2
+
+
+def quality(true: np.ndarray, found: np.ndarray) -> tuple[float, float, float]:
+    """KL20, KL1 and top-1 agreement."""
+    same = float((true.argmax(-1) == found.argmax(-1)).mean())
+    return divergence(true, found, 20), divergence(true, found, 1), same
+
+
+def klt_row(photos: Photos, pool: Photos, budget: int, chosen: np.ndarray, images: int) -> list[float | int]:
+    """Bytes, KL20, KL1, top-1, ms to encode and to decode of `klt`: means over the chosen photos."""
+    values = np.ldexp(pool.logits.astype(np.float32), -EXPONENT)
+    centre = (values - values.mean(2, keepdims=True)).mean((0, 1))
+    assert pool.side.outside is not None
+    side = replace(pool.side, outside=pool.side.outside - centre)
+    k = photos.logits.shape[1]
+    shared = fitting.fit(values, side, EXPONENT, budget * images, images * k).to_bytes()
+    basis = bases.from_bytes(shared)
+    share = -(-len(shared) // images)
+    rows = []
+    for image in chosen:
+        mine = one(photos, image, basis.mean)
+        logits = photos.logits[image].astype(np.float32)
+        start = time.process_time()
+        source = Source(np.ldexp(logits, -EXPONENT)[None], mine, basis)
+
+        def blob(coded: Coded, index: int) -> bytes:
+            return blobs.to_bytes(coded, index, source, {})  # noqa: B023
+
+        data = finest(source, blob, budget - share, blobs.OVERHEAD)
+        encoded = time.process_time()
+        found = blobs.read(unpack(data, blobs.CODEC), lambda _: basis, mine.at, np.arange(k))
+        decoded = time.process_time()
+        assert len(data) + share <= budget
+        rows.append([len(data) + share, *quality(logits, found[0]), 1e3 * (encoded - start), 1e3 * (decoded - encoded)])
+    return list(np.mean(rows, 0))
+
+
+def rpca_row(photos: Photos, budget: int, chosen: np.ndarray) -> list[float]:
+    """The same of `rpca`, its weight chosen for each image by the true KL20 among `LAMBDAS`."""
+    rows = []
+    for image in chosen:
+        logits = photos.logits[image]
+        labels = SoftLabels(torch.from_numpy(logits[None]), torch.zeros(1, dtype=torch.int64))
+        tried = []
+        for weight in LAMBDAS:
+            start = time.process_time()
+            blob = rpca.encode(labels, budget, None, lambda_=weight * max(logits.shape) ** -0.5)
+            encoded = time.process_time()
+            found = rpca.decode(blob)[0].numpy()
+            decoded = time.process_time()
+            times = [1e3 * (encoded - start), 1e3 * (decoded - encoded)]
+            tried.append([len(blob), *quality(logits.astype(np.float32), found), *times])
+        rows.append(min(tried, key=lambda row: row[1]))
+    return list(np.mean(rows, 0))
+
+
+def svd_row(photos: Photos, budget: int, chosen: np.ndarray) -> list[float]:
+    """The same of `svd` with int8 factors."""
+    rows = []
+    for image in chosen:
+        logits = photos.logits[image]
+        labels = SoftLabels(torch.from_numpy(logits[None]), torch.zeros(1, dtype=torch.int64))
+        start = time.process_time()
+        blob = svd.encode(labels, budget, None, factor="int8")
+        encoded = time.process_time()
+        found = svd.decode(blob)[0].numpy()
+        decoded = time.process_time()
+        times = [1e3 * (encoded - start), 1e3 * (decoded - encoded)]
+        rows.append([len(blob), *quality(logits.astype(np.float32), found), *times])
+    return list(np.mean(rows, 0))
+
+
+def main() -> None:
+    """Measure and print the table."""
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(prog="python -m speed.rate_distortion", description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--file", default="dev", help="labels-1000c-FILE.npz is encoded (default: dev)")
+    parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, help="bytes per image")
+    parser.add_argument("--photos", type=int, default=24, help="how many of the file (default: all 24)")
+    parser.add_argument("--images", type=int, default=10000, help="of the set that shares the basis (default: 10,000)")
+    parser.add_argument("--against", nargs="*", choices=("rpca", "svd"), default=(), help="other compressors")
+    options = parser.parse_args()
+    with np.load(options.folder / "labels-1000c-photo-means.npz") as file:
+        means = file["means"]
+    photos = load(options.folder, options.file, means)
+    pool = load(options.folder, "pool", means)
+    n = len(photos.logits)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, options.photos)).astype(int))
+    rows = []
+    for budget in options.budgets:
+        rows.append(["klt", budget, *klt_row(photos, pool, budget, chosen, options.images)])
+        if "rpca" in options.against:
+            rows.append(["rpca", budget, *rpca_row(photos, budget, chosen)])
+        if "svd" in options.against:
+            rows.append(["svd int8", budget, *svd_row(photos, budget, chosen)])
+        print(tabulate(rows[-1:], tablefmt="plain", floatfmt=".4f"), flush=True)
+    heads = ["compressor", "budget", "bytes", "KL20", "KL1", "top-1", "encode ms", "decode ms"]
+    print(tabulate(rows, heads, tablefmt="github", floatfmt=("", ".0f", ".0f", ".4f", ".4f", ".3f", ".0f", ".0f")))
+
+
+if __name__ == "__main__":
+    main()
