@@ -31,9 +31,8 @@ def pursue(gradients: Gradients, count: int, ridge: float) -> tuple[np.ndarray, 
         ridge: penalty as a share of the mean squared length of the gradients; > 0.
 
     Returns:
-        (int64 [count] in the order of picking, float64 [count] weights; they sum to n where the fit is exact and all
-        rows are alike). Among equally good rows the lowest index wins. Time n (C + d) a pick, once
-        n C d; memory n count.
+        (int64 [count] in the order of picking, float64 [count] weights >= 0). Among equally good rows the lowest index
+        wins. Time n (C + d) a pick, once n C d; memory n count.
     """
     toward = gradients.along(gradients.total())
     penalty = ridge * float(gradients.square.mean()) or 1.0  # all gradients zero: any penalty will do
