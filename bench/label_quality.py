@@ -135,17 +135,18 @@ class _Running:
         self._seconds = {"encode": 0.0, "decode": 0.0}
 
     def take(self, part: SoftLabels, shard: int) -> None:
-        """Encode, decode and compare one shard; nothing more once it was infeasible or has failed."""
-        if self._found.status != "ok":
+        """Encode, decode and compare one shard. Once one was infeasible, the others only tell what they would need."""
+        if self._found.status == "failed":
             return
         try:
-            self._take(part, shard)
+            blob = self._encode(part, shard)
+            if self._found.status == "ok":
+                self._decode(part, blob)
         except InfeasibleError as error:
-            needed = smallest_total(
-                error.smallest_bytes, shard, views=len(self._labels.views), shared=len(self._shared),
-                shard_sizes=self._sizes,
-            )  # fmt: skip
-            self._found.status, self._found.smallest_bytes, self._found.message = "infeasible", needed, error.why
+            views, shared = len(self._labels.views), len(self._shared)
+            needed = smallest_total(error.smallest_bytes, shard, views=views, shared=shared, shard_sizes=self._sizes)
+            self._found.status, self._found.message = "infeasible", error.why
+            self._found.smallest_bytes = max(needed, self._found.smallest_bytes or 0)
         except Exception as error:  # of this compressor: the others are still measured
             self._found.status, self._found.message = "failed", f"{type(error).__name__}: {error}"
 

@@ -96,7 +96,7 @@ def _rendered(labels: LabelSet, report: Report, set_size: int | None, project: i
     measured = [quality for quality in report.qualities if quality.status == "ok"]
     projected = [projection(quality, project, of) for quality in measured] if project else []
     if format == "json":
-        whole = {
+        everything = {
             "labels": {"name": labels.name, "shape": labels.shape, "counted_as": of, "seconds": labels.label_seconds},
             "qualities": [asdict(quality) for quality in report.qualities],
             "spectrum": {"images": report.spectrum.images, "of": report.spectrum.rows()},
@@ -104,8 +104,10 @@ def _rendered(labels: LabelSet, report: Report, set_size: int | None, project: i
             if project
             else None,
         }
-        return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
+        return json.dumps(everything, indent=1, ensure_ascii=False, allow_nan=False)
     frame = pd.DataFrame([_flat(quality) for quality in report.qualities])
+    whole = [name for name in frame if "bytes" in str(name) or name == "stored_views"]
+    frame[whole] = frame[whole].astype("Int64")  # missing ones would make them floats
     if (text := raw(frame, format)) is not None:
         return text.rstrip("\n")
     n, k, c = labels.shape
