@@ -8,12 +8,12 @@ import sys
 def main() -> None:
     """Run a verb. Exit codes: 0 ok, 1 trials failed or findings, 2 bad input, 3 a lock broken, 130 interrupted."""
     from bench.cli import cli
-    from bench.errors import UserError
+    from bench.errors import UserError, with_short_paths
 
     try:
         cli(prog_name="condensebench")
     except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {with_short_paths(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         # A folder that was asked for is none, or may not be written.

@@ -6,15 +6,26 @@ The verb `leaderboard --by protocol` prints what is built here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from bench import stats
 from bench.records import Record
-from bench.standings import entries_of, entry_order, natural
-from bench.tabulation import COMPRESSOR_WIDTH, METHOD_WIDTH, MISSING, grid, interval, listed, raw, titled, wrapped
+from bench.standings import entries_of, entry_order, is_official, natural
+from bench.tabulation import (
+    COMPRESSOR_WIDTH,
+    METHOD_WIDTH,
+    MISSING,
+    UNOFFICIAL,
+    grid,
+    interval,
+    listed,
+    raw,
+    titled,
+    wrapped,
+)
 
 WARNING = "Not comparable between columns: each column is another recipe (and label regime)."
 COLUMNS = {
@@ -32,17 +43,18 @@ COLUMNS = {
     "mean": "float64",
     "ci95": "float64",  # half of the 95 % t interval of the mean
     "status": "str",  # ok, partial, failed, infeasible
+    "official": "bool",  # see bench.standings.is_official
     "column": "str",  # where tables show it: protocol, regime and, where it needs one to be told apart, a digest
 }
 _ACROSS = 4  # protocols side by side in text, so that a table fits into 150 columns
 _ROW = ("method", "compressor", "budget")
 
 
-def by_protocol(records: Iterable[Record]) -> pd.DataFrame:
+def by_protocol(records: Iterable[Record], released: Mapping[str, str] | None = None) -> pd.DataFrame:
     """One row per entry and protocol, with the columns of `COLUMNS`, accuracies as fractions.
 
     Of several records of a trial the last one counts. The frame is long, so that programs can group it; tables show
-    a column for each value of `column`.
+    a column for each value of `column`. `released`: protocol id -> digest of what was released, for `official`.
     """
     entries = sorted(entries_of(records), key=entry_order)
     fixed = defaultdict(set)
@@ -51,9 +63,12 @@ def by_protocol(records: Iterable[Record]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for entry in entries:
         found = stats.summary(entry.accuracies.values())
+        official = is_official(entry.trial["protocol"], entry.digest("protocol"), released)
         heading = f"{entry.trial['protocol']} ({entry.labels} labels)"
         if len(fixed[entry.names[:-1], entry.labels]) > 1:
             heading = f"{heading[:-1]}, fixed parts {entry.fixed[:8]})"
+        if not official:
+            heading = f"{heading[:-1]}, unofficial)"
         rows.append(
             {
                 **{key: value for key, value in entry.trial.items() if key in COLUMNS},
@@ -64,6 +79,7 @@ def by_protocol(records: Iterable[Record]) -> pd.DataFrame:
                 "mean": found.mean,
                 "ci95": found.half,
                 "status": entry.status,
+                "official": official,
                 "column": heading,
             }
         )
@@ -85,7 +101,7 @@ def render_across(frame: pd.DataFrame, format: str = "text") -> str:
         _table(f"{dataset}, ipc {ipc}, student {student}", table, format)
         for (dataset, ipc, student), table in frame.groupby(["dataset", "ipc", "student"], sort=False)
     ]
-    return "\n\n".join([*parts, listed(_notes(), format)]) + "\n"
+    return "\n\n".join([*parts, listed(_notes(frame), format)]) + "\n"
 
 
 def _table(heading: str, table: pd.DataFrame, format: str) -> str:
@@ -96,7 +112,7 @@ def _table(heading: str, table: pd.DataFrame, format: str) -> str:
     parts = []
     for number, block in enumerate(blocks, start=1):
         body = [[*place, *(found.get(name, MISSING) for name in block)] for place, found in lines]
-        headers = [name.replace(" (", "\n(", 1) if format == "text" else name for name in block]
+        headers = [name.replace(" (", "\n(", 1).replace(", ", ",\n") if format == "text" else name for name in block]
         whole = grid([body], ["method", "compressor", *headers], ("method", "compressor"), format)
         part = f"{heading}, protocols {number} of {len(blocks)}" if len(blocks) > 1 else heading
         parts.append(titled(part, whole, WARNING, format))
@@ -124,8 +140,10 @@ def _cell(row: Any) -> str:
     return f"(partial) {text}" if row.status == "partial" else text
 
 
-def _notes() -> Iterator[str]:
+def _notes(frame: pd.DataFrame) -> Iterator[str]:
     yield "Down a column stand results of one recipe; along a row stands what the recipe alone changes."
     yield "accuracy in %: test split, last epoch, mean over replicates ± half of the 95 % t interval."
     yield "labels: hard: the class; stored: a fixed set of soft labels; online: the teacher labels every batch anew."
     yield f"{MISSING}: no records under that protocol. (partial): some replicates have no result."
+    if not frame.official.all():
+        yield UNOFFICIAL

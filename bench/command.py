@@ -134,11 +134,10 @@ def leaderboard_command(
     latest = records.latest(loaded.records)
     if scores:
         full = records.latest(records.load(full_data).records) if full_data else []
-        print(
-            render_scores(ddranking.scores(latest, full, {name: other for name, _, other in pairs.values()}), format_)
-        )
+        plain = {name: other for name, _, other in pairs.values()}
+        print(render_scores(ddranking.scores(latest, full, plain, released()), format_))
     elif by == "protocol":
-        print(render_across(by_protocol(latest), format_))
+        print(render_across(by_protocol(latest, released()), format_))
     else:
         print(render(leaderboard(latest, released()), format_))
     return int(bool(loaded.tampered))

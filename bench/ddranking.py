@@ -27,7 +27,7 @@ import pandas as pd
 from bench import stats
 from bench.errors import UserError
 from bench.records import Record
-from bench.standings import REFERENCE_METHOD, Entry, entries_of, entry_order
+from bench.standings import REFERENCE_METHOD, Entry, entries_of, entry_order, is_official
 
 WEIGHT = 0.5  # w and g
 COLUMNS = {
@@ -46,6 +46,7 @@ COLUMNS = {
     "ars": "float64",
     "hard_protocol": "object",  # under which HLR was measured
     "plain_protocol": "object",  # the recipe without augmentation that ARS was measured with
+    "official": "bool",  # see bench.standings.is_official
     "why": "str",  # what is lacking where a score is nan
 }
 
@@ -95,7 +96,10 @@ def _within(name: str, value: float, low: int, high: int) -> float:
 
 
 def scores(
-    records: Iterable[Record], full_data: Iterable[Record] = (), plain: Mapping[str, str] | None = None
+    records: Iterable[Record],
+    full_data: Iterable[Record] = (),
+    plain: Mapping[str, str] | None = None,
+    released: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """The scores that records allow, with the columns of `COLUMNS`, as fractions.
 
@@ -105,6 +109,7 @@ def scores(
     LRS: of this HLR, and of IOR under the entry's own recipe; an entry has a row for each hard protocol that gives HLR.
     ARS: IOR of the same entry under `plain[protocol]`, the id of the protocol without augmentation.
 
+    `released`, protocol id -> digest of what was released, is for the column `official`.
     What cannot be computed is nan, and `why` says what is lacking.
     """
     entries = entries_of(records)
@@ -155,6 +160,7 @@ def scores(
                     "ars": ars(found.mean, bare.mean),
                     "hard_protocol": protocol,
                     "plain_protocol": None if math.isnan(bare.mean) else other,
+                    "official": is_official(trial["protocol"], entry.digest("protocol"), released),
                     "why": "; ".join(filter(None, lacking)),
                 }
             )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.tabulation import MISSING, grid, interval, listed, raw, titled
+from bench.tabulation import MISSING, UNOFFICIAL, grid, interval, listed, raw, titled
 
 _NOTES = (
     "HLR: accuracy of the full data minus that of the condensed set, both under hard labels (lower is better). IOR: "
@@ -23,15 +23,18 @@ def render_scores(frame: pd.DataFrame, format: str = "text") -> str:
     if frame.empty:
         return "No records of a method other than random yet. Make some with: condensebench run --results DIR\n"
     parts, lacking = [], set()
-    for (dataset, protocol, ipc, student), table in frame.groupby(
-        ["dataset", "protocol", "ipc", "student"], sort=False
+    for (dataset, protocol, labels, official, ipc, student), table in frame.groupby(
+        ["dataset", "protocol", "labels", "official", "ipc", "student"], sort=False
     ):
+        heading = f"DD-Ranking, {dataset}, {protocol}, {labels} labels, ipc {ipc}, student {student}"
         rows = [_row(row) for row in table.itertuples()]
         headers = ["method", "compressor", "n", "IOR", "HLR", "LRS", "ARS", "HLR under", "ARS with"]
         body = grid([rows], headers, ("method", "compressor", "HLR under", "ARS with"), format)
-        parts.append(titled(f"DD-Ranking, {dataset}, {protocol}, ipc {ipc}, student {student}", body, "", format))
+        parts.append(titled(heading if official else f"unofficial: {heading}", body, "", format))
         lacking |= {reason for why in table.why for reason in why.split("; ") if reason}
     notes = [*_NOTES, *(f"{MISSING} in {reason}" for reason in sorted(lacking))]
+    if not frame.official.all():
+        notes.append(UNOFFICIAL)
     return "\n\n".join([*parts, listed(notes, format)]) + "\n"
 
 

@@ -1,5 +1,19 @@
 """The errors that are a user's or a plugin author's to read: shown as a message, never as a traceback."""
 
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent.parent
+_OWN_FILE = re.compile(re.escape(f"{_HERE}{os.sep}") + r"(?=(?:bench|methods|protocols)\b)")
+
+
+def with_short_paths(text: str) -> str:
+    """Files of this project as they are called in it (protocols/rded-v1.toml), wherever it lies; others as they are."""
+    return _OWN_FILE.sub("", text)
+
 
 class UserError(Exception):
     """Bad input. The message says what was asked, where, what is allowed and what to type."""

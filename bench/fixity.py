@@ -184,8 +184,12 @@ def moved_networks(lock: Lock) -> list[Finding]:
 
 
 def everything(lock: Lock, path: Path = locks.PATH) -> list[Finding]:
-    """All that differs from the lock, each once: protocols share teachers."""
-    found = changed_defaults(lock, path)
+    """All that differs from the lock, each once: protocols share teachers.
+
+    Changed defaults stand alone: digests leave defaults out, so that under others every unedited file looks edited.
+    """
+    if found := changed_defaults(lock, path):
+        return found
     for name in lock.protocols:
         found += changed_protocol(name, lock, path) or moved_canaries(name, lock)
     return list(dict.fromkeys([*found, *moved_networks(lock)]))

@@ -45,6 +45,7 @@ def guard(registry: Registry, protocols: Iterable[str], store: Path, lock_path: 
     if not used:
         return
     found = fixity.changed_defaults(present, lock_path)
+    _stop_at(found)  # under other defaults every unedited file looks edited
     for name in used:
         found += fixity.changed_protocol(name, present, lock_path)
     _stop_at(dict.fromkeys(found))

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench.errors import LockError, UserError
+from bench.errors import LockError, UserError, with_short_paths
 from bench.registry import ROOT
 
 PATH = ROOT / "protocols" / "lock.json"
@@ -104,7 +104,7 @@ def lock_command(*, check: bool, release: tuple[str, ...]) -> int:
     if release:
         from bench.release import release as add
 
-        print(add(release))
+        print(with_short_paths(add(release)))
         return 0
     from bench.checks.finding import as_text
     from bench.fixity import everything

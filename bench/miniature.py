@@ -15,7 +15,8 @@ from bench.fingerprint import canonical, digest
 from bench.protocol import Protocol, defaults, validated, without_defaults
 from bench.recipe import Recipe
 
-EPOCHS = 9  # the smallest number in which every schedule shows its phases: SSRS jumps after 5/6 of what warm-up leaves
+EPOCHS = 9  # enough for every schedule to show its phases
+SSRS_EPOCHS = 12  # and for SSRS, which jumps after 5/6 of them: one before, one at and one after the jump
 BATCH = 8
 VIEWS = 3  # fewer than epochs, so that they come round again
 WARMUP = 2
@@ -78,7 +79,7 @@ def _shape(recipe: Recipe) -> dict[str, Any]:
 
 def short(recipe: Recipe) -> Recipe:
     """The recipe with a few epochs, views and images a batch; every phase of its schedule still occurs."""
-    epochs = min(recipe.epochs, EPOCHS)
+    epochs = min(recipe.epochs, SSRS_EPOCHS if recipe.schedule.name == "ssrs" else EPOCHS)
     milestones = {max(1, min(epochs - 1, round(m * epochs / recipe.epochs))) for m in recipe.schedule.milestones}
     chunks = recipe.accumulation
     values = recipe.model_dump()

@@ -22,9 +22,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from bench.errors import UserError
 
 SCHEMA = 2
-TRIAL_KEYS = frozenset(
-    {"id", "dataset", "protocol", "method", "ipc", "compressor", "budget", "student", "replicate"}
-)  # the fields of bench.trial.Trial and its id
+TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trial.Trial and its id
+    **dict.fromkeys(("id", "dataset", "protocol", "method", "student"), (str,)),
+    **dict.fromkeys(("ipc", "replicate"), (int,)),
+    **dict.fromkeys(("compressor", "budget"), (str, type(None))),
+}
 
 Status = Literal["ok", "failed", "infeasible"]
 Regime = Literal["hard", "stored", "online"]  # of labels, see bench.recipe.Recipe
@@ -148,8 +150,11 @@ class Record(_Part):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Record:
-        if lacking := TRIAL_KEYS - self.trial.keys():
+        if lacking := TRIAL_KEYS.keys() - self.trial.keys():
             raise ValueError(f"trial lacks {', '.join(sorted(lacking))}")
+        for key, kinds in TRIAL_KEYS.items():
+            if type(self.trial[key]) not in kinds:
+                raise ValueError(f"trial.{key} = {self.trial[key]!r} must be {' or '.join(k.__name__ for k in kinds)}")
         if self.schema_ != SCHEMA:
             raise ValueError(f"schema {self.schema_} cannot be read, only up to {SCHEMA}")
         if self.trial["id"] != self.id:

@@ -14,6 +14,7 @@ from bench.tabulation import (
     COMPRESSOR_WIDTH,
     METHOD_WIDTH,
     MISSING,
+    UNOFFICIAL,
     duration,
     grid,
     interval,
@@ -157,7 +158,7 @@ def _notes(frame: pd.DataFrame, format: str) -> Iterator[str]:
     mark = "bold" if format == "md" else "*"
     yield f"{mark}: the best of all rows of a table with the same budget, and what is tied with it."
     if not frame.official.all():
-        yield "unofficial: the protocol is no released one, or a changed or scaled-down one; its figures stand alone."
+        yield UNOFFICIAL
     if (frame.status == "infeasible").any():
         yield "infeasible: the compressor cannot meet the budget; it needs at least the size that follows."
     if (frame.status == "partial").any():

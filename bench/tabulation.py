@@ -16,6 +16,7 @@ from bench.errors import UserError
 
 Format = Literal["text", "md", "csv", "latex", "json"]
 MISSING = "-"
+UNOFFICIAL = "unofficial: the protocol is no released one, or a changed or scaled-down one; its figures stand alone."
 # Characters of a line of a specification in text, so that a table fits into 150 columns.
 METHOD_WIDTH = 26
 COMPRESSOR_WIDTH = 14

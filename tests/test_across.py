@@ -90,3 +90,13 @@ def test_no_records_and_unknown_formats_say_what_to_type() -> None:
     assert "condensebench run" in render_across(by_protocol([]))
     with pytest.raises(UserError, match="--format md"):
         render_across(by_protocol([]), "xml")
+
+
+@pytest.mark.parametrize(("format", "heading"), [("text", "unofficial)"), ("md", "edc-v1 (online labels, unofficial)")])
+def test_a_protocol_that_is_no_released_one_is_marked_in_its_column(format: str, heading: str) -> None:
+    released = {"small-soft-v1": made_by()["protocol"]}
+    text = render_across(by_protocol(story(), released), format)
+    assert heading in text
+    assert text.count("unofficial)") == 1
+    assert "unofficial: " in text
+    assert "unofficial" not in render_across(by_protocol(story()), format)

@@ -13,7 +13,7 @@ import pytest
 
 from bench import fixity, lock, release
 from bench.checks import protocols
-from bench.checks.finding import Finding, Severity
+from bench.checks.finding import Finding, Severity, as_json, as_text
 from bench.registry import ROOT
 from tests._locked import MINE, edit, folder, registry
 
@@ -199,3 +199,17 @@ def test_the_command_counts_what_it_looked_at(capsys: pytest.CaptureFixture[str]
     files = len(list(lock.PATH.parent.glob("*-v*.toml")))
     assert last.startswith(f"{files} protocols, ")
     assert "canaries" in last
+
+
+def test_files_of_this_project_are_told_as_they_are_called_in_it_and_others_in_full(tmp_path: Path) -> None:
+    own, other = ROOT / "protocols" / "rded-v1.toml", tmp_path / "protocols" / "mine-v1.toml"
+    found = [
+        Finding("lock-edited", str(own), f"not as {own.with_name('lock.json')} holds"),
+        Finding("x", str(other), ""),
+    ]
+    for text in (as_text(found, "2 files"), as_json(found)):
+        assert str(ROOT) not in text.replace(str(other), "")
+        assert str(other) in text
+    assert as_text(found, "2 files").startswith(
+        "error: [lock-edited] protocols/rded-v1.toml: not as protocols/lock.json"
+    )

@@ -124,6 +124,8 @@ def test_the_verb_prints_scores_and_says_what_lacks(tmp_path: Path) -> None:
     results = written(tmp_path / "results", records)
     _, without = typed("--results", results, "--scores", "dd-ranking")
     assert "- in hlr: no full-data accuracy" in without
+    # Its digest is none that was released.
+    assert "unofficial: DD-Ranking, glyphs:classes=100, small-soft-v1, stored labels, ipc 10" in without
     full = written(tmp_path / "full", cell(0.9, ipc=500, **HARD))
     code, told = typed("--results", results, "--scores", "dd-ranking", "--full-data", full)
     assert code == 0

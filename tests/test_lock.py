@@ -155,6 +155,14 @@ def test_a_field_that_disappears_stops_as_well(path: Path, monkeypatch: pytest.M
         ask(path)
 
 
+def test_a_changed_default_is_told_alone_since_no_file_was_edited(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Loss.model_fields["temperature"], "default", 2.0)
+    assert [finding.rule for finding in fixity.everything(lock.read(path), path)] == ["lock-default"]
+    with pytest.raises(LockError) as caught:
+        ask(path)
+    assert "never changes" not in str(caught.value)
+
+
 def test_a_new_field_at_its_default_is_no_change(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class LaterLoss(Loss):
         label_smoothing: float = 0.0

@@ -23,6 +23,13 @@ from bench.record import environment, migrate
 from bench.records import append, latest, load, locked, merge, status_of
 
 
+@pytest.mark.parametrize(("key", "value"), [("replicate", "x"), ("replicate", True), ("ipc", 1.5), ("budget", 30)])
+def test_a_trial_whose_fields_have_other_types_is_no_record(key: str, value: Any) -> None:
+    fields = record(0.5).fields()
+    with pytest.raises(ValidationError, match=rf"trial\.{key} = .* must be"):
+        module.Record(**{**fields, "trial": {**fields["trial"], key: value}})
+
+
 def test_what_is_appended_is_what_is_loaded(tmp_path: Path) -> None:
     written = [
         record(0.5),

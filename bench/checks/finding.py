@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from bench.errors import with_short_paths
+
 Severity = Literal["error", "warning", "note"]
 ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
@@ -36,9 +38,10 @@ def as_text(findings: Iterable[Finding], checked: str) -> str:
     lines = [f"{f.severity}: [{f.rule}] {f.where}: {f.message}" for f in ordered]
     counts = [(severity, sum(f.severity == severity for f in ordered)) for severity in ORDER]
     told = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts if n) or "nothing found"
-    return "\n".join([*lines, f"{checked}: {told}."])
+    return with_short_paths("\n".join([*lines, f"{checked}: {told}."]))
 
 
 def as_json(findings: Iterable[Finding]) -> str:
     """A JSON list of objects with the fields of Finding."""
-    return json.dumps([asdict(f) for f in findings], indent=1, ensure_ascii=False)
+    shown = [{key: with_short_paths(value) for key, value in asdict(f).items()} for f in findings]
+    return json.dumps(shown, indent=1, ensure_ascii=False)
