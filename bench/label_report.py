@@ -107,7 +107,7 @@ def _rendered(labels: LabelSet, report: Report, set_size: int | None, project: i
         return json.dumps(everything, indent=1, ensure_ascii=False, allow_nan=False)
     frame = pd.DataFrame([_flat(quality) for quality in report.qualities])
     whole = [name for name in frame if "bytes" in str(name) or name == "stored_views"]
-    frame[whole] = frame[whole].astype("Int64")  # missing ones would make them floats
+    frame = frame.astype(dict.fromkeys(whole, "Int64"))  # missing ones would make them floats
     if (text := raw(frame, format)) is not None:
         return text.rstrip("\n")
     n, k, c = labels.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -94,22 +95,29 @@ def _pursuit(matrix: np.ndarray, rounds: int) -> list[Row]:
 
 
 def _godec(logits: np.ndarray, matrix: np.ndarray, ratios: list[int], rounds: int) -> list[Row]:
-    """Beside the pursuit that pyrpca takes, and the quality of `rpca`, which cuts a pursuit to the same bytes."""
+    """Beside the pursuit that pyrpca takes, and the quality of `rpca`, which cuts a pursuit to the same bytes.
+
+    One round already has the lower divergence; the default, four, is the better code and is told beside it.
+    """
     _, k, c = logits.shape
     labels = SoftLabels(torch.from_numpy(logits), torch.zeros(1, dtype=torch.int64))
     context = SimpleNamespace()
+
+    def kl(blob: bytes, module: Any) -> float:
+        return float(divergence(labels.logits, module.decode(blob), WARM).mean())
+
     rows = []
     for ratio in ratios:
         budget = 2 * logits.size // ratio
-        peer, ours = times([lambda: _peer(matrix), lambda b=budget: godec.encode(labels, b, context)], rounds)
-        kl = [
-            float(divergence(labels.logits, module.decode(module.encode(labels, budget, context)), WARM).mean())
-            for module in (godec, rpca)
-        ]
+        encode = partial(godec.encode, labels, budget, context)
+        peer, quick, default = times([lambda: _peer(matrix), partial(encode, rounds=1), encode], rounds)
+        reference = kl(rpca.encode(labels, budget, context), rpca)
         what = f"GoDec within 1/{ratio} of fp16, {k} x {c}"
-        rows.append(Row(f"{what}: pyrpca / ours", peer / ours, "x", 40, True, milliseconds(peer, ours)))
-        note = f"KL at T = 20: {kl[0]:.4f} and {kl[1]:.4f}"
-        rows.append(Row(f"{what}: its KL / that of rpca at the same bytes", kl[0] / kl[1], "", 1, False, note))
+        note = f"{milliseconds(peer, quick)}; {peer / default:.3g} x with the default of four rounds"
+        rows.append(Row(f"{what}, one round: pyrpca / ours", peer / quick, "x", 40, True, note))
+        found, best = kl(encode(rounds=1), godec), kl(encode(), godec)
+        note = f"KL at T = 20: {found:.4f} and {reference:.4f}; {best:.4f} with four rounds"
+        rows.append(Row(f"{what}: its KL / that of rpca in the same bytes", found / reference, "", 1, False, note))
     return rows
 
 
