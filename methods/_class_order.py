@@ -37,8 +37,10 @@ def class_order(labels: np.ndarray, predicted: np.ndarray, classes: int) -> Orde
     An order that moves m of C classes counts as found where, over the images of these classes,
 
     * it agrees with at least half of them, and with twice as many as the order as given; and
-    * the log-likelihood ratio, gain * log(q (C - 1) / (1 - q)) with q the agreement, exceeds the logarithm of the
-      C! / (C - m)! ways to move m classes by log 1000.
+    * it is more likely than the order as given by more than the number of its rivals: the difference of the
+      log-likelihoods exceeds the logarithm of the C! / (C - m)! ways to move m classes by log 1000. Under either order
+      a prediction is right with a probability of its own (that which fits best, at least 1 / C), and any other class
+      is as likely as the next.
 
     So two classes of one image each, taken for one another, prove nothing; ten such images each do.
     """
@@ -53,9 +55,13 @@ def class_order(labels: np.ndarray, predicted: np.ndarray, classes: int) -> Orde
     if moved.any():
         total = counts[moved].sum()
         hits, others = counts[order, assignment][moved].sum(), counts[order, order][moved].sum()
-        q = min(hits / total, 1 - 1 / (2 * total))
         if hits >= total / 2 and hits >= 2 * others:
-            ratio = (hits - others) * math.log(q * (classes - 1) / (1 - q)) if q * classes > 1 else 0.0
+            ratio = _log_likelihood(hits, total, classes) - _log_likelihood(others, total, classes)
             ways = math.lgamma(classes + 1) - math.lgamma(classes - int(moved.sum()) + 1)
             permuted = ratio > ways + _ODDS
     return Order(assignment.astype(np.int64), float(kept / len(labels)), float(best / len(labels)), bool(permuted))
+
+
+def _log_likelihood(hits: float, total: float, classes: int) -> float:
+    right = min(max(hits / total, 1 / classes), 1 - 1 / (2 * total))
+    return hits * math.log(right) + (total - hits) * math.log((1 - right) / (classes - 1))

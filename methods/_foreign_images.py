@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
 
 from bench.errors import UserError
@@ -158,7 +158,11 @@ def _opened(path: Path, channels: int) -> Image.Image:
 
 def _fitted(image: Image.Image, size: int) -> np.ndarray:
     if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        # Cut first: a filter over the whole image would let in pixels from beyond the square.
+        square = image.crop((left, top, left + side, top + side))
+        image = square.resize((size, size), Image.Resampling.BICUBIC)
     pixels = np.array(image)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

@@ -54,7 +54,8 @@ def read_logits(path: Path) -> torch.Tensor:
             f"{path} holds more than tensors and numbers; nothing of it was run. {unsafe}".rstrip()
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read as a label file: {str(error).splitlines()[0]}") from None
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} cannot be read as a label file: {why}") from None
     last = [value for value in _tensors(content) if value.ndim == 2 and value.is_floating_point()][-1:]
     if not last:
         raise UserError(f"{path} holds no logits: no floating-point tensor [images, classes].")
