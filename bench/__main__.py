@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import click
+
 
 def main() -> None:
     """Run a verb. Exit codes: 0 ok, 1 trials failed or findings, 2 bad input, 3 a lock broken, 130 interrupted."""
@@ -11,7 +13,14 @@ def main() -> None:
     from bench.errors import UserError, with_short_paths
 
     try:
-        cli(prog_name="condensebench")
+        # Standalone, click would end an interrupted verb with 1, which is the code of findings.
+        sys.exit(cli.main(prog_name="condensebench", standalone_mode=False))
+    except (click.Abort, KeyboardInterrupt):
+        print("\nInterrupted.", file=sys.stderr)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except UserError as error:
         print(f"Error: {with_short_paths(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -50,6 +50,15 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     return Shell(monkeypatch, capsys)
 
 
+def test_an_interrupted_verb_ends_with_a_code_of_its_own(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.checks.protocols.discover", interrupted)
+    answer = shell("check", "protocols")
+    assert (answer.code, answer.err.strip()) == (130, "Interrupted.")
+
+
 # --- list and show ---------------------------------------------------------------------------------------------------
 
 
