@@ -76,7 +76,7 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
     from bench.tables import render
 
     loaded = records.load(folder)
-    for note in [*loaded.torn, *loaded.tampered]:
+    for note in loaded.notes:
         print(note, file=sys.stderr)
     wanted = {trial.id for trial in trials}
     everything = records.latest(loaded.records)
@@ -129,7 +129,7 @@ def leaderboard_command(
         raise UserError(f"--unaugmented {wrong[0]}: type two protocols, for instance standard-hard-sgd-v1=mine-v1.")
 
     loaded = records.load(results)
-    for note in [*loaded.torn, *loaded.tampered]:
+    for note in loaded.notes:
         print(note, file=sys.stderr)
     latest = records.latest(loaded.records)
     if scores:

@@ -237,7 +237,7 @@ def compare_command(a: str, b: str, *, results: str | None, format_: str) -> int
         loaded = [storage.load(results)]
         found = compare_entries(loaded[0], a, b)
     for each in loaded:
-        for note in [*each.torn, *each.tampered]:
+        for note in each.notes:
             print(note, file=sys.stderr)
     print(render_comparison(found, format_))
     return int(found.cells.empty or any(each.tampered for each in loaded))

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from bench.budget import Budget
 from bench.errors import UserError
 
 SCHEMA = 2
@@ -155,6 +156,13 @@ class Record(_Part):
         for key, kinds in TRIAL_KEYS.items():
             if type(self.trial[key]) not in kinds:
                 raise ValueError(f"trial.{key} = {self.trial[key]!r} must be {' or '.join(k.__name__ for k in kinds)}")
+        if self.trial["ipc"] < 1 or self.trial["replicate"] < 0:
+            raise ValueError("trial.ipc must be at least 1 and trial.replicate at least 0")
+        if self.trial["budget"] is not None:
+            try:
+                Budget.parse(self.trial["budget"])
+            except UserError as error:
+                raise ValueError(f"trial.budget: {error}") from None
         if self.schema_ != SCHEMA:
             raise ValueError(f"schema {self.schema_} cannot be read, only up to {SCHEMA}")
         if self.trial["id"] != self.id:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -106,7 +106,14 @@ class Loaded:
     records: list[Record] = field(default_factory=list)
     places: list[str] = field(default_factory=list)  # FILE:LINE of each of the records
     torn: list[str] = field(default_factory=list)  # cut off by a crash ("note: ..."), or unreadable ("WARNING: ...")
+    refused: list[str] = field(default_factory=list)  # whole lines with values that no record can have
     tampered: list[str] = field(default_factory=list)  # lines whose digest does not fit; not among the records
+    left_out: list[dict[str, Any]] = field(default_factory=list)  # the trials of refused and tampered lines
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should hear of: everything that was left out."""
+        return [*self.torn, *self.refused, *self.tampered]
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
@@ -163,13 +170,15 @@ def _load_file(file: Path, loaded: Loaded) -> list[tuple[Record, str]]:
             continue
         if changed:
             loaded.tampered.append(f"{where}: the line was changed after it was written (its digest does not fit)")
+            loaded.left_out += [fields["trial"]] if isinstance(fields.get("trial"), dict) else []
             continue
         try:
             records.append((Record(**migrate(fields, where)), where))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
-            loaded.torn.append(f"WARNING: {where}: not a record, it is left out: {key} {first['msg']}")
+            loaded.refused.append(f"WARNING: {where}: not a record, it is left out: {key} {first['msg']}")
+            loaded.left_out += [fields["trial"]] if isinstance(fields.get("trial"), dict) else []
     return records
 
 
@@ -197,7 +206,9 @@ def merge(paths: Iterable[str | Path]) -> Loaded:
         records=[record for record, _ in once.values()],
         places=[where for _, where in once.values()],
         torn=[message for part in parts for message in part.torn],
+        refused=[message for part in parts for message in part.refused],
         tampered=[message for part in parts for message in part.tampered],
+        left_out=[trial for part in parts for trial in part.left_out],
     )
 
 

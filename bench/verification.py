@@ -84,10 +84,10 @@ def select(targets: Sequence[str], results: Path, out: Findings) -> tuple[list[L
     everything: list[Line] = []
     chosen: dict[str, Line] = {}
     for folder in folders:
-        lines = read_lines(folder, out)
+        lines, _ = read_lines(folder, out)
         everything += lines
         chosen |= {line.record.id: line for line in lines}
-    known = {line.record.id: line for line in read_lines(results, out)} if ids else {}
+    known = {line.record.id: line for line in read_lines(results, out)[0]} if ids else {}
     everything += known.values()
     for given in ids:
         found = [

@@ -16,6 +16,7 @@ from bench.checks.prescribed import Here
 from bench.checks.records import check_records, check_records_command
 from bench.checks.rules import RULES, together
 from bench.errors import LockError, UserError
+from bench.record import line_digest
 from bench.records import Record
 from bench.registry import Registry, discover
 from bench.trial import Trial
@@ -312,10 +313,11 @@ def test_a_withdrawn_protocol_is_named_with_its_reason(here, check, monkeypatch)
 
 def test_records_of_schema_1_say_what_cannot_be_checked(here, tmp_path, registry, store):
     told_since = ("recipe", "images_seen", "measured_after", "num_test", "test_opened", "condensed")
-    lines = [altered(record, **dict.fromkeys(told_since)) for record in board(here, "herding")]
+    old = {**board(here, "herding")[0].made_by, "protocol": "0" * 64}
+    lines = [altered(r, made_by=old, **dict.fromkeys(told_since)) for r in board(here, "herding")]
     checked = check_records(write(tmp_path, lines), registry=registry, store=store)
-    (found,) = checked.findings
-    assert (found.rule, found.severity) == ("not-checked", "note")
+    (found,) = (f for f in checked.findings if f.rule == "not-checked")
+    assert found.severity == "note"
     for rule in ("best-epoch", "other-recipe", "test-leak", "class-balance"):
         assert rule in found.message
     assert "of them not everywhere" in checked.summary
@@ -356,3 +358,58 @@ def test_every_rule_has_a_sentence_and_a_severity():
     assert all(severity in ("error", "warning", "note") and says for severity, says in RULES.values())
     assert {rule.strip() for rule in CHANGES} <= RULES.keys()
     assert dataclasses.is_dataclass(Finding)
+
+
+EVIDENCE = ("recipe", "images_seen", "measured_after", "num_test", "test_opened", "condensed")
+
+
+@pytest.mark.parametrize("hidden", [*((name,) for name in EVIDENCE), EVIDENCE], ids=", ".join)
+def test_evidence_that_was_taken_out_is_found(here, check, hidden: tuple[str, ...]):
+    lines = board(here, "herding")
+    lines[-1] = altered(lines[-1], **dict.fromkeys(hidden))
+    found = [f for f in check(lines) if f.rule == "hidden-evidence"]
+    assert len(found) == 1
+    assert all(name in found[0].message for name in hidden)
+
+
+def test_a_record_rewritten_as_one_of_schema_1_is_found(here, tmp_path, registry, store):
+    lines = board(here, "herding")
+    fields = {k: v for k, v in lines[-1].fields().items() if k not in (*EVIDENCE, "labels")} | {"schema": 1}
+    folder = write(tmp_path / "results", lines[:-1])
+    with (folder / "records.jsonl").open("a") as file:
+        file.write(json.dumps({**fields, "digest": line_digest(fields)}, separators=(",", ":")) + "\n")
+    assert "hidden-evidence" in {f.rule for f in findings(folder, registry, store)}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("budget", "zzz", "Budget 'zzz'"),
+        ("ipc", 0, "ipc must be at least 1"),
+        ("replicate", -1, "replicate at least 0"),
+        ("accuracy", 1.2, "accuracy"),
+    ],
+)
+def test_a_whole_line_that_no_record_can_be_is_an_error_and_the_rest_is_checked(
+    here, tmp_path, registry, store, field, value, message
+):
+    lines = board(here, "herding")
+    fields = lines[-1].fields()
+    fields |= {field: value} if field in fields else {"trial": {**fields["trial"], field: value}}
+    folder = write(tmp_path / "results", lines[:-1])
+    with (folder / "records.jsonl").open("a") as file:
+        file.write(json.dumps({**fields, "digest": line_digest(fields)}, separators=(",", ":")) + "\n")
+    found = [f for f in findings(folder, registry, store) if f.rule == "impossible-value"]
+    assert [f.severity for f in found] == ["error"]
+    assert message in found[0].message
+    assert found[0].where.endswith(f"records.jsonl:{len(lines)}")
+
+
+def test_an_edited_line_does_not_make_the_rest_of_its_row_look_picked(here, tmp_path, registry, store):
+    folder = write(tmp_path / "results", board(here, "herding"))
+    path = folder / "records.jsonl"
+    lines = path.read_text().splitlines()
+    lines[0] = lines[0].replace('"accuracy":0.', '"accuracy":0.9', 1)
+    path.write_text("\n".join(lines) + "\n")
+    found = {f.rule for f in findings(folder, registry, store) if f.severity == "error"}
+    assert found == {"edited-line"}

@@ -227,7 +227,7 @@ def test_a_line_of_the_first_schema_without_a_trial_is_left_out(tmp_path: Path) 
     (tmp_path / "a.jsonl").write_text(
         json.dumps({**fields, "digest": module.line_digest(fields)}, separators=(",", ":"))
     )
-    (message,) = load(tmp_path).torn
+    (message,) = load(tmp_path).refused
     assert message.startswith("WARNING")
 
 

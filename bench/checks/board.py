@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from bench.records import Record
 from bench.trial import Trial
@@ -35,6 +36,7 @@ class Cell:
     ipc: int
     student: str
     lines: tuple[Line, ...]  # the last record of every trial
+    left_out: Mapping[Name, frozenset[int]] = field(default_factory=dict)  # replicates whose lines could not be used
 
     def __str__(self) -> str:
         return f"{self.dataset} ipc={self.ipc} {self.protocol} {self.student}"
@@ -77,11 +79,23 @@ def condensed_set(record: Record) -> str:
     return str(record.bytes_images) if record.condensed is None else record.condensed.digest
 
 
-def cells(lines: Iterable[Line]) -> list[Cell]:
-    """The cells of a folder, in the order in which they first appear. Of several records of a trial the last counts."""
+def cells(lines: Iterable[Line], left_out: Iterable[Mapping[str, Any]] = ()) -> list[Cell]:
+    """The cells of a folder, in the order in which they first appear. Of several records of a trial the last counts.
+
+    `left_out`: trials of lines that stand there and could not be used.
+    """
+    unused: dict[tuple, dict[Name, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for told in left_out:
+        key = tuple(told.get(part) for part in ("dataset", "protocol", "ipc", "student"))
+        name = (str(told.get("method")), told.get("compressor"), told.get("budget"))
+        if isinstance(told.get("replicate"), int):
+            unused[key][name].add(told["replicate"])
     last = {line.record.id: line for line in lines}
     found: dict[tuple[str, str, int, str], list[Line]] = defaultdict(list)
     for line in last.values():
         trial = line.trial
         found[trial.dataset, trial.protocol, trial.ipc, trial.student].append(line)
-    return [Cell(*key, tuple(members)) for key, members in found.items()]
+    return [
+        Cell(*key, tuple(members), {name: frozenset(numbers) for name, numbers in unused[key].items()})
+        for key, members in found.items()
+    ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from scipy.stats import fisher_exact
 
 from bench.checks.board import Cell, Line, row
-from bench.checks.rules import Findings
+from bench.checks.rules import NOT_TOLD, Findings
 from bench.records import CondensedSet
 from bench.standings import REFERENCE_METHOD
 
@@ -35,7 +35,7 @@ def check_contents(cells: Sequence[Cell], out: Findings) -> None:
                 )
             if line.record.condensed is None:
                 rules = ("class-balance", "test-leak", "near-test", "repeated-images")
-                out.unchecked(rules, line, "records of schema 1 do not tell")
+                out.unchecked(rules, line, NOT_TOLD)
             else:
                 _contents(cell, line, line.record.condensed, nature[cell.dataset], out)
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench import records
 from bench.checks import finding
@@ -85,8 +86,8 @@ def check_records(
         LockError: a released protocol that the records name is not what protocols/lock.json holds.
     """
     out = Findings()
-    lines = read_lines(folder, out)
-    board = cells(lines)
+    lines, left_out = read_lines(folder, out)
+    board = cells(lines, left_out)
     here = Here(registry, store)
     guard(registry, here.in_force({cell.protocol for cell in board}), store.resolve())
     for cell in board:
@@ -96,29 +97,34 @@ def check_records(
     check_contents(board, out)
     check_values(lines, out)
     if baseline is not None:
-        check_drift(board, cells(read_lines(baseline, out)), out)
-    left_out = VERIFY_RULES | (DRIFT_RULES if baseline is None else set()) | {"not-checked"}
+        check_drift(board, cells(*read_lines(baseline, out)), out)
+    elsewhere = VERIFY_RULES | (DRIFT_RULES if baseline is None else set()) | {"not-checked"}
     return Checked(
         findings=tuple(out),
         records=len(lines),
         cells=len(board),
-        rules=len(RULES.keys() - left_out),
+        rules=len(RULES.keys() - elsewhere),
         rules_unchecked=len(out.rules_unchecked),
     )
 
 
-def read_lines(folder: str | Path, out: Findings) -> list[Line]:
-    """The records of a folder with their places; what cannot be read, or was edited, becomes a finding."""
+def read_lines(folder: str | Path, out: Findings) -> tuple[list[Line], list[dict[str, Any]]]:
+    """(the records of a folder with their places, the trials of lines that were left out); what cannot be read, cannot
+    be or was edited becomes a finding."""
     loaded = records.load(folder)
     for message in loaded.torn:
         level, where, text = _parts(message)
         out.add("torn-line", where, text, "note" if level == "note" else None)
+    for message in loaded.refused:
+        _, where, text = _parts(message)
+        out.add("impossible-value", where, text)
     for message in loaded.tampered:
         _, where, text = _parts(message)
         out.add("edited-line", where, text)
     if not loaded.records:
         out.add("no-records", str(folder), "no record can be read here; condensebench run --results DIR makes some")
-    return [Line(record, where) for record, where in zip(loaded.records, loaded.places, strict=True)]
+    lines = [Line(record, where) for record, where in zip(loaded.records, loaded.places, strict=True)]
+    return lines, loaded.left_out
 
 
 def _parts(message: str) -> tuple[str, str, str]:

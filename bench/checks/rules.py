@@ -8,6 +8,7 @@ from bench.checks.board import Line
 from bench.checks.finding import Finding, Severity
 
 SHOWN_PLACES = 4
+NOT_TOLD = "records of schema 1 do not tell"
 
 # Stable names: programs and tests read them. Each with its severity where a finding states no other.
 RULES: dict[str, tuple[Severity, str]] = {
@@ -33,6 +34,7 @@ RULES: dict[str, tuple[Severity, str]] = {
     "more-epochs": ("error", "the student was not trained for longer than the protocol prescribes"),
     "fewer-epochs": ("error", "the student was not trained for less than the protocol prescribes"),
     "other-steps": ("error", "optimiser steps and images seen follow from epochs, batch and images"),
+    "hidden-evidence": ("error", "a record of this engine tells everything that the rules look at"),
     "best-epoch": ("error", "the test split was opened once, after the last epoch"),
     # which trials
     "failed-trial": ("error", "every trial has a result"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from bench.checks.board import Cell, Line, condensed_set, row
-from bench.checks.rules import Findings
+from bench.checks.rules import NOT_TOLD, Findings
 from bench.records import Record
 
 CLOCKS_DIFFER = timedelta(hours=1)
@@ -30,7 +30,7 @@ def check_values(lines: Sequence[Line], out: Findings) -> None:
                     "non-finite", line, f"{' and '.join(missing)} is no finite number, and yet there is an accuracy"
                 )
             if line.record.num_test is None:
-                out.unchecked("impossible-value", line, "records of schema 1 do not tell")
+                out.unchecked("impossible-value", line, NOT_TOLD)
     _reruns(lines, out)
 
 
