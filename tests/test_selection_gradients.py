@@ -339,8 +339,8 @@ def test_bait_of_digits_explains_more_of_the_information_than_random_images_do(i
 
 
 def test_the_full_information_is_refused_where_its_matrix_is_too_large():
-    train, context = given(np.arange(30), logits=np.zeros((30, 30)), features=np.zeros((30, 100)))
-    with pytest.raises(ValueError, match="information=full needs a matrix of 3030 rows here, at most 2048; use binary"):
+    train, context = given(np.arange(30), logits=np.zeros((30, 30)), features=np.zeros((30, 140)))
+    with pytest.raises(ValueError, match="information=full needs a matrix of 4230 rows here, at most 4096; use binary"):
         bait.select(train, 1, context, information="full")
 
 

@@ -18,7 +18,7 @@ CITATION = (
 )
 PUBLISHED = {"all data sets": {"information": "full", "ridge": 1.0, "oversample": 2.0}}
 
-_LARGEST = 2048  # rows of the whole information matrix: 32 MiB each, of which there are three
+_LARGEST = 4096  # rows of the whole information matrix: 128 MiB each, of which there are some four
 
 
 def curvature(logits: np.ndarray, label: int, information: Literal["binary", "full"]) -> np.ndarray:
@@ -69,7 +69,7 @@ def select(
         train: the training split.
         ipc: images per class.
         ctx: gives the teacher's features and logits.
-        information: "binary", or "full" where C (d + 1) is at most 2,048.
+        information: "binary", or "full" where C (d + 1) is at most 4,096.
         ridge: added to the information of the picks; > 0.
         oversample: the first pass adds this multiple of ipc, the second takes the surplus away; >= 1.
 
