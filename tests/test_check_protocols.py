@@ -85,13 +85,19 @@ def test_a_released_file_may_lack_a_field_that_came_later(tmp_path: Path, monkey
     assert fixity.everything(lock.read(path), path) == []
 
 
-def test_a_withdrawn_protocol_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("released", "severity"), [(True, "warning"), (False, "error")])
+def test_a_withdrawn_protocol_is_told_and_an_error_only_where_its_file_may_go(
+    tmp_path: Path, released: bool, severity: Severity
+) -> None:
     path = folder(tmp_path, mine_v1=MINE)
+    if released:
+        release.release(["mine-v1"], path, registry(path))
     digest = fixity.load(path.parent / "mine-v1.toml").digest
     path.with_name("errata.toml").write_text(
         f'[[withdrawn]]\nprotocol = "mine-v1"\ndigest = "{digest}"\ndate = 2030-01-31\nreason = "Use mine-v2."\n'
     )
-    assert findings(path)["withdrawn"].message == "withdrawn on 2030-01-31: Use mine-v2."
+    found = findings(path)["withdrawn"]
+    assert (found.message, found.severity) == ("withdrawn on 2030-01-31: Use mine-v2.", severity)
 
 
 # --- the command line of a copy ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel
 
 from bench import errata, fixity, lock
-from bench.checks.finding import Finding, as_json, as_text, exit_code
+from bench.checks.finding import Finding, Severity, as_json, as_text, exit_code
 from bench.errors import LockError, UserError
 from bench.miniature import all_cells
 from bench.networks import build_network
@@ -153,7 +153,9 @@ def _status(protocol: Protocol, lock_path: Path) -> Iterator[Finding]:
     where = str(protocol.path)
     withdrawal = errata.withdrawn(protocol.name, protocol.digest, lock_path.with_name("errata.toml"))
     if withdrawal is not None:
-        yield Finding("withdrawn", where, f"withdrawn on {withdrawal.date}: {withdrawal.reason}")
+        # The file of a released one has to stay, so it is no error that it is there: only that somebody uses it.
+        severity: Severity = "warning" if protocol.name in lock.released(lock_path) else "error"
+        yield Finding("withdrawn", where, f"withdrawn on {withdrawal.date}: {withdrawal.reason}", severity)
     if protocol.path.parent != lock_path.parent:
         yield Finding("unofficial", where, "no protocol of this project: its results are unofficial.", "note")
     elif protocol.name not in lock.released(lock_path):
