@@ -28,7 +28,7 @@ BUDGETED = [
     name for name in NAMES if getattr(importlib.import_module(f"methods.compressors.{name}"), "TAKES_BUDGET", True)
 ]
 VARIANTS: list[tuple[str, dict]] = [
-    *((name, {}) for name in NAMES),
+    *((name, {"steps": 4} if name == "vq" else {}) for name in NAMES),
     ("svd", {"factor": "int8"}),
     ("svd", {"layout": "set"}),
     ("svd", {"layout": "set", "factor": "int8"}),
@@ -287,6 +287,7 @@ def test_a_row_out_of_range_is_named(name, options):
         ("quant", {"domain": "odds"}),
         ("quant", {"temperature": 0.0}),
         ("godec", {"rounds": 0}),
+        ("vq", {"steps": -1}),
         ("godec", {"domain": "odds"}),
     ],
 )

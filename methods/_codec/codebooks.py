@@ -269,12 +269,13 @@ def fit(values: np.ndarray, plan: Plan, exponent: int, seed: int) -> Codebooks:
     points = project(values, mean, basis, plan.spectrum.centred)[0].reshape(-1, plan.components)
     cuts = np.concatenate([[0], np.cumsum(plan.groups)])
     count = min(2**plan.bits, len(points))
-    parts = [_centres(points[:, start:end], count, seed) for start, end in itertools.pairwise(cuts)]
+    parts = [centres(points[:, start:end], count, seed) for start, end in itertools.pairwise(cuts)]
     centroids = np.concatenate(parts, axis=1).astype(np.float16)
     return Codebooks(plan.bits, plan.spectrum.centred, plan.groups, exponent, mean, basis, centroids)
 
 
-def _centres(points: np.ndarray, count: int, seed: int) -> np.ndarray:
+def centres(points: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """k-means of points [R, d]: float64 [count, d]; the points themselves, repeated, where no more are distinct."""
     distinct = np.unique(points, axis=0)
     if len(distinct) <= count:
         return np.concatenate([distinct, np.repeat(distinct[-1:], count - len(distinct), axis=0)])
