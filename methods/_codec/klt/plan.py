@@ -70,10 +70,14 @@ def _mix(rest: np.ndarray, features: np.ndarray, usual: np.ndarray) -> np.ndarra
 def _free(rest: np.ndarray, usual: np.ndarray) -> np.ndarray:
     """float32 [f, D]: the leading right factors that pay."""
     views, size = rest.shape
-    values, left = np.linalg.eigh(rest @ rest.T)
     most = min(MOST_FREE, views - 1, size)
-    energy, left = np.sqrt(np.maximum(values[::-1][:most], 0)), left[:, ::-1][:, :most]
-    right = left.T @ rest
+    if size < views:
+        vectors = np.linalg.eigh(rest.T @ rest)[1][:, ::-1].T[:most]
+        energy = np.linalg.norm(rest @ vectors.T, axis=0)
+        right = energy[:, None] * vectors
+    else:
+        values, left = np.linalg.eigh(rest @ rest.T)
+        energy, right = np.sqrt(np.maximum(values[::-1][:most], 0)), left[:, ::-1][:, :most].T @ rest
     unit = right / np.maximum(energy, 1e-30)[:, None]
     return right[: _best(rest, energy, unit, usual, views * price(np.square(energy) / views))].astype(np.float32)
 

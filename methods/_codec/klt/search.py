@@ -15,9 +15,9 @@ from methods._codec.klt.tables import UNITS
 
 _CLOSE = 0.0015  # of the budget: what may stay unused when a finer step would probably not fit
 _NEAR = PER_OCTAVE // 4  # low-rank parts planned at a step serve steps so near
-_SLOPE = 0.011  # of ln(bytes) by index, before two are known
+_SLOPE = 0.7 / PER_OCTAVE  # of ln(bytes) by index, before two are known
 _SAMPLE = 16  # images that a first search is made with, where there are many more
-_CLIMB = 16  # finer steps tried in turn when more than so little is left:
+_CLIMB = 8  # finer steps tried in turn when more than so little is left:
 _SPARE = 16  # bytes
 _SMALL = 4000  # bytes: below, every step is tried that the bracket leaves
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from methods._codec.klt.tables import UNITS
 
-PER_OCTAVE = 64
+PER_OCTAVE = 256
 COARSEST = 5  # octaves above 2^exponent: the step of index 0
 FINEST = 20  # octaves below
 STEPS = (COARSEST + FINEST) * PER_OCTAVE
