@@ -1,0 +1,81 @@
+"""PCA's images: the easiest of each class by EL2N, whole and shrunk, four (or more) to an image."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bench.api import Condensed, Context, Train
+from methods._mosaic import mosaics, resized_crops
+from methods._order import lowest
+from methods._quota import class_members
+from methods.selection.el2n import el2n_scores
+from methods.synthesis.rded import through_jpeg, to_bytes
+
+CITATION = (
+    "Xiao, He et al., Rethinking Large-scale Dataset Compression: Shifting Focus From Labels to Images, "
+    "arXiv 2502.06434 (PCA: prune, combine, augment; its code is not published)."
+)
+PUBLISHED = {"imagenet1k": {"epochs": 10, "factor": 2}}
+
+
+def tile_ranks(members: int, ipc: int, factor: int) -> np.ndarray:
+    """Which of a class's images, by rank, are the tiles of its mosaics: int64 [ipc * factor^2], as `mosaics` wants.
+
+    As in RDED, where there are enough images: mosaic i shows the ranks i, i + ipc, i + 2 ipc, ... Else these places
+    move together, spread evenly over the class: every image is shown, and none twice in a mosaic that has room for it.
+
+    Args:
+        members: images of the class; at least `ipc`.
+        ipc: mosaics.
+        factor: tiles per side.
+    """
+    mosaic, place = np.arange(ipc), np.arange(factor**2)[:, None]
+    return ((mosaic + np.minimum(place * ipc, place * members // factor**2)) % members).ravel()
+
+
+def synthesize(train: Train, ipc: int, ctx: Context, *, epochs: int = 10, factor: int = 2, jpeg: int = 0) -> Condensed:
+    """Prune and combine: `ipc` mosaics of factor x factor whole images of every class. Deterministic.
+
+    The third step, which shows the student one tile at a time, belongs to a protocol: pca-v1. Fixed here, since the
+    source does not tell: the grid (2x2 is what its figure shows); bilinear resizing with antialiasing, straight from
+    the sources; the order, RDED's: every mosaic has one of the easiest images.
+
+    Args:
+        train: the training split; tiles come from `train.sources`.
+        ipc: mosaics per class.
+        ctx: gives the training dynamics.
+        epochs: first epochs of training over which EL2N is summed; at least 1.
+        factor: tiles per side, 1 to the size of the images.
+        jpeg: quality of a JPEG pass over the mosaics, 1 to 95; 0 keeps them lossless.
+
+    Returns:
+        Condensed with uint8 images [num_classes * ipc, channels, size, size], class after class. The provenance tells
+        how many classes had fewer images than tiles, so that some are shown more than once.
+
+    Raises:
+        ValueError: an argument is out of range, or a class has fewer than `ipc` images.
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs is {epochs}; it must be at least 1")
+    if not 1 <= factor <= train.size:
+        raise ValueError(f"factor is {factor}; it must be 1 to {train.size}, the size of the images")
+    if not 0 <= jpeg <= 95:
+        raise ValueError(f"jpeg is {jpeg}; it must be 0 (lossless) or a quality from 1 to 95")
+    groups = list(class_members(train, ipc))
+    scores = el2n_scores(ctx.dynamics(epochs), train.labels)
+    side = train.size // factor
+    images, short = [], 0
+    for label, own in groups:
+        kept = min(len(own), ipc * factor**2)
+        short += kept < ipc * factor**2
+        ranked = lowest(scores, [(label, own)], kept)
+        whole = torch.tensor([0, 0, train.source_size]).expand(kept, 1, 3)
+        tiles = resized_crops(train.sources(ranked).to(ctx.device), whole, side).squeeze(1)
+        images.append(to_bytes(mosaics(tiles[torch.from_numpy(tile_ranks(kept, ipc, factor))], train.size, factor)))
+    stack = torch.cat(images)
+    return Condensed(
+        images=through_jpeg(stack, jpeg) if jpeg else stack,
+        labels=torch.arange(train.num_classes).repeat_interleave(ipc),
+        provenance={"tile_size": side, "classes_with_repeated_tiles": short},
+    )
