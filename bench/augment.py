@@ -66,6 +66,15 @@ def batch_bounds(n: int, batch: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], n], strict=True))
 
 
+def batch_sizes(n: int, batch: int) -> dict[int, int]:
+    """Size -> how many batches of `batch_bounds` have it, for any `n` at once."""
+    before = -(-n // batch) - 1  # batches before the last one
+    last = n - before * batch
+    if before and last == 1:
+        before, last = before - 1, batch + 1
+    return {batch: before + 1} if last == batch else {batch: before, last: 1} if before else {last: 1}
+
+
 def permutation(seed: int, n: int) -> np.ndarray:
     """int64 [n]: a permutation that depends on `seed` alone, on every platform and numpy release."""
     return Words(seed).permutation(n)

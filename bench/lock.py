@@ -60,8 +60,13 @@ class Lock(_Part):
 
 
 def read(path: Path = PATH) -> Lock:
-    """The lock; an empty one where there is no file. Raises LockError where it cannot be read."""
+    """The lock. Where there is no file: an empty one, but the project's own is never missing.
+
+    Raises LockError where it cannot be read, or is the project's own and missing.
+    """
     if not path.is_file():
+        if path == ROOT / "protocols" / "lock.json":
+            raise LockError(f"{path} is missing: no protocol can be held to it. Take it from version control again.")
         return Lock()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

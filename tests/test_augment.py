@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as TF
 
-from bench.augment import AUGMENT_VERSION, View, Views, batch_bounds, draw, permutation
+from bench.augment import AUGMENT_VERSION, View, Views, batch_bounds, batch_sizes, draw, permutation
 from bench.errors import UserError
 from bench.recipe import Augment
 from bench.render import normalise, render
@@ -295,6 +296,16 @@ def test_a_left_over_image_joins_the_batch_before():
     assert batch_bounds(12, 5) == [(0, 5), (5, 10), (10, 12)]
     assert batch_bounds(1, 5) == [(0, 1)]
     assert batch_bounds(3, 1) == [(0, 1), (1, 3)]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.integers(1, 300), st.integers(1, 40))
+def test_sizes_of_batches_are_those_of_their_bounds(n: int, batch: int) -> None:
+    assert batch_sizes(n, batch) == Counter(stop - start for start, stop in batch_bounds(n, batch))
+
+
+def test_sizes_of_any_number_of_images_are_told_at_once() -> None:
+    assert sum(batch_sizes(10**18, 128).values()) == 10**18 // 128
     assert sorted(permutation(3, 20)) == list(range(20))
 
 

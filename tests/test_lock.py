@@ -225,6 +225,12 @@ def test_an_empty_or_missing_lock_holds_nothing(tmp_path: Path) -> None:
     assert lock.released(path) == {}
 
 
+def test_the_projects_own_lock_is_never_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "ROOT", tmp_path)
+    with pytest.raises(LockError, match=r"lock\.json is missing"):
+        lock.read(tmp_path / "protocols" / "lock.json")
+
+
 # --- canaries are remembered -----------------------------------------------------------------------------------------
 
 

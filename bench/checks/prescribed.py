@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bench import ENGINE_VERSION, errata, lock, protocol, stages, teachers
-from bench.augment import AUGMENT_VERSION, batch_bounds
+from bench.augment import AUGMENT_VERSION, batch_sizes
 from bench.errors import UserError
 from bench.protocol import Protocol
 from bench.recipe import Recipe
@@ -88,13 +88,13 @@ class Here:
 
     def steps(self, recipe: Recipe, images: int) -> int:
         """Optimiser steps of a student on so many images."""
-        return recipe.epochs * len(batch_bounds(images, recipe.batch))
+        return recipe.epochs * sum(batch_sizes(images, recipe.batch).values())
 
     def images_seen(self, recipe: Recipe, images: int) -> tuple[int, int]:
         """(least, most) images that a student sees over all epochs; a range only where stored batches are drawn."""
         if recipe.draw == "epoch":
             return recipe.epochs * images, recipe.epochs * images
-        sizes = [stop - start for start, stop in batch_bounds(images, recipe.batch)]
+        sizes = list(batch_sizes(images, recipe.batch))
         drawn = [size for size in sizes if size >= recipe.batch] or sizes
         return self.steps(recipe, images) * min(drawn), self.steps(recipe, images) * max(drawn)
 
