@@ -1,0 +1,243 @@
+"""`condensebench new` from an empty folder to the leaderboard, as methods/README.md walks it, and from a wheel."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench import scaffold as scaffolding
+from bench.checks.plugins import checks_for, errors
+from bench.checks.protocols import check_file
+from bench.cli import cli
+from bench.errors import UserError
+from bench.registry import ROOT, Registry, discover, read
+from bench.scaffold import KINDS, PLACES, scaffold
+
+README = ROOT / "methods" / "README.md"
+MADE = [("method", "select"), ("method", "synthesize"), ("compressor", None), ("dataset", None)]
+
+
+def program(*arguments: str, folder: Path, **environment: str) -> str:
+    """What `condensebench` prints, run as a program in a folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *arguments],
+        cwd=folder,
+        env={**os.environ, "CONDENSEBENCH_STORE": str(folder / "store"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{arguments}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def new(*arguments: str):
+    return CliRunner().invoke(cli, ["new", *arguments])
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# What is written
+
+
+@pytest.mark.parametrize(("kind", "does"), MADE)
+def test_what_is_written_keeps_every_rule(kind, does, empty):
+    scaffold(kind, "fresh", does=does, folder=Path()).write()
+    for rule, check in checks_for(empty / "fresh.py"):
+        assert not errors(check()), rule
+
+
+def test_a_protocol_is_written_with_every_value_and_a_test_that_passes(empty):
+    made = scaffold("protocol", "fresh-v1", folder=Path())
+    made.write()
+    assert {finding.rule for finding in check_file(empty / "fresh-v1.toml", discover())} == {"unofficial"}
+    names: dict = {"__file__": str(empty / "test_fresh_v1.py")}
+    exec(made.files[Path("test_fresh_v1.py")], names)
+    tests = [function for name, function in names.items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        test()
+
+
+def test_the_test_of_a_plugin_finds_what_was_broken(empty):
+    scaffold("method", "fresh", folder=Path()).write()
+    source = Path("fresh.py").read_text()
+    Path("fresh.py").write_text(source.replace("order[:ipc]", "order[: ipc - 1]"))
+    names: dict = {"__file__": str(empty / "test_fresh.py")}
+    exec(Path("test_fresh.py").read_text(), names)
+    test = names["test_fresh_keeps_the_rule"]
+    (mark,) = test.pytestmark
+    rules = dict(mark.args[1])
+    test("is-described", rules["is-described"])
+    with pytest.raises(AssertionError):
+        test("exact-images-per-class", rules["exact-images-per-class"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_tree_the_files_go_to_their_folders_as_the_linter_likes_them(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(scaffolding, "ROOT", tmp_path)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    for place in ("bench", *set(PLACES.values())):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / "__init__.py").touch()
+    for does in ("select", "synthesize") if kind == "method" else (None,):
+        name = "fresh-v1" if kind == "protocol" else f"fresh_{does or kind}"
+        made = scaffold(kind, name, does=does)
+        made.write()
+        plugin, test = made.files
+        assert plugin.parent == tmp_path / PLACES[does or kind]
+        assert test.parent == tmp_path / "tests"
+        assert not any("--plugin" in command for command in made.commands)
+    for command in (["check", "--quiet"], ["format", "--check", "--quiet"]):
+        done = subprocess.run(["ruff", *command, "."], cwd=tmp_path, capture_output=True, text=True, env=ruff_path())
+        assert done.returncode == 0, done.stdout
+
+
+def ruff_path() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_a_test_in_tree_asks_for_the_plugin_by_name():
+    made = scaffold("compressor", "fresh")
+    assert 'checks_for(discover().get("compressor", "fresh"))' in made.files[ROOT / "tests" / "test_fresh.py"]
+    assert not any(path.exists() for path in made.files)  # nothing is written until asked for
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["method", "My-Method"], "'My-Method' cannot be the name of a method"),
+        (["method", "_hidden"], "small letters, digits and _, a letter first"),
+        (["method", "class"], "no word of Python's own"),
+        (["compressor", "zlib"], "'zlib' is a module of Python"),
+        (["dataset", "torch"], "'torch' is a module of Python or of a package"),
+        (["method", "methods"], "which methods.py would hide"),
+        (["method", "herding"], "There is a method 'herding' already: condensebench show herding"),
+        (["dataset", "digits"], "There is a data set 'digits' already"),
+        (["protocol", "mine"], "cannot be the id of a protocol"),
+        (["protocol", "small-hard-v1"], "There is a protocol 'small-hard-v1' already"),
+        (["protocol", "mine-v1", "--kind", "select"], "--kind select is for methods"),
+        (["method", "../up"], "cannot be the name"),
+    ],
+)
+def test_names_that_cannot_be_are_refused_and_nothing_is_written(arguments, message, empty):
+    outcome = new(*arguments)
+    assert isinstance(outcome.exception, UserError)
+    assert message in str(outcome.exception)
+    assert list(empty.iterdir()) == []
+
+
+def test_nothing_is_overwritten_not_even_half(empty):
+    (empty / "test_fresh.py").write_text("mine")
+    outcome = new("method", "fresh")
+    assert isinstance(outcome.exception, UserError)
+    assert "test_fresh.py is there already" in str(outcome.exception)
+    assert (empty / "test_fresh.py").read_text() == "mine"
+    assert not (empty / "fresh.py").exists()
+
+
+def test_a_kind_that_there_is_not_is_refused():
+    assert new("student", "fresh").exit_code == 2
+
+
+# From an empty folder to the leaderboard
+
+
+def test_the_walk_of_the_readme_leads_to_the_leaderboard(tmp_path):
+    """Its commands and its edits are read from the page; only the protocol is run in miniature."""
+    walk = README.read_text(encoding="utf-8").split("## From nothing to the leaderboard")[1].split("\n## ")[0]
+    commands = [
+        shlex.split(line)[1:]
+        for line in re.findall(r"^    (condensebench .*)$", walk.replace("\\\n", " "), re.MULTILINE)
+    ]
+    assert [" ".join(command[:2]) for command in commands] == [
+        "new method",
+        "check plugins",
+        "run --plugin",
+        "leaderboard --results",
+    ]
+    edits = re.findall(r"^    -(.*)\n    \+(.*)$", walk, re.MULTILINE)
+    assert len(edits) == 3
+
+    program(*commands[0], folder=tmp_path)
+    plugin = tmp_path / f"{commands[0][2]}.py"
+    for old, changed in edits:
+        source = plugin.read_text()
+        assert source.count(f"{old}\n") == 1, old
+        plugin.write_text(source.replace(f"{old}\n", f"{changed}\n"))
+    assert "of 1 plugin" in program(*commands[1], folder=tmp_path)
+    small = [word.replace("small-hard-v1", "small-hard-v1:scale=0.01") for word in commands[2]]
+    program(*small, "--replicates", "1", "--jobs", "1", folder=tmp_path)
+    table = program(*commands[3], folder=tmp_path)
+    assert plugin.stem in table
+    assert "random" in table
+
+
+def test_what_the_program_prints_after_new_is_what_the_readme_says_next(empty):
+    walk = README.read_text(encoding="utf-8").split("## From nothing to the leaderboard")[1].split("\n## ")[0]
+    lines = re.findall(r"^    (condensebench .*)$", walk.replace("\\\n", " "), re.MULTILINE)
+    outcome = new(*shlex.split(lines[0])[2:])
+    assert outcome.exit_code == 0
+    printed = outcome.output.split("Next:\n")[1].strip().splitlines()
+    assert [shlex.split(line) for line in printed] == [shlex.split(line) for line in lines[1:]]
+
+
+# As a package of its own
+
+
+def test_a_wheel_with_an_entry_point_is_found_listed_and_checked(tmp_path):
+    package = tmp_path / "source" / "their_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    for (kind, does), name in zip(MADE[1:], ("blend", "squeeze", "bars"), strict=True):
+        (package / f"{name}.py").write_text(next(iter(scaffold(kind, name, does=does, folder=Path()).files.values())))
+    (tmp_path / "source" / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "their-package"\nversion = "1.0"\n'
+        '[project.entry-points."condensebench.methods"]\nblend = "their_package.blend"\n'
+        '[project.entry-points."condensebench.compressors"]\nsqueeze = "their_package.squeeze"\n'
+        '[project.entry-points."condensebench.datasets"]\nbars = "their_package.bars"\n'
+        '[tool.setuptools]\npackages = ["their_package"]\n'
+    )
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    alone = ["--no-deps", "--no-index"]
+    wheels, site = tmp_path / "wheels", tmp_path / "site"
+    subprocess.run(
+        [*pip, "wheel", *alone, "--no-build-isolation", "--wheel-dir", wheels, tmp_path / "source"], check=True
+    )
+    (wheel,) = wheels.glob("*.whl")
+    subprocess.run([*pip, "install", *alone, "--target", site, wheel], check=True)
+
+    listed = program("list", folder=tmp_path, PYTHONPATH=str(site))
+    for name in ("blend", "squeeze", "bars"):
+        assert re.search(rf"\b{name}\b", listed)
+    shown = program("show", "blend", folder=tmp_path, PYTHONPATH=str(site))
+    assert "together" in shown
+    assert str(site) in shown.replace("\n", "")
+    checked = program("check", "plugins", "blend", "squeeze", "bars", folder=tmp_path, PYTHONPATH=str(site))
+    assert "of 3 plugins" in checked
+
+
+def test_a_scaffold_is_read_as_any_plugin(empty):
+    for kind, does in MADE:
+        made = scaffold(kind, f"fresh_{does or kind}", does=does, folder=Path())
+        made.write()
+        plugin = read(next(iter(made.files)).resolve(), kind=None, module_name=None)
+        assert (plugin.kind, plugin.name) == (kind, f"fresh_{does or kind}")
+        assert plugin.parameters
+        Registry([plugin])
