@@ -191,8 +191,9 @@ def test_shards_that_are_kept_are_made_once(tmp_path: Path) -> None:
 # --- the verb --------------------------------------------------------------------------------------------------------
 
 
-def test_labels_prints_every_compressor_of_digits(tmp_path: Path) -> None:
-    answer = run("--dataset", "digits", "--ipc", "1", "--budget", "4x", "--store", str(tmp_path), "--project", "50000")
+def test_labels_prints_every_compressor_of_digits(digits: Workspace) -> None:
+    store = str(digits.store.root)
+    answer = run("--dataset", "digits", "--ipc", "1", "--budget", "4x", "--store", store, "--project", "50000")
     assert answer.exit_code == 0, answer.output
     assert "digits, labelled as small-soft-v1 does: 10 images x 100 views x 10 classes" in answer.output
     for name in discover().names("compressor"):
