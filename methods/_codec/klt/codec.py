@@ -48,6 +48,13 @@ class Coded:
             total += cost(buckets.ravel(), levels.ravel())
         return (self.head.mean_bits() + total * len(self.head.means) / len(self.images)) / 8
 
+    def fine_bytes(self) -> float:
+        """How much of `bytes` the likely classes take."""
+        total = sum(cost(buckets, levels) for buckets, levels in zip(self.fine_buckets, self.fine, strict=True))
+        if self.head.refined is not None:
+            total += refine.numbers_bits(self.head.refined[self.images])
+        return total * len(self.head.means) / len(self.images) / 8
+
 
 class Source:
     """Labels made ready for coding at any step: projected once."""
@@ -72,15 +79,18 @@ class Source:
             result.append(plan.make(rest, partners, self.side.features[image], self.basis, step_of(index)))
         return result
 
-    def code(self, index: int, images: np.ndarray, plans: list[Plan]) -> Coded:
-        """Levels of these images at this step, with low-rank parts that were planned for a step near it."""
+    def code(self, index: int, images: np.ndarray, plans: list[Plan], *, coarse: bool = False) -> Coded:
+        """Levels of these images at this step, with low-rank parts that were planned for a step near it.
+
+        `coarse`: without the likely classes, for an estimate of the size.
+        """
         rows = self._at(index)[0]
         k, size = rows.shape[1:]
         rebuilder, head = self._start(index)
         levels, buckets = np.zeros((len(images), k, size), np.int32), np.zeros((len(images), k, size), np.int16)
         coded = Coded(images, head, [], [], levels, buckets, [], [], [])
         base = self.basis.rows - step_units(index)
-        if self.refined:
+        if self.refined and not coarse:
             head.refined = np.zeros((len(rows), refine.NUMBERS), np.int32)
         for place, (image, mine) in enumerate(zip(images, plans, strict=True)):
             at = self._rows_of(image)

@@ -14,7 +14,7 @@ from methods._codec.klt.steps import COARSEST, PER_OCTAVE, STEPS
 from methods._codec.klt.tables import UNITS
 
 _CLOSE = 0.0015  # of the budget: what may stay unused when a finer step would probably not fit
-_NEAR = PER_OCTAVE // 4  # low-rank parts planned at a step serve steps so near
+_NEAR = PER_OCTAVE // 3  # low-rank parts planned at a step serve steps so near
 _SLOPE = 0.7 / PER_OCTAVE  # of ln(bytes) by index, before two are known
 _SAMPLE = 16  # images that a first search is made with, where there are many more
 _CLIMB = 8  # finer steps tried in turn when more than so little is left:
@@ -28,15 +28,28 @@ class _Trials:
     def __init__(self, source: Source, images: np.ndarray) -> None:
         self._source, self._images, self._plans, self._planned = source, images, list[Plan](), -PER_OCTAVE
         self.frozen = False
-        self._known: dict[int, Coded] = {}  # with the plans at hand, the last two
+        self._known: dict[int, Coded] = {}  # the last
+        self._fine: float | None = None
 
     def code(self, index: int) -> Coded:
-        if abs(index - self._planned) > _NEAR and not self.frozen:
-            self._plans, self._planned, self._known = self._source.plans(index, self._images), index, {}
+        """All of it."""
         if index not in self._known:
-            kept = dict(list(self._known.items())[-1:])
-            self._known = kept | {index: self._source.code(index, self._images, self._plans)}
+            self._plan(index)
+            self._known = {index: self._source.code(index, self._images, self._plans)}
         return self._known[index]
+
+    def bytes(self, index: int) -> float:
+        """Estimate of the size. Likely classes take about as much at one step as at another, and much time."""
+        self._plan(index)
+        if self._fine is None:
+            coded = self._source.code(index, self._images, self._plans)
+            self._fine = coded.fine_bytes()
+            return coded.bytes()
+        return self._source.code(index, self._images, self._plans, coarse=True).bytes() + self._fine
+
+    def _plan(self, index: int) -> None:
+        if abs(index - self._planned) > _NEAR and not self.frozen:
+            self._plans, self._planned = self._source.plans(index, self._images), index
 
 
 def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: int, overhead: int) -> bytes:
@@ -82,7 +95,7 @@ def _approach(trials: _Trials, index: int, room: int, apart: int) -> int:
     seen: dict[int, float] = {}
     while high - low > apart:
         index = min(max(index, low + 1, 0), high - 1, STEPS)
-        size = max(trials.code(index).bytes(), 1.0)
+        size = max(trials.bytes(index), 1.0)
         seen[index] = float(np.log(size))
         low, high = (index, high) if size <= room else (low, index)
         if size <= room and (index == STEPS or (size >= room * (1 - _CLOSE) and room > _SMALL)):

@@ -1,0 +1,67 @@
+"""`klt` on labels of ImageNet size, one thread: time to encode and decode an image, and what it keeps at 30x."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from bench.api import SoftLabels
+from bench.augment import Views
+from bench.recipe import Augment
+from bench.seeds import numpy_generator
+from methods.compressors import klt, svd
+from speed.row import Row
+
+
+def measure(quick: bool = False) -> list[Row]:
+    """Rows for encoding, decoding, and squared error beside `svd` with int8 factors at equal bytes."""
+    images, k, c = (8, 60, 100) if quick else (8, 300, 1000)
+    labels = _labels(images, k, c)
+    budget = labels.logits.numel() * 2 // 30
+    shared = klt.fit(labels, 100 * budget, None)
+    start = time.process_time()
+    blob = klt.encode(labels, budget, None, shared=shared)
+    encoded = (time.process_time() - start) / images
+    decoded = float("inf")
+    for _ in range(2):
+        start = time.process_time()
+        found = klt.decode(blob, shared=shared)
+        decoded = min(decoded, (time.process_time() - start) / images)
+    other = svd.decode(svd.encode(labels, budget, None, factor="int8"))
+    what = f"klt at 30x, {k} x {c}"
+    return [
+        Row(f"{what}: encode an image", 1e3 * encoded, "ms", 120, False),
+        Row(f"{what}: decode an image", 1e3 * decoded, "ms", 30, False),
+        Row(
+            f"{what}: squared error of svd int8 at equal bytes, against it",
+            _error(other, labels) / _error(found, labels),
+            "x",
+            1,
+            True,
+            "the shared basis, fitted on these images, is not counted",
+        ),
+    ]
+
+
+def _labels(n: int, k: int, c: int) -> SoftLabels:
+    """CutMix rows of n images: shares of two images' own logits, and noise with the falling spectrum of teachers."""
+    rng = numpy_generator("speed", "klt", n, k, c)
+    options = Augment(crop_scale=(0.4, 1.0), flip=0.5, mix="cutmix", mix_alpha=1.0, mix_probability=1.0)
+    views = Views(options, n, 224, mirror=True, batch=n, seed=1, count=k)
+    falling = 1 / np.sqrt(1 + np.arange(c))
+    axes = np.linalg.qr(rng.standard_normal((c, c)))[0] * falling
+    own = 8 * rng.standard_normal((n, c)) @ axes.T
+    logits = 4 * rng.standard_normal((n, k, c)) @ axes.T
+    for at, view in enumerate(views):
+        assert view.lam is not None
+        assert view.partner is not None
+        lam = view.lam[:, None]
+        logits[:, at] += lam * own + (1 - lam) * own[view.partner]
+    return SoftLabels(torch.from_numpy(logits.astype(np.float16)), torch.arange(n), views)
+
+
+def _error(found: torch.Tensor, labels: SoftLabels) -> float:
+    rest = found.double() - labels.logits.double()
+    return float((rest - rest.mean(2, keepdim=True)).square().sum())
