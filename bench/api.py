@@ -100,6 +100,16 @@ class Context(Protocol):
     scratch: Path  # an empty folder, removed after the call
     teacher: nn.Module  # eval mode, parameters frozen; normalised float32 images -> logits [n, C]
 
+    def teachers(self, count: int) -> Sequence[nn.Module]:
+        """`teacher` and `count - 1` further networks of other kinds that learnt the same training split, all in eval
+        mode, parameters frozen, for images normalised as the teacher's. Which they are is fixed by the data set; what
+        does not ship with the project is trained here once, which takes minutes.
+
+        Raises:
+            UserError: the data set has fewer.
+        """
+        ...
+
     def numpy(self, *name: str | int) -> np.random.Generator:
         """A generator seeded by method, data set, ipc, replicate and `name`. A method that never asks for one is taken
         as deterministic: its result is shared by all replicates."""

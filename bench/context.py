@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from bench import ENGINE_VERSION, teachers
+from bench import ENGINE_VERSION, backbones, teachers
 from bench.augment import Views
 from bench.data import Data
 from bench.dynamics import dynamics
@@ -49,11 +50,20 @@ class HarnessContext:
         self._dataset_digest, self._teacher_ref = dataset_digest, teacher
         self._coordinates = coordinates
         self._mean, self._std = statistics(teacher.normalisation, data.dataset)
+        self._backbones: list[torch.nn.Module] = []
 
     @cached_property
     def teacher(self) -> torch.nn.Module:
         """The teacher, in eval mode, parameters frozen."""
         return teachers.load(self._teacher_ref, self._store, self._registry, self._data, device=str(self.device))
+
+    def teachers(self, count: int) -> list[torch.nn.Module]:
+        """The teacher, and `count - 1` further networks of the data set (bench.backbones)."""
+        if len(self._backbones) < count:
+            own = (self._store, self._registry, self._data, self._dataset_digest, self._teacher_ref)
+            others = islice(backbones.further(*own, device=str(self.device)), count - 1)
+            self._backbones = backbones.enough([self.teacher, *others], count, self._data)
+        return self._backbones[:count]
 
     def numpy(self, *name: str | int) -> np.random.Generator:
         """A numpy generator seeded by this call's coordinates and `name`."""

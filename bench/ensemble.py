@@ -81,7 +81,7 @@ class Ensemble:
     def online(self, mean: Sequence[float], std: Sequence[float]) -> Callable[[torch.Tensor], torch.Tensor]:
         """A function from the student's batch, normalised with `mean` and `std` (float32 [n, channels, size, size]), to
         label logits float32 [n, C], without gradients. Each teacher sees the batch in its own normalisation."""
-        changes = [_renormalisation(mean, std, member) for member in self.members]
+        changes = [renormalisation(mean, std, member) for member in self.members]
         for member in self.members:
             if all(parameter.device.type == "cpu" for parameter in member.model.parameters()):
                 member.model.to(memory_format=torch.channels_last)
@@ -205,7 +205,7 @@ def _use_batch_statistics(model: nn.Module) -> None:
             module.running_mean = module.running_var = None
 
 
-def _renormalisation(
+def renormalisation(
     mean: Sequence[float], std: Sequence[float], member: Member
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """(factor, shift), float32 [channels, 1, 1], from a normalisation to the member's; None where they are equal."""

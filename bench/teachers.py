@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,23 +155,56 @@ def make(store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *
     return found
 
 
+def make_unmeasured(
+    store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *, device: str = "cpu"
+) -> TeacherRef:
+    """As `make`, where the test split is out of reach: a network that is made here has no accuracy (NaN). It is the
+    one that `make` would make, but teaches no student.
+
+    Raises:
+        UserError: published weights do not fit the data set, or cannot be had.
+    """
+    found = find(store, recipe, str(data.spec), dataset_digest)
+    if found is not None:
+        return found
+
+    def unmeasured() -> tuple[dict, dict]:
+        _, arrays, _ = _network(data, recipe, device)
+        return arrays, {"digest": _weights_digest(arrays)}
+
+    artifact = store.get("backbone", {"made": digest(recipe.inputs(dataset_digest))}, unmeasured)
+    return TeacherRef(
+        store.relative(artifact),
+        False,
+        str(recipe.network),
+        artifact.meta["digest"],
+        math.nan,
+        recipe.normalisation,
+    )
+
+
 def _make(data: Data, recipe: TeacherRecipe, wanted: str, device: str) -> tuple[dict, dict]:
+    model, arrays, published = _network(data, recipe, device)
+    accuracy = _accuracy(data, recipe, model)
+    if accuracy < published / 2:
+        raise UserError(
+            f"teacher '{recipe.id}': {recipe.weights} has {published:.1%} on ImageNet-1K, and {accuracy:.1%} on "
+            f"the test split of '{data.spec}'. Are its classes in torchvision's order (ascending WordNet ids)?"
+        )
+    return arrays, {"made_from": wanted, "digest": _weights_digest(arrays), "accuracy": accuracy}
+
+
+def _network(data: Data, recipe: TeacherRecipe, device: str) -> tuple[Any, dict[str, np.ndarray], float]:
+    """(network, the weights that are kept of it, its published accuracy: 0 of a network that is trained here)."""
     if recipe.recipe is not None:
-        model = fit(data, recipe, recipe.recipe, "teacher", device)
+        model, published = fit(data, recipe, recipe.recipe, "teacher", device), 0.0
         # Half precision halves the file; the rounded weights are the teacher, for everyone and from the start.
         weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-        accuracy = _accuracy(data, recipe, model)
     else:
         assert recipe.weights is not None
         model, published = pretrained.build(recipe.network, recipe.weights, data.dataset)
-        weights, accuracy = model.state_dict(), _accuracy(data, recipe, model.to(device))
-        if accuracy < published / 2:
-            raise UserError(
-                f"teacher '{recipe.id}': {recipe.weights} has {published:.1%} on ImageNet-1K, and {accuracy:.1%} on "
-                f"the test split of '{data.spec}'. Are its classes in torchvision's order (ascending WordNet ids)?"
-            )
-    arrays = {name: tensor.cpu().numpy() for name, tensor in weights.items()}
-    return arrays, {"made_from": wanted, "digest": _weights_digest(arrays), "accuracy": accuracy}
+        weights = model.to(device).state_dict()
+    return model, {name: tensor.cpu().numpy() for name, tensor in weights.items()}, published
 
 
 def _accuracy(data: Data, recipe: TeacherRecipe, model: torch.nn.Module) -> float:

@@ -88,6 +88,10 @@ class FakeContext:
         self.replicate = replicate
         self.asked: list[tuple[Coordinate, ...]] = []
 
+    def teachers(self, count: int) -> list[nn.Module]:
+        """The teacher, and narrower networks that learnt the digits of the same size."""
+        return [self.teacher, *(trained_teacher(self.train.size, width=width) for width in (8, 6, 4)[: count - 1])]
+
     def numpy(self, *name: str | int) -> np.random.Generator:
         self.asked.append(name)
         return numpy_generator("fake", self.replicate, *name)
@@ -133,14 +137,14 @@ class FakeContext:
         return np.stack([self.predict(own.roll(shift, -1)).numpy() for shift in shifts], axis=1)
 
 
-@lru_cache(maxsize=4)
-def trained_teacher(size: int = 8, epochs: int = 12) -> SmallNet:
+@lru_cache(maxsize=8)
+def trained_teacher(size: int = 8, epochs: int = 12, width: int = 16) -> SmallNet:
     """A SmallNet that has learnt the first 1,200 digits at `size` pixels; frozen, eval mode."""
     train = digits(size=size)
     generator = torch_generator("fakes", "teacher", size)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = SmallNet(1, 10)
+        net = SmallNet(1, 10, width)
     context = FakeContext(train, net)
     images, labels = context.normalise(train.images(np.arange(len(train)))), torch.as_tensor(train.labels.copy())
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)

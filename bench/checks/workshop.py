@@ -105,6 +105,10 @@ class Renamed:
         self.teacher: nn.Module = _RenamedNet(base.teacher, self.order)
         self.asked: set[tuple[str | int, ...]] = set()
 
+    def teachers(self, count: int) -> list[nn.Module]:
+        """Those of the base, under these class numbers."""
+        return [self.teacher, *(_RenamedNet(net, self.order) for net in self._base.teachers(count)[1:])]
+
     def numpy(self, *name: str | int) -> np.random.Generator:
         """As in the base, of the class that is meant."""
         return self._base.numpy(*self._old(name))
