@@ -1,0 +1,125 @@
+"""The objective of G-VBSM and EDC: one of several backbones per iteration, statistics of convolutions and batch norms.
+
+Repaired against the published code: the moving averages of the statistics start at the first batch's own (there at 0,
+through a check for the wrong type), and every batch of images has its own (there they carry over to the next one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from methods._recovery.engine import Batch, Loss
+from methods._recovery.jitter import Jitter
+from methods._recovery.losses import matching_loss
+from methods._recovery.moments import Moments, to_channels_last
+from methods._recovery.survey import KINDS, Backbone, Layers, layer_moments
+from methods._recovery.taps import Taps
+
+
+class MovingMoments:
+    """Moving averages of a layer's statistics whose gradient is that of the newest batch (straight-through)."""
+
+    def __init__(self, momentum: float) -> None:
+        self._momentum = momentum
+        self._kept: dict[int, Moments] = {}
+
+    def __call__(self, place: int, newest: Moments) -> Moments:
+        """momentum * before + (1 - momentum) * newest, or the newest where there was none; `place` tells layers."""
+        plain = [(mean.detach(), var.detach()) for mean, var in newest]
+        self._kept[place] = [
+            (mean.lerp(new_mean, 1 - self._momentum), var.lerp(new_var, 1 - self._momentum))
+            for (mean, var), (new_mean, new_var) in zip(self._kept.get(place, plain), plain, strict=True)
+        ]
+        return [
+            (kept_mean + mean - mean.detach(), kept_var + var - var.detach())
+            for (kept_mean, kept_var), (mean, var) in zip(self._kept[place], newest, strict=True)
+        ]
+
+
+def weighted_distance(
+    measured: Sequence[Moments | None], targets: Sequence[tuple[float, Layers]], first_weight: float = 10.0
+) -> torch.Tensor:
+    """sum over targets and layers of weight * w_layer * (norms of the differences of means and of variances).
+
+    Args:
+        measured: one group per layer; None for a layer that is left out.
+        targets: (weight, what the layers shall show).
+        first_weight: w of the first layer; the others weigh 1.
+    """
+    total = torch.zeros(())
+    for place, own in enumerate(measured):
+        if own is not None:
+            for weight, wanted in targets:
+                distance = matching_loss(own, wanted[place], first_weight=1.0).sum()
+                total = total.to(distance) + (first_weight if place == 0 else 1.0) * weight * distance
+    return total
+
+
+@dataclass(frozen=True)
+class Step:
+    """One forward pass, for terms of a method's own."""
+
+    network: nn.Module
+    jitter: Jitter
+    images: torch.Tensor  # as they are
+    shown: torch.Tensor  # after the jitter
+    logits: torch.Tensor
+
+
+@contextmanager
+def several_backbones(
+    backbones: Sequence[Backbone],
+    batch: Batch,
+    jitters: Sequence[Jitter],
+    *,
+    r_loss: float,
+    patch: int,
+    momentum: float,
+    drop: Callable[[], bool],
+    category: float,
+    extra: Callable[[Step], torch.Tensor],
+) -> Iterator[Loss]:
+    """Mean cross-entropy + r_loss * `weighted_distance` + extra, of backbone number `iteration` modulo their count.
+
+    Args:
+        backbones: surveyed with the same `patch`.
+        batch: one group.
+        jitters: one for each iteration, the same for all images.
+        r_loss: weight of the matching.
+        patch: side of a patch.
+        momentum: of the moving averages; each backbone has its own.
+        drop: asked for each convolution of each iteration: True leaves it out.
+        category: weight of the statistics of the batch's own classes; those of all images weigh the rest.
+        extra: a term of the method's own, weighted.
+    """
+    with ExitStack() as stack:
+        taps = [stack.enter_context(Taps(backbone.network, *KINDS)) for backbone in backbones]
+        moving = [MovingMoments(momentum) for _ in backbones]
+        targets = [[(1 - category, backbone.overall)] if category < 1 else [] for backbone in backbones]
+        if category > 0:
+            for own, backbone in zip(targets, backbones, strict=True):
+                own.append((category, backbone.of(batch.labels)))
+
+        def loss(images: torch.Tensor, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+            turn = iteration % len(backbones)
+            network, jitter = backbones[turn].network, jitters[iteration]
+            shown = jitter(images)
+            logits = network(to_channels_last(shown))
+            measured = [
+                None
+                if isinstance(layer, nn.Conv2d) and drop()
+                else moving[turn](place, layer_moments(layer, inputs, patch))
+                for place, (layer, inputs) in enumerate(taps[turn].take())
+            ]
+            matching = weighted_distance(measured, targets[turn])
+            own = extra(Step(network, jitter, images, shown, logits))
+            taps[turn].take()  # what `extra` sent through the network
+            return F.cross_entropy(logits, batch.labels) + r_loss * matching + own, matching.detach()
+
+        yield loss
