@@ -89,9 +89,9 @@ def test_in_tree_the_files_go_to_their_folders_as_the_linter_likes_them(kind, tm
     monkeypatch.setattr(scaffolding, "ROOT", tmp_path)
     (tmp_path / "tests").mkdir()
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    for place in ("bench", *set(PLACES.values())):
+    (tmp_path / "bench").symlink_to(ROOT / "bench")  # the linter sorts imports by what lies beside
+    for place in PLACES.values():
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
-        (tmp_path / place / "__init__.py").touch()
     for does in ("select", "synthesize") if kind == "method" else (None,):
         name = "fresh-v1" if kind == "protocol" else f"fresh_{does or kind}"
         made = scaffold(kind, name, does=does)
@@ -101,7 +101,13 @@ def test_in_tree_the_files_go_to_their_folders_as_the_linter_likes_them(kind, tm
         assert test.parent == tmp_path / "tests"
         assert not any("--plugin" in command for command in made.commands)
     for command in (["check", "--quiet"], ["format", "--check", "--quiet"]):
-        done = subprocess.run(["ruff", *command, "."], cwd=tmp_path, capture_output=True, text=True, env=ruff_path())
+        done = subprocess.run(
+            ["ruff", *command, "methods", "protocols", "tests"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env=ruff_path(),
+        )
         assert done.returncode == 0, done.stdout
 
 
