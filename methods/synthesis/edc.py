@@ -46,10 +46,10 @@ def synthesize(
     """Refine `ipc` images of every class.
 
     The defaults are the recipe for CIFAR with fewer iterations, with the paper's flatness term, which the code leaves
-    out, and with the backbones of the data set. Also unlike the code: statistics of a class are those of all its images
-    together (there, of the mean image: means over each image's own variance, and patch means and variances swapped), so
-    that what a batch of several classes is drawn to is what such a batch of real images has. The last iterate is kept,
-    lossless.
+    out, and with the backbones of the data set. Repaired against the code: the variance of a class is that of all its
+    images together (there the mean of the variances within each image, with nothing of what differs between them), the
+    statistics of several classes are those of their mixture, and patch means and variances are not swapped. The last
+    iterate is kept, lossless.
 
     Args:
         train: the training split; gives the start and the statistics, and whether mirroring is allowed.
