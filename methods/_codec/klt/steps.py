@@ -10,7 +10,7 @@ PER_OCTAVE = 256
 COARSEST = 5  # octaves above 2^exponent: the step of index 0
 FINEST = 20  # octaves below
 STEPS = (COARSEST + FINEST) * PER_OCTAVE
-MEAN_OCTAVES = 3  # an image's mean, which serves all its rows, is coded with a step this much finer
+MEAN_OCTAVES = 4  # an image's mean, which serves all its rows, is coded with a step this much finer
 OFFSETS_KEPT = (COARSEST + 10) * PER_OCTAVE  # from here on a constant added to a row's logits is kept too
 
 
