@@ -51,7 +51,7 @@ def test_training_lowers_the_error_and_never_raises_it():
         model = vqae.train(rows, Shape(8, 2, vqae.HIDDEN), exponent, 0, steps)
         errors.append(((model.decode(model.encode(rows)) - logits) ** 2).sum())
     assert errors[1] <= errors[0]
-    assert errors[2] < 0.8 * errors[0]
+    assert errors[2] < 0.95 * errors[0]
 
 
 def test_the_network_decodes_as_it_is_written_down():

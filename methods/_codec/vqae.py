@@ -150,7 +150,7 @@ def _descend(
     data = torch.from_numpy(rows.astype(np.float32))
     variance = max(float(((data - data.mean(0)) ** 2).sum(1).mean()), 1e-30)
     # A step moves a weight by this share of its size: weights of a scale of their own need rates of their own.
-    groups = [{"params": [w], "lr": 0.01 * max(float(w.detach().square().mean().sqrt()), 1e-3)} for w in weights]
+    groups = [{"params": [w], "lr": 0.003 * max(float(w.detach().square().mean().sqrt()), 1e-3)} for w in weights]
     optimiser = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
     generator = torch.Generator().manual_seed(seed)
