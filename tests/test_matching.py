@@ -43,7 +43,7 @@ def test_the_feature_distance_is_the_sum_over_classes_of_squared_distances_of_me
         a, b = ([net.features(x[None])[0].tolist() for x in side] for side in (theirs, ours))
         for d in range(len(a[0])):
             expected += (sum(row[d] for row in a) / len(a) - sum(row[d] for row in b) / len(b)) ** 2
-    assert float(dm.mean_feature_distance(net, real, learnt)) == pytest.approx(expected, rel=1e-4)
+    assert float(dm.mean_feature_distance(net, real, learnt).detach()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_gradient_distance_has_a_cosine_for_each_output_unit_of_each_weight():
