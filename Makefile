@@ -9,7 +9,7 @@ leaderboard: .venv/ready
 	$(BIN)/condensebench run --plan results/default-plan.toml --results results/local
 
 test: .venv/ready check-style
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check-style: .venv/ready
 	$(BIN)/ruff check .

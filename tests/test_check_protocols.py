@@ -170,6 +170,7 @@ def copy(tmp_path: Path) -> Path:
     for file in (place / "protocols").glob("*-v*.toml"):
         if not file.name.startswith("small-"):
             file.unlink()
+    lock.write(lock.Lock(), place / "protocols" / "lock.json")
     return place
 
 

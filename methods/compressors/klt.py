@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from bench.augment import View, Views
+from bench.errors import InfeasibleError
 from methods._codec import labels as common
 from methods._codec.container import unpack
 from methods._codec.klt import basis as bases
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 CITATION = "Karhunen-Loeve transform coding with uniform steps: Goyal 2001, Theoretical foundations of transform coding"
 _SHARED_MOST = 0.5  # of the budget: a basis that takes more leaves labels nothing
+_SHARED_LITTLE = 0.02  # of the budget: a basis that takes less is not put to the test
+_TRIED_ON = 1 << 22  # values of a set that is small enough to be coded twice
 _FITTED_ON = 1 << 25  # values that a basis is fitted on at most
 
 
@@ -38,7 +41,7 @@ def fit(labels: SoftLabels, budget_bytes: int, ctx: Context) -> bytes:
         ctx: not used.
 
     Returns:
-        bytes; none at all where a basis would take more than half of the budget.
+        bytes; none at all where a basis would take more than half of the budget, or does not pay.
 
     Raises:
         ValueError: a value that is not finite.
@@ -53,7 +56,26 @@ def fit(labels: SoftLabels, budget_bytes: int, ctx: Context) -> bytes:
     basis = fitting.fit(_scaled(values[some], exponent), side, exponent, budget_bytes, images * k)
     views = labels.views.to_bytes() if isinstance(labels.views, Views) else b""
     shared = basis.to_bytes(views)
-    return shared if len(shared) <= _SHARED_MOST * budget_bytes else b""
+    if len(shared) > _SHARED_MOST * budget_bytes:
+        return b""
+    # The rate-distortion function knows nothing of an image's own low-rank part, which needs no basis: where a basis is
+    # a good share of the budget, both are tried.
+    tried = n == images and len(shared) > _SHARED_LITTLE * budget_bytes and n * k * c <= _TRIED_ON
+    return b"" if tried and not _pays(labels, budget_bytes, ctx, shared) else shared
+
+
+def _pays(labels: SoftLabels, budget_bytes: int, ctx: Context, shared: bytes) -> bool:
+    """Whether the whole set comes back closer with `shared`, its bytes taken off the budget, than without."""
+    errors = []
+    for basis in (shared, b""):
+        try:
+            blob = encode(labels, budget_bytes - len(basis), ctx, shared=basis)
+        except InfeasibleError:
+            errors.append(np.inf)
+            continue
+        back = decode(blob, shared=basis, views=labels.views).numpy()
+        errors.append(float(np.square(back - labels.logits.numpy().astype(np.float64)).sum()))
+    return errors[0] <= errors[1]
 
 
 def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, shared: bytes = b"") -> bytes:
