@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bench import stats
+from bench.plan import UNCOMPRESSED
 from bench.records import Record
 from bench.standings import entries_of, entry_order, is_official, natural
 from bench.tabulation import (
@@ -121,6 +122,8 @@ def _table(heading: str, table: pd.DataFrame, format: str) -> str:
 
 def _lines(table: pd.DataFrame, format: str) -> list[tuple[list[str], dict[str, str]]]:
     """(method and compressor, column -> result) of every line."""
+    # One line for what a protocol stores uncompressed and what another one does not store at all.
+    table = table.assign(compressor=table["compressor"].replace(UNCOMPRESSED, None))
     # Records that another version of the method made stand on a line of their own.
     version = table.groupby([*_ROW, "column"], dropna=False).cumcount()
     lines = []
@@ -144,6 +147,7 @@ def _notes(frame: pd.DataFrame) -> Iterator[str]:
     yield "Down a column stand results of one recipe; along a row stands what the recipe alone changes."
     yield "accuracy in %: test split, last epoch, mean over replicates ± half of the 95 % t interval."
     yield "labels: hard: the class; stored: a fixed set of soft labels; online: the teacher labels every batch anew."
+    yield f"compressor {MISSING}: labels are stored uncompressed, or not stored at all."
     yield f"{MISSING}: no records under that protocol. (partial): some replicates have no result."
     if not frame.official.all():
         yield UNOFFICIAL

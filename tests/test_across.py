@@ -40,6 +40,17 @@ def test_each_protocol_has_a_column_that_names_its_regime() -> None:
     assert "58.0" in line
 
 
+def test_uncompressed_labels_and_no_stored_labels_share_a_line() -> None:
+    records = [
+        *cell(0.4, compressor="none", budget=None),
+        *cell(0.5, protocol="small-hard-v1", compressor=None, budget=None),
+    ]
+    text = render_across(by_protocol(records))
+    (line,) = [line for line in text.splitlines() if line.startswith("random")]
+    assert "40.0" in line
+    assert "50.0" in line
+
+
 @pytest.mark.parametrize("format", ["text", "md", "latex"])
 def test_every_table_says_that_its_columns_do_not_compare(format: str) -> None:
     assert WARNING[:40] in render_across(by_protocol(story()), format)
@@ -64,7 +75,7 @@ def test_what_has_no_result_or_no_record_stays_visible() -> None:
     failed = [record(None, method="el2n", replicate=r, status="failed") for r in range(3)]
     text = render_across(by_protocol([*story(), *failed, *cell(0.5, method="herding", protocol="edc-v1")[:2]]))
     (line,) = [line for line in text.splitlines() if line.startswith("el2n")]
-    assert line.split() == ["el2n", "none", "-", "-", "failed"]
+    assert line.split() == ["el2n", "-", "-", "-", "failed"]
 
 
 def test_many_protocols_fit_into_150_columns_and_none_is_lost() -> None:

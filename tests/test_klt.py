@@ -28,6 +28,12 @@ BUDGET = 6000
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A basis is fitted here to be looked at, whether or not it pays for so small a set."""
+    monkeypatch.setattr(klt, "_TRIED_ON", 0)
+
+
 @functools.cache
 def shared(budget: int = BUDGET) -> bytes:
     return klt.fit(mixed(), budget, None)
@@ -125,8 +131,20 @@ def test_views_that_cannot_be_redrawn_are_asked_for():
     assert torch.equal(decoded, klt.decode(klt.encode(mixed(), 3000, None, shared=shared()), shared=shared()))
 
 
-def test_a_basis_that_does_not_pay_is_left_out():
+def test_a_basis_that_leaves_labels_nothing_is_left_out():
     assert klt.fit(mixed(), 300, None) == b""
+
+
+@pytest.mark.parametrize("budget", [700, 1000, 1500, 2500, 6000, 20000])
+def test_a_basis_that_does_not_pay_is_left_out(budget, monkeypatch):
+    labels = mixed()
+    monkeypatch.setattr(klt, "_TRIED_ON", 1 << 22)
+
+    def left(common: bytes) -> float:
+        blob = klt.encode(labels, budget - len(common), None, shared=common)
+        return error(klt.decode(blob, shared=common, views=labels.views), labels)
+
+    assert left(klt.fit(labels, budget, None)) <= left(b"")
 
 
 def test_a_basis_of_other_classes_is_refused():

@@ -28,17 +28,16 @@ def test_the_table_is_the_one_that_was_measured() -> None:
 
 
 def test_there_are_commands_to_check() -> None:
-    assert {"list", "show", "run", "leaderboard"} <= {command[0] for command in commands()}
+    assert {"list", "show", "run", "leaderboard", "compare", "check", "lock", "verify", "storage"} <= {command[0] for command in commands()}
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_every_command_is_understood(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    extra: list[str] = []
-    if command[0] == "run":
-        extra = ["--dry-run"]
+    # What writes, writes elsewhere; what reads finds the committed results. `verify` trains: tests/test_verify.py does.
+    monkeypatch.chdir(tmp_path if command[0] == "run" else ROOT)
+    extra = {"run": ["--dry-run"], "verify": ["--help"]}.get(command[0], [])
     if command[0] == "leaderboard":
-        extra = ["--results", str(ROOT / "results/default-plan")]
+        extra = ["--results", "results/default-plan"]
     result = CliRunner().invoke(cli, [*command, *extra], catch_exceptions=False)
     assert result.exit_code == 0, result.output
 
