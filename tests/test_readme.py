@@ -28,7 +28,9 @@ def test_the_table_is_the_one_that_was_measured() -> None:
 
 
 def test_there_are_commands_to_check() -> None:
-    assert {"list", "show", "run", "leaderboard", "compare", "check", "lock", "verify", "storage"} <= {command[0] for command in commands()}
+    assert {"list", "show", "run", "leaderboard", "compare", "check", "lock", "verify", "storage"} <= {
+        command[0] for command in commands()
+    }
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
