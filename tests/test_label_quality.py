@@ -238,7 +238,7 @@ def test_a_budget_too_small_tells_the_smallest_size_that_will_do(registry: Regis
 
 def test_a_part_of_a_larger_set_gets_its_share_and_pays_its_share(registry: Registry) -> None:
     labels = ArrayLabels(drawn(6, 30, 20))
-    alone, part = (qualities(labels, asked(registry, "klt@4x"), set_size=size).qualities[0] for size in (None, 600))
+    alone, part = (qualities(labels, asked(registry, "pq@4x"), set_size=size).qualities[0] for size in (None, 600))
     assert 0 < part.bytes["shared"] / 600 < alone.bytes["shared"] / 6
     assert part.bytes["total"] <= reference_bytes(600, 30, 20) / 4
     assert part.bytes["payload"] > 100 * alone.bytes["payload"]
