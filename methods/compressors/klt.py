@@ -21,6 +21,7 @@ from methods._codec.klt.basis import Basis
 from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.search import finest
 from methods._codec.klt.side import Side
+from methods._codec.wholeset import images_of
 
 if TYPE_CHECKING:
     from bench.api import Context, SoftLabels
@@ -48,7 +49,7 @@ def fit(labels: SoftLabels, budget_bytes: int, ctx: Context) -> bytes:
     """
     values = common.checked_logits(labels)
     n, k, c = values.shape
-    images = max(n, _images_of(labels.views))
+    images = images_of(labels)
     some = np.unique(np.linspace(0, n - 1, min(n, max(1, _FITTED_ON // (k * c)))).astype(int))
     exponent = _exponent(values)
     numbers = np.arange(n) if labels.images is None else labels.images
@@ -165,14 +166,6 @@ def _stored_side(stored: np.ndarray, n: int, k: int, views: Sequence[View], some
 @lru_cache(maxsize=2)
 def _views(stored: bytes) -> Sequence[View]:
     return Views.from_bytes(stored) if stored else ()
-
-
-def _images_of(views: Sequence[View]) -> int:
-    """Images of the set that views were drawn for; 0 if they do not tell."""
-    if not len(views):
-        return 0
-    first = views[0]
-    return max((len(f) for f in (first.box, first.flip, first.partner) if f is not None), default=0)
 
 
 def _exponent(values: np.ndarray) -> int:
