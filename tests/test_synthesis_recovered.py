@@ -66,10 +66,16 @@ def test_dwa_without_ascent_steps_of_any_length_is_another_image():
     assert not torch.equal(still, moved)
 
 
-def test_dwa_begins_with_real_images():
-    made = make(dwa, iterations=1, lr=1e-6).images
+@pytest.mark.parametrize(("method", "options"), [(dwa, {}), (sre2l, {"init": "real"})], ids=["dwa", "sre2l:init=real"])
+def test_the_start_is_real_images(method, options):
+    made = make(method, iterations=1, lr=1e-6, **options).images
     known = {bytes(image.numpy().tobytes()) for image in digits().images(range(len(digits())))}
     assert all(image.numpy().tobytes() in known for image in made)
+
+
+def test_sre2l_refuses_a_start_that_it_does_not_know():
+    with pytest.raises(ValueError, match="init is 'rded'"):
+        make(sre2l, init="rded")
 
 
 def test_the_crop_of_cda_gets_smaller_so_that_it_parts_from_sre2l_after_the_first_step():
