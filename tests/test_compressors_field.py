@@ -212,13 +212,14 @@ def test_probabilities_that_are_none_are_raised_to_the_floor_and_counted(name):
     blob = encode(name, logits, budget, domain="probabilities", **options)
     decoded = module(name).decode(blob).double().numpy()
     assert softmax(decoded, 2).sum(2) == pytest.approx(1)
-    counted = domain.clamped(unpack(blob, name).sections)
+    counted, off = module(name).invalid(blob)
     raised = (decoded == decoded.min(2, keepdims=True)).sum()
     assert counted > 100
     assert 0 <= raised - counted <= 16  # a row that needed no floor has a least value too
     assert (np.exp(decoded) >= 0.3 * domain.FLOOR).all()
     assert np.abs(np.exp(decoded).sum(2) - 1).max() < 1e-5
-    assert domain.clamped(unpack(encode(name, logits), name).sections) == 0
+    assert 0 < off <= 16
+    assert module(name).invalid(encode(name, logits)) == (0, 0)
 
 
 def planted(k: int = 40, c: int = 60, rank: int = 2, share: float = 0.01) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 An approximation of probabilities may be negative and need not sum to one. The rule here: what is below `FLOOR` becomes
 `FLOOR`, the row is divided by its sum, and T times the logarithm is what comes back as logits. How many values of a
-shard fell below the floor stands in its blob (section z).
+shard fell below the floor, and how many rows missed one by more than `OFF`, stands in its blob (section z).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from methods._codec.container import Specs
 
 DOMAINS = ("logits", "probabilities")
 FLOOR = 1e-7  # of a probability
-SPECS: Specs = {"t": ("<f4", 1), "z": ("<u4", 1)}  # what the domain of probabilities adds to a blob
+OFF = 1e-3  # of a row's sum: what rounding alone comes to with 1,000 values in float16 is half of it
+SPECS: Specs = {"t": ("<f4", 1), "z": ("<u4", 2)}  # what the domain of probabilities adds to a blob
 
 
 def check(domain: str, temperature: float) -> None:
@@ -32,11 +33,11 @@ def specs(domain: str) -> Specs:
     return SPECS if domain == "probabilities" else {}
 
 
-def sections(domain: str, temperature: float, clamped: int = 0) -> dict[str, np.ndarray]:
-    """T and the number of clamped values; nothing for logits."""
+def sections(domain: str, temperature: float, spoilt: np.ndarray) -> dict[str, np.ndarray]:
+    """T and the counts of `invalid` over the shard; nothing for logits."""
     if domain == "logits":
         return {}
-    return {"t": np.array([temperature], np.float32), "z": np.array([min(clamped, 2**32 - 1)], np.uint32)}
+    return {"t": np.array([temperature], np.float32), "z": np.minimum(spoilt, 2**32 - 1).astype(np.uint32)}
 
 
 def enter(values: np.ndarray, domain: str, temperature: float) -> np.ndarray:
@@ -57,11 +58,12 @@ def leave(values: torch.Tensor, stored: Mapping[str, np.ndarray]) -> torch.Tenso
     return torch.from_numpy((float(stored["t"][0]) * np.log(wide)).astype(np.float32))
 
 
-def below_floor(values: torch.Tensor) -> int:
-    """How many values `leave` has to raise."""
-    return int((values < FLOOR).sum())
+def invalid(values: torch.Tensor) -> np.ndarray:
+    """int64 [2]: values of [n, m, C] below the floor, and rows whose sum is not one."""
+    off = (values.double().sum(2) - 1).abs() > OFF
+    return np.array([int((values < FLOOR).sum()), int(off.sum())], np.int64)
 
 
-def clamped(stored: Mapping[str, np.ndarray]) -> int:
-    """How many values of the shard were raised to the floor; 0 in the domain of logits."""
-    return int(stored["z"][0]) if "z" in stored else 0
+def counted(stored: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """What `invalid` came to in the whole shard: (values, rows); zero in the domain of logits."""
+    return (int(stored["z"][0]), int(stored["z"][1])) if "z" in stored else (0, 0)

@@ -68,10 +68,11 @@ def encode(
         kept += found.entries
     stored = factors.sections(factors.Factors.join(parts), np.concatenate(ranks)) | sparse.sections(kept, k, c)
     stored = {"e": coded} | stored
-    clamped = 0
+    spoilt = np.zeros(2, np.int64)
     if domain == "probabilities":
-        clamped = sum(domains.below_floor(_restored(stored, n, k, c, np.array([view]))) for view in range(k))
-    return pack(CODEC, (n, k, c), stored | domains.sections(domain, temperature, clamped))
+        for view in range(k):
+            spoilt += domains.invalid(_restored(stored, n, k, c, np.array([view])))
+    return pack(CODEC, (n, k, c), stored | domains.sections(domain, temperature, spoilt))
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
@@ -80,6 +81,12 @@ def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch
     n, k, c = container.shape
     stored = container.sections
     return domains.leave(_restored(stored, n, k, c, shared.checked_rows(rows, k)), stored)
+
+
+def invalid(blob: bytes) -> tuple[int, int]:
+    """(values below the floor, rows whose sum was not one) of approximated probabilities; see
+    `methods/_codec/domain.py`."""
+    return domains.counted(unpack(blob, CODEC).sections)
 
 
 def _restored(stored: Mapping[str, np.ndarray], n: int, k: int, c: int, rows: np.ndarray) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Uniform quantisation: 8 to 2 bits a value, with a scale and a zero point for each row; range coded if wanted."""
+"""Uniform quantisation: 8 to 2 bits a value, a scale and a zero point for each row; range coded or zstd if wanted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def encode(
         budget_bytes: total for the n images, header included.
         ctx: not used.
         bits: 2..8; 0: the number within the budget whose squared error is least.
-        coder: "none", or "range": codes in as many bits as they carry information, by their frequencies in the shard.
+        coder: "none"; "range": codes in as many bits as they carry information, by their frequencies in the shard; or
+            "zstd", which finds repetitions as well. Never longer than "none", which is taken where it is shorter.
         domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
         temperature: T; with domain="logits" it is not used.
 
@@ -83,7 +84,7 @@ def _blob(
     values: np.ndarray, exponents: np.ndarray, bits: int, coder: str, domain: str, temperature: float
 ) -> tuple[float, bytes]:
     """(squared error in the domain, blob)."""
-    parts, error, clamped = [], 0.0, 0
+    parts, error, spoilt = [], 0.0, np.zeros(2, np.int64)
     for start, chunk in shared.chunks(values):
         own = exponents[start : start + len(chunk)]
         scaled = shared.scaled(chunk, -own)
@@ -92,10 +93,10 @@ def _blob(
         each = ((rows.values() - scaled) ** 2).sum((1, 2))
         error += float(np.ldexp(each, 2 * own.astype(np.int32)).sum())
         if domain == "probabilities":
-            clamped += domains.below_floor(_restored(rows.codes, rows.low, rows.step, own))
+            spoilt += domains.invalid(_restored(rows.codes, rows.low, rows.step, own))
     codes, low, step = (np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "low", "step"))
     sections = {"e": shared.encode_exponents(exponents), "m": low.ravel(), "d": step.ravel()}
-    sections |= uniform.sections(codes, bits, coder) | domains.sections(domain, temperature, clamped)
+    sections |= uniform.sections(codes, bits, coder) | domains.sections(domain, temperature, spoilt)
     return error, pack(CODEC, values.shape, sections)
 
 
@@ -108,6 +109,12 @@ def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch
     codes = uniform.read(stored, n, k, c, picked)
     low, step = (stored[name].reshape(n, k)[:, picked] for name in ("m", "d"))
     return domains.leave(_restored(codes, low, step, shared.decode_exponents(stored["e"], n)), stored)
+
+
+def invalid(blob: bytes) -> tuple[int, int]:
+    """(values below the floor, rows whose sum was not one) of approximated probabilities; see
+    `methods/_codec/domain.py`."""
+    return domains.counted(unpack(blob, CODEC).sections)
 
 
 def _restored(codes: np.ndarray, low: np.ndarray, step: np.ndarray, exponents: np.ndarray) -> torch.Tensor:
