@@ -157,6 +157,17 @@ def compare(a: str, b: str, results: str | None, format_: str) -> None:
     raise SystemExit(compare_command(a, b, results=results, format_=format_))
 
 
+@cli.command()
+@click.argument("file", default="results/claims.toml", metavar="[FILE]")
+@click.option("--results", multiple=True, metavar="DIR", help="Folder of records; repeatable [default: FILE's own].")
+@click.option("--out", metavar="FILE", help="Write the page instead of printing it.")
+def claims(file: str, results: tuple[str, ...], out: str | None) -> None:
+    """Hold claims of the literature (a TOML file) to records: a page of paired differences and verdicts."""
+    from bench.claims import claims_command
+
+    raise SystemExit(claims_command(file, results=results, out=out))
+
+
 @cli.group()
 def check() -> None:
     """Check protocols, plugins or records. Exit codes: 0 ok, 1 findings, 2 bad input, 3 the lock of the protocols."""
@@ -259,6 +270,51 @@ def labels(**options: Any) -> None:
     from bench.label_command import labels_command
 
     raise SystemExit(labels_command(**options))
+
+
+@cli.command()
+@click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="Repeatable.")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="For instance el2n:end=hard; repeatable.")
+@click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Images per class; repeatable.")
+@click.option("--protocol", "protocols", multiple=True, metavar="ID", help="Whose teacher [default: small-soft-v1].")
+@click.option("--plan", metavar="FILE", help="The sets of a plan (TOML) instead of the options above.")
+@click.option("--replicate", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True, help="Show the first N classes.")
+@click.option("--images", type=click.IntRange(min=1), default=10, show_default=True, help="Of each class at most N.")
+@click.option("--out", required=True, metavar="FILE.png|DIR", help="One picture, or a folder for all of them.")
+@STORE
+@PLUGIN
+def picture(**options: Any) -> None:
+    """Draw condensed sets: a row for each method, or of one method a row for each class.
+
+    \b
+    condensebench picture --dataset mnist5k --method random --method dm --ipc 1 --out methods.png
+    condensebench picture --dataset mnist5k --method dm --ipc 10 --out dm.png
+    condensebench picture --plan results/default-plan.toml --out pictures
+    """
+    from bench.picture_command import picture_command
+
+    raise SystemExit(picture_command(**options))
+
+
+@cli.command()
+@click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="Repeatable.")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="For instance el2n:end=hard; repeatable.")
+@click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Images per class; repeatable.")
+@click.option("--protocol", "protocols", multiple=True, metavar="ID", help="Whose teacher [default: small-soft-v1].")
+@click.option("--plan", metavar="FILE", help="A plan (TOML) instead: of each data set the most images per class.")
+@FORMAT
+@PLUGIN
+def cost(**options: Any) -> None:
+    """Measure what methods cost: process time and peak memory, each in a fresh process with nothing cached.
+
+    \b
+    condensebench cost --dataset digits --method herding --method dm --ipc 10
+    condensebench cost --plan results/default-plan.toml --format md
+    """
+    from bench.cost_command import cost_command
+
+    raise SystemExit(cost_command(**options))
 
 
 @cli.command()
