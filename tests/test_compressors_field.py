@@ -17,6 +17,7 @@ from bench.api import SoftLabels
 from bench.errors import InfeasibleError
 from bench.seeds import numpy_generator
 from methods._codec import domain, godec, sparse, topk, uniform
+from methods._codec import labels as shared
 from methods._codec.container import unpack
 from methods.compressors import rpca
 
@@ -169,24 +170,50 @@ def test_a_k_that_does_not_fit_is_infeasible_at_the_size_it_needs(name):
     assert len(encode(name, LOGITS, needed, k=6)) == needed
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("coder", uniform.CODERS)
-def test_quantisation_is_that_of_a_plain_loop(bits, coder):
-    found = both_ways("quant", LOGITS, bits=bits, coder=coder)
-    for row, back in zip(LOGITS.reshape(-1, 17).astype(np.float64), found.reshape(-1, 17), strict=True):
-        step = (row.max() - row.min()) / (2**bits - 1)
-        assert np.abs(back - row).max() <= 0.502 * step + 2e-3
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_quantisation_errs_by_half_a_step_at_most(bits, coder, offset):
+    logits = LOGITS.astype(np.float32) / 7 + offset  # an offset, which float16 rounds, must not cost range
+    blob = encode("quant", logits, bits=bits, coder=coder)
+    stored = unpack(blob, "quant").sections
+    steps = shared.scaled(stored["d"].reshape(4, 9), shared.decode_exponents(stored["e"], 4))
+    assert stored["b"].tolist() == [bits]
+    found = module("quant").decode(blob).double().numpy()
+    for row, back, step in zip(logits.reshape(-1, 17), found.reshape(-1, 17), steps.ravel(), strict=True):
+        wide = row.astype(np.float64)
+        assert np.abs(back - wide).max() <= step / 2 * (1 + 1e-6) + np.spacing(np.float32(offset + 9))
+        # Half a unit of float16 below the least value, another one above the ideal step.
+        unit = np.spacing(np.float16(np.abs(wide).max()))
+        assert step <= ((wide.max() - wide.min() + unit) / (2**bits - 1)) * 1.001 + 1e-6
         assert len(np.unique(back)) <= 2**bits
 
 
-def test_range_coding_changes_bytes_and_not_values():
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("shape", [(1, 1, 2), (2, 9, 17), (3, 4, 300)])
+def test_no_coder_is_longer_than_packed_bits(bits, shape):
+    for logits in (np.random.default_rng(0).uniform(-1, 1, shape), np.random.default_rng(0).laplace(size=shape)):
+        plain, *coded = (encode("quant", logits.astype(np.float16), bits=bits, coder=name) for name in uniform.CODERS)
+        for blob in coded:
+            assert len(blob) <= len(plain)
+            assert torch.equal(module("quant").decode(blob), module("quant").decode(plain))
+
+
+def test_range_coding_comes_to_the_entropy_and_zstd_near_it():
     logits = np.random.default_rng(0).laplace(size=(3, 20, 200)).astype(np.float16)
-    plain, coded = (encode("quant", logits, bits=4, coder=coder) for coder in uniform.CODERS)
-    assert torch.equal(module("quant").decode(plain), module("quant").decode(coded))
+    plain, coded, zipped = (encode("quant", logits, bits=4, coder=coder) for coder in uniform.CODERS)
     codes = uniform.read(unpack(plain, "quant").sections, 3, 20, 200, np.arange(20))
     share = np.bincount(codes.ravel(), minlength=16) / codes.size
     entropy = -(share[share > 0] * np.log2(share[share > 0])).sum() * codes.size / 8
     assert len(coded) - (len(plain) - codes.size / 2) == pytest.approx(entropy, rel=0.02, abs=20 * 8)
+    assert len(coded) < len(zipped) < len(plain)
+
+
+def test_zstd_finds_repetitions_that_frequencies_do_not_tell():
+    row = np.random.default_rng(0).uniform(-1, 1, 150)
+    logits = np.tile(row, (6, 4, 1)).astype(np.float16)  # six images alike
+    _, coded, zipped = (len(encode("quant", logits, bits=8, coder=coder)) for coder in uniform.CODERS)
+    assert zipped < 0.4 * coded
 
 
 def test_one_code_alone_takes_no_bits():

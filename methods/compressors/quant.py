@@ -38,7 +38,7 @@ def encode(
         labels: logits [n, K, C].
         budget_bytes: total for the n images, header included.
         ctx: not used.
-        bits: 2..8; 0: the number within the budget whose squared error is least.
+        bits: 2..8; 0: as many as the budget holds.
         coder: "none"; "range": codes in as many bits as they carry information, by their frequencies in the shard; or
             "zstd", which finds repetitions as well. Never longer than "none", which is taken where it is shorter.
         domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
@@ -58,20 +58,17 @@ def encode(
     peaks = np.abs(values).reshape(n, -1).max(1).astype(np.float64)
     exponents = np.where(peaks > 0, np.frexp(peaks)[1], 0)
     coded = shared.encode_exponents(exponents)
-    best: tuple[float, bytes] | None = None
     smallest: int | None = None
-    for width in [bits] if bits else _BITS:
-        least = _plain_size((n, k, c), coded.size, width, domain) if coder == "none" else 0
-        if least <= budget_bytes:
-            error, blob = _blob(values, exponents, width, coder, domain, temperature)
-            least = len(blob)
-            if least <= budget_bytes and (best is None or error < best[0]):
-                best = error, blob
-        smallest = least if smallest is None else min(smallest, least)
-    if best is None:
-        assert smallest is not None
-        raise InfeasibleError(smallest, f"the coarsest codes take more than the {budget_bytes} bytes left")
-    return best[1]
+    for width in [bits] if bits else reversed(_BITS):
+        size = _plain_size((n, k, c), coded.size, width, domain)
+        if size <= budget_bytes or coder != "none":
+            blob = _blob(values, exponents, width, coder, domain, temperature)
+            size = len(blob)
+            if size <= budget_bytes:
+                return blob
+        smallest = size if smallest is None else min(smallest, size)
+    assert smallest is not None
+    raise InfeasibleError(smallest, f"the coarsest codes take more than the {budget_bytes} bytes left")
 
 
 def _plain_size(shape: tuple[int, int, int], exponent_bytes: int, bits: int, domain: str) -> int:
@@ -80,24 +77,18 @@ def _plain_size(shape: tuple[int, int, int], exponent_bytes: int, bits: int, dom
     return packed_size(CODEC, shape, specs | {"q": ("u1", (n * k * c * bits + 7) // 8)} | domains.specs(domain))
 
 
-def _blob(
-    values: np.ndarray, exponents: np.ndarray, bits: int, coder: str, domain: str, temperature: float
-) -> tuple[float, bytes]:
-    """(squared error in the domain, blob)."""
-    parts, error, spoilt = [], 0.0, np.zeros(2, np.int64)
+def _blob(values: np.ndarray, exponents: np.ndarray, bits: int, coder: str, domain: str, temperature: float) -> bytes:
+    parts, spoilt = [], np.zeros(2, np.int64)
     for start, chunk in shared.chunks(values):
         own = exponents[start : start + len(chunk)]
-        scaled = shared.scaled(chunk, -own)
-        rows = uniform.quantise(scaled, bits)
+        rows = uniform.quantise(shared.scaled(chunk, -own), bits)
         parts.append(rows)
-        each = ((rows.values() - scaled) ** 2).sum((1, 2))
-        error += float(np.ldexp(each, 2 * own.astype(np.int32)).sum())
         if domain == "probabilities":
             spoilt += domains.invalid(_restored(rows.codes, rows.low, rows.step, own))
     codes, low, step = (np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "low", "step"))
     sections = {"e": shared.encode_exponents(exponents), "m": low.ravel(), "d": step.ravel()}
     sections |= uniform.sections(codes, bits, coder) | domains.sections(domain, temperature, spoilt)
-    return error, pack(CODEC, values.shape, sections)
+    return pack(CODEC, values.shape, sections)
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
