@@ -18,12 +18,15 @@ import itertools
 import logging
 import os
 import secrets
+import signal
 import socket
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 # Ray starts workers at niceness 15; beside any other load an `import torch` then takes most of a minute.
@@ -158,6 +161,7 @@ def start(jobs: int | None, address: str | None) -> None:
         if address is not None:
             _knock(address)
             ray.init(address=address, **quiet)
+            _terminated_is_interrupted()
             return
         # `local`: never some cluster that happens to run here or that RAY_ADDRESS names; that takes --ray-address.
         # Workers of both roles may idle without Ray ending them: a new one imports torch again.
@@ -174,6 +178,21 @@ def start(jobs: int | None, address: str | None) -> None:
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         place = "could not be started" if address is None else f"could not be reached at '{address}'"
         raise UserError(f"Ray {place}: {error}") from None
+    _terminated_is_interrupted()
+
+
+def _terminated_is_interrupted() -> None:
+    """Let SIGTERM, as batch systems send it, end a run as Ctrl-C does; Ray would print the stack of the process."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler):
+            handler(number, frame)
+        else:  # in the background of a shell script, Ctrl-C is ignored
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
 
 
 def _knock(address: str) -> None:

@@ -121,6 +121,18 @@ def test_a_run_that_is_interrupted_and_then_killed_goes_on_where_it_was(world):
     assert list((world.root / "home").iterdir()) == []
 
 
+def test_a_run_that_a_batch_system_terminates_ends_as_by_ctrl_c(world):
+    driver = start(world, "--replicates=8", "--jobs=2", methods=("slow",))
+    wait_for_records(world, 1, driver)
+    driver.terminate()
+    _, error = driver.communicate(timeout=LIMIT)
+    assert driver.returncode == 130
+    assert "Interrupted. What had ended is recorded; the same command continues." in error
+    assert "SIGTERM" not in error  # which is how Ray's report of the stack begins
+    assert "Traceback" not in error
+    wait_until_gone(world)
+
+
 def test_an_address_where_no_ray_answers_is_refused_at_once():
     with socket.socket() as taken:  # bound, and nobody listens
         taken.bind(("127.0.0.1", 0))
