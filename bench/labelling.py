@@ -111,6 +111,25 @@ class Labelling:
             "views": self.views.to_bytes().decode(),
         }
 
+    def _shared(self, spec: Spec, allowance: int, ctx: HarnessContext) -> bytes:
+        """What all shards share. Several shards are encoded by several tasks: the first to come fits it for all."""
+
+        def make() -> tuple[dict, dict]:
+            fitted = fit(spec.plugin.module, self.raw(0), allowance, ctx, **spec.parameters)
+            return {"shared": np.frombuffer(fitted, dtype=np.uint8)}, {}
+
+        if len(self.shards) == 1:
+            return make()[0]["shared"].tobytes()
+        inputs = {
+            **self._inputs(),
+            "protocol": self.protocol_id,
+            "compressor": str(spec),
+            "code": spec.plugin.digest,
+            "allowance": allowance,
+            "shards": [len(shard) for shard in self.shards],
+        }
+        return self.ws.store.get("shared-labels", inputs, make).arrays["shared"].tobytes()
+
     @contextlib.contextmanager
     def context(self, spec: Spec) -> Iterator[HarnessContext]:
         """What a call of this compressor is given; its scratch folder is removed afterwards."""
@@ -138,9 +157,7 @@ class Labelling:
         views = self.views.to_bytes()
         sizes = [len(s) for s in self.shards]
         with self.context(spec) as ctx:
-            shared = b""
-            if takes_shared(module):
-                shared = fit(module, self.raw(0), total - len(views), ctx, **spec.parameters)
+            shared = self._shared(spec, total - len(views), ctx) if takes_shared(module) else b""
             allowance = blob_allowance(total, views=len(views), shared=len(shared), shard_sizes=sizes)[shard]
             try:
                 blob = encode(module, self.raw(shard), allowance, ctx, shared, **spec.parameters)

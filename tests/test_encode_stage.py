@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from _plugins import write
 
-from bench import labels, protocol, stages
+from bench import labelling, labels, protocol, stages
 from bench.budget import Budget
 from bench.errors import InfeasibleError
 from bench.registry import discover
@@ -118,3 +118,20 @@ def test_a_shared_part_counts_once_and_shards_are_read_as_one(bench: Bench, monk
     found = bench.read("common_mean", file, [0, 1])
     assert found.shape == (20, 2, 10)
     assert float((found - exact).abs().max()) < 0.02
+
+
+def test_what_shards_share_is_fitted_once_and_is_what_each_would_have_fitted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "shard_sizes", lambda *_: [7, 7, 6])
+    fitted: list[bytes] = []
+
+    def counted(*arguments: Any, **parameters: Any) -> bytes:
+        fitted.append(labels.fit(*arguments, **parameters))
+        return fitted[-1]
+
+    monkeypatch.setattr(labelling, "fit", counted)
+    file = bench.encode("common_mean", "10x", shards=3)
+    assert fitted == [file.shared]
+    assert bench.encode("common_mean", "5x", shards=3).shared == fitted[1]
+    assert len(fitted) == 2  # another budget may be worth another shared part
