@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from time import process_time
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from bench.memory import PeakMemory
 from methods._coding_rate import Selection, greedy
 from speed.row import Row
 
 ALPHA, EPS2 = 5.0, 0.5
-_MIB, _GIB = 2**20, 2**30
+_GIB = 2**30
 
 
 def measure(quick: bool = False) -> list[Row]:
@@ -141,30 +141,15 @@ def _against_peer() -> list[Row]:
 
 def _imagenet() -> list[Row]:
     features, labels = _features(1_281_167, 512, 1000)
-    base = _reset_peak()
+    memory = PeakMemory()
     spent = _seconds(lambda: greedy(features, labels, 10, alpha=ALPHA, beta=0.0, eps=EPS2**0.5, order="sequential"))
     side = 1024
     square = np.random.default_rng(0).standard_normal((side, side), dtype=np.float32)
     rate = 2.0 * side**3 / median(_seconds(lambda: square @ square) for _ in range(5))
     what = "score sequential, ImageNet-1K size (1,281,167 x 512, C=1000), IPC=10"
     floor = f"2 N d^2 at the measured float32 GEMM rate: {2.0 * features.size * 512 / rate:.1f} s"
-    rows = [Row(f"{what}: CPU time", spent, "s", 15.0, False, f"features float32; {floor}")]
-    if base is not None:
-        above = (_status("VmHWM") - base) / _GIB
-        rows.append(Row(f"{what}: peak memory above the features", above, "GiB", 0.5, False, "resident set"))
-    return rows
-
-
-def _status(key: str) -> int:
-    """Bytes, of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(key + ":")))
-
-
-def _reset_peak() -> int | None:
-    """Start the record of the peak anew; the resident bytes now. None where the system has no such record."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        return _status("VmRSS")
-    except OSError:
-        return None
+    above = memory.above() / _GIB
+    return [
+        Row(f"{what}: CPU time", spent, "s", 15.0, False, f"features float32; {floor}"),
+        Row(f"{what}: peak memory above the features", above, "GiB", 0.5, False, "resident set"),
+    ]
