@@ -17,19 +17,17 @@ import torch
 from tabulate import tabulate
 
 from bench.api import SoftLabels
-from bench.augment import View
 from methods._codec.container import unpack
 from methods._codec.klt import basis as bases
 from methods._codec.klt import blob as blobs
 from methods._codec.klt import fit as fitting
-from methods._codec.klt import side as sides
+from methods._codec.klt.basis import Basis
 from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.search import finest
 from methods._codec.klt.side import Side
 from methods.compressors import rpca, svd
 
 EXPONENT = 7
-PIXELS = 1 << 14  # of a view: metadata are shares of its side
 BUDGETS = (120000, 40000, 20250, 12000, 6075, 6000)
 LAMBDAS = (0.5, 1.0, 2.0)  # times the usual weight, for rpca
 
@@ -47,26 +45,15 @@ def load(folder: Path, name: str, means: np.ndarray) -> Photos:
     """One file. `means` [photos, C]: partners index it."""
     with np.load(folder / f"labels-1000c-{name}.npz") as file:
         logits, meta, numbers = file["logits"], file["meta"], file["photo"]
-    n, k, _ = logits.shape
+    n = len(logits)
     mixed = meta[..., 0] >= 0
     lam = np.where(mixed, meta[..., 1], 1).astype(np.float32)
-    features = np.zeros((n, k, sides.FEATURES), np.int32)
-    for row in range(k):
-        now = meta[:, row]
-        box = np.stack([now[:, 12], now[:, 14], now[:, 13] - now[:, 12], now[:, 15] - now[:, 14]], 1)
-        view = View(
-            size=PIXELS,
-            box=np.rint(now[:, 2:6] * PIXELS).astype(np.uint16),
-            flip=now[:, 6] > 0,
-            mix_box=np.rint(box * mixed[:, row, None] * PIXELS).astype(np.uint16),
-        )
-        features[:, row] = sides.features(view, np.arange(n), lam[:, row].astype(np.float64))
     outside = np.ldexp(means.astype(np.float32), -EXPONENT)
     partner = np.where(mixed, meta[..., 0].astype(np.int64) + n, -1)
-    return Photos(logits, Side(lam, partner, features, outside), numbers)
+    return Photos(logits, Side(lam, partner, outside), numbers)
 
 
-def one(photos: Photos, image: int, centre: np.ndarray) -> Side:
+def one(photos: Photos, image: int, basis: Basis) -> Side:
     """The side information of one photo, with the means of its own partners alone."""
     n = len(photos.logits)
     partner = photos.side.partner[image]
@@ -75,8 +62,7 @@ def one(photos: Photos, image: int, centre: np.ndarray) -> Side:
     return Side(
         photos.side.lam[image : image + 1],
         np.where(partner >= 0, place + 1, -1)[None],
-        photos.side.features[image : image + 1],
-        photos.side.outside[used - n] - centre.astype(np.float32),
+        basis.project(photos.side.outside[used - n] - basis.mean.astype(np.float32)),
     )
 
 
@@ -104,7 +90,7 @@ def klt_row(photos: Photos, pool: Photos, budget: int, chosen: np.ndarray, image
     share = -(-len(shared) // images)
     rows = []
     for image in chosen:
-        mine = one(photos, image, basis.mean)
+        mine = one(photos, image, basis)
         logits = photos.logits[image].astype(np.float32)
         start = time.process_time()
         source = Source(np.ldexp(logits, -EXPONENT)[None], mine, basis)

@@ -1,46 +1,85 @@
-"""Quantising rows of coefficients band by band, with a scale that follows each row.
+"""Quantising rows of coefficients wave by wave, with a scale that follows each row.
 
-Coefficients stand in falling order of variance, in bands that widen. The first bands of a row tell the decoder whether
+Coefficients stand in falling order of variance, in waves that widen. The first waves of a row tell the decoder whether
 this row is louder or quieter than its image; the gain is the running estimate of a one-dimensional filter (Fisher
 scoring: sum of scores over sum of information), in integers, so encoder and decoder agree on every machine.
+
+A coefficient's bucket (of its scale) and the magnitude of its level together are its cell, under which all tables are
+looked up at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from methods._codec.klt.stream import PER_OCTAVE, TOP
 from methods._codec.klt.tables import (
+    BITS,
     CENTRES,
+    ESCAPE_BITS,
     FRACTION,
     GAIN_ONE,
     INFORMATION,
     LARGEST,
     LOWEST,
+    PER_OCTAVE,
     SCORE,
     STEP,
+    STRIDE,
     THRESHOLDS,
+    TOP,
+    UNITS,
+    rate,
 )
 
-_PRIOR = GAIN_ONE // 20  # information before the first band: rows of an image differ by about 4.5 units
-_MEMORY = GAIN_ONE // 2  # information is never taken for more: later bands may differ from the first
+_PRIOR = GAIN_ONE // 20  # information before the first wave: rows of an image differ by about 4.5 units
+_MEMORY = GAIN_ONE // 2  # information is never taken for more: later waves may differ from the first
 _FINE = 256
 _FARTHEST = 64  # units
+_LOUDEST = 1 << 13  # units
+_MOST_RAW = 30
 
-Take = Callable[[slice, np.ndarray], np.ndarray]  # (band, buckets [rows, width]) -> levels [rows, width]
+
+_UNITS_OF = LOWEST + STEP * np.arange(-1, TOP + 1)
+_GROWTH = np.where(_UNITS_OF < LOWEST, 0.0, rate(_UNITS_OF + UNITS / 4) - rate(_UNITS_OF - UNITS / 4)) * 2
+
+
+class Levels(NamedTuple):
+    """Quantised coefficients, arrays of one shape."""
+
+    values: np.ndarray  # int32
+    buckets: np.ndarray  # int16: of the scale; -1: certainly zero
+    cells: np.ndarray  # int16
+
+
+Take = Callable[[slice, np.ndarray], np.ndarray]  # (wave, buckets [rows, width]) -> levels int32 [rows, width]
+
+
+def nothing(shape: tuple[int, ...]) -> Levels:
+    """All zero, for nothing."""
+    return Levels(np.zeros(shape, np.int32), np.full(shape, -1, np.int16), np.zeros(shape, np.int16))
 
 
 def split(width: int) -> list[slice]:
-    """Bands of 2, 2, 4, 4, 8, 8, ... coefficients, at most 64."""
-    bands, start, size = [], 0, 2
+    """Bands that have a gain of their own: of 2, 2, 4, 4, 8, 8, ... coefficients, at most 64."""
+    return _split(width, 2, 64)
+
+
+def waves(width: int) -> list[slice]:
+    """What is coded at a time: 4, 4, 8, 8, 16, 16, ... coefficients, at most 128."""
+    return _split(width, 4, 128)
+
+
+def _split(width: int, size: int, most: int) -> list[slice]:
+    bands, start = [], 0
     while start < width:
         for _ in range(2):
             if start < width:
                 bands.append(slice(start, min(start + size, width)))
                 start += size
-        size = min(2 * size, 64)
+        size = min(2 * size, most)
     return bands
 
 
@@ -50,64 +89,108 @@ def widen(gains: np.ndarray, width: int) -> np.ndarray:
 
 
 def buckets_of(units: np.ndarray) -> np.ndarray:
-    """int16: the bucket of a log-scale; negative: only zeros."""
-    return ((units - (LOWEST - STEP // 2)) >> 2).astype(np.int16)
+    """int16: the bucket of a log-scale; -1: only zeros."""
+    return np.maximum((units - (LOWEST - STEP // 2)) >> 2, -1).astype(np.int16)
 
 
-def run(base: np.ndarray, rows: int, take: Take) -> tuple[np.ndarray, np.ndarray]:
-    """Levels and buckets of all bands in turn.
+def run(base: np.ndarray, rows: int, take: Take) -> Levels:
+    """Levels [rows, D], wave by wave.
 
     Args:
         base: int32 [rows or 1, D] log-scales before the row's own gain, units.
         rows: how many there are.
-        take: quantises, or reads, the levels of one band.
-
-    Returns:
-        levels int32 [rows, D], buckets int16 [rows, D].
+        take: quantises, or reads, the levels of one wave.
     """
     width = base.shape[1]
-    levels, buckets = np.zeros((rows, width), np.int32), np.full((rows, width), -1, np.int16)
+    found = nothing((rows, width))
     gain, information = np.zeros(rows, np.int64), np.full(rows, _PRIOR, np.int64)
-    for band in split(width):
-        chosen = buckets_of(base[:, band] + np.clip(gain // _FINE, -_FARTHEST, _FARTHEST)[:, None].astype(np.int32))
+    start = clipped(base, _LOUDEST).astype(np.int16) - (LOWEST - STEP // 2)
+    for wave in waves(width):
+        louder = clipped(gain // _FINE, _FARTHEST).astype(np.int16)
+        chosen = start[:, wave] + louder[:, None]
+        chosen >>= 2
+        np.maximum(chosen, -1, out=chosen)
         if chosen.max(initial=-1) < 0:
             continue
-        taken = take(band, chosen)
-        levels[:, band], buckets[:, band] = taken, chosen
-        if band.stop < width:
-            score, known = evidence(chosen, taken)
-            information = np.minimum(information + known, _MEMORY)
-            gain += score * _FINE // information
-    return levels, buckets
+        taken = take(wave, chosen)
+        cells = cells_of(chosen, taken)
+        found.values[:, wave], found.buckets[:, wave], found.cells[:, wave] = taken, chosen, cells
+        if wave.stop < width:
+            information += INFORMATION.take(cells).sum(1, dtype=np.int64)
+            np.minimum(information, _MEMORY, out=information)
+            gain += SCORE.take(cells).sum(1, dtype=np.int64) * _FINE // information
+    return found
 
 
-def evidence(buckets: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [rows] each: score and information about a common gain."""
-    live = buckets >= 0
-    place = np.clip(buckets, 0, TOP)
-    high = np.minimum(np.abs(levels) >> octaves(buckets), LARGEST)
-    return (SCORE[place, high] * live).sum(1), (INFORMATION[place] * live).sum(1)
+def cells_of(buckets: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """int16: see above; above the last table, the cell of the level without its lowest bits."""
+    size = np.abs(levels)
+    if buckets.max(initial=-1) > TOP:
+        size >>= octaves(buckets)
+        buckets = np.minimum(buckets, TOP)
+    cells = (buckets + 1) * np.int16(STRIDE)
+    cells += np.minimum(size, LARGEST, out=size).astype(np.int16)
+    return cells
 
 
 def octaves(buckets: np.ndarray) -> np.ndarray:
-    """How many octaves above the last table: bits that go out raw."""
-    return np.maximum(0, -((TOP - buckets.astype(np.int32)) // PER_OCTAVE))
+    """int32: how many octaves above the last table: bits that go out raw."""
+    return np.minimum(np.maximum(0, -((TOP - buckets.astype(np.int32)) // PER_OCTAVE)), _MOST_RAW)
+
+
+def bits(levels: Levels) -> float:
+    """What coding takes, to a part in a thousand; escapes a little less exactly."""
+    total = float(np.bincount(levels.cells.ravel(), minlength=len(BITS)) @ BITS)
+    if levels.buckets.max(initial=-1) > TOP:
+        total += float(octaves(levels.buckets).sum())
+    far = levels.values[(levels.cells & (STRIDE - 1)) == LARGEST]
+    if far.size:
+        total += float((2 * np.log2(np.maximum(np.abs(far) - LARGEST, 0) + 1.0) + ESCAPE_BITS).sum())
+    return total
+
+
+def growth(levels: Levels) -> float:
+    """By how much `bits` grows on average for each octave that scales rise."""
+    return float(np.bincount(levels.buckets.ravel() + 1, minlength=len(_GROWTH))[: len(_GROWTH)] @ _GROWTH)
+
+
+def plain_bits(bucket: int, numbers: np.ndarray) -> float:
+    """The same of int32 [m] that all are coded under one bucket."""
+    chosen = np.full(numbers.shape, bucket, np.int16)
+    return bits(Levels(numbers, chosen, cells_of(chosen, numbers)))
+
+
+def clipped(values: np.ndarray, most: int) -> np.ndarray:
+    """`values`, at most so far from zero (np.clip takes longer than arithmetic on small arrays)."""
+    return np.minimum(np.maximum(values, -most), most)
 
 
 def quantise(values: np.ndarray, buckets: np.ndarray) -> np.ndarray:
-    """int32: levels of `values` (in steps), rounded for the best trade of distortion and bits."""
+    """int32: levels of float32 `values` (in steps), rounded for the best trade of distortion and bits."""
     size = np.abs(values)
-    low = np.floor(size)
-    turn = THRESHOLDS[np.clip(buckets, 0, TOP), np.minimum(low, LARGEST).astype(np.int64)]
-    turn = np.where(buckets > TOP, np.float32(0.5), turn)
-    level = low + (size - low > turn)
-    level[buckets < 0] = 0
-    return np.copysign(level, values).astype(np.int32)
+    np.minimum(size, np.float32(2.0**30), out=size)
+    level = size.astype(np.int32)
+    size -= level
+    cells = np.minimum(level, LARGEST).astype(np.int16)
+    cells += (np.minimum(buckets, TOP + 1) + 1) * np.int16(STRIDE)
+    level += size > THRESHOLDS.take(cells)
+    level *= buckets >= 0
+    return _signed(level, values.view(np.int32))
 
 
-def restore(levels: np.ndarray, buckets: np.ndarray) -> np.ndarray:
-    """int64: reconstructed values in 1/FRACTION steps."""
-    size = np.abs(levels).astype(np.int64)
-    table = CENTRES[np.clip(buckets, 0, TOP), np.minimum(size, LARGEST)]
-    value = np.where((size < LARGEST) & (buckets <= TOP), table, FRACTION * size)
-    return np.where(levels < 0, -value, value)
+def _signed(sizes: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """`sizes` with the signs of `like`, int32 both, in place."""
+    negative = like >> 31  # -1 or 0: in two's complement -x is ~x + 1
+    sizes ^= negative
+    sizes -= negative
+    return sizes
+
+
+def restore(levels: Levels) -> np.ndarray:
+    """int32: reconstructed values in 1/FRACTION steps; int64 where a level is beyond the tables."""
+    values = _signed(CENTRES.take(levels.cells), levels.values)
+    top, bottom = levels.values.max(initial=0), levels.values.min(initial=0)
+    if levels.buckets.max(initial=-1) > TOP or max(top, -bottom) >= LARGEST:
+        whole = (levels.buckets > TOP) | (np.abs(levels.values) >= LARGEST)
+        return np.where(whole, FRACTION * levels.values.astype(np.int64), values)
+    return values

@@ -2,7 +2,8 @@
 
 A vector of the basis is a row of integers times 2^-p. With coefficients that are integers too, every partial sum of
 their product is an integer below 2^53, and float64 holds it without rounding: decoding gives the same bits with any
-BLAS, on any number of threads, whichever rows are asked for.
+BLAS, on any number of threads, whichever rows are asked for. Where all sums stay below 2^24, float32 does it too, in
+half the time, with the same result.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from methods._codec.klt.tables import DIGEST, LOWEST, STEP, UNITS
 CODEC = "klt-basis"
 KNOTS = 17
 _WEIGHT_ONE = 1 << 10
+_EXACT_SINGLE = 2.0**23  # half of what float32 counts exactly: the norms themselves are rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,8 @@ class Basis:
             means=self.means + UNITS * shift,
         )
         if self.vectors is not None:
-            other.__dict__["projection"] = self.projection
+            for name in ("projection", "_single", "_longest"):
+                other.__dict__[name] = getattr(self, name)
         return other
 
     @cached_property
@@ -74,11 +77,27 @@ class Basis:
         if self.vectors is None:
             return coefficients
         used = int(np.flatnonzero(coefficients.any(0)).max(initial=-1)) + 1
-        return coefficients[:, :used] @ self.vectors[:used]
+        coefficients = coefficients[:, :used]
+        # No sum of some of the products of a row and a column is larger than the product of their norms.
+        longest = np.sqrt(np.einsum("md,md->m", coefficients, coefficients).max(initial=0))
+        if longest * self._longest < _EXACT_SINGLE:
+            return (coefficients.astype(np.float32) @ self._single[:used]).astype(np.float64)
+        return coefficients @ self.vectors[:used]
+
+    @cached_property
+    def _single(self) -> np.ndarray:
+        assert self.vectors is not None
+        return self.vectors.astype(np.float32)
+
+    @cached_property
+    def _longest(self) -> float:
+        """The norm of the longest column of the vectors."""
+        assert self.vectors is not None
+        return float(np.sqrt(np.square(self.vectors).sum(0).max(initial=0)))
 
     def shares(self, lam: np.ndarray) -> np.ndarray:
         """float64, as lam: how much of its image's mean a view shows. Piecewise linear; elementwise, hence exact."""
-        place = np.clip(lam.astype(np.float64), 0, 1) * (KNOTS - 1)
+        place = np.minimum(np.maximum(lam.astype(np.float64), 0), 1) * (KNOTS - 1)
         knot = np.minimum(place.astype(np.int64), KNOTS - 2)
         rest = place - knot
         return (1 - rest) * self.weights[knot] + rest * self.weights[knot + 1]

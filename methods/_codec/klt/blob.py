@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from methods._codec.klt import bands, refine
 from methods._codec.klt import head as heads
 from methods._codec.klt.basis import Basis, check_digest
 from methods._codec.klt.codec import Coded, Source
+from methods._codec.klt.head import Head
 from methods._codec.klt.rebuild import Rebuilder
 from methods._codec.klt.side import Side
 from methods._codec.klt.steps import step_of, step_units
@@ -20,17 +22,20 @@ from methods._codec.klt.tables import DIGEST, STEP
 
 CODEC = "klt"
 OVERHEAD = 70  # bytes of header and section table, about
-_STREAM_BYTES = 4000  # views share a stream until it is so long: a stream ends on a word, and its length is stored
+_STREAM_BYTES = 8000  # views share a stream until it is so long: a stream costs time, ends on a word, has its length
+_AT_A_TIME = 512  # rows that are decoded together: their coefficients fit the cache
 
 
 def views_per_stream(payload: float, views: int) -> int:
-    """How many views share a stream when all of them take `payload` bytes."""
-    return int(np.clip(np.ceil(_STREAM_BYTES * views / max(payload, 1.0)), 1, views))
+    """How many views share a stream when all of them take `payload` bytes: streams about equally long."""
+    streams = max(1, min(views, round(payload / _STREAM_BYTES)))
+    return max(1, -(-views // streams))
 
 
 def to_bytes(coded: Coded, index: int, source: Source, extra: Mapping[str, np.ndarray]) -> bytes:
     """A blob with all that `source` holds, coded at the step of this index; `extra` sections are the caller's."""
-    group = views_per_stream(coded.bytes(), source.shape[1])
+    k = source.shape[1]
+    group = views_per_stream(coded.bytes(k), k)
     numbers = np.array([source.basis.exponent, index, group, source.refined], np.int16)
     fixed: dict[str, np.ndarray] = {"i": numbers, "g": np.array([DIGEST], np.uint32)}
     return pack(CODEC, source.shape, fixed | dict(extra) | sections(coded, group))
@@ -39,33 +44,45 @@ def to_bytes(coded: Coded, index: int, source: Source, extra: Mapping[str, np.nd
 def sections(coded: Coded, group: int) -> dict[str, np.ndarray]:
     """What belongs to images ("h"), streams of `group` views each ("d"), and their lengths in words ("l").
 
-    A stream holds all images' rows of its views: leading levels, coefficients band by band, likely classes.
+    A stream holds all images' rows of its views: leading levels, coefficients wave by wave, likely classes.
     """
-    k, size = coded.levels.shape[1:]
+    k, size = coded.rows[0].values.shape
+    leading = max(levels.values.shape[1] for levels in coded.lead)
+    lead = [
+        _stacked([_padded(levels[part], leading, fill) for levels in coded.lead]) for part, fill in ((0, 0), (1, -1))
+    ]
+    rows = [_stacked([levels[part] for levels in coded.rows]) for part in (0, 1)]
     streams = []
-    starts = [np.concatenate([[0], np.cumsum((grades > 0).sum(1))]) for grades in coded.grades]
     for start in range(0, k, group):
         views, stop = slice(start, start + group), min(k, start + group)
         stream = Writer()
-        for buckets, levels in zip(coded.lead_buckets, coded.lead, strict=True):
-            stream.write(buckets[views].ravel(), levels[views].ravel())
-        for band in bands.split(size):
-            stream.write(coded.buckets[:, views, band].ravel(), coded.levels[:, views, band].ravel())
-        likely = [slice(at[start], at[stop]) for at in starts]
-        if likely:
-            stream.write(
-                np.concatenate([b[at] for b, at in zip(coded.fine_buckets, likely, strict=True)]),
-                np.concatenate([v[at] for v, at in zip(coded.fine, likely, strict=True)]),
-            )
+        stream.write(lead[1][:, views].ravel(), lead[0][:, views].ravel())
+        for wave in bands.waves(size):
+            stream.write(rows[1][:, views, wave].ravel(), rows[0][:, views, wave].ravel())
+        if coded.fine:
+            inside = [slice(*np.searchsorted(likely.row, (start, stop))) for likely in coded.likely]
+            fine = [
+                np.concatenate([levels[part][at] for levels, at in zip(coded.fine, inside, strict=True)])
+                for part in (0, 1)
+            ]
+            stream.write(fine[1], fine[0])
         streams.append(stream.words())
     lengths = packing.encode_uints(np.array([len(words) for words in streams]))
     return {"h": coded.head.words(), "l": lengths, "d": np.concatenate(streams)}
 
 
+def _stacked(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0][None] if len(parts) == 1 else np.stack(parts)
+
+
+def _padded(array: np.ndarray, width: int, fill: int) -> np.ndarray:
+    return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill)
+
+
 def read(
     container: Container, basis_of: Callable[[int], Basis], side_of: Callable[[np.ndarray], Side], views: np.ndarray
 ) -> np.ndarray:
-    """float64 [n, len(views), C]: logits. Only the streams that hold these views are read.
+    """float32 [n, len(views), C]: logits. Only the streams that hold these views are read.
 
     Args:
         container: of a blob that `to_bytes` made.
@@ -80,64 +97,90 @@ def read(
     check_digest(int(parts["g"][0]))
     exponent, index, group, refined = (int(v) for v in parts["i"])
     basis = basis_of(exponent)
+    result = np.empty((n, len(views), basis.classes), np.float32)
     if not len(views):
-        return np.empty((n, 0, basis.classes))
+        return result
     streams = np.unique(views // group)
-    inside = [np.arange(s * group, min(k, (s + 1) * group)) for s in streams]
-    there = np.concatenate(inside)
+    there = np.concatenate([np.arange(s * group, min(k, (s + 1) * group)) for s in streams])
     side = side_of(there)
-    head = heads.read(parts["h"], n, index, basis, side.width, bool(refined))
-    outside = None if side.outside is None else basis.project(side.outside)
-    rebuilder = Rebuilder(index, heads.table(head.means, head.mean_buckets, outside, index), side, basis, k)
+    head = heads.read(parts["h"], n, index, basis, bool(refined))
+    rebuilder = Rebuilder(index, heads.table(head.means, side.outside, index), side, basis, k)
     for image in range(n):
         rebuilder.tell(image, head.along[image], head.ranked[image])
-
-    ends = np.cumsum(packing.decode_uints(parts["l"], -(-k // group)))
-    readers = [Reader(parts["d"][ends[s - 1] if s else 0 : ends[s]]) for s in streams]
-    # Rows stand stream by stream, in each image by image. A view's place is the one among `there`.
-    places = np.split(np.arange(len(there)), np.cumsum([len(i) for i in inside])[:-1])
-    images = np.concatenate([np.repeat(np.arange(n), len(p)) for p in places])
-    at = np.concatenate([np.tile(p, n) for p in places])
-    edges = np.cumsum([0, *(n * len(p) for p in places)])
-
-    def take(chosen: np.ndarray) -> np.ndarray:
-        levels = np.empty(chosen.shape, np.int32)
-        for reader, start, stop in zip(readers, edges[:-1], edges[1:], strict=True):
-            levels[start:stop] = reader.read(chosen[start:stop].ravel()).reshape(stop - start, -1)
-        return levels
-
-    lead_buckets = rebuilder.leading_buckets(images, at)
-    lead = np.zeros(lead_buckets.shape, np.int32)
-    for reader, start, stop in zip(readers, edges[:-1], edges[1:], strict=True):
-        for image in range(n):
-            rows = np.arange(start, stop)[images[start:stop] == image]
-            width = 1 + rebuilder.ranked[image].free
-            lead[rows, :width] = reader.read(lead_buckets[rows, :width].ravel()).reshape(len(rows), width)
     base = basis.rows - step_units(index) + bands.widen(STEP * head.gains, basis.size)
-    levels, buckets = bands.run(base[images], len(images), lambda _, chosen: take(chosen))
-    whole = rebuilder.predicted(images, at) + rebuilder.led(lead, images, at) + bands.restore(levels, buckets)
-    logits = rebuilder.logits(whole)
-    if head.refined is not None:
-        _refine(logits, head.refined[images], exponent, index, readers, edges)
-    result = np.empty((n, len(there), basis.classes))
-    result[images, at] = logits
-    return np.ldexp(result[:, np.searchsorted(there, views)], exponent)
+    ends = np.cumsum(packing.decode_uints(parts["l"], -(-k // group)))
+
+    def words(stream: int) -> np.ndarray:
+        return parts["d"][ends[stream - 1] if stream else 0 : ends[stream]]
+
+    decoder = _Rows(rebuilder, head, base)
+    # Places among `there` of the views of each stream, and of the views asked for.
+    places = np.split(np.arange(len(there)), np.flatnonzero(np.diff(there // group)) + 1)
+    asked = np.searchsorted(there, views)
+    for some in _batches(len(streams), n * group):
+        inside = [places[at] for at in some]
+        logits = decoder.read([Reader(words(int(streams[at]))) for at in some], inside)
+        first, last = inside[0][0], inside[-1][-1]
+        wanted = np.flatnonzero((asked >= first) & (asked <= last))
+        result[:, wanted] = logits[:, asked[wanted] - first]
+    return result
 
 
-def _refine(
-    logits: np.ndarray, numbers: np.ndarray, exponent: int, index: int, readers: list[Reader], edges: np.ndarray
-) -> None:
-    """Read the likely classes of all rows and correct `logits` [m, C], in the unit 2^exponent, in place."""
-    natural = np.ldexp(logits, exponent)
-    grades = refine.grades(natural)
-    row, column = np.nonzero(grades)
-    grade = grades[row, column]
-    buckets = refine.buckets(grade, numbers[row])
-    levels = np.empty(len(grade), np.int32)
-    for reader, start, stop in zip(readers, *np.searchsorted(row, (edges[:-1], edges[1:])), strict=True):
-        levels[start:stop] = reader.read(buckets[start:stop])
-    natural[row, column] += refine.corrections(
-        levels, buckets, grade, numbers[row], float(np.ldexp(step_of(index), exponent))
-    )
-    raised = np.where(grades > 0, 0.0, refine.raised_by(numbers)[:, None])
-    logits[:] = np.ldexp(natural + raised, -exponent)
+def _batches(streams: int, rows: int) -> Iterator[range]:
+    """Streams that are read together, of `rows` rows each."""
+    size = max(1, _AT_A_TIME // rows)
+    for start in range(0, streams, size):
+        yield range(start, min(streams, start + size))
+
+
+class _Rows:
+    """Reads rows of all images."""
+
+    def __init__(self, rebuilder: Rebuilder, head: Head, base: np.ndarray) -> None:
+        """base: int32 [n, D], log-scales of rows' levels."""
+        self._rebuilder, self._head, self._base = rebuilder, head, base
+
+    def read(self, readers: list[Reader], places: list[np.ndarray]) -> np.ndarray:
+        """float64 [n, views, C]: what streams hold whose views stand at these consecutive places in the side."""
+        n = len(self._base)
+        # Rows stand stream by stream, in each image by image.
+        images = np.concatenate([np.repeat(np.arange(n), len(p)) for p in places])
+        views = np.concatenate([np.tile(p, n) for p in places])
+        edges = np.cumsum([0, *(n * len(p) for p in places)])
+        slices = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+
+        def take(chosen: np.ndarray) -> np.ndarray:
+            parts = [
+                reader.read(chosen[rows].ravel()).reshape(-1, chosen.shape[1])
+                for reader, rows in zip(readers, slices, strict=True)
+            ]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+        lead = take(self._rebuilder.leading_buckets(images, views))
+        base = self._base if n == 1 else self._base[images]
+        levels = bands.run(base, len(images), lambda _, chosen: take(chosen))
+        logits = self._rebuilder.logits(images, views, lead, levels)
+        if self._head.refined is not None:
+            self._refine(logits, self._head.refined[images], readers, edges)
+        if len(places) == 1:
+            return logits.reshape(n, len(views) // n, -1)
+        result = np.empty((n, len(views) // n, logits.shape[1]))
+        result[images, views - views[0]] = logits
+        return result
+
+    def _refine(self, logits: np.ndarray, numbers: np.ndarray, readers: list[Reader], edges: np.ndarray) -> None:
+        """Read the likely classes of rows and correct `logits` [m, C] in place; `numbers` [m, NUMBERS]."""
+        row, column, grade = refine.likely(logits)
+        mine = numbers[row]
+        buckets = refine.buckets(grade, mine)
+        bounds = np.searchsorted(row, edges)
+        levels = np.concatenate(
+            [
+                reader.read(buckets[start:stop])
+                for reader, start, stop in zip(readers, bounds[:-1], bounds[1:], strict=True)
+            ]
+        )
+        step = float(np.ldexp(step_of(self._rebuilder.index), self._rebuilder.basis.exponent))
+        corrected = logits[row, column] + refine.corrections(levels, buckets, grade, mine, step)
+        logits += refine.raised_by(numbers)[:, None]
+        logits[row, column] = corrected

@@ -1,4 +1,4 @@
-"""What is stored once for each image: its mean, how loud it is, its low-rank parts, how likely classes are refined."""
+"""What is stored once for each image: its mean, how loud it is, its low-rank part, how likely classes are refined."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from methods._codec.klt import bands, rank, refine
+from methods._codec.klt.bands import Levels
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.rank import Ranked
 from methods._codec.klt.steps import MEAN_OCTAVES, PER_OCTAVE, step_of, step_units
 from methods._codec.klt.stream import Reader, Writer
-from methods._codec.klt.stream import bits as cost
-from methods._codec.klt.tables import FRACTION, STEP
-
-_GAIN_BUCKET = 9
+from methods._codec.klt.tables import EVEN, FRACTION, STEP
 
 
 @dataclass
@@ -22,56 +20,50 @@ class Head:
     """Of n images."""
 
     mean_gains: np.ndarray  # int32 [n, bands]: how loud each mean is in each band, 1/4 octave
-    means: np.ndarray  # int32 [n, D]
-    mean_buckets: np.ndarray  # int16 [n, D]
+    means: Levels  # [n, D]
     gains: np.ndarray  # int32 [n, bands]: how loud rows are
-    along: (
-        np.ndarray
-    )  # int32 [n]: log2 of the numbers along partners' means in steps, 1/4 octave + 40; 0: none are told
+    along: np.ndarray  # int32 [n]: log2 of numbers along partners' means in steps, 1/4 octave + 40; 0: none are told
     ranked: list[Ranked]
-    refined: np.ndarray | None  # int32 [n, 2 GRADES + 1], see refine.look; None: nothing is refined
+    refined: np.ndarray | None  # int32 [n, NUMBERS], see refine.look; None: nothing is refined
 
     def mean_bits(self) -> float:
         """Estimate of what the means take."""
-        gains = cost(np.full(self.mean_gains.size, _GAIN_BUCKET), differences(self.mean_gains))
-        return gains + cost(self.mean_buckets.ravel(), self.means.ravel())
+        return bands.plain_bits(EVEN, differences(self.mean_gains)) + bands.bits(self.means)
 
     def own_bits(self, images: np.ndarray) -> float:
         """Estimate of what the rest takes of these images, int64."""
-        total = sum(self.ranked[image].bits() for image in images)
+        total = rank.bits([self.ranked[image] for image in images])
         for numbers in (self.gains[images], self.along[None, images]):
-            total += cost(np.full(numbers.size, _GAIN_BUCKET), differences(numbers))
+            total += bands.plain_bits(EVEN, differences(numbers))
         return total + (refine.numbers_bits(self.refined[images]) if self.refined is not None else 0)
 
     def words(self) -> np.ndarray:
         """uint32: all of it."""
         writer = Writer()
         for numbers in (self.mean_gains, self.gains, self.along[None]):
-            writer.write(np.full(numbers.size, _GAIN_BUCKET, np.int16), differences(numbers))
-        for band in bands.split(self.means.shape[1]):
-            writer.write(self.mean_buckets[:, band].ravel(), self.means[:, band].ravel())
-        for ranked in self.ranked:
-            ranked.write(writer)
+            writer.write(np.full(numbers.size, EVEN, np.int16), differences(numbers))
+        for wave in bands.waves(self.means.values.shape[1]):
+            writer.write(self.means.buckets[:, wave].ravel(), self.means.values[:, wave].ravel())
+        rank.write(self.ranked, writer)
         if self.refined is not None:
             refine.write_numbers(self.refined, writer)
         return writer.words()
 
 
-def read(words: np.ndarray, n: int, index: int, basis: Basis, features: int, refined: bool) -> Head:
-    """The inverse of `Head.words`; `features`: F of the side information."""
+def read(words: np.ndarray, n: int, index: int, basis: Basis, refined: bool) -> Head:
+    """The inverse of `Head.words`."""
     reader = Reader(words)
     count = len(bands.split(basis.size))
 
     def numbers(rows: int, columns: int) -> np.ndarray:
-        found = reader.read(np.full(rows * columns, _GAIN_BUCKET, np.int16)).reshape(rows, columns)
+        found = reader.read(np.full(rows * columns, EVEN, np.int16)).reshape(rows, columns)
         return np.cumsum(found, axis=1, dtype=np.int32)
 
     mean_gains, gains, along = numbers(n, count), numbers(n, count), numbers(1, n)[0]
     base = mean_base(basis, index) + bands.widen(STEP * mean_gains, basis.size)
-    means, chosen = bands.run(base, n, lambda _, b: reader.read(b.ravel()).reshape(b.shape))
-    ranked = [rank.read(reader, features, basis, step_units(index)) for _ in range(n)]
-    heads = refine.read_numbers(n, reader) if refined else None
-    return Head(mean_gains, means, chosen, gains, along, ranked, heads)
+    means = bands.run(base, n, lambda _, b: reader.read(b.ravel()).reshape(b.shape))
+    ranked = rank.read(reader, n, basis, step_units(index))
+    return Head(mean_gains, means, gains, along, ranked, refine.read_numbers(n, reader) if refined else None)
 
 
 def mean_base(basis: Basis, index: int) -> np.ndarray:
@@ -84,9 +76,9 @@ def mean_step(index: int) -> float:
     return float(np.ldexp(step_of(index), -MEAN_OCTAVES)) / FRACTION
 
 
-def table(levels: np.ndarray, buckets: np.ndarray, outside: np.ndarray | None, index: int) -> np.ndarray:
+def table(means: Levels, outside: np.ndarray | None, index: int) -> np.ndarray:
     """float64 integers [n + m, D]: decoded means in `mean_step`, then those from outside, rounded as if coded too."""
-    own = bands.restore(levels, buckets).astype(np.float64)
+    own = bands.restore(means).astype(np.float64)
     if outside is None:
         return own
     return np.concatenate([own, np.rint(outside / (mean_step(index) * FRACTION)) * FRACTION])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from methods._codec.klt import bands, rank
+from methods._codec.klt.bands import Levels
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.head import mean_step
 from methods._codec.klt.rank import Ranked
@@ -18,7 +19,8 @@ ALONG_ZERO = 40
 class Rebuilder:
     """Turns levels of rows into logits.
 
-    A row belongs to an image, 0..n-1, and to one of the views that `side` is of, by its place among them.
+    A row belongs to an image, 0..n-1, and to one of the views that `side` is of, by its place among them. Ahead of its
+    coefficients it has leading levels: a number along its partner's mean, and its left factors in the low-rank part.
     """
 
     def __init__(self, index: int, table: np.ndarray, side: Side, basis: Basis, views: int) -> None:
@@ -31,74 +33,88 @@ class Rebuilder:
             basis: what is shared.
             views: K of the label set.
         """
-        self.index, self.side, self.basis, self.views, self.table = index, side, basis, views, table
-        self._norms = rank.norms_of(table)
+        self.index, self.side, self.basis, self.views = index, side, basis, views
+        self._table = table.astype(np.float32)
+        norms = rank.norms_of(table)
+        # What one step along each mean makes of it; a mean of zeros has no direction.
+        self._along = np.where(norms > 1, FRACTION / norms, 0.0)
         self._per_step = mean_step(index) / step_of(index) * FRACTION
         n = len(side.lam)
         self.along = np.zeros(n, np.int32)
-        self.ranked = [rank.nothing(side.width, basis.size)] * n
+        self.ranked = [rank.nothing(basis.size)] * n
         self._rights: dict[int, np.ndarray] = {}
-        self._seen: dict[int, np.ndarray] = {}
         self._units: dict[int, np.ndarray] = {}
-        self.leading = 1  # levels that a row has before its coefficients: along its partner, and the free lefts
+        self.leading = 1  # the most leading levels that a row has
 
     def tell(self, image: int, along: int, ranked: Ranked) -> None:
-        """The low-rank parts of an image, see `head.Head`."""
+        """The low-rank part of an image, see `head.Head`."""
         self.along[image], self.ranked[image] = along, ranked
-        self.leading = max(self.leading, 1 + ranked.free)
-        self._units[image] = rank.left_units(ranked, self.views)
-        self._rights[image] = rank.scaled_rights(ranked)
-        self._seen[image] = rank.seen_lefts(ranked.mix, ranked.shifts, self.side.features[image])
+        self.leading = max(self.leading, 1 + ranked.rank)
+        if ranked.rank:
+            self._units[image] = rank.left_units(ranked, self.views)
+            self._rights[image] = rank.scaled_rights(ranked)
 
     def leading_buckets(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
         """int16 [m, leading]: of rows that belong to these images and views, int64 [m] each."""
-        units = np.full((len(images), self.leading), LOWEST - STEP * 64, np.int32)
-        for image in np.unique(images):
-            rows = images == image
-            if self.along[image]:
-                units[rows, 0] = STEP * (self.along[image] - ALONG_ZERO)
-            units[rows, 1 : 1 + self.ranked[image].free] = self._units[image]
-        buckets = bands.buckets_of(units)
-        buckets[self._partner_norm(images, views) == 0, 0] = -1
+        units = np.full((len(self.along), self.leading), LOWEST - STEP * 64, np.int32)
+        told = self.along > 0
+        units[told, 0] = STEP * (self.along[told] - ALONG_ZERO)
+        for image, mine in self._units.items():
+            units[image, 1 : 1 + len(mine)] = mine
+        buckets = bands.buckets_of(units)[images]
+        buckets[self._partner_along(images, views) == 0, 0] = -1
         return buckets
 
-    def predicted(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """float64 integers [m, D], in 1/FRACTION steps: what means say of these rows."""
-        lam, partner = self.side.lam[images, views], self.side.partner[images, views]
-        own = self.basis.shares(lam)[:, None] * self.table[images]
-        other = np.where(partner >= 0, self.basis.shares(1 - lam), 0.0)[:, None]
-        return np.rint((own + other * self.table[np.maximum(partner, 0)]) * self._per_step)
+    def predicted(self, images: np.ndarray, views: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+        """float32 integers [m, D], in 1/FRACTION steps: what means say of these rows, and `numbers` [m], their levels
+        along partners' means."""
+        lam, partner = self.side.lam[images, views], np.maximum(self.side.partner[images, views], 0)
+        own = self.basis.shares(lam) * self._per_step
+        other = np.where(self.side.partner[images, views] >= 0, self.basis.shares(1 - lam) * self._per_step, 0.0)
+        if numbers is not None:
+            other += numbers * self._partner_along(images, views)
+        one = len(images) and images[0] == images[-1] and (images == images[0]).all()
+        mine = self._table[images[:1]] if one else self._table[images]
+        whole = own.astype(np.float32)[:, None] * mine
+        if other.any():
+            theirs = self._table[partner]
+            theirs *= other.astype(np.float32)[:, None]
+            whole += theirs
+        return np.rint(whole, out=whole)
 
     def partners(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """float64 [m, D]: unit vectors along partners' means; zero where there is none."""
-        norm = self._partner_norm(images, views)
-        return (
-            self.table[np.maximum(self.side.partner[images, views], 0)]
-            * np.where(norm > 0, 1 / np.maximum(norm, 1), 0)[:, None]
-        )
+        """float32 [m, D]: unit vectors along partners' means; zero where there is none."""
+        scale = (self._partner_along(images, views) * (1 / FRACTION)).astype(np.float32)
+        return self._table[np.maximum(self.side.partner[images, views], 0)] * scale[:, None]
 
-    def led(self, levels: np.ndarray, images: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """float64 integers [m, D], in 1/FRACTION steps: what leading levels [m, leading] and the seen part say."""
+    def led(self, levels: np.ndarray, images: np.ndarray) -> np.ndarray | float:
+        """float64 integers [m, D], in 1/FRACTION steps: what left factors [m, leading - 1] say. Zero if nobody has
+        a low-rank part."""
+        if not self._rights:
+            return 0.0
         result = np.zeros((len(levels), self.basis.size))
-        if levels[:, 0].any():
-            result += np.rint(self.partners(images, views) * (FRACTION * levels[:, :1]))
-        for image in np.unique(images):
-            ranked = self.ranked[image]
-            if ranked.seen + ranked.free:
-                rows = np.flatnonzero(images == image)
-                lefts = np.concatenate([self._seen[image][views[rows]], levels[rows, 1 : 1 + ranked.free]], 1)
-                result[rows] += rank.product(lefts, self._rights[image])
+        order = np.argsort(images, kind="stable")
+        ends = np.searchsorted(images[order], np.arange(len(self.ranked)), side="right")
+        for image, rights in self._rights.items():
+            rows = order[ends[image - 1] if image else 0 : ends[image]]
+            if len(rows):
+                result[rows] = rank.product(levels[rows, : len(rights)], rights)
         return result
 
-    def logits(self, whole: np.ndarray) -> np.ndarray:
-        """float64 [m, C] in the basis' unit, from integer coefficients [m, D] in 1/FRACTION steps."""
-        unit = np.ldexp(step_of(self.index) / FRACTION, -self.basis.precision)
-        return self.basis.expand(whole) * unit + self.basis.mean
+    def logits(self, images: np.ndarray, views: np.ndarray, lead: np.ndarray, levels: Levels) -> np.ndarray:
+        """float64 [m, C], natural unit, from leading levels [m, leading] and levels of coefficients [m, D]."""
+        whole = self.predicted(images, views, lead[:, 0]) + self.led(lead[:, 1:], images)
+        whole = np.add(whole, bands.restore(levels), dtype=np.float64)
+        found = self.basis.expand(whole)
+        found *= np.ldexp(step_of(self.index) / FRACTION, self.basis.exponent - self.basis.precision)
+        found += np.ldexp(self.basis.mean, self.basis.exponent)
+        return found
 
-    def _partner_norm(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
+    def _partner_along(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """float64 [m]: how many 1/FRACTION of its partner's mean, as in the table, one step along it is; 0: no
+        partner."""
         partner = self.side.partner[images, views]
-        norm = np.where(partner >= 0, self._norms[np.maximum(partner, 0)], 0.0)
-        return np.where(norm > 1, norm, 0.0)  # a mean of zeros has no direction
+        return np.where(partner >= 0, self._along[np.maximum(partner, 0)], 0.0)
 
 
 def along_gain(numbers: np.ndarray) -> int:

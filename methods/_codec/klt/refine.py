@@ -10,13 +10,15 @@ Which classes are likely is decided in integers: powers of two from a table, sum
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from methods._codec.klt import bands
+from methods._codec.klt.bands import Levels
 from methods._codec.klt.steps import root_of_two
 from methods._codec.klt.stream import Reader, Writer
-from methods._codec.klt.stream import bits as cost
-from methods._codec.klt.tables import FRACTION, UNITS
+from methods._codec.klt.tables import EVEN, FRACTION, UNITS
 
 GRADES = 4  # of likelihood: from 2^-8, 2^-6, 2^-4 and 2^-2 on
 NUMBERS = 2 * GRADES + 1  # that an image has
@@ -28,58 +30,69 @@ _WEIGHT_BITS = 28  # of the largest logit's weight
 _PART = 32  # what an image is raised by is a multiple of 1/32
 _MOST = 1 << 10
 _LOG2_E = 1.4426950408889634
-_PLAIN_BUCKET = 13
+_NUMBER_BUCKET = EVEN + 4
 _QUIETEST = -64  # 1/8 octave: no step is so coarse that anything of it were coded
 
 
 def _weights() -> np.ndarray:
-    """int64: 2^(_WEIGHT_BITS - d / 64) for d = 0, 1, ...; the last is zero."""
+    """int32: 2^(_WEIGHT_BITS - d / 64) for d = 0, 1, ...; the last is zero."""
     inside = np.array([root_of_two(-part, _PER_OCTAVE) for part in range(_PER_OCTAVE)])
     octaves = np.ldexp(1.0, _WEIGHT_BITS - np.arange(_OCTAVES))
-    return np.append(np.rint(octaves[:, None] * inside).astype(np.int64).ravel(), 0)
+    return np.append(np.rint(octaves[:, None] * inside).astype(np.int32).ravel(), np.int32(0))
 
 
 _WEIGHTS = _weights()
 
 
-def grades(logits: np.ndarray) -> np.ndarray:
-    """int8 [m, C]: 0 unlikely, 1 to GRADES likely and more likely. `logits`: float64 [m, C], natural unit."""
-    below = logits.max(1, keepdims=True) - logits
-    place = np.minimum(below * (_PER_OCTAVE * _LOG2_E), float(len(_WEIGHTS) - 1))
-    weight = _WEIGHTS[np.rint(place).astype(np.int32)]
-    bar = weight.sum(1, keepdims=True) >> _LEAST
-    grade = (weight >= bar).astype(np.int8)
+class Likely(NamedTuple):
+    """The likely classes of rows, by row and then by class; [m] each."""
+
+    row: np.ndarray  # int64
+    column: np.ndarray  # int64
+    grade: np.ndarray  # int8: 1 to GRADES, likely and more likely
+
+
+def likely(logits: np.ndarray) -> Likely:
+    """Which classes are. `logits`: float64 [rows, C], natural unit."""
+    place = logits.max(1, keepdims=True) - logits
+    place *= _PER_OCTAVE * _LOG2_E
+    np.minimum(place, float(len(_WEIGHTS) - 1), out=place)
+    weight = _WEIGHTS.take(place.astype(np.int32))
+    bar = (weight.sum(1, dtype=np.int64) >> _LEAST).astype(np.int32)
+    row, column = np.divmod(np.flatnonzero(weight >= bar[:, None]), logits.shape[1])
+    weight, bar = weight[row, column], bar[row]
+    grade = np.ones(len(row), np.int8)
     for step in range(1, GRADES):
-        grade += weight >= bar << (2 * step)
-    return grade
+        grade += weight >> (2 * step) >= bar
+    return Likely(row, column, grade)
 
 
 def write_numbers(numbers: np.ndarray, writer: Writer) -> None:
     """Code what `look` and `best_raise` gave."""
-    writer.write(np.full(numbers.size, _PLAIN_BUCKET, np.int16), numbers.ravel())
+    writer.write(np.full(numbers.size, _NUMBER_BUCKET, np.int16), numbers.ravel())
 
 
 def numbers_bits(numbers: np.ndarray) -> float:
     """What `write_numbers` takes."""
-    return cost(np.full(numbers.size, _PLAIN_BUCKET), numbers.ravel())
+    return bands.plain_bits(_NUMBER_BUCKET, numbers.ravel())
 
 
 def read_numbers(n: int, reader: Reader) -> np.ndarray:
     """int32 [n, NUMBERS]."""
-    return reader.read(np.full(n * NUMBERS, _PLAIN_BUCKET, np.int16)).reshape(n, NUMBERS)
+    return reader.read(np.full(n * NUMBERS, _NUMBER_BUCKET, np.int16)).reshape(n, NUMBERS)
 
 
-def look(error: np.ndarray, grades: np.ndarray, step_units: int) -> np.ndarray:
-    """int32 [NUMBERS] for an image with this error [m, C] after the coarse code: for each grade its scale relative to
-    the step, 1/8 octave, and its mean, 1/_PART; last the raise of the unlikely, zero here."""
+def look(error: np.ndarray, grade: np.ndarray, step_units: int) -> np.ndarray:
+    """int32 [NUMBERS] for an image with this error [m] of its likely classes after the coarse code: for each grade its
+    scale relative to the step, 1/8 octave, and its mean, 1/_PART; last the raise of the unlikely, zero here."""
     numbers = np.zeros(NUMBERS, np.int32)
-    for grade in range(GRADES):
-        some = error[grades == grade + 1]
-        mean = np.clip(np.rint(_PART * some.mean()), -_MOST, _MOST) if some.size else 0.0
-        spread = np.square(some - mean / _PART).mean() if some.size else 0.0
+    for one in range(GRADES):
+        some = error[grade == one + 1]
+        mean = min(max(round(_PART * float(some.mean())), -_MOST), _MOST) if some.size else 0
+        spread = float(np.square(some - mean / _PART).mean()) if some.size else 0.0
         scale = 0.5 * UNITS * np.log2(max(spread, 2.0**-300)) - step_units
-        numbers[grade] = np.clip(np.rint(scale / 2), _QUIETEST, -_QUIETEST)
-        numbers[GRADES + grade] = mean
+        numbers[one] = min(max(round(scale / 2), _QUIETEST), -_QUIETEST)
+        numbers[GRADES + one] = mean
     return numbers
 
 
@@ -98,7 +111,8 @@ def corrections(
     levels: np.ndarray, chosen: np.ndarray, grade: np.ndarray, numbers: np.ndarray, step: float
 ) -> np.ndarray:
     """float64 [m]: what is added to the likely logits. `step`: of coefficients, natural unit."""
-    return bands.restore(levels, chosen) * (steps_of(grade, step) / FRACTION) + biases(grade, numbers)
+    whole = bands.restore(Levels(levels, chosen, bands.cells_of(chosen, levels)))
+    return whole * (steps_of(grade, step) / FRACTION) + biases(grade, numbers)
 
 
 def steps_of(grade: np.ndarray, step: float) -> np.ndarray:
@@ -111,20 +125,22 @@ def raised_by(numbers: np.ndarray) -> np.ndarray:
     return numbers[:, -1] * (1 / _PART)
 
 
-def best_raise(logits: np.ndarray, decoded: np.ndarray, likely: np.ndarray) -> int:
+def best_raise(logits: np.ndarray, decoded: np.ndarray, likely: Likely) -> int:
     """The raise of the unlikely, 1/_PART, with the least KL divergence at T = 1 over the rows of an image.
 
     Args:
-        logits, decoded: float64 [m, C].
-        likely: bool [m, C].
+        logits, decoded: [rows, C], natural unit.
+        likely: of these rows.
     """
+    at = likely.row, likely.column
     top = logits.max(1, keepdims=True)
-    true, found = np.exp(logits - top), np.exp(np.clip(decoded - top, -700, 80))
-    share = (true * ~likely).sum(1) / true.sum(1)
-    rare, common = (found * ~likely).sum(1), (found * likely).sum(1)
+    true, found = (np.exp(np.minimum(x - top, 80).astype(np.float32)) for x in (logits, decoded))
+    true_sum, found_sum = true.sum(1, dtype=np.float64), found.sum(1, dtype=np.float64)
+    true_common, common = (np.bincount(likely.row, x[at], len(logits)) for x in (true, found))
+    share, rare = 1 - true_common / true_sum, np.maximum(found_sum - common, 0)
     value = 0.0
     for _ in range(12):  # Newton's method on a convex function of one variable
-        p = rare * np.exp(value) / (rare * np.exp(value) + common)
+        p = rare * np.exp(value) / np.maximum(rare * np.exp(value) + common, 1e-300)
         value -= float((p - share).mean()) / max(float((p * (1 - p)).mean()), 1e-3)
         value = min(max(value, -2.0), 2.0)
     return round(_PART * value)

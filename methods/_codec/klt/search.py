@@ -2,54 +2,53 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from bench.errors import InfeasibleError
+from methods._codec.klt import head as heads
 from methods._codec.klt.codec import Coded, Source
-from methods._codec.klt.fit import water_level
 from methods._codec.klt.plan import Plan
-from methods._codec.klt.steps import COARSEST, PER_OCTAVE, STEPS
-from methods._codec.klt.tables import UNITS
+from methods._codec.klt.steps import PER_OCTAVE, STEPS, step_units
+from methods._codec.klt.tables import rate
 
 _CLOSE = 0.0015  # of the budget: what may stay unused when a finer step would probably not fit
 _NEAR = PER_OCTAVE // 3  # low-rank parts planned at a step serve steps so near
-_SLOPE = 0.7 / PER_OCTAVE  # of ln(bytes) by index, before two are known
-_SAMPLE = 16  # images that a first search is made with, where there are many more
+_ROUGH = PER_OCTAVE // 8  # steps: twice as near as an estimate from some rows can come
+_LEAST_GROWTH = 0.2  # of ln(bytes) by octave
+_IMAGES = 16  # that stand for all in a first search,
+_ROWS = 64  # and about so many rows in all, at least
+_FEWEST = 12  # rows of an image
 _CLIMB = 8  # finer steps tried in turn when more than so little is left:
 _SPARE = 16  # bytes
 _SMALL = 4000  # bytes: below, every step is tried that the bracket leaves
 
 
 class _Trials:
-    """Codes images of a source at steps, with plans made anew only where the step has moved."""
+    """Codes some images and views of a source at steps, with plans made anew only where the step has moved."""
 
-    def __init__(self, source: Source, images: np.ndarray) -> None:
-        self._source, self._images, self._plans, self._planned = source, images, list[Plan](), -PER_OCTAVE
-        self.frozen = False
-        self._known: dict[int, Coded] = {}  # the last
-        self._fine: float | None = None
+    def __init__(self, source: Source, images: np.ndarray, views: np.ndarray) -> None:
+        self._source, self._images, self._views = source, images, views
+        self.plans, self.planned, self.frozen = list[Plan](), -PER_OCTAVE, False
+        self._known: dict[int, Coded] = {}  # the last two
 
     def code(self, index: int) -> Coded:
         """All of it."""
         if index not in self._known:
-            self._plan(index)
-            self._known = {index: self._source.code(index, self._images, self._plans)}
+            if abs(index - self.planned) > _NEAR and not self.frozen:
+                self.plans, self.planned = self._source.plans(index, self._images), index
+            while len(self._known) > 1:
+                self._known.pop(next(iter(self._known)))
+            self._known[index] = self._source.code(index, self._images, self.plans, self._views)
         return self._known[index]
 
-    def bytes(self, index: int) -> float:
-        """Estimate of the size. Likely classes take about as much at one step as at another, and much time."""
-        self._plan(index)
-        if self._fine is None:
-            coded = self._source.code(index, self._images, self._plans)
-            self._fine = coded.fine_bytes()
-            return coded.bytes()
-        return self._source.code(index, self._images, self._plans, coarse=True).bytes() + self._fine
-
-    def _plan(self, index: int) -> None:
-        if abs(index - self._planned) > _NEAR and not self.frozen:
-            self._plans, self._planned = self._source.plans(index, self._images), index
+    def bytes(self, index: int) -> tuple[float, float]:
+        """Estimate of the size of all images and views, and by how much its logarithm grows with the index."""
+        coded, views = self.code(index), self._source.shape[1]
+        size = max(coded.bytes(views), 1.0)
+        return size, max(coded.growth(views) / size, _LEAST_GROWTH) / PER_OCTAVE
 
 
 def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: int, overhead: int) -> bytes:
@@ -64,12 +63,17 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
     Raises:
         InfeasibleError: the coarsest step does not fit; it carries the size that this would take.
     """
-    n = source.shape[0]
-    room, index = budget_bytes - overhead, _guess(source, budget_bytes - overhead)
-    if n > 2 * _SAMPLE:
-        some = np.unique(np.linspace(0, n - 1, _SAMPLE).astype(int))
-        index = _approach(_Trials(source, some), index, room, _NEAR)
-    trials = _Trials(source, np.arange(n))
+    n, k, _ = source.shape
+    room = budget_bytes - overhead
+    index = _guess(source, room)
+    trials = _Trials(source, np.arange(n), np.arange(k))
+    images = _spread(n, _IMAGES)
+    views = _spread(k, max(_FEWEST, _ROWS // len(images)))
+    if n * k > 2 * len(images) * len(views):
+        some = _Trials(source, images, views)
+        index = _approach(some, index, room, _ROUGH)
+        if len(images) == n:
+            trials.plans, trials.planned = some.plans, some.planned
     index = _approach(trials, index, room, _NEAR)
     trials.frozen = True
     index = _approach(trials, index, room, 1)
@@ -89,21 +93,24 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
     return found
 
 
+def _spread(count: int, most: int) -> np.ndarray:
+    """int64: at most `most` of 0..count-1."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
 def _approach(trials: _Trials, index: int, room: int, apart: int) -> int:
     """The finest step whose estimate fits in `room` bytes, to within `apart`; 0 if none does."""
     low, high = -1, STEPS + 1  # the finest known to fit, the coarsest known not to
-    seen: dict[int, float] = {}
     while high - low > apart:
         index = min(max(index, low + 1, 0), high - 1, STEPS)
-        size = max(trials.bytes(index), 1.0)
-        seen[index] = float(np.log(size))
+        size, growth = trials.bytes(index)
         low, high = (index, high) if size <= room else (low, index)
         if size <= room and (index == STEPS or (size >= room * (1 - _CLOSE) and room > _SMALL)):
             break
-        slope = _SLOPE
-        for other in sorted(seen, key=lambda at: abs(at - index))[1:2]:
-            slope = float(np.clip((seen[index] - seen[other]) / (index - other), 0.3 * _SLOPE, 3 * _SLOPE))
-        index += round((float(np.log(max(room, 1))) - seen[index]) / slope)
+        move = (float(np.log(max(room, 1) / size)) - _CLOSE * 2 / 3) / growth
+        if apart > 1 and abs(move) <= apart / 2:
+            return min(max(index + round(move), 0), STEPS)
+        index += math.floor(move)
     return max(low, 0)
 
 
@@ -114,8 +121,11 @@ def _descent(start: int) -> list[int]:
 
 
 def _guess(source: Source, room: int) -> int:
-    """The step at which normal coefficients with the scales of the basis would fill the room."""
+    """The step at which coefficients with the scales of the basis would fill the room."""
     n, k, _ = source.shape
-    level, _ = water_level(np.exp2(2.0 / UNITS * source.basis.rows), max(8 * room / (n * k), 0.1))
-    octaves = 0.5 * np.log2(max(level, 2.0**-60) * 6)
-    return int(np.clip((COARSEST - octaves) * PER_OCTAVE, 0, STEPS))
+    low, high = 0, STEPS
+    while low < high:
+        index = (low + high + 1) // 2
+        bits = rate(source.basis.rows - step_units(index)).sum() * k + rate(heads.mean_base(source.basis, index)).sum()
+        low, high = (index, high) if bits * n <= 8 * room else (low, index - 1)
+    return low

@@ -6,7 +6,7 @@ import numpy as np
 
 from methods._codec.klt.tables import UNITS
 
-PER_OCTAVE = 256
+PER_OCTAVE = 1024
 COARSEST = 5  # octaves above 2^exponent: the step of index 0
 FINEST = 20  # octaves below
 STEPS = (COARSEST + FINEST) * PER_OCTAVE

@@ -1,23 +1,19 @@
 """Levels to range-coded words and back, each level with the model of its bucket.
 
-Within a block, levels are coded bucket by bucket (a call per bucket, not per level), in order of place. A bucket at or
-above `BUCKETS` stands for a scale too large for a table: the lowest bits, one for each octave above, go out raw. A
-level below bucket 0 is zero and costs nothing. Magnitudes of `LARGEST` and more are escaped: what is above follows
-in an Elias gamma code, so any int32 survives.
+Within a block, levels are coded bucket by bucket (a call per bucket, not per level), in order of place. A level below
+bucket 0 is zero and costs nothing. After them come, for the whole block: the lowest bits of levels whose scale is too
+large for a table, one for each octave above; and what is above `LARGEST` of magnitudes that reach it, in an Elias gamma
+code, so any int32 survives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import constriction
 import numpy as np
 
-from methods._codec.klt.tables import BITS, BUCKETS, LARGEST, STEP, UNITS, model, uniform
+from methods._codec.klt.bands import octaves
+from methods._codec.klt.tables import ESCAPE_BITS, LARGEST, TOP, model, uniform
 
-PER_OCTAVE = UNITS // STEP
-TOP = BUCKETS - 1
-_LENGTH_BITS = 5
 _RAW = 16  # bits at once
 
 
@@ -29,14 +25,26 @@ class Writer:
 
     def write(self, buckets: np.ndarray, levels: np.ndarray) -> None:
         """Levels int32 [m] with buckets int [m]; the reader must know the buckets when it comes to this block."""
-        for bucket, places in _by_bucket(buckets):
-            picked, shift = levels[places], _shift(bucket)
+        order, counts, above = _order(buckets)
+        picked = levels.take(order)
+        high = picked
+        if above.size:
+            shift = octaves(buckets.take(order))
             high = picked >> shift
-            self._encoder.encode((np.clip(high, -LARGEST, LARGEST) + LARGEST).astype(np.int32), model(min(bucket, TOP)))
-            self._raw(picked & ((1 << shift) - 1), shift)
-            escaped = high[np.abs(high) >= LARGEST]
-            if escaped.size:
-                self._gamma(np.abs(escaped) - LARGEST + 1)
+        symbols = np.minimum(np.maximum(high, -LARGEST), LARGEST)
+        symbols += LARGEST
+        start = 0
+        for bucket, count in enumerate(counts):
+            if count:
+                self._encoder.encode(symbols[start : start + count], model(bucket))
+                start += count
+        if above.size:
+            for bits in above:
+                places = shift == bits
+                self._raw(picked[places] & ((1 << int(bits)) - 1), int(bits))
+        if symbols.size and (symbols.max() == 2 * LARGEST or symbols.min() == 0):
+            far = np.abs(high[(symbols == 2 * LARGEST) | (symbols == 0)])
+            self._gamma(far - LARGEST + 1)
 
     def words(self) -> np.ndarray:
         """uint32: the stream so far."""
@@ -49,7 +57,7 @@ class Writer:
 
     def _gamma(self, values: np.ndarray) -> None:
         lengths = np.frexp(values.astype(np.float64))[1] - 1
-        self._encoder.encode(lengths.astype(np.int32), uniform(_LENGTH_BITS))
+        self._encoder.encode(lengths.astype(np.int32), uniform(ESCAPE_BITS))
         for length in np.unique(lengths[lengths > 0]):
             self._raw(values[lengths == length] - (1 << int(length)), int(length))
 
@@ -62,15 +70,28 @@ class Reader:
 
     def read(self, buckets: np.ndarray) -> np.ndarray:
         """int32 [m]: the levels of the next block."""
+        order, counts, above = _order(buckets)
+        high = np.empty(len(order), np.int32)
+        start = 0
+        for bucket, count in enumerate(counts):
+            if count:
+                high[start : start + count] = self._decoder.decode(model(bucket), count)
+                start += count
+        high -= LARGEST
+        low: np.ndarray | int = 0
+        if above.size:
+            shift = octaves(buckets.take(order))
+            low = np.zeros_like(high)
+            for bits in above:
+                places = shift == bits
+                low[places] = self._raw(int(places.sum()), int(bits))
+        if high.size and (high.max() == LARGEST or high.min() == -LARGEST):
+            far = np.flatnonzero(np.abs(high) == LARGEST)
+            high[far] = np.sign(high[far]) * (self._gamma(len(far)) + LARGEST - 1)
+        if above.size:
+            high = (high << shift) | low
         levels = np.zeros(len(buckets), np.int32)
-        for bucket, places in _by_bucket(buckets):
-            shift = _shift(bucket)
-            high = self._decoder.decode(model(min(bucket, TOP)), len(places)) - LARGEST
-            low = self._raw(len(places), shift)
-            escaped = np.flatnonzero(np.abs(high) >= LARGEST)
-            if escaped.size:
-                high[escaped] = np.sign(high[escaped]) * (self._gamma(len(escaped)) + LARGEST - 1)
-            levels[places] = (high << shift) | low
+        levels[order] = high
         return levels
 
     def _raw(self, count: int, bits: int) -> np.ndarray:
@@ -80,7 +101,7 @@ class Reader:
         return values
 
     def _gamma(self, count: int) -> np.ndarray:
-        lengths = self._decoder.decode(uniform(_LENGTH_BITS), count)
+        lengths = self._decoder.decode(uniform(ESCAPE_BITS), count)
         values = 1 << lengths
         for length in np.unique(lengths[lengths > 0]):
             places = lengths == length
@@ -88,32 +109,13 @@ class Reader:
         return values
 
 
-def bits(buckets: np.ndarray, levels: np.ndarray) -> float:
-    """What `Writer.write` will take, to a part in a thousand; escapes a little less exactly."""
-    live = buckets >= 0
-    buckets, levels = buckets[live], np.abs(levels[live])
-    if not buckets.size:
-        return 0.0
-    shift = _shifts(buckets)
-    high = levels >> shift
-    far = high >= LARGEST
-    escape = float((2 * np.log2(high[far] - LARGEST + 1.0) + _LENGTH_BITS).sum()) if far.any() else 0.0
-    return float(BITS[np.minimum(buckets, TOP), np.minimum(high, LARGEST)].sum(dtype=np.float64) + shift.sum()) + escape
-
-
-def _shift(bucket: int) -> int:
-    return max(0, -(-(bucket - TOP) // PER_OCTAVE))
-
-
-def _shifts(buckets: np.ndarray) -> np.ndarray:
-    return np.maximum(0, -((TOP - buckets) // PER_OCTAVE))
-
-
-def _by_bucket(buckets: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(bucket, its places in ascending order), buckets from 0 up. Buckets above 255 share the last."""
-    narrow = np.clip(buckets, -1, 254).astype(np.int16) + 1
-    order = np.argsort(narrow.astype(np.uint8), kind="stable")
-    counts = np.bincount(narrow, minlength=256)
-    ends = np.cumsum(counts)
-    for value in np.flatnonzero(counts[1:]) + 1:
-        yield int(value) - 1, order[ends[value] - counts[value] : ends[value]]
+def _order(buckets: np.ndarray) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Places of what is not certainly zero, bucket by bucket, those beyond the tables with the last; how many each
+    bucket has; and int64, ascending, which numbers of octaves beyond the tables occur, more than none."""
+    narrow = (np.minimum(np.maximum(buckets, -1), TOP) + 1).astype(np.uint8)
+    counts = np.bincount(narrow, minlength=1)
+    order = np.argsort(narrow, kind="stable")[counts[0] :]
+    above = np.zeros(0, np.int64)
+    if len(counts) == TOP + 2 and buckets.max() > TOP:
+        above = np.flatnonzero(np.bincount(octaves(buckets).ravel()))
+    return order, counts[1:].tolist(), above[above > 0]

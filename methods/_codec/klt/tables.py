@@ -5,6 +5,9 @@ coded with the model of its bucket: a normal distribution whose logarithmic scal
 seen through a quantiser whose thresholds minimise distortion + LAMBDA * bits (Sullivan 1996). All that a decoder reads
 is integers; they are computed once per process and `DIGEST` is stored in every blob, so that a platform whose
 arithmetic gave other integers would refuse a blob instead of decoding it wrongly.
+
+Tables are flat. Their places are cells, (bucket + 1) * STRIDE + magnitude, so that bucket -1 (certainly zero) has its
+own and costs nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +23,13 @@ UNITS = 16  # log-scales are integers of 1/16 octave
 STEP = 4  # units from one bucket to the next
 LOWEST = -36  # units of bucket 0: a scale of 2^-2.25 steps; what is below has only zeros
 BUCKETS = 22  # the last has a scale of 8 steps; above it levels are coded without their lowest bits
+TOP = BUCKETS - 1
+PER_OCTAVE = UNITS // STEP
 LARGEST = 48  # levels of this magnitude and more are escaped
+ESCAPE_BITS = 5  # for the length of what is above
 ALPHABET = 2 * LARGEST + 1
+STRIDE = 64
+EVEN = -LOWEST // STEP  # the bucket of scale 1
 LAMBDA = 0.11  # bits are worth this many squared steps
 SPREAD = 0.2  # nats
 FRACTION = 32  # a reconstructed level is a multiple of 1/32 step
@@ -91,8 +99,33 @@ def _centroids(turn: np.ndarray, scale: float) -> np.ndarray:
     return centre
 
 
-FREQUENCY, BITS, THRESHOLDS, CENTRES, SCORE, INFORMATION = _build()
+def _flat(table: np.ndarray, dtype: type, above: float | None = None) -> np.ndarray:
+    """[BUCKETS + 2, STRIDE] flattened: a row of zeros, the buckets', and `above` for scales beyond them."""
+    whole: np.ndarray = np.zeros((BUCKETS + 2, STRIDE), dtype)
+    whole[1 : BUCKETS + 1, : LARGEST + 1] = table.reshape(BUCKETS, -1)
+    if above is not None:
+        whole[BUCKETS + 1] = above
+    return whole.ravel()
+
+
+_TABLES = _build()
+FREQUENCY = _TABLES[0]  # float64 [BUCKETS, ALPHABET]
+BITS = _flat(_TABLES[1], np.float64)[:-STRIDE]
+THRESHOLDS = _flat(_TABLES[2], np.float32, 0.5)
+CENTRES = _flat(_TABLES[3], np.int32)
+SCORE = _flat(_TABLES[4], np.int32)
+INFORMATION = _flat(_TABLES[5], np.int32)
 DIGEST = zlib.crc32(b"".join(t.astype("<i8").tobytes() for t in (FREQUENCY, CENTRES, SCORE, INFORMATION)))
+
+
+RATES = (FREQUENCY * -np.log2(FREQUENCY / FREQUENCY.sum(1, keepdims=True))).sum(1) / FREQUENCY.sum(1)
+
+
+def rate(units: np.ndarray) -> np.ndarray:
+    """Bits that a coefficient takes on average, by its log-scale."""
+    place = (np.asarray(units, np.float64) - LOWEST) / STEP
+    inside = np.interp(place, np.arange(BUCKETS), RATES) + np.maximum(place - BUCKETS + 1, 0) * STEP / UNITS
+    return np.where(place < -0.5, 0.0, inside)
 
 
 def _prices() -> np.ndarray:
@@ -103,9 +136,10 @@ def _prices() -> np.ndarray:
         inside = np.diff(_normal_mixture(np.linspace(0, 8 * scale, 2001), scale))
         size = np.linspace(0, 8 * scale, 2001)[:-1] + 0.002 * scale
         low = np.floor(size).astype(np.int64)
-        level = np.minimum(low + (size - low > THRESHOLDS[bucket, np.minimum(low, LARGEST)]), LARGEST)
-        error = np.square(size - CENTRES[bucket, level] / FRACTION)
-        result[bucket] = (inside / inside.sum()) @ (BITS[bucket, level] + error / LAMBDA)
+        first = (bucket + 1) * STRIDE
+        level = np.minimum(low + (size - low > THRESHOLDS[first + np.minimum(low, LARGEST)]), LARGEST)
+        error = np.square(size - CENTRES[first + level] / FRACTION)
+        result[bucket] = (inside / inside.sum()) @ (BITS[first + level] + error / LAMBDA)
     return result
 
 
