@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
 from bench.condensed_sets import Opened, SetName, named_sets
@@ -73,22 +75,27 @@ def picture_command(
         files = {target / f"{picture.stem}.png": picture for picture in asked}
     opened = Opened(Workspace((Path(store) if store else default_store()).resolve(), registry, default_device()), names)
     found: dict[SetName, Shown] = {}
-    with _one_thread():
-        for name in names:
+    progress = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    with _one_thread(), progress:
+        for name in progress.track(names, description="condensing what is not there"):
             outcome = attempt(_shown, opened, name, replicate, classes, images)
             if outcome.status == "ok":
                 found[name] = outcome.value
             else:
                 place = f"{name.dataset} ipc={name.ipc} {name.method}"
                 print(f"failed: {place}: {outcome.error_type}: {outcome.message}", file=sys.stderr)
-    for path, picture in files.items():
-        if there := {name: found[name] for name in picture.names if name in found}:
-            sheet = (_whole if picture.whole else _overview)(opened, there, replicate)
-            digests = "\n".join(f"{name.method} {shown.digest}" for name, shown in there.items())
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(png(draw(sheet), {"Title": sheet.caption, "Description": digests}))
-            print(path)
+            for path, picture in files.items():
+                if picture.names[-1] == name and (there := {one: found[one] for one in picture.names if one in found}):
+                    sheet = (_whole if picture.whole else _overview)(opened, there, replicate)
+                    _write(path, sheet, there)
     return int(len(found) < len(names))
+
+
+def _write(path: Path, sheet: Sheet, shown: Mapping[SetName, Shown]) -> None:
+    digests = "\n".join(f"{name.method} {one.digest}" for name, one in shown.items())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(draw(sheet), {"Title": sheet.caption, "Description": digests}))
+    print(path)
 
 
 def pictures(names: Sequence[SetName]) -> list[Picture]:
