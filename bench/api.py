@@ -13,7 +13,8 @@ docstring its description, keyword-only arguments with literal defaults are its 
     protocols/datasets/NAME.py   def load(root, *, ...) -> Dataset
 
 Optional module constants: CITATION (str), NUM_GPUS (float, share of a GPU a task asks for), PUBLISHED (dict of
-published settings), TAKES_BUDGET (compressors: False when the size does not depend on a budget), CHECK_EXCEPTIONS
+published settings), TAKES_BUDGET (compressors: False when the size does not depend on a budget), BACKBONES (methods:
+how many networks `ctx.teachers` is asked for, an int or the name of the parameter that tells it), CHECK_EXCEPTIONS
 (dict: a rule of `condensebench check plugins` that does not hold here, and why).
 A file or folder whose name starts with an underscore is shared code, not a plugin.
 """
@@ -103,10 +104,12 @@ class Context(Protocol):
     def teachers(self, count: int) -> Sequence[nn.Module]:
         """`teacher` and `count - 1` further networks of other kinds that learnt the same training split, all in eval
         mode, parameters frozen, for images normalised as the teacher's. Which they are is fixed by the data set; what
-        does not ship with the project is trained here once, which takes minutes.
+        does not ship with the project is trained here once, which takes minutes. For a count above 1, the method's
+        module declares BACKBONES: condensed sets are kept by the networks that made them.
 
         Raises:
             UserError: the data set has fewer.
+            PluginError: more than the method declares.
         """
         ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from bench.augment import Views
 from bench.data import Data
 from bench.dynamics import dynamics
 from bench.ensemble import Ensemble, Member
+from bench.errors import PluginError
 from bench.labels import teacher_logits
 from bench.normalisation import statistics
 from bench.recipe import Augment
@@ -42,7 +42,9 @@ class HarnessContext:
         coordinates: tuple[Coordinate, ...],
         scratch: Path,
         device: str,
+        networks: int | None = None,
     ) -> None:
+        """`networks`: how many `teachers` may lend, as the method declares it; None is no limit."""
         self.device = torch.device(device)
         self.scratch = scratch
         self.asked_for_randomness = False
@@ -50,7 +52,7 @@ class HarnessContext:
         self._dataset_digest, self._teacher_ref = dataset_digest, teacher
         self._coordinates = coordinates
         self._mean, self._std = statistics(teacher.normalisation, data.dataset)
-        self._backbones: list[torch.nn.Module] = []
+        self._networks, self._backbones = networks, list[torch.nn.Module]()
 
     @cached_property
     def teacher(self) -> torch.nn.Module:
@@ -59,10 +61,17 @@ class HarnessContext:
 
     def teachers(self, count: int) -> list[torch.nn.Module]:
         """The teacher, and `count - 1` further networks of the data set (bench.backbones)."""
+        if self._networks is not None and count > self._networks:
+            raise PluginError(
+                f"ctx.teachers({count}): the method does not declare that it uses {count} networks. Condensed sets are "
+                f"kept by the networks that made them, so its module has to say so beforehand: BACKBONES = {count}, or "
+                f'BACKBONES = "NAME" with the name of the parameter that tells how many.'
+            )
         if len(self._backbones) < count:
-            own = (self._store, self._registry, self._data, self._dataset_digest, self._teacher_ref)
-            others = islice(backbones.further(*own, device=str(self.device)), count - 1)
-            self._backbones = backbones.enough([self.teacher, *others], count, self._data)
+            own, device = (self._store, self._registry, self._data), str(self.device)
+            found = backbones.further(*own, self._dataset_digest, self._teacher_ref, count - 1, device=device)
+            others = (backbones.load(one, *own, self._teacher_ref, device=device) for one in found)
+            self._backbones = [self.teacher, *others]
         return self._backbones[:count]
 
     def numpy(self, *name: str | int) -> np.random.Generator:

@@ -135,7 +135,8 @@ class Record(_Part):
     num_views: Count | None = None  # stored augmentations per image; None where none are stored
     condensed: CondensedSet | None = None
 
-    # Digests: dataset, teacher (of several: of the list of theirs), protocol, method, compressor, network, engine.
+    # Digests: dataset, teacher (of several: of the list of theirs), protocol, method, compressor, network, engine; and,
+    # of a method that uses further networks beside the teacher, backbones (of the list of theirs).
     made_by: dict[str, str | None]
     provenance: JSONDict = {}  # what the method tells about its condensed set
     seconds: dict[str, float] = {}  # stage -> wall seconds

@@ -50,6 +50,7 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "NUM_GPUS": (int, float),
     "PUBLISHED": dict,
     "TAKES_BUDGET": bool,
+    "BACKBONES": (int, str),  # how many networks a method uses, or the parameter that tells it
     "CHECK_EXCEPTIONS": dict,  # rule of `check plugins` -> why it does not hold here
     "NAMED": bool,  # networks of a library: the spec goes on with the model's name
 }
@@ -208,6 +209,12 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
             f"{path} defines encode(...) but no decode(blob, rows=None). bench/api.py shows the contract."
         )
     constants = _constants(tree, path)
+    parameters = _parameters(functions[found[0]], path)
+    counted = constants.get("BACKBONES")
+    if isinstance(counted, str) and type(parameters.get(counted)) is not int:
+        raise PluginError(
+            f"{path}: BACKBONES = {counted!r} names no parameter of {found[0]} whose default is a whole number."
+        )
     documentation = (ast.get_docstring(tree) or "").strip().splitlines()
     return Plugin(
         kind=kind,
@@ -215,7 +222,7 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
         path=path,
         module_name=module_name,
         description=documentation[0] if documentation else "",
-        parameters=_parameters(functions[found[0]], path),
+        parameters=parameters,
         functions=frozenset(functions),
         constants=constants,
         source=source if module_name is None else None,

@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from bench import ENGINE_VERSION, protocol, records, stages, teachers
+from bench import ENGINE_VERSION, backbones, protocol, records, stages, teachers
 from bench.augment import AUGMENT_VERSION
 from bench.budget import reference_bytes
 from bench.errors import UserError
@@ -51,6 +51,7 @@ class Makers:
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
         self._plugin = lru_cache(maxsize=None)(lambda kind, spec: parse(ws.registry, kind, spec).plugin.digest)
+        self._networks = lru_cache(maxsize=None)(lambda spec: backbones.declared(parse(ws.registry, "method", spec)))
         self._opened = lru_cache(maxsize=None)(self._opened_before)
         self._protocol = lru_cache(maxsize=None)(lambda name: protocol.load(ws.registry, name))
 
@@ -66,7 +67,20 @@ class Makers:
             "compressor": self._plugin("compressor", trial.compressor) if trial.compressor else None,
             "network": self._plugin("network", trial.student),
             "engine": f"{ENGINE_VERSION}.{AUGMENT_VERSION}",
+            **self._further(trial, dataset, labellers),
         }
+
+    def _further(
+        self, trial: Trial, dataset: DatasetRef | None, labellers: Sequence[TeacherRef]
+    ) -> dict[str, str | None]:
+        """The digest of a method's further networks, as far as they are known here; nothing for a method with none."""
+        count = self._networks(trial.method) - 1
+        if not count:
+            return {}
+        found = None
+        if dataset and labellers:
+            found = backbones.made_before(self._ws.store, self._ws.registry, dataset, labellers[0], count)
+        return {"backbones": backbones.digest_of(found or ())}
 
     def known(self, trial: Trial) -> dict[str, str | None]:
         """made_by as far as it can be told before anything runs: by data sets and teachers opened here before."""
@@ -180,7 +194,7 @@ class Run:
         made |= self._makers.made_by(trial, dataset.value, labellers)
         if _state(trial, made, self._latest) not in self._rerun:
             return None
-        return await self._walk(trial, dataset.value, labellers, priority, fields)
+        return await self._walk(trial, dataset.value, labellers, priority, made, fields)
 
     async def _walk(
         self,
@@ -188,9 +202,10 @@ class Run:
         dataset: DatasetRef,
         labellers: tuple[TeacherRef, ...],
         priority: int,
+        made: dict[str, str | None],
         fields: dict[str, Any],
     ) -> Outcome:
-        """Condense, encode, evaluate; `fields` collects what the record tells of each stage that was reached."""
+        """Condense, encode, evaluate; `made` and `fields` collect what the record tells of the stages reached."""
         _, recipe = stages.cell_recipe(self._ws.registry, trial, dataset.classes)
         fields["recipe"] = recipe.digest
         teacher = labellers[0]
@@ -200,6 +215,8 @@ class Run:
         if outcome.status != "ok":
             return outcome
         condensed: CondensedRef = outcome.value
+        if condensed.backbones:
+            made["backbones"] = condensed.backbones
         fields |= {
             "bytes_images": condensed.bytes_images,
             "num_images": condensed.images,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import ENGINE_VERSION, duplicates, protocol, records, teachers
+from bench import ENGINE_VERSION, backbones, duplicates, protocol, records, teachers
 from bench.condensing import build_condensed
 from bench.context import HarnessContext
 from bench.describing import describe, find_dataset, released_dataset_digest
@@ -78,6 +78,14 @@ def condense(
         "ipc": ipc,
         "replicate": replicate,
     }
+    networks = backbones.declared(spec)
+    further = list[backbones.Further]()
+    if networks > 1:
+        data = ws.described(dataset).sealed()
+        own = (ws.store, ws.registry, data, dataset.digest, teacher)
+        further = backbones.further(*own, networks - 1, device=ws.device)
+        # Only here: the sets of all other methods stay where they are.
+        inputs["backbones"] = [one.ref.digest for one in further]
 
     def make() -> tuple[dict, dict]:
         started = time.perf_counter()
@@ -91,6 +99,7 @@ def condense(
                 coordinates=("condense", str(spec), dataset.spec, ipc, replicate),
                 scratch=scratch,
                 device=ws.device,
+                networks=networks,
             )
             condensed = build_condensed(spec, ws.described(dataset).train, ipc, ctx)
         arrays = {"images": condensed.images.numpy(), "labels": condensed.labels.numpy()}
@@ -99,11 +108,17 @@ def condense(
         return arrays, {
             "random": ctx.asked_for_randomness,
             "bytes_images": image_bytes(condensed.images),
-            "provenance": _json_values(spec, condensed.provenance),
+            "provenance": _json_values(spec, {**condensed.provenance, **_told(further)}),
+            "backbones": backbones.digest_of(further),
             "seconds": time.perf_counter() - started,
         }
 
     return _condensed_ref(ws, ws.store.get("condensed", inputs, make))
+
+
+def _told(further: Sequence[backbones.Further]) -> dict[str, Any]:
+    told = [{"recipe": one.recipe, "network": one.ref.network, "digest": one.ref.digest} for one in further]
+    return {"backbones": told} if told else {}
 
 
 def _json_values(spec: Spec, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,6 +137,7 @@ def _condensed_ref(ws: Workspace, artifact: Artifact) -> CondensedRef:
         seconds=meta["seconds"],
         random=meta["random"],
         provenance=meta["provenance"],
+        backbones=meta.get("backbones"),  # sets of an earlier version have none
     )
 
 

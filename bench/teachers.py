@@ -164,23 +164,28 @@ def make_unmeasured(
     Raises:
         UserError: published weights do not fit the data set, or cannot be had.
     """
-    found = find(store, recipe, str(data.spec), dataset_digest)
-    if found is not None:
-        return found
+    found = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
+    if found is None:
 
-    def unmeasured() -> tuple[dict, dict]:
-        _, arrays, _ = _network(data, recipe, device)
-        return arrays, {"digest": _weights_digest(arrays)}
+        def unmeasured() -> tuple[dict, dict]:
+            _, arrays, _ = _network(data, recipe, device)
+            return arrays, {"digest": _weights_digest(arrays)}
 
-    artifact = store.get("backbone", {"made": digest(recipe.inputs(dataset_digest))}, unmeasured)
-    return TeacherRef(
-        store.relative(artifact),
-        False,
-        str(recipe.network),
-        artifact.meta["digest"],
-        math.nan,
-        recipe.normalisation,
-    )
+        store.get("backbone", {"made": digest(recipe.inputs(dataset_digest))}, unmeasured)
+        found = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
+        assert found is not None
+    return found
+
+
+def find_unmeasured(store: Store, recipe: TeacherRecipe, dataset: str, dataset_digest: str) -> TeacherRef | None:
+    """What `make_unmeasured` gives, if that is known here; else None."""
+    found = find(store, recipe, dataset, dataset_digest)
+    if found is None:
+        artifact = store.find("backbone", {"made": digest(recipe.inputs(dataset_digest))})
+        if artifact is not None:
+            own = store.relative(artifact), False, str(recipe.network), artifact.meta["digest"], math.nan
+            return TeacherRef(*own, recipe.normalisation)
+    return found
 
 
 def _make(data: Data, recipe: TeacherRecipe, wanted: str, device: str) -> tuple[dict, dict]:

@@ -42,6 +42,7 @@ class CondensedRef:
     seconds: float
     random: bool  # whether the method asked for a generator; if not, all replicates share this set
     provenance: Mapping[str, Any]
+    backbones: str | None = None  # digest of the networks besides the teacher that the method uses, if it uses any
 
 
 @dataclass(frozen=True)

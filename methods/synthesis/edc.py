@@ -23,6 +23,7 @@ PUBLISHED = {
     "cifar10": {"iterations": 75, "r_loss": 0.01, "backbones": 5},
     "cifar100": {"iterations": 2000, "r_loss": 0.01, "backbones": 5},
 }
+BACKBONES = "backbones"  # the parameter
 
 
 def synthesize(

@@ -25,6 +25,7 @@ PUBLISHED = {
     "cifar10": {"iterations": 4000, "lr": 0.05, "momentum": 0.8, "drop": 0.4, "patch": 4, "backbones": 5},
     "cifar100": {"iterations": 4000, "lr": 0.05, "momentum": 0.8, "drop": 0.4, "patch": 4, "backbones": 5},
 }
+BACKBONES = "backbones"  # the parameter
 
 
 def synthesize(
