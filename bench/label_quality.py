@@ -19,12 +19,13 @@ from bench import varint
 from bench.api import SoftLabels
 from bench.budget import Budget, reference_bytes
 from bench.errors import InfeasibleError, PluginError, UserError
-from bench.label_sets import LabelSet
+from bench.label_sets import LabelSet, PartOfSet
 from bench.label_spectrum import Spectrum
 from bench.labels import encode, fit, takes_shared
 from bench.outcome import ignore
 from bench.spec import Spec
 from bench.storage import MAGIC, blob_allowance, smallest_total
+from bench.teacher_line import OUTSIDE
 
 COLD, WARM = 1.0, 20.0  # temperatures: the teacher's own, and that of the literature's protocols
 _EXACT_EXP = 500.0  # exponents up to here stay finite in float64
@@ -57,16 +58,21 @@ def agreement(reference: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
 
 @dataclass
 class Quality:
-    """One compressor at one budget on one label set. Divergences, agreement and times are means over images."""
+    """One compressor at one budget on one label set. Divergences and agreement are means over the labels that are
+    stored, times over images."""
 
     compressor: str
     budget: str | None  # None: its size does not depend on one
-    status: Literal["ok", "infeasible", "failed"] = "ok"
+    status: Literal["ok", "infeasible", "failed", "outside"] = "ok"  # outside: the reference of bench.teacher_line
     smallest_bytes: int | None = None  # of the whole file, where infeasible
     message: str = ""
     bytes: dict[str, int] = field(default_factory=dict)  # total, payload, shared, views, container
     ratio: float | None = None  # the reference (bench.budget) over `bytes["total"]`
-    stored_views: int | None = None  # of K; divergences and agreement are over these
+    stored_views: float | None = None  # an image, of K, on average
+    # Of approximated probabilities: values that were none and were raised, rows whose sum was not one. None: the
+    # compressor has nothing to count.
+    invalid_values: int | None = None
+    invalid_rows: int | None = None
     kl1: float | None = None
     kl20: float | None = None  # 400 KL at T = 20
     top1: float | None = None
@@ -131,7 +137,8 @@ class _Running:
         self._found = Quality(str(spec), budget)
         self._shared, self._blobs = b"", list[int]()
         self._sums = torch.zeros(3, k, dtype=torch.float64)  # KL at T = 1, at T = 20, agreement: by view, over images
-        self._stored = np.arange(k)
+        self._counts = torch.zeros(k, dtype=torch.int64)  # labels behind them
+        self._stored = np.zeros(k, bool)  # views that are read
         self._seconds = {"encode": 0.0, "decode": 0.0}
 
     def take(self, part: SoftLabels, shard: int) -> None:
@@ -155,7 +162,8 @@ class _Running:
         with self._labels.context(self._spec) as ctx:
             if shard == 0 and takes_shared(self._module):
                 started = time.process_time()
-                self._shared = fit(self._module, part, self._total - views, ctx, **self._spec.parameters)
+                known = PartOfSet(part.logits, part.hard, part.views, part.images, set_images=self._images)
+                self._shared = fit(self._module, known, self._total - views, ctx, **self._spec.parameters)
                 self._found.fit_seconds = time.process_time() - started
             allowance = blob_allowance(self._total, views=views, shared=len(self._shared), shard_sizes=self._sizes)
             started = time.process_time()
@@ -165,44 +173,80 @@ class _Running:
 
     def _decode(self, part: SoftLabels, blob: bytes) -> None:
         rows = np.arange(part.shape[1])
-        if hasattr(self._module, "rows"):
+        pool = self._module.batches(blob) if hasattr(self._module, "batches") else None
+        if pool is not None:
+            rows = np.unique(pool[:, 0])
+        elif hasattr(self._module, "rows"):
             rows = np.asarray(self._module.rows(blob), dtype=np.int64)
         extra = {"shared": self._shared} if takes_shared(self._module) else {}
         started = time.process_time()
         decoded = self._module.decode(blob, rows=rows, **extra)
         self._seconds["decode"] += time.process_time() - started
+        first = not self._blobs
         self._blobs.append(len(blob))
-        self._compare(part.logits, decoded, rows)
-        self._stored = np.intersect1d(self._stored, rows)
+        self._compare(part.logits, decoded, rows, partly=pool is not None)
+        here = np.zeros(len(self._stored), bool)
+        here[rows] = True
+        # A view is read only where all images have it; a batch is read by itself.
+        self._stored = here if first else self._stored | here if pool is not None else self._stored & here
+        if hasattr(self._module, "invalid"):
+            values, off = self._module.invalid(blob)
+            self._found.invalid_values = (self._found.invalid_values or 0) + values
+            self._found.invalid_rows = (self._found.invalid_rows or 0) + off
 
-    def _compare(self, logits: torch.Tensor, decoded: torch.Tensor, rows: np.ndarray) -> None:
+    def _compare(self, logits: torch.Tensor, decoded: torch.Tensor, rows: np.ndarray, *, partly: bool) -> None:
+        """Add a shard to the sums. `partly`: rows of which nothing is stored are NaN."""
         n, _, c = logits.shape
-        if tuple(decoded.shape) != (n, len(rows), c) or not bool(decoded.isfinite().all()):
-            what = "a value that is not finite" if decoded.shape == (n, len(rows), c) else str(list(decoded.shape))
+        shaped = tuple(decoded.shape) == (n, len(rows), c)
+        there = ~decoded.isnan().all(dim=-1) if partly and shaped else torch.ones(n, len(rows), dtype=torch.bool)
+        if not shaped or not bool(decoded[there].isfinite().all()):
+            what = "a value that is not finite" if shaped else str(list(decoded.shape))
             raise PluginError(
                 f"decode(blob, rows) must return finite [images, rows, classes] = {[n, len(rows), c]}, not {what}"
             )
-        step = max(1, _BLOCK_VALUES // (len(rows) * c))
+        step = max(1, _BLOCK_VALUES // max(1, len(rows) * c))
         at = torch.from_numpy(rows)
         for start in range(0, n, step):
-            reference, ours = logits[start : start + step, at], decoded[start : start + step]
+            stored = there[start : start + step]
+            reference = logits[start : start + step, at]
+            ours = torch.where(stored[..., None], decoded[start : start + step], reference.to(decoded.dtype))
             found = (divergence(reference, ours, COLD), divergence(reference, ours, WARM), agreement(reference, ours))
             for total, values in zip(self._sums, found, strict=True):
-                total[at] += values.to(torch.float64).sum(dim=0)
+                total[at] += (values.to(torch.float64) * stored).sum(dim=0)
+            self._counts[at] += stored.sum(dim=0)
 
     def result(self) -> Quality:
         """What it came to."""
         found = self._found
-        if found.status == "ok" and not len(self._stored):
+        if found.status == "ok" and not self._stored.any():
             found.status, found.message = "failed", "the shards have no stored view in common"
         if found.status == "ok":
             n = self._labels.shape[0]
-            kl1, kl20, top1 = (self._sums[:, torch.from_numpy(self._stored)].mean(dim=1) / n).tolist()
-            found.kl1, found.kl20, found.top1, found.stored_views = kl1, kl20, top1, len(self._stored)
+            stored = torch.from_numpy(self._stored)
+            count = int(self._counts[stored].sum())
+            found.kl1, found.kl20, found.top1 = (self._sums[:, stored].sum(dim=1) / count).tolist()
+            found.stored_views = count / n
             found.bytes = file_bytes(self._labels.views, self._shared, self._blobs, part=n / self._images)
             found.ratio = self._reference / found.bytes["total"]
             found.encode_ms, found.decode_ms = (1e3 * self._seconds[name] / n for name in ("encode", "decode"))
         return found
+
+
+def teacher_quality(labels: LabelSet, images: int) -> Quality | None:
+    """The reference outside the rules (bench.teacher_line): the bytes of the teachers in float16 and of the views'
+    parameters. Its divergence was not measured: there is none but for the rounding of the weights, which for teachers
+    that are kept in float16 is nothing. None where the teachers are not known.
+
+    `images`: of the whole set, of which `labels` may be a part.
+    """
+    size = labels.teacher_bytes()
+    if size is None:
+        return None
+    _, k, c = labels.shape
+    found = Quality("teacher in float16", None, "outside", message=OUTSIDE, stored_views=k)
+    found.bytes = file_bytes(labels.views, bytes(size), [])
+    found.ratio = reference_bytes(images, k, c) / found.bytes["total"]
+    return found
 
 
 def file_bytes(views: bytes, shared: bytes, blobs: Iterable[int], *, part: float = 1.0) -> dict[str, int]:

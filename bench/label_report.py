@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from bench.budget import Budget
 from bench.errors import UserError
-from bench.label_quality import Quality, Report, qualities
+from bench.label_quality import Quality, Report, qualities, teacher_quality
 from bench.label_sets import LabelSet
 from bench.registry import Registry
 from bench.spec import Spec, parse
@@ -50,6 +50,8 @@ def labels_report(
         task = progress.add_task("encoding and comparing", total=len(asked) * len(labels.sizes))
         report = qualities(labels, asked, set_size=set_size, on_step=lambda: progress.advance(task))
     failed = any(quality.status == "failed" for quality in report.qualities)
+    if (reference := teacher_quality(labels, set_size or labels.shape[0])) is not None:
+        report.qualities.append(reference)
     return _rendered(labels, report, set_size, project, format), int(failed)
 
 
@@ -106,7 +108,7 @@ def _rendered(labels: LabelSet, report: Report, set_size: int | None, project: i
         }
         return json.dumps(everything, indent=1, ensure_ascii=False, allow_nan=False)
     frame = pd.DataFrame([_flat(quality) for quality in report.qualities])
-    whole = [name for name in frame if "bytes" in str(name) or name == "stored_views"]
+    whole = [name for name in frame if "bytes" in str(name) or "invalid" in str(name)]
     frame = frame.astype(dict.fromkeys(whole, "Int64"))  # missing ones would make them floats
     if (text := raw(frame, format)) is not None:
         return text.rstrip("\n")
@@ -132,29 +134,29 @@ def _qualities(report: Report, of: int, format: str) -> str:
     ]  # fmt: skip
     groups: dict[str | None, list[list[str]]] = {}
     for quality in report.qualities:
-        groups.setdefault(quality.budget, []).append(_line(quality, of, format))
+        group = quality.status if quality.status == "outside" else quality.budget
+        groups.setdefault(group, []).append(_line(quality, of, format))
     return grid(groups.values(), headers, {"compressor", "budget"}, format)
 
 
 def _line(quality: Quality, of: int, format: str) -> list[str]:
     name = wrapped(quality.compressor, COMPRESSOR_WIDTH + 6) if format == "text" else quality.compressor
-    if quality.status != "ok":
+    if quality.status not in ("ok", "outside"):
         least = quality.smallest_bytes
         why = quality.status if least is None else f"> {least / of:,.0f}"
         return [name, quality.budget or MISSING, why, *[MISSING] * 11]
-    kl20, kl1, top1 = (value or 0.0 for value in (quality.kl20, quality.kl1, quality.top1))
     sizes = quality.bytes
+    measured = [MISSING] * 3
+    if quality.kl20 is not None and quality.kl1 is not None and quality.top1 is not None:
+        measured = [_small(quality.kl20), _small(quality.kl1), f"{100 * quality.top1:.2f}"]
     return [
         name,
-        quality.budget or MISSING,
+        "outside" if quality.status == "outside" else quality.budget or MISSING,
         f"{sizes['total'] / of:,.0f}",
         f"{quality.ratio:.1f}x",
-        _small(kl20),
-        _small(kl1),
-        f"{100 * top1:.2f}",
-        str(quality.stored_views),
-        f"{quality.encode_ms:.1f} ms",
-        f"{quality.decode_ms:.1f} ms",
+        *measured,
+        f"{quality.stored_views:.4g}",
+        *(MISSING if spent is None else f"{spent:.1f} ms" for spent in (quality.encode_ms, quality.decode_ms)),
         *(size(sizes[part], "B") for part in ("payload", "shared", "views", "container")),
     ]
 
@@ -185,7 +187,24 @@ def _notes(labels: LabelSet, report: Report, of: int) -> list[str]:
             notes.append(f"{place}: infeasible, the smallest size is {quality.smallest_bytes:,} B ({quality.message}).")
         elif quality.status == "failed":
             notes.append(f"{place}: failed. {quality.message}")
+        elif quality.status == "outside":
+            notes.append(
+                f"{quality.compressor}: no compressor but a reference, {quality.message}. Its labels are exact up to "
+                f"the rounding of the weights."
+            )
+        elif quality.invalid_values or quality.invalid_rows:
+            notes.append(_invalid(place, quality, labels.shape))
     return notes
+
+
+def _invalid(place: str, quality: Quality, shape: tuple[int, int, int]) -> str:
+    n, k, c = shape
+    values, rows = quality.invalid_values or 0, quality.invalid_rows or 0
+    return (
+        f"{place}: of the probabilities that it gives back, {values:,} ({values / (n * k * c):.2%}) were negative or "
+        f"below 1e-7 and are raised to that; {rows:,} rows ({rows / (n * k):.2%}) did not sum to one. All are divided "
+        f"by their sums."
+    )
 
 
 def _spectrum(report: Report, format: str) -> str:

@@ -10,6 +10,7 @@ import time
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,8 +28,16 @@ from bench.seeds import Coordinate, numpy_generator, torch_generator
 from bench.spec import Spec
 from bench.storage import shard_sizes
 from bench.store import Store
+from bench.teacher_line import fp16_bytes
 
 _BATCH = {"cpu": 64, "cuda": 256}  # images a network sees at once: 64 of 224 pixels take about 1 GB of activations
+
+
+@dataclass(frozen=True)
+class PartOfSet(SoftLabels):
+    """Labels that are a part of a set: what all its images share is weighed against as many."""
+
+    set_images: int = 0
 
 
 class LabelSet(ABC):
@@ -50,6 +59,10 @@ class LabelSet(ABC):
     @abstractmethod
     def context(self, spec: Spec) -> contextlib.AbstractContextManager[Any]:
         """The context that a compressor is called with."""
+
+    def teacher_bytes(self) -> int | None:
+        """What the networks behind the labels take in float16 (bench.teacher_line); None where they are not known."""
+        return None
 
 
 class BareContext:
@@ -89,6 +102,10 @@ class TrialLabels(LabelSet):
     def context(self, spec: Spec) -> contextlib.AbstractContextManager[Any]:
         """The trial's own."""
         return self._labelling.context(spec)
+
+    def teacher_bytes(self) -> int | None:
+        """Of all teachers of the protocol together."""
+        return fp16_bytes(*(member.model for member in self._labelling.ensemble.members))
 
 
 class _Bare(LabelSet):
@@ -202,6 +219,10 @@ class NetworkLabels(_Bare):
             logits, seconds = self._make(indices) if self._made_from is None else self._kept(indices)
             self.label_seconds = (self.label_seconds or 0.0) + seconds
             yield SoftLabels(logits, self._hard[indices], self._views, indices)
+
+    def teacher_bytes(self) -> int | None:
+        """Of the network."""
+        return fp16_bytes(self._member.model)
 
     def _make(self, indices: np.ndarray) -> tuple[torch.Tensor, float]:
         clock = time.process_time if self.device == "cpu" else time.perf_counter

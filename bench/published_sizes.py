@@ -61,7 +61,7 @@ _IPC = ((10, 5.67), (20, 11.33), (50, 28.33), (100, 56.66), (200, 113.33))
 CLAIMS: tuple[Claim, ...] = (
     *(
         Claim(
-            "SRe2L, LPLD",
+            "SRe2L, LPLD, Rethinking" if ipc == 10 else "SRe2L, LPLD",
             f"labels, ImageNet-1K, IPC {ipc}",
             printed,
             "GB",

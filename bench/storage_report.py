@@ -1,16 +1,20 @@
-"""The verb `storage`: published figures explained, label sets in every layout, and what "30x" means to whom."""
+"""The verb `storage`: published figures explained, label sets in every layout, what "30x" means to whom, and what the
+teacher itself would take."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from tabulate import tabulate
 
 from bench.budget import Budget, reference_bytes
+from bench.errors import UserError
 from bench.label_formats import LAYOUTS, Dtype, stored
 from bench.published_sizes import CLAIMS
+from bench.teacher_line import OUTSIDE, known_teachers
 
 LPLD_KEEPS = {10.0: 0.1, 20.0: 0.05, 30.0: 0.03, 40.0: 0.025}  # the share of batches behind each of its names
 
@@ -25,6 +29,11 @@ class Setting:
     dtype: Dtype = "fp16"
     batch: int = 1024
     topk: int = 10
+
+    @property
+    def kept(self) -> int:
+        """Values of a row where only the largest are stored: k, or all where there are fewer."""
+        return min(self.topk, self.classes)
 
     @property
     def images(self) -> int:
@@ -60,16 +69,16 @@ def layouts(setting: Setting) -> list[dict[str, Any]]:
             classes=setting.classes,
             dtype=setting.dtype,
             batch=setting.batch,
-            topk=setting.topk,
+            topk=setting.kept,
         )
         rows.append({"layout": layout.name, "total": size.total, **size.__dict__, "source": layout.source})
     return rows
 
 
 def meanings(setting: Setting, nominal: float) -> list[dict[str, Any]]:
-    """What a nominal "x times smaller" leaves, in bytes, by who says it."""
+    """What a nominal "x times smaller" leaves, in bytes, by who says it; None where that is nothing at all."""
     n, k, c = setting.images, setting.views, setting.classes
-    here = Budget.parse(f"{nominal:g}x").total_bytes(n, k, c)
+    here = Budget(ratio=nominal).total_bytes(n, k, c)
     reference = reference_bytes(n, k, c)
     raw = stored(LAYOUTS["raw"], images=n, views=k, classes=c, dtype="fp32").total
     kept = LPLD_KEEPS.get(nominal, 1 / nominal)
@@ -81,13 +90,38 @@ def meanings(setting: Setting, nominal: float) -> list[dict[str, Any]]:
         {"by": "this project", "rule": "(fp16 logits + 25 B a row) / factor, true bytes", "bytes": here},
     ]
     for row in rows:
-        row |= {"per image": row["bytes"] / n, "true factor": reference / row["bytes"]}
+        if row["bytes"]:
+            row |= {"per image": row["bytes"] / n, "true factor": reference / row["bytes"]}
+        else:
+            row |= {"bytes": None, "per image": None, "true factor": None}
+            row["rule"] += "; here not one " + ("batch" if row["by"] == "LPLD" else "byte")
     return rows
 
 
+def teachers(setting: Setting) -> list[dict[str, Any]]:
+    """What a teacher in float16 takes, shipped in place of the labels of this set: outside the rules."""
+    n, k, c = setting.images, setting.views, setting.classes
+    reference = reference_bytes(n, k, c)
+    return [
+        {"teacher": name, "bytes": size, "per image": size / n, "true factor": reference / size, "rules": OUTSIDE}
+        for name, size in known_teachers(c)
+    ]
+
+
 def report(setting: Setting, nominal: float, format_: str) -> str:
-    """All three as text, md or json."""
-    tables = {"published": published(), "layouts": layouts(setting), "meanings": meanings(setting, nominal)}
+    """All four as text, md or json.
+
+    Raises:
+        UserError: the factor is no number.
+    """
+    if not math.isfinite(nominal):
+        raise UserError(f"--factor {nominal}: must be a number from 1 on. Type for instance --factor 30.")
+    tables = {
+        "published": published(),
+        "layouts": layouts(setting),
+        "meanings": meanings(setting, nominal),
+        "teachers": teachers(setting),
+    }
     if format_ == "json":
         return json.dumps({"setting": setting.__dict__, "nominal": nominal, **tables}, indent=1)
     style = "github" if format_ == "md" else "simple"
@@ -103,7 +137,7 @@ def report(setting: Setting, nominal: float, format_: str) -> str:
             ["source", "figure", "printed", "gives", "off", "formula", "remark"],
             style,
         ),
-        f"{shape}: bytes in every layout (values {setting.dtype}, batch {setting.batch}, k {setting.topk})",
+        f"{shape}: bytes in every layout (values {setting.dtype}, batch {setting.batch}, k {setting.kept})",
         _table(
             [
                 [r["layout"], _size(r["total"]), _size(r["payload"]), _size(r["metadata"]), _size(r["container"]),
@@ -117,9 +151,20 @@ def report(setting: Setting, nominal: float, format_: str) -> str:
         _table(
             [
                 [r["by"], _size(r["bytes"]), f"{r['per image']:,.0f} B", f"{r['true factor']:.1f}x", r["rule"]]
+                if r["bytes"] is not None
+                else [r["by"], *["-"] * 3, r["rule"]]
                 for r in tables["meanings"]
             ],
             ["by", "bytes", "per image", "in this project's terms", "rule"],
+            style,
+        ),
+        f"Instead of labels, the teacher in float16; {OUTSIDE}",
+        _table(
+            [
+                [r["teacher"], _size(r["bytes"]), f"{r['per image']:,.0f} B", f"{r['true factor']:,.1f}x"]
+                for r in tables["teachers"]
+            ],
+            ["teacher", "bytes", "per image", "in this project's terms"],
             style,
         ),
     ]  # fmt: skip
@@ -135,7 +180,7 @@ def _table(rows: list[list[str]], headers: list[str], style: str) -> str:
 
 def _size(size: int) -> str:
     """Decimal: 1 GB = 10^9 B."""
-    for prefix, unit in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for prefix, unit in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if size >= unit:
             return f"{size / unit:.3f} {prefix}B"
     return f"{size} B"

@@ -10,8 +10,10 @@ import torch
 from click.testing import CliRunner
 
 from bench.cli import cli
+from bench.errors import UserError
 from bench.label_formats import LAYOUTS, stored
 from bench.published_sizes import CLAIMS
+from bench.storage_report import Setting, layouts, meanings
 
 # Figures that were printed with a word such as "about", and by how much they are off.
 LOOSE = {"labels, ImageNet-1K, IPC 200": 0.12}
@@ -95,3 +97,41 @@ def test_text_and_markdown_name_every_figure() -> None:
         result = CliRunner().invoke(cli, ["storage", "--classes", "100", "--ipc", "10", "--format", format_])
         assert result.exit_code == 0
         assert all(claim.formula in result.output for claim in CLAIMS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--classes", "2", "--ipc", "1", "--views", "1", "--factor", "1000000"),
+        ("--classes", "7", "--ipc", "3", "--views", "11", "--dtype", "fp32", "--batch", "5", "--factor", "12.5"),
+        ("--classes", "10450", "--ipc", "200", "--topk", "100000"),
+    ],
+)
+def test_any_setting_is_answered(arguments: tuple[str, ...]) -> None:
+    for format_ in ("text", "md", "json"):
+        result = CliRunner().invoke(cli, ["storage", *arguments, "--format", format_])
+        assert (result.exit_code, result.exception) == (0, None)
+
+
+def test_a_factor_that_leaves_nothing_says_so() -> None:
+    result = CliRunner().invoke(cli, ["storage", "--classes", "2", "--ipc", "1", "--views", "1", "--factor", "1000"])
+    assert "here not one batch" in result.output
+    assert result.output.count("here not one byte") == 2
+
+
+def test_no_more_values_are_stored_than_there_are_classes() -> None:
+    few, all_ = ({row["layout"]: row["total"] for row in layouts(Setting(classes=5, topk=topk))} for topk in (10, 5))
+    assert few == all_
+
+
+@pytest.mark.parametrize("factor", ["nan", "inf"])
+def test_a_factor_that_is_no_number_is_refused(factor: str) -> None:
+    result = CliRunner().invoke(cli, ["storage", "--factor", factor])
+    assert isinstance(result.exception, UserError)
+    assert f"--factor {factor}: must be a number from 1 on" in str(result.exception)
+
+
+@pytest.mark.parametrize(("nominal", "true"), [(10, 10), (20, 20), (30, 33.3), (40, 40)])
+def test_what_lpld_calls_30x_is_33x(nominal: float, true: float) -> None:
+    [row] = [row for row in meanings(Setting(), nominal) if row["by"] == "LPLD"]
+    assert row["true factor"] == pytest.approx(true, rel=3e-3)

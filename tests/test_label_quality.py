@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,12 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.api import SoftLabels
+from bench.augment import Views
 from bench.budget import reference_bytes
 from bench.errors import UserError
 from bench.label_quality import agreement, divergence, file_bytes, qualities
 from bench.label_sets import LabelSet
 from bench.label_spectrum import Spectrum, energies, rank_for
 from bench.labels import encode
+from bench.recipe import Augment
 from bench.registry import Registry, discover
 from bench.seeds import numpy_generator
 from bench.spec import Spec, parse
@@ -252,6 +255,85 @@ def test_a_logit_that_is_not_finite_is_named(registry: Registry) -> None:
     logits[3, 4, 5] = math.inf
     with pytest.raises(UserError, match="inf at image 3, view 4, class 5"):
         qualities(ArrayLabels(logits, limit=2 * 6 * 7 * 2), asked(registry, "none"))
+
+
+def test_the_size_of_the_set_reaches_what_is_shared(registry: Registry, tmp_path: Path) -> None:
+    """A shared part that pays for a large set and not for a small one is fitted for the large one."""
+    told = discover([write(tmp_path / "teller.py", TELLER)])
+    labels = ArrayLabels(drawn(6, 10, 12), limit=2 * 10 * 12 * 2)
+    for size, images in ((None, 6), (500, 500)):
+        [found] = qualities(labels, asked(told, "teller"), set_size=size).qualities
+        assert found.bytes["shared"] == images
+    few, many = (qualities(labels, asked(registry, "pq@8x"), set_size=size).qualities[0] for size in (None, 5000))
+    assert few.bytes["shared"] < many.bytes["shared"]
+
+
+TELLER = '''
+"""Its shared part has a byte for each image of the set."""
+
+import torch
+
+from methods._codec.wholeset import images_of
+
+TAKES_BUDGET = False
+
+
+def fit(labels, budget_bytes, ctx):
+    return bytes(images_of(labels))
+
+
+def encode(labels, budget_bytes, ctx, *, shared=b""):
+    return bytes(labels.shape)
+
+
+def decode(blob, rows=None, *, shared=b""):
+    return torch.zeros(blob[0], len(rows), blob[2])
+'''
+
+
+def stored_by_batch(n: int, k: int, c: int, batch: int, limit: int) -> ArrayLabels:
+    """Labels whose views were made batch by batch."""
+    labels = ArrayLabels(drawn(n, k, c), limit)
+    views = Views(Augment(mix="cutmix", mix_unit="batch"), n, 8, mirror=True, batch=batch, seed=3, count=k)
+    plain = labels.parts
+    labels.parts = lambda: (replace(part, views=views) for part in plain())  # type: ignore[method-assign]
+    return labels
+
+
+@pytest.mark.parametrize("limit", [1 << 26, 5 * 8 * 6 * 2])
+@pytest.mark.parametrize("order", ["random", "first"])
+def test_a_pool_of_batches_is_compared_where_it_holds_labels(order: str, limit: int, registry: Registry) -> None:
+    labels = stored_by_batch(20, 8, 6, 7, limit)
+    [found] = qualities(labels, asked(registry, f"lpld:unit=batch,order={order}@3x")).qualities
+    assert found.status == "ok", found.message
+    assert (found.kl1, found.kl20, found.top1) == (0, 0, 1)
+    assert found.bytes["total"] <= reference_bytes(20, 8, 6) / 3
+    rows = found.stored_views * 20
+    assert rows == round(rows)
+    header = 300 * len(labels.sizes)
+    assert rows * 12 <= found.bytes["payload"] <= rows * 12 + header
+
+
+def test_a_whole_pool_of_batches_holds_every_view(registry: Registry) -> None:
+    labels = stored_by_batch(20, 8, 6, 7, 1 << 26)
+    [found] = qualities(labels, asked(registry, "lpld:unit=batch@9kB")).qualities
+    assert found.stored_views == 8
+
+
+def test_probabilities_that_were_none_are_counted(registry: Registry) -> None:
+    labels = ArrayLabels(3 * drawn(6, 10, 20), limit=2 * 10 * 20 * 2)
+    specs = ("quant:bits=2,domain=probabilities@1x", "quant:bits=2@1x", "svd@2x")
+    first, logits, none = qualities(labels, asked(registry, *specs)).qualities
+    values = rows = 0
+    quant = parse(registry, "compressor", "quant").plugin.module
+    for part in labels.parts():
+        blob = encode(quant, part, 1 << 20, None, b"", bits=2, domain="probabilities")
+        values, rows = (a + b for a, b in zip((values, rows), quant.invalid(blob), strict=True))
+    assert (first.invalid_values, first.invalid_rows) == (values, rows)
+    assert values > 0
+    assert rows > 0
+    assert (logits.invalid_values, logits.invalid_rows) == (0, 0)
+    assert none.invalid_values is None
 
 
 BROKEN = '''
