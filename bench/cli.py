@@ -168,6 +168,16 @@ def claims(file: str, results: tuple[str, ...], out: str | None) -> None:
     raise SystemExit(claims_command(file, results=results, out=out))
 
 
+@cli.command()
+@click.option("--results", default="results/local", show_default=True, metavar="DIR", help="Folder of the records.")
+@click.option("--out", required=True, metavar="FILE", help="Ending in .png, .svg or .pdf.")
+def plot(results: str, out: str) -> None:
+    """Draw accuracy against true bytes of labels: a panel per data set and method, a line per compressor."""
+    from bench.plots import plot_command
+
+    raise SystemExit(plot_command(results, out))
+
+
 @cli.group()
 def check() -> None:
     """Check protocols, plugins or records. Exit codes: 0 ok, 1 findings, 2 bad input, 3 the lock of the protocols."""
