@@ -74,6 +74,7 @@ def _plugin_details(kind: str, plugin: Plugin) -> dict[str, Any]:
         "parameters": dict(plugin.parameters),
         "source": plugin.constants.get("CITATION", ""),
         "published": plugin.constants.get("PUBLISHED", {}),
+        "deviations": plugin.deviations,
         "file": _place(plugin.path),
         "digest": plugin.digest,
     }

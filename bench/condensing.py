@@ -20,12 +20,18 @@ def build_condensed(spec: Spec, train: TrainSplit, ipc: int, ctx: Any) -> Conden
     if "select" in spec.plugin.functions:
         indices = _check_indices(spec, module.select(train, ipc, ctx, **spec.parameters), train, ipc)
         labels = torch.from_numpy(train.labels[indices])
-        provenance = {"parameters": spec.parameters}
+        provenance = _told(spec)
         return Condensed(train.images(indices), labels, indices, provenance)
     condensed = module.synthesize(train, ipc, ctx, **spec.parameters)
     _check_condensed(spec, condensed, train, ipc)
-    provenance = {"parameters": spec.parameters, **condensed.provenance}
+    provenance = {**_told(spec), **condensed.provenance}
     return Condensed(condensed.images.cpu().contiguous(), condensed.labels.cpu(), condensed.indices, provenance)
+
+
+def _told(spec: Spec) -> dict[str, Any]:
+    """What every record tells of its method, whatever the method says itself."""
+    texts = {"source": spec.plugin.constants.get("CITATION", ""), "deviations": spec.plugin.deviations}
+    return {"parameters": spec.parameters, **{name: text for name, text in texts.items() if text}}
 
 
 def _check_indices(spec: Spec, returned: Any, train: TrainSplit, ipc: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import re
 import sys
 import types
 from collections.abc import Iterable, Mapping
@@ -67,6 +68,7 @@ class Plugin:
     module_name: str | None  # importable name; None for a file given with --plugin
     description: str
     parameters: Mapping[str, Any]  # keyword-only arguments and their literal defaults
+    deviations: str  # from its source: what its function's docstring says after "Deviations:", to the paragraph's end
     functions: frozenset[str]
     constants: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
@@ -223,10 +225,16 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
         module_name=module_name,
         description=documentation[0] if documentation else "",
         parameters=parameters,
+        deviations=_deviations(ast.get_docstring(functions[found[0]]) or ""),
         functions=frozenset(functions),
         constants=constants,
         source=source if module_name is None else None,
     )
+
+
+def _deviations(docstring: str) -> str:
+    found = re.search(r"\bDeviations:(.*?)(?:\n\n|\Z)", docstring, flags=re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
 
 
 def _parameters(function: ast.FunctionDef, path: Path) -> dict[str, Any]:

@@ -250,3 +250,34 @@ def test_dynamics_of_more_epochs_begin_with_those_of_fewer(
     assert correct[2] > correct[0] > 0.1
     again = make_context(workspace, tmp_path, root=tmp_path / "elsewhere").dynamics(2)
     assert np.array_equal(again, two)  # the same bits in another store
+
+
+def test_the_provenance_tells_the_source_and_what_the_docstring_calls_deviations(train, tmp_path):
+    source = '''
+        """A method."""
+        from bench.api import Condensed
+
+        CITATION = "Somebody, Something, 2020."
+
+
+        def synthesize(train, ipc, ctx, *, rate: float = 0.5):
+            """Make images. Deviations: fewer steps than
+            published; no mirroring.
+
+            Args:
+                rate: not a deviation.
+            """
+            labels = torch.arange(train.num_classes).repeat_interleave(ipc)
+            shape = (len(labels), train.channels, train.size, train.size)
+            return Condensed(torch.zeros(shape, dtype=torch.uint8), labels)
+    '''
+    spec = parse(
+        discover([write(tmp_path / "told.py", source.replace("from bench", "import torch\n        from bench"))]),
+        "method",
+        "told",
+    )
+    assert build_condensed(spec, train, IPC, None).provenance == {
+        "parameters": {"rate": 0.5},
+        "source": "Somebody, Something, 2020.",
+        "deviations": "fewer steps than published; no mirroring.",
+    }

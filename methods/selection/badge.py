@@ -49,8 +49,9 @@ def spread(gradients: Gradients, count: int, rng: np.random.Generator) -> np.nda
 def select(train: Train, ipc: int, ctx: Context, *, label: Literal["predicted", "given"] = "predicted") -> np.ndarray:
     """k-means++ seeding on the teacher's last-layer gradients (p - y) (x) h, class by class.
 
-    The published method draws over all classes; here each class has its quota. As in the authors' code the bias is left
-    out, and the first pick is the longest gradient rather than a draw: at one image per class nothing is drawn.
+    As in the authors' code the bias is left out, and the first pick is the longest gradient rather than a draw: at one
+    image per class nothing is drawn. Deviations: the published method draws over all classes, round after round of
+    labelling; here each class has its quota, and the gradients are the trained teacher's, once.
 
     Cost on ImageNet's size (1.28M images, 512 features, 1,000 classes), extrapolated from one class on one core: 25 s
     at 10 images per class, 40 s at 50.

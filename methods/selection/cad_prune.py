@@ -38,12 +38,12 @@ def select(
     epochs of the whole split, rounded, as many images as the student sees. An image that is learnt early, or not at
     all, has a steady probability; one that is just being learnt has not.
 
-    No code of the authors is public. The equations, and that the highest of each class are kept, are as summaries and
-    a reproduction of the paper give them; those differ in whether S, of which U is the deviation, is the label's
-    probability or the EL2N error. Fixed here: S is the softmax probability of the label; the span is K - window, so
-    that the windows reach back to the first epoch; K is at least window + 2 (a shorter run has no deviation); the run
-    has the recipe of all training dynamics here, with a constant learning rate, not the student's, which a method
-    cannot see. Its length is therefore told by `student_epochs`.
+    Deviations: no code of the authors is public. The equations, and that the highest of each class are kept, are as
+    summaries and a reproduction of the paper give them; those differ in whether S, of which U is the deviation, is the
+    label's probability or the EL2N error. Fixed here: S is the softmax probability of the label; the span is K -
+    window, so that the windows reach back to the first epoch; K is at least window + 2 (a shorter run has no
+    deviation); the run has the recipe of all training dynamics here, with a constant learning rate, not the student's,
+    which a method cannot see. Its length is therefore told by `student_epochs`.
 
     Args:
         train: the training split.

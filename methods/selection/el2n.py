@@ -48,6 +48,9 @@ def select(
 ) -> np.ndarray:
     """Take the `ipc` images of every class at one end of the score. Deterministic: ties go to the lowest index.
 
+    Deviations: the dynamics are those of one run, logged on the images as they are after each epoch. Paul et al. take
+    the mean over networks at one epoch; the code of Zheng et al. logs augmented images, in training mode.
+
     Args:
         train: the training split.
         ipc: images per class.

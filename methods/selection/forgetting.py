@@ -27,8 +27,9 @@ def select(
     """Take the images of every class that went from right to wrong least (or most) often. Ties are drawn by lot.
 
     Counts are whole numbers and most images share the count 0, so the lot decides much: it is a draw of the context,
-    another one in every replicate and class. An image is looked at as it is, once after each epoch (the published runs
-    look at its augmented copy within the epoch), and starts as wrong.
+    another one in every replicate and class. Deviations: an image is looked at as it is, once after each epoch (the
+    published runs look at its augmented copy within the epoch), and starts as wrong; the ends are those of each class
+    (the paper orders all images together).
 
     Args:
         train: the training split.

@@ -48,6 +48,9 @@ def herd(features: np.ndarray, count: int) -> np.ndarray:
 def select(train: Train, ipc: int, ctx: Context, *, unit_norm: bool = False) -> np.ndarray:
     """Herd the teacher's features, class by class. Deterministic.
 
+    Deviations: none of the rule; the features are the trained teacher's on images that are not augmented. DeepCore's
+    code takes the farthest image where the published rule takes the nearest one.
+
     Args:
         train: the training split.
         ipc: images per class.

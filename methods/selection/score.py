@@ -46,11 +46,12 @@ def select(
 ) -> np.ndarray:
     """Pick ipc images per class by exact greedy on R_I - alpha R_P - beta R_C. Deterministic.
 
-    Defaults: alpha and beta are the commonest values of Table 5 (the row of ImageWoof; `PUBLISHED` has all).
-    eps^2 = 0.5 and unit-norm features are those of MCR2, from which SCORE takes its rates without naming either.
-    k is not published. The budget normaliser is the one for which the paper's proof holds; "running" with
-    "sequential" is the letter of eq. 5, and with alpha > 1 fills the first class with its most redundant images.
-    With a single class R_P equals R_I: alpha = 1 leaves only R_C (and ties), alpha > 1 prefers redundant images.
+    Deviations: what the paper leaves open is fixed here. alpha and beta are the commonest values of Table 5 (the row of
+    ImageWoof; `PUBLISHED` has all). eps^2 = 0.5 and unit-norm features are those of MCR2, from which SCORE takes its
+    rates without naming either. k is not published. The budget normaliser is the one for which the paper's proof holds;
+    "running" with "sequential" is the letter of eq. 5, and with alpha > 1 fills the first class with its most redundant
+    images. With a single class R_P equals R_I: alpha = 1 leaves only R_C (and ties), alpha > 1 prefers redundant
+    images.
 
     Args:
         train: the training split.

@@ -52,7 +52,8 @@ def select(
     """Take the `ipc` images of every class at one end of the score. Deterministic: ties go to the lowest index.
 
     The labels of the images choose only the class in which an image competes. DeepCore without class balance sorts the
-    wrong way round; here "high" is the most uncertain in all three scores.
+    wrong way round; here "high" is the most uncertain in all three scores. Deviations: the published scores are of a
+    small proxy network; here they are the teacher's, which has learnt these images.
 
     Args:
         train: the training split.

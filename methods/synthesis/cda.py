@@ -34,8 +34,8 @@ def synthesize(
 ) -> Condensed:
     """Recover `ipc` images of every class from Gaussian noise, at first as a whole, then from random parts.
 
-    The defaults are those of ImageNet-1K with fewer iterations and the roll of CIFAR. The cosine curriculum is the
-    published one of three that the code knows. The last iterate is kept, lossless.
+    The cosine curriculum is the published one of three that the code knows. Deviations: the defaults are those of
+    ImageNet-1K with fewer iterations and the roll of CIFAR. The last iterate is kept, lossless.
 
     Args:
         train: the training split; gives sizes and whether mirroring is allowed. No image is read.

@@ -41,7 +41,8 @@ def synthesize(
 ) -> Condensed:
     """Recover `ipc` images of every class from as many real ones, every batch under a teacher of its own.
 
-    The defaults are the recipe for CIFAR with fewer iterations: no crop. The last iterate is kept, lossless.
+    Deviations: the defaults are the recipe for CIFAR (no crop) with fewer iterations. The last iterate is kept,
+    lossless.
 
     Args:
         train: the training split; gives the real images, and whether mirroring is allowed.

@@ -46,11 +46,11 @@ def synthesize(
 ) -> Condensed:
     """Refine `ipc` images of every class.
 
-    The defaults are the recipe for CIFAR with fewer iterations, with the paper's flatness term, which the code leaves
-    out, and with the backbones of the data set. Repaired against the code: the variance of a class is that of all its
-    images together (there the mean of the variances within each image, with nothing of what differs between them), the
-    statistics of several classes are those of their mixture, and patch means and variances are not swapped. The last
-    iterate is kept, lossless.
+    Deviations: the defaults are the recipe for CIFAR with fewer iterations, with the paper's flatness term, which the
+    code leaves out, and with the backbones of the data set. Repaired against the code: the variance of a class is that
+    of all its images together (there the mean of the variances within each image, with nothing of what differs between
+    them), the statistics of several classes are those of their mixture, and patch means and variances are not swapped.
+    The last iterate is kept, lossless.
 
     Args:
         train: the training split; gives the start and the statistics, and whether mirroring is allowed.

@@ -93,9 +93,9 @@ def synthesize(
 ) -> Condensed:
     """Recover `ipc` images of every class from Gaussian noise.
 
-    The defaults are for images of 8 to 32 pixels: as in SRe2L's recipe for CIFAR there is no crop. With ipc 1 the
-    variance of a "batch" is taken over the pixels of its one image. A class may have fewer images than `ipc`, but not
-    none.
+    With ipc 1 the variance of a "batch" is taken over the pixels of its one image. A class may have fewer images than
+    `ipc`, but not none. Deviations: the defaults are for images of 8 to 32 pixels: fewer iterations, and, as in SRe2L's
+    recipe for CIFAR, no crop. The last iterate is kept, lossless.
 
     Args:
         train: the training split; gives the class statistics, and whether mirroring is allowed.

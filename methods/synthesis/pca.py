@@ -37,9 +37,10 @@ def tile_ranks(members: int, ipc: int, factor: int) -> np.ndarray:
 def synthesize(train: Train, ipc: int, ctx: Context, *, epochs: int = 10, factor: int = 2, jpeg: int = 0) -> Condensed:
     """Prune and combine: `ipc` mosaics of factor x factor whole images of every class. Deterministic.
 
-    The third step, which shows the student one tile at a time, belongs to a protocol: pca-v1. Fixed here, since the
-    source does not tell: the grid (2x2 is what its figure shows); bilinear resizing with antialiasing, straight from
-    the sources; the order, RDED's: every mosaic has one of the easiest images.
+    The third step, which shows the student one tile at a time, belongs to a protocol: pca-v1. Deviations: the authors'
+    code is not public. Fixed here, since the source does not tell: the grid (2x2 is what its figure shows); bilinear
+    resizing with antialiasing, straight from the sources; the order, RDED's: every mosaic has one of the easiest
+    images.
 
     Args:
         train: the training split; tiles come from `train.sources`.

@@ -101,8 +101,9 @@ def synthesize(
     """Make `ipc` mosaics of factor x factor crops for every class.
 
     Up to `candidates` random images of the class give `num_crops` random square crops each, cut from the sources and
-    resized to size // factor pixels. Of each image the crop with the lowest teacher loss stays; of these crops the
-    ipc * factor^2 lowest ones make the mosaics.
+    resized to size // factor pixels. Of each image the crop with the lowest teacher loss stays; of these crops the ipc
+    * factor^2 lowest ones make the mosaics. Deviations: lossless by default (the code saves JPEG); where a class has
+    fewer images than slots, further crops of an image fill them (the code leaves them empty).
 
     Args:
         train: the training split; crops come from `train.sources`.

@@ -40,8 +40,9 @@ def synthesize(
 ) -> Condensed:
     """Recover `ipc` images of every class from Gaussian noise, or from real images.
 
-    The defaults are the recipe for CIFAR with fewer iterations: no crop. The last iterate is kept, as it is (the code
-    saves JPEG of quality 75). Where the data set allows no mirroring, there is none.
+    Deviations: the defaults are the recipe for CIFAR (no crop) with fewer iterations. The last iterate is kept, as it
+    is (the code saves JPEG of quality 75). Where the data set allows no mirroring, there is none. Rolls go down and to
+    the right only; the code for Tiny ImageNet rolls to both sides.
 
     Args:
         train: the training split; gives sizes and whether mirroring is allowed, and the real images.
