@@ -36,8 +36,8 @@ def test_there_are_commands_to_check() -> None:
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_every_command_is_understood(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What writes, writes elsewhere; what reads finds the committed results. `verify` trains: tests/test_verify.py does.
-    monkeypatch.chdir(tmp_path if command[0] == "run" else ROOT)
-    extra = {"run": ["--dry-run"], "verify": ["--help"]}.get(command[0], [])
+    monkeypatch.chdir(tmp_path if command[0] in ("run", "picture") else ROOT)
+    extra = {"run": ["--dry-run"], "verify": ["--help"], "plot": ["--out", str(tmp_path / "a.png")]}.get(command[0], [])
     if command[0] == "leaderboard":
         extra = ["--results", "results/default-plan"]
     result = CliRunner().invoke(cli, [*command, *extra], catch_exceptions=False)
