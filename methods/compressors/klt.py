@@ -141,7 +141,7 @@ def decode(
         return _stored_side(stored, n, k, views if views is not None else _views(bases.from_bytes(shared).views), some)
 
     decoded = blobs.read(container, lambda exponent: _basis(shared, c, exponent), side_of, picked)
-    return torch.from_numpy(decoded.astype(np.float32))
+    return torch.from_numpy(decoded)
 
 
 def _basis(shared: bytes, classes: int, exponent: int) -> Basis:

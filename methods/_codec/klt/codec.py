@@ -77,7 +77,7 @@ class Source:
         return result
 
     def code(self, index: int, images: np.ndarray, plans: list[Plan], views: np.ndarray) -> Coded:
-        """Levels of these views (int64) of these images at this step; low-rank parts were planned for a step near it."""
+        """Levels of these views (int64) of these images at this step; low-rank parts were planned for one near it."""
         rows = self._at(index)[0]
         rebuilder, head = self._start(index)
         coded = Coded(images, head)

@@ -14,16 +14,16 @@ from methods._codec.klt.plan import Plan
 from methods._codec.klt.steps import PER_OCTAVE, STEPS, step_units
 from methods._codec.klt.tables import rate
 
-_CLOSE = 0.0015  # of the budget: what may stay unused when a finer step would probably not fit
+_CLOSE = (0.002, 0.002, 0.004, 0.006)  # of the budget: what may stay unused after one, two, ... tries
+_SPARE = 8  # bytes that may stay unused in any case
 _NEAR = PER_OCTAVE // 3  # low-rank parts planned at a step serve steps so near
-_ROUGH = PER_OCTAVE // 8  # steps: twice as near as an estimate from some rows can come
+_ROUGH = PER_OCTAVE // 12  # steps: a sample of rows says no more, and what is left is soon corrected
 _LEAST_GROWTH = 0.2  # of ln(bytes) by octave
 _IMAGES = 16  # that stand for all in a first search,
 _ROWS = 64  # and about so many rows in all, at least
 _FEWEST = 12  # rows of an image
-_CLIMB = 8  # finer steps tried in turn when more than so little is left:
-_SPARE = 16  # bytes
-_SMALL = 4000  # bytes: below, every step is tried that the bracket leaves
+_TRIES = 12
+_REPLANNED = 3  # tries that plan anew where the step has moved far
 
 
 class _Trials:
@@ -64,54 +64,58 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
         InfeasibleError: the coarsest step does not fit; it carries the size that this would take.
     """
     n, k, _ = source.shape
-    room = budget_bytes - overhead
-    index = _guess(source, room)
     trials = _Trials(source, np.arange(n), np.arange(k))
     images = _spread(n, _IMAGES)
     views = _spread(k, max(_FEWEST, _ROWS // len(images)))
+    index = _guess(source, budget_bytes - overhead)
     if n * k > 2 * len(images) * len(views):
         some = _Trials(source, images, views)
-        index = _approach(some, index, room, _ROUGH)
+        index = _roughly(some, index, budget_bytes - overhead)
         if len(images) == n:
             trials.plans, trials.planned = some.plans, some.planned
-    index = _approach(trials, index, room, _NEAR)
-    trials.frozen = True
-    index = _approach(trials, index, room, 1)
-    for step in _descent(index):
-        index, found = step, blob(trials.code(step), step)
+    low, high = (-1, 0.0), (STEPS + 1, 0.0)  # the finest known to fit, the coarsest known not to, and their sizes
+    best = b""
+    for tries in range(_TRIES):
+        index = min(max(index, low[0] + 1), high[0] - 1)
+        trials.frozen = tries >= _REPLANNED
+        size, growth = trials.bytes(index)
+        size += overhead
+        spare = max(_CLOSE[min(tries, len(_CLOSE) - 1)] * budget_bytes, _SPARE)
+        enough = size >= budget_bytes - spare or index == STEPS
+        if enough and size <= budget_bytes + spare:
+            found = blob(trials.code(index), index)
+            overhead += len(found) - size
+            size = len(found)
+            best = found if size <= budget_bytes else best
+        low, high = ((index, size), high) if size <= budget_bytes else (low, (index, size))
+        if high[0] - low[0] == 1 or (enough and size <= budget_bytes):
+            break
+        if low[1] and high[1]:
+            growth = math.log(high[1] / low[1]) / (high[0] - low[0])
+        index += math.floor(math.log(max(budget_bytes - spare / 2, 1) / size) / growth)
+    if best:
+        return best
+    for step in _descent(max(low[0], 0)):
+        found = blob(trials.code(step), step)
         if len(found) <= budget_bytes:
+            return found
+    raise InfeasibleError(len(found), f"the coarsest step takes more than the {budget_bytes} bytes left")
+
+
+def _roughly(trials: _Trials, index: int, room: int) -> int:
+    """About the finest step whose estimate fits in `room` bytes."""
+    for _ in range(_TRIES):
+        size, growth = trials.bytes(index)
+        move = round(math.log(max(room, 1) / size) / growth)
+        index = min(max(index + move, 0), STEPS)
+        if abs(move) <= _ROUGH:
             break
-    else:
-        raise InfeasibleError(len(found), f"the coarsest step takes more than the {budget_bytes} bytes left")
-    for step in range(index + 1, min(index + _CLIMB, STEPS) + 1):
-        if budget_bytes - len(found) < max(_SPARE, 2 * _CLOSE * budget_bytes):
-            break
-        finer = blob(trials.code(step), step)
-        if len(finer) > budget_bytes:
-            break
-        found = finer
-    return found
+    return index
 
 
 def _spread(count: int, most: int) -> np.ndarray:
     """int64: at most `most` of 0..count-1."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
-
-
-def _approach(trials: _Trials, index: int, room: int, apart: int) -> int:
-    """The finest step whose estimate fits in `room` bytes, to within `apart`; 0 if none does."""
-    low, high = -1, STEPS + 1  # the finest known to fit, the coarsest known not to
-    while high - low > apart:
-        index = min(max(index, low + 1, 0), high - 1, STEPS)
-        size, growth = trials.bytes(index)
-        low, high = (index, high) if size <= room else (low, index)
-        if size <= room and (index == STEPS or (size >= room * (1 - _CLOSE) and room > _SMALL)):
-            break
-        move = (float(np.log(max(room, 1) / size)) - _CLOSE * 2 / 3) / growth
-        if apart > 1 and abs(move) <= apart / 2:
-            return min(max(index + round(move), 0), STEPS)
-        index += math.floor(move)
-    return max(low, 0)
 
 
 def _descent(start: int) -> list[int]:

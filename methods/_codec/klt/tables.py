@@ -21,8 +21,8 @@ from scipy.special import ndtr
 
 UNITS = 16  # log-scales are integers of 1/16 octave
 STEP = 4  # units from one bucket to the next
-LOWEST = -36  # units of bucket 0: a scale of 2^-2.25 steps; what is below has only zeros
-BUCKETS = 22  # the last has a scale of 8 steps; above it levels are coded without their lowest bits
+LOWEST = -28  # units of bucket 0: a scale of 2^-1.75 steps; what is below has only zeros
+BUCKETS = 20  # the last has a scale of 8 steps; above it levels are coded without their lowest bits
 TOP = BUCKETS - 1
 PER_OCTAVE = UNITS // STEP
 LARGEST = 48  # levels of this magnitude and more are escaped
