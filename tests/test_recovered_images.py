@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def recovered(workspace: stages.Workspace, monkeypatch: pytest.MonkeyPatch) -> C
     traces: list[list[float]] = []
     classes_together = lpld.recover_classes
 
-    def traced(*args, trace: list[float], **options):
+    def traced(*args: Any, trace: list[float], **options: Any) -> torch.Tensor:
         made = classes_together(*args, trace=trace, **options)
         traces.append(trace)
         return made

@@ -27,7 +27,7 @@ def sources() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("plugin", OURS, ids=lambda p: f"{p.path.parent.name}/{p.name}")
-def test_a_plugin_names_its_source(plugin: Plugin):
+def test_a_plugin_names_its_source(plugin: Plugin) -> None:
     assert len(plugin.constants.get("CITATION", "")) > 20
 
 
