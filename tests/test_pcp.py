@@ -56,6 +56,36 @@ def test_recovers_what_was_planted(precision):
     assert ((np.abs(found_sparse[0]) > 1e-3) == (sparse != 0)).all()
 
 
+def test_mixed_precision_ends_at_the_same_split_of_labels_that_have_none():
+    """Smoothly falling singular values and a heavy tail, as labels have: here float32 alone fills L and S with noise."""
+    rng = np.random.default_rng(8)
+    smooth = (rng.standard_normal((60, 60)) / (1 + np.arange(60)) ** 0.6) @ rng.standard_normal((60, 120))
+    data = (smooth + 0.3 * rng.standard_t(3, (60, 120)))[None]
+    norm = np.linalg.norm(data)
+    low, sparse, _ = pcp(data)
+    found_low, found_sparse, _ = pcp(data, precision="mixed")
+    assert np.linalg.norm(data - found_low - found_sparse) <= 1.1e-7 * norm
+    assert np.linalg.norm(found_low - low) <= 1e-3 * norm
+    assert abs(np.mean(found_sparse != 0) - np.mean(sparse != 0)) < 0.02
+    assert np.linalg.matrix_rank(found_low[0], tol=1e-5 * norm) == np.linalg.matrix_rank(low[0], tol=1e-5 * norm)
+
+
+def test_some_of_a_batch_stop_before_the_others():
+    """What has stopped stays as it was, in both precisions and all stages."""
+    rng = np.random.default_rng(9)
+    low, sparse = planted((20, 30), 2, 0.05, 9)
+    batch = np.stack(
+        [rng.standard_normal((20, 30)), low + sparse, 3 * rng.standard_normal((20, 30)), np.ones((20, 30))]
+    )
+    for precision, atol in (("float64", 1e-12), ("mixed", 1e-3)):
+        together = pcp(batch, precision=precision)
+        assert len(set(together[2])) > 1
+        for i in range(4):
+            alone = pcp(batch[i : i + 1], precision=precision)
+            np.testing.assert_allclose(together[0][i], alone[0][0], atol=atol)
+            np.testing.assert_allclose(together[0][i] + together[1][i], batch[i], atol=1e-5)
+
+
 def test_is_optimal_where_nothing_was_planted():
     """A dual certificate: some Y with ||Y||_2 <= 1, |Y| <= lambda meets both norms, so no other split costs less."""
     data = np.random.default_rng(2).standard_normal((25, 40))

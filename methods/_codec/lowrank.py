@@ -43,8 +43,8 @@ def leading_eigenvectors(gram: np.ndarray, rank: int) -> np.ndarray:
     size = gram.shape[1]
     if size <= _FLOAT64_SIDE:
         return np.linalg.eigh(gram)[1][:, :, ::-1][:, :, :rank]
-    # Few eigenvectors cost less than all of them; beyond about half, divide and conquer is faster.
-    few = {"driver": "evr", "subset_by_index": (size - rank, size - 1)} if 2 * rank < size else {"driver": "evd"}
+    # Few eigenvectors cost less than all of them; beyond about a sixth, divide and conquer is faster.
+    few = {"driver": "evr", "subset_by_index": (size - rank, size - 1)} if 6 * rank < size else {"driver": "evd"}
     vectors = [scipy.linalg.eigh(one, check_finite=False, **few)[1][:, ::-1][:, :rank] for one in gram]
     return np.stack(vectors)
 

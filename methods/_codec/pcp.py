@@ -17,7 +17,8 @@ import torch
 PRECISIONS = ("float64", "mixed")
 _GROWTH = 1.5
 _MU_RANGE = 1e7
-_FLOAT32_TOL = 1e-4  # below it float32 no longer converges, and the support of S fills up
+_FLOAT32_TOL = 1e-4  # below it a Gram matrix in float32 no longer tells L from noise, and the support of S fills up
+_FLOAT32_VALUES_TOL = 3e-7  # below it float32 matrices do not converge, even with a Gram matrix in float64
 _CACHE_VALUES = 1 << 17  # values solved at once: more falls out of the cache, fewer pays for calls
 
 
@@ -51,7 +52,8 @@ def pcp(
         lambda_: weight of the sparse part; None: 1 / sqrt(max(K, C)).
         tol: stop when ||D - L - S||_F <= tol ||D||_F.
         max_iter: iterations at most.
-        precision: "float64", or "mixed": float32 down to a residual of 1e-4, then float64.
+        precision: "float64", or "mixed": float32 down to a residual of 1e-4, from there Gram matrices in float64, and
+            below 3e-7 everything.
 
     Returns:
         L, S float64 [b, K, C] and the iterations int64 [b] (0 for a matrix of zeros).
@@ -68,96 +70,125 @@ def pcp(
     if matrices.shape[1] > matrices.shape[2]:
         low, sparse, iterations = pcp(matrices.transpose(0, 2, 1), lambda_, tol, max_iter, precision)
         return low.transpose(0, 2, 1), sparse.transpose(0, 2, 1), iterations
-    weight = lambda_ if lambda_ is not None else matrices.shape[2] ** -0.5
-    low = np.zeros(matrices.shape)
-    sparse = np.zeros(matrices.shape)
+    low, sparse = np.zeros(matrices.shape), np.zeros(matrices.shape)
     iterations = np.zeros(len(matrices), np.int64)
+    live = matrices.any((1, 2))
+    if not live.all():
+        if live.any():
+            low[live], sparse[live], iterations[live] = pcp(matrices[live], lambda_, tol, max_iter, precision)
+        return low, sparse, iterations
+    weight = lambda_ if lambda_ is not None else matrices.shape[2] ** -0.5
     step = max(1, _CACHE_VALUES // matrices[0].size)
     for start in range(0, len(matrices), step):
         part = slice(start, start + step)
-        data = matrices[part].astype(np.float64)
-        norm = np.sqrt(np.einsum("bkc,bkc->b", data, data))
-        live = np.flatnonzero(norm > 0)
-        if live.size:
-            data = data[live] / norm[live, None, None]
-            found = _solve(data, weight, tol, max_iter, precision)
-            low[start + live], sparse[start + live] = (piece * norm[live, None, None] for piece in found[:2])
-            iterations[start + live] = found[2]
+        norm = np.array([np.linalg.norm(one.astype(np.float64)) for one in matrices[part]])[:, None, None]
+        data = matrices[part] / norm
+        iterations[part] = _solve(data, low[part], sparse[part], weight, tol, max_iter, precision)
+        low[part] *= norm
+        sparse[part] *= norm
     return low, sparse, iterations
 
 
 def _solve(
-    data: np.ndarray, weight: float, tol: float, max_iter: int, precision: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    data: np.ndarray,
+    low: np.ndarray,
+    sparse: np.ndarray,
+    weight: float,
+    tol: float,
+    max_iter: int,
+    precision: str,
+) -> np.ndarray:
+    """Fill `low` and `sparse`, which hold zeros, for matrices of norm 1; the iterations [b]."""
     spectral = np.sqrt(np.linalg.eigvalsh(data @ data.transpose(0, 2, 1))[:, -1])[:, None, None]
     mu = 1.25 / spectral
-    start = np.maximum(spectral, np.abs(data).max((1, 2), keepdims=True) / weight)
-    state = _State(data, np.zeros_like(data), data / start / mu, mu, mu * _MU_RANGE)
-    low = np.empty_like(data)
+    start = np.maximum(spectral, np.maximum(data.max((1, 2)), -data.min((1, 2)))[:, None, None] / weight)
     done = np.zeros(len(data), np.int64)
-    if precision == "mixed" and tol <= _FLOAT32_TOL:
-        # Only the state is of use here: L is computed again by the first float64 iteration.
+    state = _State(data, sparse, data / (start * mu), mu, mu * _MU_RANGE)
+    if precision == "mixed":
         state = state.cast(np.float32)
-        _iterate(state, weight, _FLOAT32_TOL, max_iter, low.astype(np.float32), done)
-        state = state.cast(np.float64)
-        state.data = data
-    _iterate(state, weight, tol, max_iter, low, done)
-    return low, state.sparse, done
+        # Only the state is of use here: L is computed again by the first iteration that follows.
+        scratch = np.empty_like(state.data)
+        for least, gram in ((_FLOAT32_TOL, np.float32), (_FLOAT32_VALUES_TOL, np.float64)):
+            if tol <= least:
+                _iterate(state, weight, least, max_iter, scratch, done, gram)
+        sparse[:] = state.sparse
+        state = _State(data, sparse, state.dual.astype(np.float64), state.mu, state.ceiling)
+    _iterate(state, weight, tol, max_iter, low, done, np.float64)
+    return done
 
 
-def _iterate(state: _State, weight: float, tol: float, max_iter: int, low: np.ndarray, done: np.ndarray) -> None:
+def _iterate(
+    state: _State, weight: float, tol: float, max_iter: int, low: np.ndarray, done: np.ndarray, gram: type
+) -> None:
     """Advance all matrices to `tol`; `state`, `low` and the iteration counts `done` are updated in place."""
     active = np.arange(len(low))
-    # Copies: below, the three buffers change roles from one iteration to the next.
-    now = _State(state.data, state.sparse.copy(), state.dual.copy(), state.mu, state.ceiling)
-    work, residual = np.empty_like(low), np.empty_like(low)
-    while active.size:
-        np.subtract(now.data, now.sparse, out=work)
-        work += now.dual
-        shrunk = _threshold(work, 1 / now.mu[:, 0, 0], residual)
-        np.subtract(now.data, shrunk, out=work)
-        work += now.dual
-        limit = (weight / now.mu).astype(work.dtype)
-        # `now.sparse` is free: it takes the clipped array, and then S in `work`.
-        dual = np.clip(work, -limit, limit, out=now.sparse)
-        np.subtract(work, dual, out=work)
-        np.subtract(dual, now.dual, out=now.dual)  # D - L - S
-        error = np.sqrt(np.einsum("bkc,bkc->b", now.dual, now.dual))
-        grown = np.minimum(now.mu * _GROWTH, now.ceiling)
-        dual *= (now.mu / grown).astype(dual.dtype)
-        now.sparse, now.dual, work, now.mu = work, dual, now.dual, grown
+    now, shrunk, matrix = state, low, state.data - state.sparse
+    matrix += state.dual
+    while True:
+        _threshold(matrix, 1 / now.mu[:, 0, 0], shrunk, gram)
+        error = _update(now, shrunk, weight, matrix)
         done[active] += 1
         stop = (error <= tol) | (done[active] >= max_iter)
-        if stop.any():
+        if not stop.any():
+            continue
+        if shrunk is not low:
             out = active[stop]
             low[out] = shrunk[stop]
             state.sparse[out], state.dual[out], state.mu[out] = now.sparse[stop], now.dual[stop], now.mu[stop]
-            keep = ~stop
-            active = active[keep]
-            now = _State(now.data[keep], now.sparse[keep], now.dual[keep], now.mu[keep], now.ceiling[keep])
-            work, residual = work[keep], residual[keep]
+        if stop.all():
+            return
+        # From here on the others are worked on in copies; what has stopped stays as it is.
+        keep = ~stop
+        active = active[keep]
+        now = _State(now.data[keep], now.sparse[keep], now.dual[keep], now.mu[keep], now.ceiling[keep])
+        shrunk, matrix = shrunk[keep], matrix[keep]
 
 
-def _threshold(matrices: np.ndarray, tau: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Singular value thresholding by tau [b] of [b, K, C], K <= C, written to `out`."""
-    values, vectors = _eigh(matrices @ matrices.transpose(0, 2, 1))
-    singular = np.sqrt(np.maximum(values, 0))
-    tau = tau[:, None]
-    gain = np.where(singular > tau, 1 - tau / np.maximum(singular, tau), 0).astype(matrices.dtype)
-    kept = int((gain > 0).sum(1).max())  # eigenvalues rise: what is kept stands at the end
+def _update(now: _State, shrunk: np.ndarray, weight: float, matrix: np.ndarray) -> np.ndarray:
+    """The S, multiplier and mu that follow L, in place; `matrix` becomes what the next L is taken from.
+
+    Returns:
+        ||D - L - S||_F [b].
+    """
+    grown = np.minimum(now.mu * _GROWTH, now.ceiling)
+    limit, ratio = (part.astype(matrix.dtype) for part in (weight / now.mu, now.mu / grown))
+    np.subtract(now.data, shrunk, out=now.sparse)
+    now.sparse += now.dual
+    np.clip(now.sparse, -limit, limit, out=matrix)
+    now.sparse -= matrix
+    now.dual -= matrix  # L + S - D
+    flat = now.dual.reshape(len(matrix), -1)
+    error: np.ndarray = np.sqrt(np.vecdot(flat, flat))
+    np.multiply(matrix, ratio, out=now.dual)
+    np.subtract(now.data, now.sparse, out=matrix)
+    matrix += now.dual
+    now.mu[:] = grown
+    return error
+
+
+def _threshold(matrices: np.ndarray, tau: np.ndarray, out: np.ndarray, gram: type) -> None:
+    """Singular value thresholding by tau [b] of [b, K, C], K <= C, into `out`; the Gram matrix in dtype `gram`."""
+    wide: np.ndarray = matrices.astype(gram, copy=False)
+    values, vectors = _leading(wide @ wide.transpose(0, 2, 1), tau**2)
+    kept = vectors.shape[2]
     if kept == 0:
         out[:] = 0
-        return out
-    basis, gain = vectors[:, :, -kept:], gain[:, None, -kept:]
+        return
+    tau = tau[:, None]
+    singular = np.sqrt(np.maximum(values[:, -kept:], tau**2))
+    basis = (vectors * np.sqrt(1 - tau / singular)[:, None]).astype(matrices.dtype, copy=False)
     flipped = basis.transpose(0, 2, 1)
     if 2 * kept < matrices.shape[1]:
-        return np.matmul(basis * gain, flipped @ matrices, out=out)
-    return np.matmul((basis * gain) @ flipped, matrices, out=out)
+        np.matmul(basis, flipped @ matrices, out=out)
+    else:
+        np.matmul(basis @ flipped, matrices, out=out)  # an array and its transpose: BLAS does half of the work
 
 
-def _eigh(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _leading(gram: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues [b, K], rising, and the vectors [b, K, kept] of at least those above `least` [b]."""
     if gram.dtype == np.float64:
-        result = np.linalg.eigh(gram)
-        return result.eigenvalues, result.eigenvectors
-    values, vectors = torch.linalg.eigh(torch.from_numpy(gram))  # numpy is no faster in float32 than in float64
-    return values.numpy(), vectors.numpy()
+        values, vectors = np.linalg.eigh(gram)
+    else:  # numpy is no faster in float32 than in float64
+        values, vectors = (part.numpy() for part in torch.linalg.eigh(torch.from_numpy(gram)))
+    kept = int((values > least[:, None]).sum(1).max())
+    return values, vectors[:, :, values.shape[1] - kept :]
