@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -153,7 +154,8 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
             axes = grid[rows.index(_row(panel)), columns.index(panel.method)]
             axes.set_visible(True)
             _panel(axes, panel, names)
-            axes.set_title(_title(panel, panels))
+            axes.set_xlim(_limits([each for each in panels if _row(each) == _row(panel)]))
+            axes.set_title(textwrap.fill(_title(panel, panels), 36))  # as wide as a panel
         _legend(figure, panels, names)
         figure.supxlabel(
             "bytes of labels per image, everything included (top: fp16 over these)\n"
@@ -170,6 +172,14 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
 
 def _row(panel: Panel) -> tuple:
     return (panel.dataset, panel.setting)
+
+
+def _limits(panels: Iterable[Panel]) -> tuple[float, float]:
+    """Of bytes, for panels side by side: a decade at the least, or the rounding of a budget would look like a range."""
+    sizes = [point.bytes for panel in panels for point in panel.points] or [1.0]
+    low, high = min(sizes), max(sizes)
+    margin = max(1.25, math.sqrt(10 * low / high))
+    return low / margin, high * margin
 
 
 def _title(panel: Panel, panels: Sequence[Panel]) -> str:

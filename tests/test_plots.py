@@ -89,6 +89,23 @@ def test_of_several_hard_label_protocols_none_is_drawn() -> None:
     assert panel.hard is None  # other images
 
 
+def test_panels_side_by_side_have_one_range_of_at_least_a_decade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: seen.append(figure))
+    near = packed(0.5, 225_000, compressor="klt", budget="100x") + packed(0.4, 224_000, compressor="pq", budget="100x")
+    plots.draw(
+        plots.panels([*near, *packed(0.3, 225_100, compressor="klt", budget="100x", method="score")]),
+        tmp_path / "a.png",
+    )
+    limits = [axes.get_xlim() for axes in seen[0].axes]
+    assert limits[0] == limits[1]
+    low, high = limits[0]
+    assert high / low == pytest.approx(10)
+    assert low < 224 < 225.1 < high
+
+
 def test_no_two_compressors_look_the_same() -> None:
     looks = [plots.look(place) for place in range(21)]
     assert len({(colour, str(dashes)) for colour, dashes, _ in looks}) == 21
