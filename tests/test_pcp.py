@@ -57,7 +57,7 @@ def test_recovers_what_was_planted(precision):
 
 
 def test_mixed_precision_ends_at_the_same_split_of_labels_that_have_none():
-    """Smoothly falling singular values and a heavy tail, as labels have: here float32 alone fills L and S with noise."""
+    """Smoothly falling singular values and a heavy tail, as labels have: float32 alone fills L and S with noise."""
     rng = np.random.default_rng(8)
     smooth = (rng.standard_normal((60, 60)) / (1 + np.arange(60)) ** 0.6) @ rng.standard_normal((60, 120))
     data = (smooth + 0.3 * rng.standard_t(3, (60, 120)))[None]
