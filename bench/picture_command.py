@@ -67,7 +67,7 @@ def picture_command(
     """Draw the sets, and print where. Returns the exit code: 1 if a method failed. Raises UserError."""
     registry = discover(plugins)
     names = named_sets(registry, plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
-    asked = pictures(names)
+    asked = pictures(names, images)
     target = Path(out)
     if target.suffix.lower() == ".png":
         files = {target: _only(asked, target)}
@@ -98,9 +98,9 @@ def _write(path: Path, sheet: Sheet, shown: Mapping[SetName, Shown]) -> None:
     print(path)
 
 
-def pictures(names: Sequence[SetName]) -> list[Picture]:
-    """For each data set, number of images per class and teacher: one picture of all methods, and beyond one image per
-    class one of each method."""
+def pictures(names: Sequence[SetName], images: int) -> list[Picture]:
+    """For each data set, number of images per class and teacher: one picture of all methods, and, where more than one
+    image of a class is to be shown (`images` at most), one of each method."""
     groups: dict[tuple[str, int, str], list[SetName]] = {}
     for name in names:
         groups.setdefault((name.dataset, name.ipc, name.teacher), []).append(name)
@@ -108,9 +108,10 @@ def pictures(names: Sequence[SetName]) -> list[Picture]:
     found = []
     for (dataset, ipc, teacher), own in groups.items():
         stem = _slug(f"{dataset}-ipc{ipc}{f'-{teacher}' if several else ''}")
-        if ipc == 1 or len(own) > 1:
+        single = min(ipc, images) == 1
+        if single or len(own) > 1:
             found.append(Picture(stem, tuple(own), whole=False))
-        if ipc > 1:
+        if not single:
             found += [Picture(f"{stem}-{_slug(name.method)}", (name,), whole=True) for name in own]
     return found
 

@@ -130,13 +130,14 @@ def test_several_methods_share_a_sheet_and_each_has_one_of_its_own(tmp_path: Pat
 
 
 def test_one_picture_is_made_for_each_set_and_for_all_together() -> None:
-    def stems(*names: SetName) -> list[tuple[str, bool]]:
-        return [(picture.stem, picture.whole) for picture in pictures(names)]
+    def stems(*names: SetName, images: int = 10) -> list[tuple[str, bool]]:
+        return [(picture.stem, picture.whole) for picture in pictures(names, images)]
 
     one = SetName("glyphs:classes=20", "t", "dm", 1)
     assert stems(one) == [("glyphs-classes=20-ipc1", False)]
     ten = SetName("digits", "t", "dm", 10)
     assert stems(ten) == [("digits-ipc10-dm", True)]
+    assert stems(ten, images=1) == [("digits-ipc10", False)]
     other = SetName("digits", "u", "dm", 10)
     assert stems(ten, other) == [("digits-ipc10-t-dm", True), ("digits-ipc10-u-dm", True)]
 
