@@ -48,8 +48,10 @@ class Coded:
 
     def growth(self, views: int) -> float:
         """Estimate of how many bytes `bytes` grows by for each octave that the step gets finer."""
-        rows = sum(bands.growth(levels) for levels in self.rows) * views / len(self.rows[0].values)
-        return (bands.growth(self.head.means) + rows * len(self.head.gains) / len(self.images)) / 8
+        rows = sum(bands.growth(levels) for part in (self.lead, self.rows) for levels in part)
+        total = sum(bands.growth(self.head.ranked[image].levels) for image in self.images)
+        total += rows * views / len(self.rows[0].values)
+        return (bands.growth(self.head.means) + total * len(self.head.gains) / len(self.images)) / 8
 
 
 class Source:

@@ -14,9 +14,9 @@ from methods._codec.klt.plan import Plan
 from methods._codec.klt.steps import PER_OCTAVE, STEPS, step_units
 from methods._codec.klt.tables import rate
 
-_CLOSE = (0.002, 0.002, 0.004, 0.006)  # of the budget: what may stay unused after one, two, ... tries
+_CLOSE = (0.002, 0.003, 0.004, 0.006)  # of the budget: what may stay unused after one, two, ... tries
 _SPARE = 8  # bytes that may stay unused in any case
-_NEAR = PER_OCTAVE // 3  # low-rank parts planned at a step serve steps so near
+_NEAR = PER_OCTAVE // 4  # low-rank parts planned at a step serve steps so near
 _ROUGH = PER_OCTAVE // 12  # steps: a sample of rows says no more, and what is left is soon corrected
 _LEAST_GROWTH = 0.2  # of ln(bytes) by octave
 _IMAGES = 16  # that stand for all in a first search,
@@ -73,29 +73,26 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
         index = _roughly(some, index, budget_bytes - overhead)
         if len(images) == n:
             trials.plans, trials.planned = some.plans, some.planned
-    low, high = (-1, 0.0), (STEPS + 1, 0.0)  # the finest known to fit, the coarsest known not to, and their sizes
-    best = b""
+    bracket, best = _Bracket(), b""
+    besides = float(overhead)  # corrected once a blob tells
     for tries in range(_TRIES):
-        index = min(max(index, low[0] + 1), high[0] - 1)
         trials.frozen = tries >= _REPLANNED
         size, growth = trials.bytes(index)
-        size += overhead
+        size += besides
         spare = max(_CLOSE[min(tries, len(_CLOSE) - 1)] * budget_bytes, _SPARE)
         enough = size >= budget_bytes - spare or index == STEPS
         if enough and size <= budget_bytes + spare:
             found = blob(trials.code(index), index)
-            overhead += len(found) - size
+            besides += len(found) - size
             size = len(found)
             best = found if size <= budget_bytes else best
-        low, high = ((index, size), high) if size <= budget_bytes else (low, (index, size))
-        if high[0] - low[0] == 1 or (enough and size <= budget_bytes):
+        bracket.tell(index, size, size <= budget_bytes)
+        if bracket.closed or (enough and size <= budget_bytes):
             break
-        if low[1] and high[1]:
-            growth = math.log(high[1] / low[1]) / (high[0] - low[0])
-        index += math.floor(math.log(max(budget_bytes - spare / 2, 1) / size) / growth)
+        index = bracket.step(index, size, growth, budget_bytes - spare / 2)
     if best:
         return best
-    for step in _descent(max(low[0], 0)):
+    for step in _descent(max(bracket.low, 0)):
         found = blob(trials.code(step), step)
         if len(found) <= budget_bytes:
             return found
@@ -104,13 +101,41 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
 
 def _roughly(trials: _Trials, index: int, room: int) -> int:
     """About the finest step whose estimate fits in `room` bytes."""
+    bracket = _Bracket()
     for _ in range(_TRIES):
         size, growth = trials.bytes(index)
-        move = round(math.log(max(room, 1) / size) / growth)
-        index = min(max(index + move, 0), STEPS)
-        if abs(move) <= _ROUGH:
+        bracket.tell(index, size, size <= room)
+        before, index = index, bracket.step(index, size, growth, max(room, 1))
+        if abs(index - before) <= _ROUGH or bracket.closed:
             break
     return index
+
+
+class _Bracket:
+    """What is known so far of sizes by step."""
+
+    def __init__(self) -> None:
+        self.low, self._low_size = -1, 0.0  # the finest step known to fit
+        self._high, self._high_size = STEPS + 1, 0.0  # the coarsest known not to
+
+    def tell(self, index: int, size: float, fits: bool) -> None:
+        """A step that was tried."""
+        if fits:
+            self.low, self._low_size = index, size
+        else:
+            self._high, self._high_size = index, size
+
+    @property
+    def closed(self) -> bool:
+        """Whether no step is left to try."""
+        return self._high - self.low <= 1
+
+    def step(self, index: int, size: float, growth: float, target: float) -> int:
+        """Where `target` bytes are expected, after `size` bytes at `index`, where ln(size) grows by `growth` a step."""
+        if self._low_size and self._high_size > self._low_size:
+            growth = math.log(self._high_size / self._low_size) / (self._high - self.low)
+        index += math.floor(math.log(max(target, 1) / size) / growth)
+        return max(min(index, self._high - 1, STEPS), self.low + 1, 0)
 
 
 def _spread(count: int, most: int) -> np.ndarray:
