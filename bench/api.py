@@ -8,6 +8,10 @@ docstring its description, keyword-only arguments with literal defaults are its 
     methods/compressors/NAME.py  def encode(labels, budget_bytes, ctx, *, ...) -> bytes
                                  def decode(blob, rows=None) -> tensor [n, len(rows), C]
                                  def rows(blob) -> int64 array                        (optional: rows that are stored)
+                                 def batches(blob) -> int64 [m, 2] or None            (optional: (row, batch) pairs,
+                                     where batches were pruned; decode then gives NaN for what is not stored of a row)
+                                 def invalid(blob) -> (values, rows)                  (optional: approximated
+                                     probabilities that were none, and rows of them that did not sum to one)
                                  def fit(labels, budget_bytes, ctx, *, ...) -> bytes  (optional: what all images share;
                                      encode and decode then take it as the keyword `shared`)
     protocols/datasets/NAME.py   def load(root, *, ...) -> Dataset

@@ -13,6 +13,7 @@ import torch
 
 from bench.api import SoftLabels
 from bench.augment import View, Views
+from bench.batch_pool import BatchViews, common
 from bench.ensemble import Ensemble, label_view
 from bench.errors import PluginError
 from bench.recipe import Recipe
@@ -70,13 +71,21 @@ class EncodedLabels:
     def __init__(self, file: LabelFile, compressor: ModuleType, images: int, name: str) -> None:
         self._file, self._module, self._name = file, compressor, name
         self._images = images
-        self.views: Sequence[View] = Views.from_bytes(file.views)
+        views = Views.from_bytes(file.views)
+        self.views: Sequence[View] = views
         self._extra = {"shared": file.shared} if takes_shared(compressor) else {}
-        self.available = self._available()
+        self._per_view = 1  # numbers that `rows` takes for one stored view
+        pool = self._pool()
+        if pool is None:
+            self.available = self._available()
+        else:
+            batches = BatchViews(views)
+            self.views, self._per_view, self.available = batches, batches.per_view, batches.drawn(pool)
 
     def rows(self, views: Sequence[int]) -> torch.Tensor:
-        """float32 [images, len(views), C]: teacher logits of these views."""
-        parts = [self._module.decode(blob, rows=list(views), **self._extra) for blob in self._file.blobs]
+        """float32 [images, len(views), C]: teacher logits of these views; NaN where a batch of theirs was pruned."""
+        asked = [view // self._per_view for view in views]
+        parts = [self._module.decode(blob, rows=asked, **self._extra) for blob in self._file.blobs]
         decoded = parts[0] if len(parts) == 1 else torch.cat(parts)
         if decoded.ndim != 3 or tuple(decoded.shape[:2]) != (self._images, len(views)):
             raise PluginError(
@@ -88,6 +97,17 @@ class EncodedLabels:
     def sizes(self) -> dict[str, int]:
         """Bytes of the label file, see bench.storage.LabelFile.sizes."""
         return self._file.sizes()
+
+    def _pool(self) -> np.ndarray | None:
+        """The (view, batch) pairs that are stored; None where whole views are."""
+        if not hasattr(self._module, "batches"):
+            return None
+        pools = [self._module.batches(blob) for blob in self._file.blobs]
+        if any(pool is None for pool in pools):
+            return None
+        pool = common(pools, self._name)
+        whole = len(pool) == len(self.views) * (1 + int(pool[:, 1].max()))
+        return None if whole else pool
 
     def _available(self) -> np.ndarray:
         if not hasattr(self._module, "rows"):

@@ -62,7 +62,7 @@ def sections(codes: np.ndarray, bits: int, coder: str) -> dict[str, np.ndarray]:
     packed = {"q": _packed(by_view, bits)}
     if coder == "none":
         return width | packed
-    coded = _ranged(by_view, bits) if coder == "range" else _zipped(by_view)
+    coded = _ranged(by_view) if coder == "range" else _zipped(by_view)
     return width | (coded if _taken(coded) < _taken(packed) else packed)
 
 
@@ -76,8 +76,8 @@ def _packed(by_view: np.ndarray, bits: int) -> np.ndarray:
     return np.concatenate([packing.pack(by_view[view : view + 8].ravel(), bits) for view in range(0, len(by_view), 8)])
 
 
-def _ranged(by_view: np.ndarray, bits: int) -> dict[str, np.ndarray]:
-    count = np.bincount(by_view.ravel(), minlength=1 << bits)
+def _ranged(by_view: np.ndarray) -> dict[str, np.ndarray]:
+    count = np.bincount(by_view.ravel())  # up to the largest code: a table of all may outweigh the streams
     frequency = np.where(count > 0, np.maximum(1, count * 60000 // count.max()), 0).astype(np.uint16)
     streams = [_encode(view, frequency) for view in by_view]
     sizes = packing.encode_uints(np.array([len(stream) for stream in streams]))
