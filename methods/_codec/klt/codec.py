@@ -32,26 +32,38 @@ _MOSTLY_LIKELY = 1 / 8  # where a larger share of classes is likely, all of them
 class Coded:
     """Levels of some images, v views of each, with what is stored once for each of all n images."""
 
+    index: int  # of the step
     images: np.ndarray  # int64 [m]
+    views: np.ndarray  # int64 [v]
     head: Head  # what is not of the mean is filled in for the m
+    rebuilder: Rebuilder
     lead: list[Levels] = field(default_factory=list)  # [v, 1 + f] of each image: see Rebuilder
     rows: list[Levels] = field(default_factory=list)  # [v, D]
-    likely: list[Likely] = field(default_factory=list)  # empty: nothing is refined
+    likely: list[Likely] = field(default_factory=list)  # see Source.refine; empty: nothing is refined
     fine: list[Levels] = field(default_factory=list)  # of the likely classes
 
     def bytes(self, views: int) -> float:
         """Estimate of what it takes to write `views` views of all n images, if what is here stands for them: good to a
         part in a thousand and some bytes."""
-        rows = sum(bands.bits(levels) for part in (self.lead, self.rows, self.fine) for levels in part)
-        total = self.head.own_bits(self.images) + rows * views / len(self.rows[0].values)
-        return (self.head.mean_bits() + total * len(self.head.gains) / len(self.images)) / 8
+        rows = sum(bands.bits(levels) for part in (self.lead, self.rows) for levels in part)
+        return (self.head.mean_bits() + self._all(self.head.own_bits(self.images), rows, views)) / 8 + self.refinement(
+            views
+        )
+
+    def refinement(self, views: int) -> float:
+        """How much of `bytes` the likely classes take."""
+        own = 0.0 if self.head.refined is None else refine.numbers_bits(self.head.refined[self.images])
+        return self._all(own, sum(bands.bits(levels) for levels in self.fine), views) / 8
+
+    def _all(self, own: float, rows: float, views: int) -> float:
+        """What these images take for themselves and for the rows here, as a share of n images and `views` views."""
+        return (own + rows * views / len(self.views)) * len(self.head.gains) / len(self.images)
 
     def growth(self, views: int) -> float:
         """Estimate of how many bytes `bytes` grows by for each octave that the step gets finer."""
         rows = sum(bands.growth(levels) for part in (self.lead, self.rows) for levels in part)
-        total = sum(bands.growth(self.head.ranked[image].levels) for image in self.images)
-        total += rows * views / len(self.rows[0].values)
-        return (bands.growth(self.head.means) + total * len(self.head.gains) / len(self.images)) / 8
+        own = sum(bands.growth(self.head.ranked[image].levels) for image in self.images)
+        return (bands.growth(self.head.means) + self._all(own, rows, views)) / 8
 
 
 class Source:
@@ -79,13 +91,12 @@ class Source:
         return result
 
     def code(self, index: int, images: np.ndarray, plans: list[Plan], views: np.ndarray) -> Coded:
-        """Levels of these views (int64) of these images at this step; low-rank parts were planned for one near it."""
+        """Levels of these views (int64) of these images at this step; low-rank parts were planned for one near it.
+        Likely classes are left to `refine`."""
         rows = self._at(index)[0]
         rebuilder, head = self._start(index)
-        coded = Coded(images, head)
+        coded = Coded(index, images, views, head, rebuilder)
         base, step = self.basis.rows - step_units(index), np.float32(step_of(index))
-        if self.refined:
-            head.refined = np.zeros((len(rows), refine.NUMBERS), np.int32)
         for image, mine in zip(images, plans, strict=True):
             at = self._rows_of(image, views)
             lead, rest = self._lead(rows[image, views], at, mine, rebuilder)
@@ -99,10 +110,16 @@ class Source:
             )
             coded.lead.append(lead)
             coded.rows.append(levels)
-            if head.refined is not None:
-                found = rebuilder.logits(*at, lead.values, levels)
-                head.refined[image] = self._refine(image, views, found, index, coded)
         return coded
+
+    def refine(self, coded: Coded) -> None:
+        """Code the likely classes too, if it is worth it; nothing happens the second time."""
+        if not self.refined or coded.head.refined is not None:
+            return
+        coded.head.refined = np.zeros((self.shape[0], refine.NUMBERS), np.int32)
+        for image, lead, levels in zip(coded.images, coded.lead, coded.rows, strict=True):
+            found = coded.rebuilder.logits(*self._rows_of(image, coded.views), lead.values, levels)
+            coded.head.refined[image] = self._refine(image, found, coded)
 
     def _at(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows [n, K, D] and means [n, D], float32."""
@@ -162,9 +179,10 @@ class Source:
             rest -= self._meaning(rebuilder.led(values[:, 1:], at[0]), index)
         return Levels(values, buckets, bands.cells_of(buckets, values)), rest
 
-    def _refine(self, image: int, views: np.ndarray, found: np.ndarray, index: int, coded: Coded) -> np.ndarray:
+    def _refine(self, image: int, found: np.ndarray, coded: Coded) -> np.ndarray:
         """Code the likely classes of rows that decode to `found` so far; int32: the numbers of the image."""
-        true = self._natural(self._true(image, index)[views] + self.basis.mean.astype(np.float32))
+        index = coded.index
+        true = self._natural(self._true(image, index)[coded.views] + self.basis.mean.astype(np.float32))
         step, units = np.ldexp(step_of(index), self.basis.exponent), step_units(index) + UNITS * self.basis.exponent
         likely = refine.likely(found)
         at, grade = (likely.row, likely.column), likely.grade

@@ -31,11 +31,11 @@ class Head:
         return bands.plain_bits(EVEN, differences(self.mean_gains)) + bands.bits(self.means)
 
     def own_bits(self, images: np.ndarray) -> float:
-        """Estimate of what the rest takes of these images, int64."""
+        """Estimate of what the rest takes of these images, int64, but for the numbers of their likely classes."""
         total = rank.bits([self.ranked[image] for image in images])
         for numbers in (self.gains[images], self.along[None, images]):
             total += bands.plain_bits(EVEN, differences(numbers))
-        return total + (refine.numbers_bits(self.refined[images]) if self.refined is not None else 0)
+        return total
 
     def words(self) -> np.ndarray:
         """uint32: all of it."""

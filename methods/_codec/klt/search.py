@@ -33,9 +33,27 @@ class _Trials:
         self._source, self._images, self._views = source, images, views
         self.plans, self.planned, self.frozen = list[Plan](), -PER_OCTAVE, False
         self._known: dict[int, Coded] = {}  # the last two
+        self.refinement: float | None = None  # bytes
 
     def code(self, index: int) -> Coded:
         """All of it."""
+        coded = self._coarse(index)
+        self._source.refine(coded)
+        return coded
+
+    def bytes(self, index: int) -> tuple[float, float]:
+        """Estimate of the size of all images and views, and by how much its logarithm grows with the index.
+
+        Likely classes take about as much at one step as at another near it, and much time.
+        """
+        coded, views = self._coarse(index), self._source.shape[1]
+        if self.refinement is None:
+            self._source.refine(coded)
+            self.refinement = coded.refinement(views)
+        size = max(coded.bytes(views) - coded.refinement(views) + self.refinement, 1.0)
+        return size, max(coded.growth(views) / size, _LEAST_GROWTH) / PER_OCTAVE
+
+    def _coarse(self, index: int) -> Coded:
         if index not in self._known:
             if abs(index - self.planned) > _NEAR and not self.frozen:
                 self.plans, self.planned = self._source.plans(index, self._images), index
@@ -43,12 +61,6 @@ class _Trials:
                 self._known.pop(next(iter(self._known)))
             self._known[index] = self._source.code(index, self._images, self.plans, self._views)
         return self._known[index]
-
-    def bytes(self, index: int) -> tuple[float, float]:
-        """Estimate of the size of all images and views, and by how much its logarithm grows with the index."""
-        coded, views = self.code(index), self._source.shape[1]
-        size = max(coded.bytes(views), 1.0)
-        return size, max(coded.growth(views) / size, _LEAST_GROWTH) / PER_OCTAVE
 
 
 def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: int, overhead: int) -> bytes:
@@ -85,6 +97,7 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
             found = blob(trials.code(index), index)
             besides += len(found) - size
             size = len(found)
+            enough = size >= budget_bytes - 2 * spare or index == STEPS
             best = found if size <= budget_bytes else best
         bracket.tell(index, size, size <= budget_bytes)
         if bracket.closed or (enough and size <= budget_bytes):
