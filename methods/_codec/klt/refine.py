@@ -23,7 +23,7 @@ from methods._codec.klt.tables import EVEN, FRACTION, UNITS
 GRADES = 4  # of likelihood: from 2^-8, 2^-6, 2^-4 and 2^-2 on
 NUMBERS = 2 * GRADES + 1  # that an image has
 _LEAST = 2 * GRADES
-_FINER = 11  # units: the step of the lowest grade is so much smaller than that of the coefficients
+_FINER = 10  # units: the step of the lowest grade is so much smaller than that of the coefficients
 _PER_OCTAVE = 64
 _OCTAVES = 24
 _WEIGHT_BITS = 28  # of the largest logit's weight
