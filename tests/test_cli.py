@@ -86,7 +86,8 @@ def test_show_tells_parameters_source_and_file(shell: Shell) -> None:
     assert "file: methods/selection/el2n.py" in answer.out
     found = json.loads(shell("show", "el2n", "--json").out)
     assert found["parameters"]["epochs"] == 10
-    assert set(found) == {"name", "kind", "description", "parameters", "source", "published", "file", "digest"}
+    told = {"name", "kind", "description", "parameters", "source", "deviations", "published", "file", "digest"}
+    assert set(found) == told
 
 
 def test_show_of_a_protocol_tells_every_fixed_value(shell: Shell) -> None:
