@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -282,11 +283,24 @@ def labels(**options: Any) -> None:
     raise SystemExit(labels_command(**options))
 
 
+def _condensed_sets(verb: Callable[..., None]) -> Callable[..., None]:
+    """The options that name condensed sets, of a verb that shows or measures some."""
+    for option in (
+        click.option(
+            "--protocol", "protocols", multiple=True, metavar="ID", help="Whose teacher [default: small-soft-v1]."
+        ),
+        click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Images per class; repeatable."),
+        click.option(
+            "--method", "methods", multiple=True, metavar="NAME", help="For instance el2n:end=hard; repeatable."
+        ),
+        click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="Repeatable."),
+    ):
+        verb = option(verb)
+    return verb
+
+
 @cli.command()
-@click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="Repeatable.")
-@click.option("--method", "methods", multiple=True, metavar="NAME", help="For instance el2n:end=hard; repeatable.")
-@click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Images per class; repeatable.")
-@click.option("--protocol", "protocols", multiple=True, metavar="ID", help="Whose teacher [default: small-soft-v1].")
+@_condensed_sets
 @click.option("--plan", metavar="FILE", help="The sets of a plan (TOML) instead of the options above.")
 @click.option("--replicate", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True, help="Show the first N classes.")
@@ -308,10 +322,7 @@ def picture(**options: Any) -> None:
 
 
 @cli.command()
-@click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="Repeatable.")
-@click.option("--method", "methods", multiple=True, metavar="NAME", help="For instance el2n:end=hard; repeatable.")
-@click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Images per class; repeatable.")
-@click.option("--protocol", "protocols", multiple=True, metavar="ID", help="Whose teacher [default: small-soft-v1].")
+@_condensed_sets
 @click.option("--plan", metavar="FILE", help="A plan (TOML) instead: of each data set the most images per class.")
 @FORMAT
 @PLUGIN
