@@ -34,7 +34,7 @@ def synthesize(
     ctx: Context,
     *,
     iterations: int = 200,
-    lr: float = 0.05,
+    lr: float = 0.2,
     r_loss: float = 0.01,
     momentum: float = 0.8,
     drop: float = 0.4,
@@ -47,7 +47,7 @@ def synthesize(
 ) -> Condensed:
     """Recover `ipc` images of every class from Gaussian noise.
 
-    Deviations: the defaults are the recipe for CIFAR-10 with fewer iterations, with rolls in place of its padded crops,
+    Deviations: the defaults are the recipe for CIFAR-10 with fewer and larger steps, with rolls in place of its padded crops,
     and with the backbones of the data set. Statistics of the training split are exact and not augmented (the code
     averages those of batches of 64). The last iterate is kept, lossless.
 
@@ -56,7 +56,8 @@ def synthesize(
         ipc: images per class.
         ctx: gives the backbones (with batch norm) and the generators.
         iterations: steps, a backbone each; at least 1.
-        lr: Adam's first learning rate, above 0; falls to 0 by a cosine.
+        lr: Adam's first learning rate, above 0; falls to 0 by a cosine. The published 0.05 is for 4,000 iterations: in
+            200 it leaves up to one mnist5k image in five outside its class, and 0.2 none.
         r_loss: weight of the matching of statistics; at least 0.
         momentum: share that the moving averages of the matched statistics keep at each step; at least 0 and below 1.
         drop: chance that a convolution's statistics are left out of a step; at least 0 and below 1.
