@@ -36,7 +36,7 @@ def to_bytes(coded: Coded, index: int, source: Source, extra: Mapping[str, np.nd
     """A blob with all that `source` holds, coded at the step of this index; `extra` sections are the caller's."""
     k = source.shape[1]
     group = views_per_stream(coded.bytes(k), k)
-    numbers = np.array([source.basis.exponent, index, group, source.refined], np.int16)
+    numbers = np.array([source.basis.exponent, index, group, coded.head.least], np.int16)
     fixed: dict[str, np.ndarray] = {"i": numbers, "g": np.array([DIGEST], np.uint32)}
     return pack(CODEC, source.shape, fixed | dict(extra) | sections(coded, group))
 
@@ -95,7 +95,7 @@ def read(
     """
     parts, (n, k, _) = container.sections, container.shape
     check_digest(int(parts["g"][0]))
-    exponent, index, group, refined = (int(v) for v in parts["i"])
+    exponent, index, group, least = (int(v) for v in parts["i"])
     basis = basis_of(exponent)
     result = np.empty((n, len(views), basis.classes), np.float32)
     if not len(views):
@@ -103,7 +103,7 @@ def read(
     streams = np.unique(views // group)
     there = np.concatenate([np.arange(s * group, min(k, (s + 1) * group)) for s in streams])
     side = side_of(there)
-    head = heads.read(parts["h"], n, index, basis, bool(refined))
+    head = heads.read(parts["h"], n, index, basis, least)
     rebuilder = Rebuilder(index, heads.table(head.means, side.outside, index), side, basis, k)
     for image in range(n):
         rebuilder.tell(image, head.along[image], head.ranked[image])
@@ -170,10 +170,9 @@ class _Rows:
 
     def _refine(self, logits: np.ndarray, numbers: np.ndarray, readers: list[Reader], edges: np.ndarray) -> None:
         """Read the likely classes of rows and correct `logits` [m, C] in place; `numbers` [m, NUMBERS]."""
-        row, column, grade = refine.likely(logits)
-        mine = numbers[row]
-        buckets = refine.buckets(grade, mine)
-        bounds = np.searchsorted(row, edges)
+        likely = refine.likely(logits, self._head.least)
+        buckets = refine.buckets(likely.grade, numbers[likely.row])
+        bounds = np.searchsorted(likely.row, edges)
         levels = np.concatenate(
             [
                 reader.read(buckets[start:stop])
@@ -181,6 +180,4 @@ class _Rows:
             ]
         )
         step = float(np.ldexp(step_of(self._rebuilder.index), self._rebuilder.basis.exponent))
-        corrected = logits[row, column] + refine.corrections(levels, buckets, grade, mine, step)
-        logits += refine.raised_by(numbers)[:, None]
-        logits[row, column] = corrected
+        refine.correct(logits, likely, levels, buckets, numbers, step)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import log_softmax
 
 from methods._codec.klt import bands, plan, refine
 from methods._codec.klt import head as heads
@@ -25,6 +26,7 @@ from methods._codec.klt.tables import FRACTION, STEP, UNITS
 
 _LOUDEST = 120  # quarter octaves
 _LOOKED_AT = 32  # rows, to see how large that share is
+_TEMPERATURES = (1.0, 20.0)
 _MOSTLY_LIKELY = 1 / 8  # where a larger share of classes is likely, all of them are told with the same step
 
 
@@ -52,7 +54,9 @@ class Coded:
 
     def refinement(self, views: int) -> float:
         """How much of `bytes` the likely classes take."""
-        own = 0.0 if self.head.refined is None else refine.numbers_bits(self.head.refined[self.images])
+        own = 0.0
+        if self.head.refined is not None:
+            own = refine.numbers_bits(self.head.refined[self.images], self.head.least)
         return self._all(own, sum(bands.bits(levels) for levels in self.fine), views) / 8
 
     def _all(self, own: float, rows: float, views: int) -> float:
@@ -78,7 +82,7 @@ class Source:
         self._started: tuple[int, Levels, np.ndarray, np.ndarray] | None = None
         first = values[0, :: -(-values.shape[1] // _LOOKED_AT)]
         share = len(refine.likely(self._natural(first)).row) / max(first.size, 1)
-        self.refined = share < _MOSTLY_LIKELY
+        self.least = 1 if share < _MOSTLY_LIKELY else refine.NOTHING  # the least grade that may pay
 
     def plans(self, index: int, images: np.ndarray) -> list[Plan]:
         """The low-rank parts of these images, int64, that pay at this step."""
@@ -112,14 +116,35 @@ class Source:
             coded.rows.append(levels)
         return coded
 
-    def refine(self, coded: Coded) -> None:
-        """Code the likely classes too, if it is worth it; nothing happens the second time."""
-        if not self.refined or coded.head.refined is not None:
+    def refine(self, coded: Coded, least: int) -> None:
+        """Code the likely classes too, of this grade and more likely; nothing happens the second time."""
+        head = coded.head
+        if least == refine.NOTHING or head.refined is not None:
             return
-        coded.head.refined = np.zeros((self.shape[0], refine.NUMBERS), np.int32)
+        head.refined, head.least = np.zeros((self.shape[0], refine.NUMBERS), np.int32), least
         for image, lead, levels in zip(coded.images, coded.lead, coded.rows, strict=True):
             found = coded.rebuilder.logits(*self._rows_of(image, coded.views), lead.values, levels)
-            coded.head.refined[image] = self._refine(image, found, coded)
+            head.refined[image] = self._refine(image, found, coded)
+
+    def divergence(self, coded: Coded) -> float:
+        """Logarithm of the KL divergence at T = 1 times that at T = 20, means over the rows that are coded: a student's
+        temperature is not known here."""
+        total = np.zeros(len(_TEMPERATURES))
+        step = np.ldexp(step_of(coded.index), self.basis.exponent)
+        for place, image in enumerate(coded.images):
+            lead, levels = coded.lead[place], coded.rows[place]
+            found = coded.rebuilder.logits(*self._rows_of(image, coded.views), lead.values, levels)
+            if coded.head.refined is not None:
+                fine, numbers = (
+                    coded.fine[place],
+                    np.broadcast_to(coded.head.refined[image], (len(found), refine.NUMBERS)),
+                )
+                refine.correct(found, coded.likely[place], fine.values, fine.buckets, numbers, step)
+            true = self._natural(self._true(image, coded.index)[coded.views] + self.basis.mean.astype(np.float32))
+            for at, temperature in enumerate(_TEMPERATURES):
+                p, q = log_softmax(true / temperature, axis=1), log_softmax(found / temperature, axis=1)
+                total[at] += float((np.exp(p) * (p - q)).sum(1).mean())
+        return float(np.log(np.maximum(total, 1e-300)).sum())
 
     def _at(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows [n, K, D] and means [n, D], float32."""
@@ -154,7 +179,7 @@ class Source:
             self._started = index, levels, gains, heads.table(levels, self.side.outside, index)
         _, levels, gains, table = self._started
         rebuilder = Rebuilder(index, table, self.side, self.basis, k)
-        return rebuilder, Head(gains, levels, np.zeros_like(gains), np.zeros(n, np.int32), list(rebuilder.ranked), None)
+        return rebuilder, Head(gains, levels, np.zeros_like(gains), np.zeros(n, np.int32), list(rebuilder.ranked))
 
     def _lead(
         self, rows: np.ndarray, at: tuple[np.ndarray, np.ndarray], mine: Plan, rebuilder: Rebuilder
@@ -184,7 +209,7 @@ class Source:
         index = coded.index
         true = self._natural(self._true(image, index)[coded.views] + self.basis.mean.astype(np.float32))
         step, units = np.ldexp(step_of(index), self.basis.exponent), step_units(index) + UNITS * self.basis.exponent
-        likely = refine.likely(found)
+        likely = refine.likely(found, coded.head.least)
         at, grade = (likely.row, likely.column), likely.grade
         error = true[at] - found[at]
         numbers = refine.look(error, grade, units)

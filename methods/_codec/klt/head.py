@@ -24,7 +24,8 @@ class Head:
     gains: np.ndarray  # int32 [n, bands]: how loud rows are
     along: np.ndarray  # int32 [n]: log2 of numbers along partners' means in steps, 1/4 octave + 40; 0: none are told
     ranked: list[Ranked]
-    refined: np.ndarray | None  # int32 [n, NUMBERS], see refine.look; None: nothing is refined
+    refined: np.ndarray | None = None  # int32 [n, NUMBERS], see refine.look; None: nothing is refined
+    least: int = refine.NOTHING  # the least grade of likely classes that is refined
 
     def mean_bits(self) -> float:
         """Estimate of what the means take."""
@@ -46,11 +47,11 @@ class Head:
             writer.write(self.means.buckets[:, wave].ravel(), self.means.values[:, wave].ravel())
         rank.write(self.ranked, writer)
         if self.refined is not None:
-            refine.write_numbers(self.refined, writer)
+            refine.write_numbers(self.refined, self.least, writer)
         return writer.words()
 
 
-def read(words: np.ndarray, n: int, index: int, basis: Basis, refined: bool) -> Head:
+def read(words: np.ndarray, n: int, index: int, basis: Basis, least: int) -> Head:
     """The inverse of `Head.words`."""
     reader = Reader(words)
     count = len(bands.split(basis.size))
@@ -63,7 +64,8 @@ def read(words: np.ndarray, n: int, index: int, basis: Basis, refined: bool) -> 
     base = mean_base(basis, index) + bands.widen(STEP * mean_gains, basis.size)
     means = bands.run(base, n, lambda _, b: reader.read(b.ravel()).reshape(b.shape))
     ranked = rank.read(reader, n, basis, step_units(index))
-    return Head(mean_gains, means, gains, along, ranked, refine.read_numbers(n, reader) if refined else None)
+    refined = refine.read_numbers(n, least, reader) if least < refine.NOTHING else None
+    return Head(mean_gains, means, gains, along, ranked, refined, least)
 
 
 def mean_base(basis: Basis, index: int) -> np.ndarray:

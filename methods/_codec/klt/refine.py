@@ -21,8 +21,8 @@ from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import EVEN, FRACTION, UNITS
 
 GRADES = 4  # of likelihood: from 2^-8, 2^-6, 2^-4 and 2^-2 on
+NOTHING = GRADES + 1  # the least grade that is refined, where none is
 NUMBERS = 2 * GRADES + 1  # that an image has
-_LEAST = 2 * GRADES
 _FINER = 10  # units: the step of the lowest grade is so much smaller than that of the coefficients
 _PER_OCTAVE = 64
 _OCTAVES = 24
@@ -49,37 +49,52 @@ class Likely(NamedTuple):
 
     row: np.ndarray  # int64
     column: np.ndarray  # int64
-    grade: np.ndarray  # int8: 1 to GRADES, likely and more likely
+    grade: np.ndarray  # int8: up to GRADES, likely and more likely
 
 
-def likely(logits: np.ndarray) -> Likely:
-    """Which classes are. `logits`: float64 [rows, C], natural unit."""
+def likely(logits: np.ndarray, least: int = 1) -> Likely:
+    """Which classes are.
+
+    Args:
+        logits: float64 [rows, C], natural unit.
+        least: the least grade that counts, 1 to GRADES.
+    """
     place = logits.max(1, keepdims=True) - logits
     place *= _PER_OCTAVE * _LOG2_E
     np.minimum(place, float(len(_WEIGHTS) - 1), out=place)
     weight = _WEIGHTS.take(place.astype(np.int32))
-    bar = (weight.sum(1, dtype=np.int64) >> _LEAST).astype(np.int32)
+    bar = (weight.sum(1, dtype=np.int64) >> 2 * (NOTHING - least)).astype(np.int32)
     row, column = np.divmod(np.flatnonzero(weight >= bar[:, None]), logits.shape[1])
     weight, bar = weight[row, column], bar[row]
-    grade = np.ones(len(row), np.int8)
-    for step in range(1, GRADES):
+    grade = np.full(len(row), least, np.int8)
+    for step in range(1, NOTHING - least):
         grade += weight >> (2 * step) >= bar
     return Likely(row, column, grade)
 
 
-def write_numbers(numbers: np.ndarray, writer: Writer) -> None:
-    """Code what `look` and `best_raise` gave."""
-    writer.write(np.full(numbers.size, _NUMBER_BUCKET, np.int16), numbers.ravel())
+def write_numbers(numbers: np.ndarray, least: int, writer: Writer) -> None:
+    """Code what `look` and `best_raise` gave, int32 [n, NUMBERS], of the grades that count."""
+    told = numbers[:, _told(least)]
+    writer.write(np.full(told.size, _NUMBER_BUCKET, np.int16), told.ravel())
 
 
-def numbers_bits(numbers: np.ndarray) -> float:
+def numbers_bits(numbers: np.ndarray, least: int) -> float:
     """What `write_numbers` takes."""
-    return bands.plain_bits(_NUMBER_BUCKET, numbers.ravel())
+    return bands.plain_bits(_NUMBER_BUCKET, numbers[:, _told(least)].ravel())
 
 
-def read_numbers(n: int, reader: Reader) -> np.ndarray:
-    """int32 [n, NUMBERS]."""
-    return reader.read(np.full(n * NUMBERS, _NUMBER_BUCKET, np.int16)).reshape(n, NUMBERS)
+def read_numbers(n: int, least: int, reader: Reader) -> np.ndarray:
+    """int32 [n, NUMBERS]; zero for grades that do not count."""
+    numbers = np.zeros((n, NUMBERS), np.int32)
+    told = _told(least)
+    numbers[:, told] = reader.read(np.full(n * len(told), _NUMBER_BUCKET, np.int16)).reshape(n, -1)
+    return numbers
+
+
+def _told(least: int) -> np.ndarray:
+    """Columns of the grades that count, and of the raise."""
+    grades = np.arange(least - 1, GRADES)
+    return np.concatenate([grades, GRADES + grades, [NUMBERS - 1]])
 
 
 def look(error: np.ndarray, grade: np.ndarray, step_units: int) -> np.ndarray:
@@ -113,6 +128,24 @@ def corrections(
     """float64 [m]: what is added to the likely logits. `step`: of coefficients, natural unit."""
     whole = bands.restore(Levels(levels, chosen, bands.cells_of(chosen, levels)))
     return whole * (steps_of(grade, step) / FRACTION) + biases(grade, numbers)
+
+
+def correct(
+    logits: np.ndarray, likely: Likely, levels: np.ndarray, chosen: np.ndarray, numbers: np.ndarray, step: float
+) -> None:
+    """Add what is known of likely and of unlikely classes, in place.
+
+    Args:
+        logits: float64 [rows, C], natural unit, as coded coarsely.
+        likely: of these rows.
+        levels: [m], theirs, of buckets `chosen` [m].
+        numbers: int32 [rows, NUMBERS]: of the image of each row.
+        step: of coefficients, natural unit.
+    """
+    at = likely.row, likely.column
+    corrected = logits[at] + corrections(levels, chosen, likely.grade, numbers[likely.row], step)
+    logits += raised_by(numbers)[:, None]
+    logits[at] = corrected
 
 
 def steps_of(grade: np.ndarray, step: float) -> np.ndarray:

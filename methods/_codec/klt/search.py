@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.errors import InfeasibleError
 from methods._codec.klt import head as heads
+from methods._codec.klt import refine
 from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.plan import Plan
 from methods._codec.klt.steps import PER_OCTAVE, STEPS, step_units
@@ -24,21 +25,23 @@ _ROWS = 64  # and about so many rows in all, at least
 _FEWEST = 12  # rows of an image
 _TRIES = 12
 _REPLANNED = 3  # tries that plan anew where the step has moved far
+_MUCH = 1 / 8  # of the budget: if likely classes take more, it is tried whether fewer of them do better
 
 
 class _Trials:
     """Codes some images and views of a source at steps, with plans made anew only where the step has moved."""
 
-    def __init__(self, source: Source, images: np.ndarray, views: np.ndarray) -> None:
-        self._source, self._images, self._views = source, images, views
+    def __init__(self, source: Source, images: np.ndarray, views: np.ndarray, least: int) -> None:
+        """`least`: the least grade of likely classes that is refined, see `refine`."""
+        self._source, self._images, self._views, self._least = source, images, views, least
         self.plans, self.planned, self.frozen = list[Plan](), -PER_OCTAVE, False
         self._known: dict[int, Coded] = {}  # the last two
-        self.refinement: float | None = None  # bytes
+        self.refinement, self._refined_at = 0.0, -PER_OCTAVE  # bytes, and the index of the step at which they were told
 
     def code(self, index: int) -> Coded:
         """All of it."""
         coded = self._coarse(index)
-        self._source.refine(coded)
+        self._source.refine(coded, self._least)
         return coded
 
     def bytes(self, index: int) -> tuple[float, float]:
@@ -47,11 +50,16 @@ class _Trials:
         Likely classes take about as much at one step as at another near it, and much time.
         """
         coded, views = self._coarse(index), self._source.shape[1]
-        if self.refinement is None:
-            self._source.refine(coded)
-            self.refinement = coded.refinement(views)
+        if abs(index - self._refined_at) > _NEAR:
+            self._source.refine(coded, self._least)
+            self.refinement, self._refined_at = coded.refinement(views), index
         size = max(coded.bytes(views) - coded.refinement(views) + self.refinement, 1.0)
         return size, max(coded.growth(views) / size, _LEAST_GROWTH) / PER_OCTAVE
+
+    def planned_as(self, other: _Trials) -> _Trials:
+        """With the plans of others for the same images; self."""
+        self.plans, self.planned = other.plans, other.planned
+        return self
 
     def _coarse(self, index: int) -> Coded:
         if index not in self._known:
@@ -76,15 +84,12 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
         InfeasibleError: the coarsest step does not fit; it carries the size that this would take.
     """
     n, k, _ = source.shape
-    trials = _Trials(source, np.arange(n), np.arange(k))
     images = _spread(n, _IMAGES)
     views = _spread(k, max(_FEWEST, _ROWS // len(images)))
-    index = _guess(source, budget_bytes - overhead)
-    if n * k > 2 * len(images) * len(views):
-        some = _Trials(source, images, views)
-        index = _roughly(some, index, budget_bytes - overhead)
-        if len(images) == n:
-            trials.plans, trials.planned = some.plans, some.planned
+    least, index, plans = _likely_and_step(source, images, views, budget_bytes - overhead)
+    trials = _Trials(source, np.arange(n), np.arange(k), least)
+    if len(images) == n:
+        trials.planned_as(plans)
     bracket, best = _Bracket(), b""
     besides = float(overhead)  # corrected once a blob tells
     for tries in range(_TRIES):
@@ -110,6 +115,21 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
         if len(found) <= budget_bytes:
             return found
     raise InfeasibleError(len(found), f"the coarsest step takes more than the {budget_bytes} bytes left")
+
+
+def _likely_and_step(source: Source, images: np.ndarray, views: np.ndarray, room: int) -> tuple[int, int, _Trials]:
+    """The least grade of likely classes that pays, about the finest step that fits in `room` bytes with it, and the
+    trials that told: of these images and views."""
+    some = _Trials(source, images, views, source.least)
+    index = _roughly(some, _guess(source, room), room)
+    if some.refinement <= _MUCH * room:
+        return source.least, index, some
+    tried = []
+    for least in range(source.least, refine.NOTHING + 1):
+        others = _Trials(source, images, views, least).planned_as(some)
+        index = _roughly(others, index, room)
+        tried.append((source.divergence(others.code(index)), least, index, others))
+    return min(tried, key=lambda one: one[0])[1:]
 
 
 def _roughly(trials: _Trials, index: int, room: int) -> int:
