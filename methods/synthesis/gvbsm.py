@@ -47,9 +47,9 @@ def synthesize(
 ) -> Condensed:
     """Recover `ipc` images of every class from Gaussian noise.
 
-    Deviations: the defaults are the recipe for CIFAR-10 with fewer and larger steps, with rolls in place of its padded crops,
-    and with the backbones of the data set. Statistics of the training split are exact and not augmented (the code
-    averages those of batches of 64). The last iterate is kept, lossless.
+    Deviations: the defaults are the recipe for CIFAR-10 with fewer and larger steps, with rolls in place of its padded
+    crops, and with the backbones of the data set. Statistics of the training split are exact and not augmented (the
+    code averages those of batches of 64). The last iterate is kept, lossless.
 
     Args:
         train: the training split; gives the statistics, and whether mirroring is allowed.
