@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ def table(rows: list[Row], format: str = "simple") -> str:
     body = [
         [
             row.what,
-            f"{row.value:.3g} {row.unit}".strip(),
+            "skipped" if math.isnan(row.value) else f"{row.value:.3g} {row.unit}".strip(),
             "" if row.bar is None else f"{'>=' if row.higher_is_better else '<='} {row.bar:g}",
             verdict[row.holds],
             row.note,

@@ -10,7 +10,8 @@ class Row:
     """A measured figure beside the bar that it has to clear.
 
     `value` is a ratio measured in one run wherever the figure is a speed (machines differ, ratios less), `bar` the
-    project's own requirement (None: printed for information), `note` the limit or the raw times behind the ratio.
+    project's own requirement (None: printed for information), `note` the limit or the raw times behind the ratio. A
+    value of NaN with no bar stands for what this machine cannot measure; the note says why.
     """
 
     what: str

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 
 PRECISIONS = ("float64", "mixed")
-_GROWTH = 1.5
-_MU_RANGE = 1e7
+GROWTH = 1.5
+MU_RANGE = 1e7
 _FLOAT32_TOL = 1e-4  # below it a Gram matrix in float32 no longer tells L from noise, and the support of S fills up
 _FLOAT32_VALUES_TOL = 3e-7  # below it float32 matrices do not converge, even with a Gram matrix in float64
+# What float32 matrices are taken through: (down to this residual, with Gram matrices of this dtype).
+MIXED_STAGES = ((_FLOAT32_TOL, np.float32), (_FLOAT32_VALUES_TOL, np.float64))
 _CACHE_VALUES = 1 << 17  # values solved at once: more falls out of the cache, fewer pays for calls
 
 
@@ -61,12 +63,7 @@ def pcp(
     Raises:
         ValueError: an argument out of its range.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
-    if lambda_ is not None and not lambda_ > 0:
-        raise ValueError(f"lambda_: must be > 0, got {lambda_}")
-    if not tol > 0:
-        raise ValueError(f"tol: must be > 0, got {tol}")
+    check(lambda_, tol, precision)
     if matrices.shape[1] > matrices.shape[2]:
         low, sparse, iterations = pcp(matrices.transpose(0, 2, 1), lambda_, tol, max_iter, precision)
         return low.transpose(0, 2, 1), sparse.transpose(0, 2, 1), iterations
@@ -89,6 +86,16 @@ def pcp(
     return low, sparse, iterations
 
 
+def check(lambda_: float | None, tol: float, precision: str) -> None:
+    """Raise ValueError, naming it, for an option of `pcp` that is out of its range."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if lambda_ is not None and not lambda_ > 0:
+        raise ValueError(f"lambda_: must be > 0, got {lambda_}")
+    if not tol > 0:
+        raise ValueError(f"tol: must be > 0, got {tol}")
+
+
 def _solve(
     data: np.ndarray,
     low: np.ndarray,
@@ -103,12 +110,12 @@ def _solve(
     mu = 1.25 / spectral
     start = np.maximum(spectral, np.maximum(data.max((1, 2)), -data.min((1, 2)))[:, None, None] / weight)
     done = np.zeros(len(data), np.int64)
-    state = _State(data, sparse, data / (start * mu), mu, mu * _MU_RANGE)
+    state = _State(data, sparse, data / (start * mu), mu, mu * MU_RANGE)
     if precision == "mixed":
         state = state.cast(np.float32)
         # Only the state is of use here: L is computed again by the first iteration that follows.
         scratch = np.empty_like(state.data)
-        for least, gram in ((_FLOAT32_TOL, np.float32), (_FLOAT32_VALUES_TOL, np.float64)):
+        for least, gram in MIXED_STAGES:
             if tol <= least:
                 _iterate(state, weight, least, max_iter, scratch, done, gram)
         sparse[:] = state.sparse
@@ -150,7 +157,7 @@ def _update(now: _State, shrunk: np.ndarray, weight: float, matrix: np.ndarray) 
     Returns:
         ||D - L - S||_F [b].
     """
-    grown = np.minimum(now.mu * _GROWTH, now.ceiling)
+    grown = np.minimum(now.mu * GROWTH, now.ceiling)
     limit, ratio = (part.astype(matrix.dtype) for part in (weight / now.mu, now.mu / grown))
     np.subtract(now.data, shrunk, out=now.sparse)
     now.sparse += now.dual

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from methods._codec import factors, sparse
+from methods._codec import decompositions, factors, sparse
 from methods._codec import labels as shared
 from methods._codec.container import pack, unpack
-from methods._codec.pcp import pcp
 from methods._codec.split import best_split, share_bits
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def encode(
     Args:
         labels: logits [n, K, C].
         budget_bytes: total for the n images, header included.
-        ctx: not used.
+        ctx: gives the device: a GPU takes the pursuits of a chunk at once.
         lambda_: weight of the sparse part; 0 stands for 1 / sqrt(max(K, C)).
         tol: residual, relative to the norm, at which the pursuit stops. What is stored is so much coarser that 1e-7
             changes no digit of the error that shows, and takes 1.7 times as long.
@@ -62,6 +61,7 @@ def encode(
     exponents = shared.norm_exponents(values)
     coded = shared.encode_exponents(exponents)
     share = share_bits(CODEC, (n, k, c), coded.size, budget_bytes)
+    pcp = decompositions.of(ctx).pcp
     ranks, parts, kept = [], [], []
     for start, chunk in shared.chunks(values):
         scaled = shared.scaled(chunk, -exponents[start : start + len(chunk)])

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from methods._codec import factors, setwise
+from methods._codec import decompositions, factors, setwise
 from methods._codec import labels as shared
 from methods._codec.container import unpack
-from methods._codec.lowrank import truncated_svd
 
 if TYPE_CHECKING:
     from bench.api import Context, SoftLabels
@@ -28,7 +27,7 @@ def encode(
     Args:
         labels: logits [n, K, C].
         budget_bytes: total for the n images, header included.
-        ctx: not used.
+        ctx: gives the device: with layout="image", a GPU takes the images of a chunk at once.
         factor: "fp16", or "int8" with a float16 scale per component.
         layout: "image": K x C per image; the largest common rank, then one more component each for the images that gain
             the most. "set": all n K rows in one matrix with one C x r basis, which pays where C is small.
@@ -39,7 +38,7 @@ def encode(
     """
     values = shared.checked_logits(labels)
     if layout == "image":
-        return factors.encode(CODEC, values, budget_bytes, factor, truncated_svd)
+        return factors.encode(CODEC, values, budget_bytes, factor, decompositions.of(ctx).truncated_svd)
     if layout == "set":
         return setwise.encode(CODEC, values, budget_bytes, factor)
     raise ValueError(f"layout: {layout!r} is not one of image, set")

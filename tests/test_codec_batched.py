@@ -1,0 +1,259 @@
+"""Decompositions in batches on a torch device against those in numpy, and which of them the compressors take.
+
+The code asks for no GPU, so that all but the last tests run it on the CPU.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from bench.api import SoftLabels
+from methods._codec import batched, decompositions, lowrank, pcp, pcp_batched
+from methods.compressors import rpca, svd
+from speed import batched as speed_batched
+from speed.__main__ import table
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def planted(b: int, k: int, c: int, rank: int, share: float, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    low = rng.standard_normal((b, k, rank)) @ rng.standard_normal((b, rank, c))
+    return low + np.where(rng.random((b, k, c)) < share, rng.choice([-8.0, 8.0], (b, k, c)), 0)
+
+
+def cases() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((3, 12, 20))
+    return {
+        "random": noise,
+        "low rank plus sparse": planted(3, 30, 50, 2, 0.05, 1),
+        "square": rng.standard_normal((2, 15, 15)),
+        "zeros": np.zeros((2, 5, 7)),
+        "one matrix of zeros": np.concatenate([noise[:1], np.zeros((1, 12, 20)), noise[1:]]),
+        "constant": np.full((2, 6, 9), 2.5),
+        "rows equal": np.repeat(rng.standard_normal((2, 1, 9)), 6, axis=1),
+        "one view": rng.standard_normal((3, 1, 9)),
+        "two classes": rng.standard_normal((3, 9, 2)),
+        "one value": rng.standard_normal((2, 1, 1)),
+        "more views than classes": rng.standard_normal((2, 25, 8)),
+        "tiny": 1e-30 * noise,
+        "huge": 1e30 * noise,
+        "float32": noise.astype(np.float32),
+    }
+
+
+def mixed_difficulty() -> np.ndarray:
+    """Matrices [5, 20, 30] that stop at iterations of their own."""
+    rng = np.random.default_rng(9)
+    noise = rng.standard_normal((2, 20, 30))
+    heavy = rng.standard_t(2, (1, 20, 30))
+    return np.concatenate([noise, planted(1, 20, 30, 2, 0.05, 9), np.ones((1, 20, 30)), heavy])
+
+
+def apart(found: np.ndarray, expected: np.ndarray, of: np.ndarray) -> float:
+    """The largest distance in the batch, relative to the norm of the matrix."""
+    norm = np.maximum(np.linalg.norm(of.astype(np.float64), axis=(1, 2)), np.finfo(np.float64).tiny)
+    return float((np.linalg.norm(found.astype(np.float64) - expected, axis=(1, 2)) / norm).max())
+
+
+def assert_same_split(data: np.ndarray, device: torch.device, **options) -> None:
+    low, sparse, iterations = pcp.pcp(data, **options)
+    found_low, found_sparse, found_iterations = pcp_batched.pcp(data, device=device, **options)
+    assert (found_low.dtype, found_sparse.dtype, found_iterations.dtype) == (np.float64, np.float64, np.int64)
+    within = 1e-3 if options.get("precision") == "mixed" else 1e-10
+    assert apart(found_low, low, data) <= within
+    assert apart(found_sparse, sparse, data) <= within
+    if options.get("precision") != "mixed":
+        np.testing.assert_array_equal(found_iterations, iterations)
+
+
+def assert_same_product(data: np.ndarray, rank: int, device: torch.device) -> None:
+    left, right, singular = lowrank.truncated_svd(data, rank)
+    found_left, found_right, found_singular = batched.truncated_svd(data, rank, device)
+    for found, expected in ((found_left, left), (found_right, right), (found_singular, singular)):
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_allclose(found_left @ found_right, left @ right, atol=1e-5)
+    np.testing.assert_allclose(found_singular, singular, atol=1e-5)
+
+
+def normalised(data: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(data.astype(np.float64), axis=(1, 2), keepdims=True)
+    return data / np.where(norm > 0, norm, 1)
+
+
+@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"tol": 1e-4}, {"lambda_": 0.1}, {"precision": "mixed"}, {"precision": "mixed", "tol": 1e-4}],
+    ids=str,
+)
+def test_the_pursuit_is_that_of_numpy(name, options):
+    assert_same_split(cases()[name], CPU, **options)
+
+
+@pytest.mark.parametrize("precision", ["float64", "mixed"])
+def test_each_matrix_of_a_batch_stops_by_itself(precision):
+    data = mixed_difficulty()
+    assert_same_split(data, CPU, precision=precision)
+    low, sparse, iterations = pcp_batched.pcp(data, precision=precision, device=CPU)
+    assert len(set(iterations)) >= 4
+    for i in range(len(data)):
+        alone = pcp_batched.pcp(data[i : i + 1], precision=precision, device=CPU)
+        assert apart(low[i : i + 1], alone[0], data[i : i + 1]) <= (1e-3 if precision == "mixed" else 1e-12)
+        assert apart(low[i : i + 1] + sparse[i : i + 1], data[i : i + 1], data[i : i + 1]) <= 1.1e-7
+        assert precision == "mixed" or iterations[i] == alone[2][0]
+
+
+def test_iterations_end_at_the_most_allowed():
+    assert_same_split(mixed_difficulty(), CPU, max_iter=12)
+    assert pcp_batched.pcp(mixed_difficulty(), max_iter=12, device=CPU)[2].max() == 12
+
+
+def test_extreme_weights_put_all_into_one_part():
+    for weight in (1e-6, 1e4):
+        assert_same_split(np.random.default_rng(7).standard_normal((2, 10, 14)), CPU, lambda_=weight)
+
+
+@pytest.mark.parametrize("bad", [{"lambda_": 0.0}, {"lambda_": -1.0}, {"tol": 0.0}, {"precision": "float16"}])
+def test_arguments_out_of_range_are_named(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        pcp_batched.pcp(np.ones((1, 2, 2)), device=CPU, **bad)
+
+
+@pytest.mark.parametrize("name", cases())
+def test_the_truncated_svd_is_that_of_numpy(name):
+    data = normalised(cases()[name])
+    side = min(data.shape[1:])
+    for rank in {1, (side + 1) // 2, side}:
+        assert_same_product(data, rank, CPU)
+
+
+def test_the_truncated_svd_in_float32_is_that_of_numpy():
+    """Above 128 on the smaller side both work in float32; the cut is where the spectrum falls, as its place tells."""
+    data = normalised(planted(2, 140, 200, 3, 0.02, 3))
+    assert lowrank.working_dtype(140, 200) is np.float32
+    assert_same_product(data, 3, CPU)
+    assert_same_product(data.transpose(0, 2, 1), 3, CPU)
+
+
+def test_what_is_worked_on_at_once_is_bounded_and_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    data = mixed_difficulty()
+    low, _, iterations = pcp_batched.pcp(data, device=CPU)
+    left, right, _ = batched.truncated_svd(data, 3, CPU)
+    sizes: list[int] = []
+
+    def watched(matrices: np.ndarray, _: torch.device) -> torch.Tensor:
+        sizes.append(len(matrices))
+        return torch.from_numpy(np.ascontiguousarray(matrices))
+
+    monkeypatch.setattr(batched, "moved", watched)
+    two = 2 * 8 * (12 * 20 * 30 + 6 * 20 * 20)  # bytes
+    again = pcp_batched.pcp(data, device=CPU, working_bytes=two)
+    assert sizes == [2, 2, 1]
+    assert apart(again[0], low, data) <= 1e-12
+    np.testing.assert_array_equal(again[2], iterations)
+    sizes.clear()
+    alone = batched.truncated_svd(data, 3, CPU, working_bytes=1)
+    assert sizes == [1] * 5
+    np.testing.assert_allclose(alone[0] @ alone[1], left @ right, atol=1e-9)
+
+
+def test_matrices_handed_in_are_left_alone():
+    data = planted(2, 8, 12, 2, 0.1, 5)
+    before = data.copy()
+    pcp_batched.pcp(data, device=CPU)
+    batched.truncated_svd(data, 2, CPU)
+    np.testing.assert_array_equal(data, before)
+
+
+@pytest.mark.parametrize("context", [None, SimpleNamespace(), SimpleNamespace(device=CPU)], ids=str)
+def test_without_a_gpu_numpy_decomposes(context):
+    assert decompositions.of(context).pcp is pcp.pcp
+    assert decompositions.of(context).truncated_svd is lowrank.truncated_svd
+
+
+def field() -> SoftLabels:
+    rng = np.random.default_rng(2)
+    logits = planted(6, 20, 30, 3, 0.05, 2) + 0.3 * rng.standard_normal((6, 20, 30))
+    logits[3] = 0
+    return SoftLabels(torch.from_numpy(logits.astype(np.float16)), torch.zeros(6, dtype=torch.int64))
+
+
+def assert_same_blob(module: ModuleType, options: dict) -> None:
+    """Encoded for a GPU: as many bytes, decoded within as much of the labels as what the CPU makes of them."""
+    labels, budget = field(), 2 * 6 * 20 * 30 // 4
+    wide = labels.logits.double()
+    blobs = [module.encode(labels, budget, SimpleNamespace(device=device), **options) for device in (CPU, GPU)]
+    here, there = (module.decode(blob).double() for blob in blobs)
+    assert len(blobs[1]) <= budget
+    errors = [float((decoded - wide).norm() / wide.norm()) for decoded in (here, there)]
+    assert errors[1] == pytest.approx(errors[0], rel=1e-3)
+    assert float((here - there).norm() / wide.norm()) < 1e-2 * errors[0]
+
+
+COMPRESSORS = pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        (rpca, {}),
+        (rpca, {"entries": "pursuit", "precision": "float64"}),
+        (svd, {}),
+        (svd, {"factor": "int8"}),
+        (svd, {"layout": "set"}),
+    ],
+)
+
+
+@COMPRESSORS
+def test_a_compressor_lent_a_gpu_makes_an_equal_blob(module, options, monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    def here(matrices: np.ndarray, device: torch.device) -> torch.Tensor:
+        asked.append(device.type)
+        return torch.from_numpy(np.ascontiguousarray(matrices))
+
+    monkeypatch.setattr(batched, "moved", here)
+    assert_same_blob(module, options)
+    assert asked == ([] if options.get("layout") == "set" else ["cuda"])
+
+
+def test_the_speed_table_says_why_it_has_no_figures_of_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    rows = speed_batched.measure(quick=True)
+    assert len(rows) == 2
+    assert all(row.holds is None for row in rows)
+    assert table(rows).count("skipped") == 2
+    assert "no CUDA device" in table(rows)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", cases())
+def test_a_gpu_decomposes_as_numpy_does(name):
+    data = cases()[name]
+    for options in ({}, {"precision": "mixed"}):
+        assert_same_split(data, GPU, **options)
+    assert_same_product(normalised(data), min(data.shape[1:]), GPU)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@COMPRESSORS
+def test_a_gpu_makes_an_equal_blob(module, options):
+    assert_same_blob(module, options)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["float64", "mixed"])
+def test_a_gpu_keeps_to_the_working_memory(precision):
+    data = planted(40, 100, 200, 4, 0.05, 6)
+    pcp_batched.pcp(data[:1], precision=precision, device=GPU)  # libraries take their own memory once
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    pcp_batched.pcp(data, precision=precision, device=GPU, working_bytes=1 << 24)
+    assert torch.cuda.max_memory_allocated() - before <= 1 << 24
