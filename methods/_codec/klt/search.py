@@ -114,6 +114,10 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
         found = blob(trials.code(step), step)
         if len(found) <= budget_bytes:
             return found
+    # Whatever was tried on the way: the least that there is does not depend on the budget.
+    found = blob(_Trials(source, np.arange(n), np.arange(k), refine.NOTHING).code(0), 0)
+    if len(found) <= budget_bytes:
+        return found
     raise InfeasibleError(len(found), f"the coarsest step takes more than the {budget_bytes} bytes left")
 
 
