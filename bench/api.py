@@ -13,7 +13,8 @@ docstring its description, keyword-only arguments with literal defaults are its 
                                  def invalid(blob) -> (values, rows)                  (optional: approximated
                                      probabilities that were none, and rows of them that did not sum to one)
                                  def fit(labels, budget_bytes, ctx, *, ...) -> bytes  (optional: what all images share;
-                                     encode and decode then take it as the keyword `shared`)
+                                     encode and decode then take it as the keyword `shared`; where it takes the
+                                     keyword `survey`, it is handed a `Survey` or None)
     protocols/datasets/NAME.py   def load(root, *, ...) -> Dataset
 
 Optional module constants: CITATION (str), NUM_GPUS (float, share of a GPU a task asks for), PUBLISHED (dict of
@@ -178,3 +179,12 @@ class SoftLabels:
         """(images, stored views, classes)."""
         n, k, c = self.logits.shape
         return int(n), int(k), int(c)
+
+    def at_views(self, some: Sequence[int]) -> SoftLabels:
+        """The same of some views only."""
+        return SoftLabels(self.logits[:, list(some)], self.hard, [self.views[k] for k in some], self.images)
+
+
+# Some views (their indices) of all images of a set that is encoded in several shards -> their labels, shard by shard in
+# order, with `views` and `images` filled in. The teacher may be asked for them anew: it is best to ask for a few.
+Survey = Callable[[Sequence[int]], Iterator[SoftLabels]]

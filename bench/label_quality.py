@@ -21,7 +21,7 @@ from bench.budget import Budget, reference_bytes
 from bench.errors import InfeasibleError, PluginError, UserError
 from bench.label_sets import LabelSet, PartOfSet
 from bench.label_spectrum import Spectrum
-from bench.labels import encode, fit, takes_shared
+from bench.labels import encode, fit, takes_shared, takes_survey
 from bench.outcome import ignore
 from bench.spec import Spec
 from bench.storage import MAGIC, blob_allowance, smallest_total
@@ -76,7 +76,8 @@ class Quality:
     kl1: float | None = None
     kl20: float | None = None  # 400 KL at T = 20
     top1: float | None = None
-    fit_seconds: float = 0.0  # once a set, core time
+    fit_seconds: float = 0.0  # once a set, core time; a survey's labels included
+    surveyed: bool = False  # what is shared was fitted on all images and may grow with them
     encode_ms: float | None = None  # an image, core time
     decode_ms: float | None = None  # an image, all its views, core time
 
@@ -163,7 +164,10 @@ class _Running:
             if shard == 0 and takes_shared(self._module):
                 started = time.process_time()
                 known = PartOfSet(part.logits, part.hard, part.views, part.images, set_images=self._images)
-                self._shared = fit(self._module, known, self._total - views, ctx, **self._spec.parameters)
+                # Of a part of a set nobody can be asked for the other images.
+                survey = self._labels.survey if self._images == self._labels.shape[0] else None
+                self._found.surveyed = survey is not None and takes_survey(self._module)
+                self._shared = fit(self._module, known, self._total - views, ctx, survey, **self._spec.parameters)
                 self._found.fit_seconds = time.process_time() - started
             allowance = blob_allowance(self._total, views=views, shared=len(self._shared), shard_sizes=self._sizes)
             started = time.process_time()

@@ -73,17 +73,22 @@ def projection(quality: Quality, images: int, of: int) -> dict[str, Any]:
     """What `images` images would take, in proportion to what was measured.
 
     Payload and times grow with the images (`of`: those that `quality` counts bytes for); what is shared, and the time
-    of fitting it, stays. On several cores the images are divided, as the shards of a set are.
+    of fitting it, stays, or grows too if it was fitted on all images. On several cores the images are divided, as the
+    shards of a set are.
     """
     sizes = quality.bytes
-    growing = round((sizes["payload"] + sizes["container"]) * images / of)
+    shared, scale = sizes["shared"], images / of
+    growing = round((sizes["payload"] + sizes["container"]) * scale)
+    fitted = quality.fit_seconds
+    if quality.surveyed:
+        shared, fitted = round(shared * scale), fitted * scale
     told: dict[str, Any] = {
         "compressor": quality.compressor,
         "budget": quality.budget,
-        "bytes": growing + sizes["shared"] + sizes["views"],
+        "bytes": growing + shared + sizes["views"],
     }
     for cores in CORES:
-        told[f"encode_seconds_{cores}"] = quality.fit_seconds + (quality.encode_ms or 0) / 1e3 * images / cores
+        told[f"encode_seconds_{cores}"] = fitted + (quality.encode_ms or 0) / 1e3 * images / cores
         told[f"decode_seconds_{cores}"] = (quality.decode_ms or 0) / 1e3 * images / cores
     return told
 

@@ -17,8 +17,8 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from bench.api import SoftLabels
-from bench.augment import Views
+from bench.api import SoftLabels, Survey
+from bench.augment import View, Views
 from bench.ensemble import Member
 from bench.errors import PluginError, UserError
 from bench.labelling import Labelling
@@ -55,6 +55,11 @@ class LabelSet(ABC):
     @abstractmethod
     def parts(self) -> Iterator[SoftLabels]:
         """The shards, in order; once."""
+
+    @property
+    def survey(self) -> Survey | None:
+        """Some views of all images again, see bench.api.Survey; None: one shard has them all, or they pass by once."""
+        return None
 
     @abstractmethod
     def context(self, spec: Spec) -> contextlib.AbstractContextManager[Any]:
@@ -98,6 +103,11 @@ class TrialLabels(LabelSet):
     def parts(self) -> Iterator[SoftLabels]:
         """The shards."""
         return (self._labelling.raw(shard) for shard in range(len(self.sizes)))
+
+    @property
+    def survey(self) -> Survey | None:
+        """As the trial has it."""
+        return self._labelling.survey
 
     def context(self, spec: Spec) -> contextlib.AbstractContextManager[Any]:
         """The trial's own."""
@@ -224,6 +234,16 @@ class NetworkLabels(_Bare):
         """Of the network."""
         return fp16_bytes(self._member.model)
 
+    @property
+    def survey(self) -> Survey | None:
+        """Made anew."""
+        return self._some_views if len(self.sizes) > 1 else None
+
+    def _some_views(self, views: Sequence[int]) -> Iterator[SoftLabels]:
+        shown = [self._views[k] for k in views]
+        for indices in shards(*self.shape):
+            yield SoftLabels(label(self._member, self._images, shown, indices), self._hard[indices], shown, indices)
+
     def _make(self, indices: np.ndarray) -> tuple[torch.Tensor, float]:
         clock = time.process_time if self.device == "cpu" else time.perf_counter
         started = clock()
@@ -241,7 +261,7 @@ class NetworkLabels(_Bare):
 
 
 @torch.no_grad()
-def label(member: Member, images: torch.Tensor, views: Views, indices: np.ndarray) -> torch.Tensor:
+def label(member: Member, images: torch.Tensor, views: Sequence[View], indices: np.ndarray) -> torch.Tensor:
     """float16 [len(indices), K, C] on the CPU: the network's logits, in batches of whole or part views.
 
     A label depends on its image and view alone, so small sets share a batch among several views.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bench import ENGINE_VERSION, teachers
-from bench.api import SoftLabels
+from bench.api import SoftLabels, Survey
 from bench.budget import Budget, reference_bytes
 from bench.context import HarnessContext
 from bench.ensemble import Ensemble, ensemble_of, view_norms
@@ -72,22 +72,42 @@ class Labelling:
     def raw(self, shard: int) -> SoftLabels:
         """float16 logits of a shard: kept in the store while the whole set is small, else made and dropped."""
         indices = self.shards[shard]
-        total = self.condensed.images * self.recipe.views * self.dataset.classes * 2
 
         def make() -> tuple[dict, dict]:
             logits = teacher_logits(self.ensemble, self.images, self.views, indices, self._norms())
             return {"logits": logits.numpy()}, {}
 
-        if total <= KEEP_RAW_BYTES:
+        if self._kept:
             logits = self.ws.store.get("raw-labels", {**self._inputs(), "shard": shard}, make).arrays["logits"]
         else:
             logits = make()[0]["logits"]
         return SoftLabels(
             logits=torch.from_numpy(np.array(logits)),
-            hard=torch.from_numpy(np.array(self.set.arrays["labels"]))[indices],
+            hard=self._hard(indices),
             views=self.views,
             images=indices,
         )
+
+    @property
+    def _kept(self) -> bool:
+        """Whether raw labels stay in the store."""
+        return self.condensed.images * self.recipe.views * self.dataset.classes * 2 <= KEEP_RAW_BYTES
+
+    @property
+    def survey(self) -> Survey | None:
+        """Some views of all images, see bench.api.Survey; None where a single shard has them all."""
+        return self._some_views if len(self.shards) > 1 else None
+
+    def _some_views(self, views: Sequence[int]) -> Iterator[SoftLabels]:
+        for shard, indices in enumerate(self.shards):
+            if self._kept:
+                yield self.raw(shard).at_views(views)
+                continue
+            logits = teacher_logits(self.ensemble, self.images, self.views, indices, self._norms(), some=views)
+            yield SoftLabels(logits, self._hard(indices), [self.views[k] for k in views], indices)
+
+    def _hard(self, indices: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.array(self.set.arrays["labels"]))[indices]
 
     def _norms(self) -> torch.Tensor | None:
         """float32 [views, teachers, batches] where shards need them, else None."""
@@ -115,10 +135,10 @@ class Labelling:
         """What all shards share. Several shards are encoded by several tasks: the first to come fits it for all."""
 
         def make() -> tuple[dict, dict]:
-            fitted = fit(spec.plugin.module, self.raw(0), allowance, ctx, **spec.parameters)
+            fitted = fit(spec.plugin.module, self.raw(0), allowance, ctx, self.survey, **spec.parameters)
             return {"shared": np.frombuffer(fitted, dtype=np.uint8)}, {}
 
-        if len(self.shards) == 1:
+        if self.survey is None:
             return make()[0]["shared"].tobytes()
         inputs = {
             **self._inputs(),

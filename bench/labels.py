@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.api import SoftLabels
+from bench.api import SoftLabels, Survey
 from bench.augment import View, Views
 from bench.batch_pool import BatchViews, common
 from bench.ensemble import Ensemble, label_view
@@ -36,9 +36,14 @@ def label_views(recipe: Recipe, images: int, *, protocol: str, dataset: str, siz
 
 
 def teacher_logits(
-    ensemble: Ensemble, images: torch.Tensor, views: Views, indices: np.ndarray, norms: torch.Tensor | None = None
+    ensemble: Ensemble,
+    images: torch.Tensor,
+    views: Views,
+    indices: np.ndarray,
+    norms: torch.Tensor | None = None,
+    some: Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """float16 [len(indices), len(views), C]: what the teachers say of each view of each of these images.
+    """float16 [len(indices), views, C]: what the teachers say of each view of each of these images.
 
     Args:
         ensemble: one teacher or several.
@@ -46,10 +51,11 @@ def teacher_logits(
         views: of the whole set.
         indices: int64, ascending.
         norms: float32 [len(views), teachers, batches], see bench.ensemble.label_view.
+        some: indices of the views that are asked for; None: all.
     """
     columns = [
         label_view(ensemble, images, views, k, indices, None if norms is None else norms[k]).to(torch.float16).cpu()
-        for k in range(len(views))
+        for k in (range(len(views)) if some is None else some)
     ]
     return torch.stack(columns, dim=1)
 
@@ -136,10 +142,23 @@ def takes_shared(compressor: ModuleType) -> bool:
     return True
 
 
-def fit(compressor: ModuleType, labels: SoftLabels, allowance: int, ctx: Any, **params: Any) -> bytes:
-    """What all shards share, checked: bytes, and within the allowance. Raises PluginError, or what the compressor
-    raises."""
-    return _checked(compressor, "fit", compressor.fit(labels, allowance, ctx, **params), allowance)
+def takes_survey(compressor: ModuleType) -> bool:
+    """Whether the compressor's `fit` has a parameter `survey`."""
+    return hasattr(compressor, "fit") and "survey" in inspect.signature(compressor.fit).parameters
+
+
+def fit(
+    compressor: ModuleType,
+    labels: SoftLabels,
+    allowance: int,
+    ctx: Any,
+    survey: Survey | None = None,
+    **params: Any,
+) -> bytes:
+    """What all shards share, checked: bytes, and within the allowance. `survey`: of the whole set, where `labels` are
+    one of several shards. Raises PluginError, or what the compressor raises."""
+    extra = {"survey": survey} if takes_survey(compressor) else {}
+    return _checked(compressor, "fit", compressor.fit(labels, allowance, ctx, **extra, **params), allowance)
 
 
 def encode(compressor: ModuleType, labels: SoftLabels, allowance: int, ctx: Any, shared: bytes, **params: Any) -> bytes:

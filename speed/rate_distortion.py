@@ -1,8 +1,8 @@
 """Rate and distortion of `klt` on teacher logits of ImageNet size: `python -m speed.rate_distortion FOLDER`.
 
 FOLDER holds labels-1000c-dev.npz (photos to encode), labels-1000c-pool.npz (other photos, to fit the basis on) and
-labels-1000c-photo-means.npz (stand-ins for the means of partners, which a whole set has coded for each image).
-Every image is coded for itself, within the budget less its share of the basis, and decoded from bytes.
+labels-1000c-photo-means.npz (means of all photos that are mixed in, from a few views each). Every image is coded for
+itself, within the budget less its share of the basis and of the table of means, and decoded from bytes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import torch
 from tabulate import tabulate
 
 from bench.api import SoftLabels
+from bench.augment import View
 from methods._codec.container import unpack
 from methods._codec.klt import basis as bases
 from methods._codec.klt import blob as blobs
 from methods._codec.klt import fit as fitting
-from methods._codec.klt.basis import Basis
+from methods._codec.klt import side as sides
 from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.search import finest
-from methods._codec.klt.side import Side
+from methods._codec.klt.survey import with_means
 from methods.compressors import rpca, svd
 
 EXPONENT = 7
@@ -34,36 +35,29 @@ LAMBDAS = (0.5, 1.0, 2.0)  # times the usual weight, for rpca
 
 @dataclass(frozen=True)
 class Photos:
-    """Logits [n, K, C] with what is known of their rows."""
+    """Logits [n, K, C], what was mixed into their views, and which of the thousand photos they are."""
 
     logits: np.ndarray
-    side: Side
-    numbers: np.ndarray
+    views: list[View]
+    numbers: np.ndarray  # int64 [n]
+
+    @property
+    def values(self) -> np.ndarray:
+        """float32, relative to 2^EXPONENT."""
+        return np.ldexp(self.logits.astype(np.float32), -EXPONENT)
 
 
-def load(folder: Path, name: str, means: np.ndarray) -> Photos:
-    """One file. `means` [photos, C]: partners index it."""
+def load(folder: Path, name: str, photos: int) -> Photos:
+    """One file. Of views nothing but lambda and the partner, one of so many photos, is kept: more is not read."""
     with np.load(folder / f"labels-1000c-{name}.npz") as file:
         logits, meta, numbers = file["logits"], file["meta"], file["photo"]
-    n = len(logits)
-    mixed = meta[..., 0] >= 0
-    lam = np.where(mixed, meta[..., 1], 1).astype(np.float32)
-    outside = np.ldexp(means.astype(np.float32), -EXPONENT)
-    partner = np.where(mixed, meta[..., 0].astype(np.int64) + n, -1)
-    return Photos(logits, Side(lam, partner, outside), numbers)
-
-
-def one(photos: Photos, image: int, basis: Basis) -> Side:
-    """The side information of one photo, with the means of its own partners alone."""
-    n = len(photos.logits)
-    partner = photos.side.partner[image]
-    used, place = np.unique(np.maximum(partner, n), return_inverse=True)
-    assert photos.side.outside is not None
-    return Side(
-        photos.side.lam[image : image + 1],
-        np.where(partner >= 0, place + 1, -1)[None],
-        basis.project(photos.side.outside[used - n] - basis.mean.astype(np.float32)),
-    )
+    views = []
+    for row in meta.transpose(1, 0, 2):
+        mixed = row[:, 0] >= 0
+        lam, partner = np.ones(photos, np.float32), np.full(photos, -1)
+        lam[numbers], partner[numbers] = np.where(mixed, row[:, 1], 1), np.where(mixed, row[:, 0], -1)
+        views.append(View(size=224, partner=partner, lam=lam))
+    return Photos(logits, views, numbers)
 
 
 def divergence(true: np.ndarray, found: np.ndarray, temperature: float) -> float:
@@ -78,19 +72,32 @@ def quality(true: np.ndarray, found: np.ndarray) -> tuple[float, float, float]:
     return divergence(true, found, 20), divergence(true, found, 1), same
 
 
-def klt_row(photos: Photos, pool: Photos, budget: int, chosen: np.ndarray, images: int) -> list[float | int]:
-    """Bytes, KL20, KL1, top-1, ms to encode and to decode of `klt`: means over the chosen photos."""
-    values = np.ldexp(pool.logits.astype(np.float32), -EXPONENT)
-    centre = (values - values.mean(2, keepdims=True)).mean((0, 1))
-    assert pool.side.outside is not None
-    side = replace(pool.side, outside=pool.side.outside - centre)
+def klt_row(
+    photos: Photos, pool: Photos, means: np.ndarray, budget: int, chosen: np.ndarray, images: int, free: bool
+) -> list[float | int]:
+    """Bytes, KL20, KL1, top-1, ms to encode and to decode of `klt`: means over the chosen photos.
+
+    `free`: partners' means are given, not paid for.
+    """
+    values = pool.values
+    surveyed = np.ldexp(means.astype(np.float32), -EXPONENT) - fitting.centre_of(values)
     k = photos.logits.shape[1]
+    side = sides.from_views(pool.views, pool.numbers, surveyed.__getitem__)
     shared = fitting.fit(values, side, EXPONENT, budget * images, images * k).to_bytes()
     basis = bases.from_bytes(shared)
+    if not free:
+        room = round((budget - len(shared) / images) * len(means)) + len(shared)
+        basis = with_means(basis, basis, surveyed, photos.values, photos.views, photos.numbers, room)
+    known = basis.project(surveyed)
     share = -(-len(shared) // images)
+    if basis.everyone is not None:
+        share += -(-basis.everyone.words.nbytes // len(means))
     rows = []
     for image in chosen:
-        mine = one(photos, image, basis)
+        number = photos.numbers[image : image + 1]
+        mine = sides.from_views(photos.views, number, known.__getitem__ if free else basis.means_of)
+        if free:
+            mine = replace(mine, known=None)
         logits = photos.logits[image].astype(np.float32)
         start = time.process_time()
         source = Source(np.ldexp(logits, -EXPONENT)[None], mine, basis)
@@ -100,7 +107,7 @@ def klt_row(photos: Photos, pool: Photos, budget: int, chosen: np.ndarray, image
 
         data = finest(source, blob, budget - share, blobs.OVERHEAD)
         encoded = time.process_time()
-        found = blobs.read(unpack(data, blobs.CODEC), lambda _: basis, mine.at, np.arange(k))
+        found = blobs.read(unpack(data, blobs.CODEC), lambda _: basis, lambda at, _: mine.at(at), np.arange(k))  # noqa: B023
         decoded = time.process_time()
         assert len(data) + share <= budget
         rows.append([len(data) + share, *quality(logits, found[0]), 1e3 * (encoded - start), 1e3 * (decoded - encoded)])
@@ -151,17 +158,18 @@ def main() -> None:
     parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, help="bytes per image")
     parser.add_argument("--photos", type=int, default=24, help="how many of the file (default: all 24)")
     parser.add_argument("--images", type=int, default=10000, help="of the set that shares the basis (default: 10,000)")
+    parser.add_argument("--free", action="store_true", help="partners' means are given, not paid for")
     parser.add_argument("--against", nargs="*", choices=("rpca", "svd"), default=(), help="other compressors")
     options = parser.parse_args()
     with np.load(options.folder / "labels-1000c-photo-means.npz") as file:
         means = file["means"]
-    photos = load(options.folder, options.file, means)
-    pool = load(options.folder, "pool", means)
+    photos = load(options.folder, options.file, len(means))
+    pool = load(options.folder, "pool", len(means))
     n = len(photos.logits)
     chosen = np.unique(np.linspace(0, n - 1, min(n, options.photos)).astype(int))
     rows = []
     for budget in options.budgets:
-        rows.append(["klt", budget, *klt_row(photos, pool, budget, chosen, options.images)])
+        rows.append(["klt", budget, *klt_row(photos, pool, means, budget, chosen, options.images, options.free)])
         if "rpca" in options.against:
             rows.append(["rpca", budget, *rpca_row(photos, budget, chosen)])
         if "svd" in options.against:

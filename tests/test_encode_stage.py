@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from _plugins import write
 
 from bench import labelling, labels, protocol, stages
@@ -135,3 +136,28 @@ def test_what_shards_share_is_fitted_once_and_is_what_each_would_have_fitted(
     assert fitted == [file.shared]
     assert bench.encode("common_mean", "5x", shards=3).shared == fitted[1]
     assert len(fitted) == 2  # another budget may be worth another shared part
+
+
+@pytest.mark.parametrize("kept", [1 << 30, 0])
+@pytest.mark.parametrize("sizes", [[20], [7, 7, 6]])
+def test_several_shards_are_surveyed(
+    bench: Bench, sizes: list[int], kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some views of all of them, whether raw labels are kept in the store or made anew; a single shard has them."""
+    surveys: list[Any] = []
+
+    def seen(module: Any, part: Any, allowance: int, ctx: Any, survey: Any, **parameters: Any) -> bytes:
+        surveys.append(None if survey is None else [piece.logits for piece in survey([5, 2])])
+        return labels.fit(module, part, allowance, ctx, survey, **parameters)
+
+    monkeypatch.setattr(labelling, "fit", seen)
+    monkeypatch.setattr(labelling, "KEEP_RAW_BYTES", kept)
+    monkeypatch.setattr(labels, "shard_sizes", lambda *_: sizes)
+    bench.encode("common_mean", "10x", shards=len(sizes))
+    [survey] = surveys
+    if len(sizes) == 1:
+        assert survey is None
+        return
+    assert [len(piece) for piece in survey] == sizes
+    exact = bench.read("none", bench.encode("none", None, shards=len(sizes)), [5, 2])
+    assert torch.equal(torch.cat(survey).float(), exact)

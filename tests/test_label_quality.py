@@ -21,6 +21,7 @@ from bench.augment import Views
 from bench.budget import reference_bytes
 from bench.errors import UserError
 from bench.label_quality import agreement, divergence, file_bytes, qualities
+from bench.label_report import projection
 from bench.label_sets import LabelSet
 from bench.label_spectrum import Spectrum, energies, rank_for
 from bench.labels import encode
@@ -289,6 +290,32 @@ def encode(labels, budget_bytes, ctx, *, shared=b""):
 def decode(blob, rows=None, *, shared=b""):
     return torch.zeros(blob[0], len(rows), blob[2])
 '''
+
+
+SURVEYOR = TELLER.replace("budget_bytes, ctx):", "budget_bytes, ctx, *, survey):", 1).replace(
+    "bytes(images_of(labels))", "bytes(0 if survey is None else sum(len(part.logits) for part in survey([0])))"
+)
+
+
+def test_a_part_of_a_set_is_not_surveyed_and_what_was_grows_with_the_set(tmp_path: Path) -> None:
+    """What a compressor learnt of every image cannot be shared by images that nobody was asked about."""
+    told = discover([write(tmp_path / "teller.py", SURVEYOR)])
+    labels = Surveyed(drawn(6, 10, 12), limit=2 * 10 * 12 * 2)
+    [whole] = qualities(labels, asked(told, "teller")).qualities
+    [part] = qualities(labels, asked(told, "teller"), set_size=500).qualities
+    assert (whole.surveyed, whole.bytes["shared"]) == (True, 6)
+    assert (part.surveyed, part.bytes["shared"]) == (False, 0)
+    views = whole.bytes["views"]
+    assert projection(whole, 600, 6)["bytes"] == 100 * (whole.bytes["total"] - views) + views
+    assert projection(whole, 600, 6)["encode_seconds_16"] >= 100 * whole.fit_seconds
+
+
+class Surveyed(ArrayLabels):
+    """Whose images can be asked for again."""
+
+    @property
+    def survey(self) -> Any:
+        return lambda views: (part.at_views(views[:0]) for part in self.parts())
 
 
 def stored_by_batch(n: int, k: int, c: int, batch: int, limit: int) -> ArrayLabels:

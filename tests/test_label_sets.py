@@ -170,6 +170,24 @@ def test_batches_do_not_change_what_a_network_says(indices: np.ndarray, monkeypa
                 assert found[place, k].numpy() == pytest.approx(member.model(x)[0].half().numpy(), abs=2e-3)
 
 
+def test_a_survey_says_again_what_the_shards_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make() -> NetworkLabels:
+        views = mixed_views(6, 5)
+        return NetworkLabels("pictures", linear_teacher(7), pictures(6), torch.arange(6), views, 7, Store(tmp_path))
+
+    assert make().survey is None  # one shard has them all
+    monkeypatch.setattr(label_sets, "shard_sizes", lambda *_: [4, 2])
+    monkeypatch.setattr(label_sets, "shards", lambda *_: iter([np.arange(4), np.arange(4, 6)]))
+    made = make()
+    assert made.survey is not None
+    for whole, part in zip(made.parts(), made.survey([4, 1]), strict=True):
+        assert torch.equal(part.logits, whole.logits[:, [4, 1]])
+        assert torch.equal(part.hard, whole.hard)
+        assert part.images is not None
+        assert np.array_equal(part.images, whole.images)
+        assert np.array_equal(part.views[1].partner, whole.views[1].partner)
+
+
 def test_shards_that_are_kept_are_made_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
     images, hard = pictures(4), torch.arange(4)

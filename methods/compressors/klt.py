@@ -17,6 +17,7 @@ from methods._codec.klt import basis as bases
 from methods._codec.klt import blob as blobs
 from methods._codec.klt import fit as fitting
 from methods._codec.klt import side as sides
+from methods._codec.klt import survey as surveys
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.search import finest
@@ -24,7 +25,7 @@ from methods._codec.klt.side import Side
 from methods._codec.wholeset import images_of
 
 if TYPE_CHECKING:
-    from bench.api import Context, SoftLabels
+    from bench.api import Context, SoftLabels, Survey
 
 CITATION = "Karhunen-Loeve transform coding with uniform steps: Goyal 2001, Theoretical foundations of transform coding"
 _SHARED_MOST = 0.5  # of the budget: a basis that takes more leaves labels nothing
@@ -33,13 +34,15 @@ _TRIED_ON = 1 << 22  # values of a set that is small enough to be coded twice
 _FITTED_ON = 1 << 25  # values that a basis is fitted on at most
 
 
-def fit(labels: SoftLabels, budget_bytes: int, ctx: Context) -> bytes:
-    """The mean label, a basis as large and as precise as pays for the whole set, and the views, if they can be redrawn.
+def fit(labels: SoftLabels, budget_bytes: int, ctx: Context, *, survey: Survey | None = None) -> bytes:
+    """The mean label, a basis as large and as precise as pays for the whole set, and the views, if they can be redrawn;
+    of a set that is coded in several shards, the means of all images too, so that every partner is predicted.
 
     Args:
         labels: logits [n, K, C] of some images of the set.
         budget_bytes: for the whole set, what is returned included.
         ctx: not used.
+        survey: see bench.api.Survey. A few views of all images are asked for where views mix images.
 
     Returns:
         bytes; none at all where a basis would take more than half of the budget, or does not pay.
@@ -53,12 +56,20 @@ def fit(labels: SoftLabels, budget_bytes: int, ctx: Context) -> bytes:
     some = np.unique(np.linspace(0, n - 1, min(n, max(1, _FITTED_ON // (k * c)))).astype(int))
     exponent = _exponent(values)
     numbers = np.arange(n) if labels.images is None else labels.images
-    side = sides.from_views(labels.views, numbers[some]) if len(labels.views) else sides.plain(len(some), k)
-    basis = fitting.fit(_scaled(values[some], exponent), side, exponent, budget_bytes, images * k)
+    sample, side = _scaled(values[some], exponent), sides.plain(len(some), k)
+    if len(labels.views):
+        side = sides.from_views(labels.views, numbers[some])
+    basis = fitting.fit(sample, side, exponent, budget_bytes, images * k)
     views = labels.views.to_bytes() if isinstance(labels.views, Views) else b""
     shared = basis.to_bytes(views)
     if len(shared) > _SHARED_MOST * budget_bytes:
         return b""
+    if survey is not None and len(labels.views) and labels.views[0].partner is not None:
+        known = surveys.means(survey, images, k, exponent, fitting.centre_of(sample))
+        side = sides.from_views(labels.views, numbers[some], known.__getitem__)
+        other = fitting.fit(sample, side, exponent, budget_bytes, images * k)
+        chosen = surveys.with_means(basis, other, known, sample, labels.views, numbers[some], budget_bytes - len(views))
+        shared = chosen.to_bytes(views)
     # The rate-distortion function knows nothing of an image's own low-rank part, which needs no basis: where a basis is
     # a good share of the budget, both are tried.
     tried = n == images and len(shared) > _SHARED_LITTLE * budget_bytes and n * k * c <= _TRIED_ON
@@ -101,7 +112,7 @@ def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, shared: bytes
     extra: dict[str, np.ndarray] = {}
     if shared and len(labels.views):
         numbers = np.arange(n) if labels.images is None else np.asarray(labels.images, np.int64)
-        side = sides.from_views(labels.views, numbers)
+        side = sides.from_views(labels.views, numbers, basis.means_of)
         extra["n"] = (numbers if (np.diff(numbers) != 1).any() else numbers[:1]).astype(np.uint32)
     source = Source(_scaled(values, exponent), side, basis)
 
@@ -135,10 +146,17 @@ def decode(
     picked = common.checked_rows(rows, k)
     stored = container.sections.get("n")
 
-    def side_of(some: np.ndarray) -> Side:
+    def side_of(some: np.ndarray, basis: Basis) -> Side:
         if stored is None:
             return sides.plain(n, len(some))
-        return _stored_side(stored, n, k, views if views is not None else _views(bases.from_bytes(shared).views), some)
+        given = views if views is not None else _views(basis.views)
+        if len(given) != k:
+            raise ValueError(
+                f"views: the blob was coded with {k} views that it does not hold, {len(given)} are given; pass those "
+                f"that `encode` was given"
+            )
+        numbers = stored.astype(np.int64) if len(stored) == n else stored.astype(np.int64)[0] + np.arange(n)
+        return sides.from_views([given[view] for view in some], numbers, basis.means_of)
 
     decoded = blobs.read(container, lambda exponent: _basis(shared, c, exponent), side_of, picked)
     return torch.from_numpy(decoded)
@@ -151,16 +169,6 @@ def _basis(shared: bytes, classes: int, exponent: int) -> Basis:
     if basis.classes != classes:
         raise ValueError(f"shared: was fitted on {basis.classes} classes, the labels have {classes}")
     return basis.rescaled(exponent)
-
-
-def _stored_side(stored: np.ndarray, n: int, k: int, views: Sequence[View], some: np.ndarray) -> Side:
-    if len(views) != k:
-        raise ValueError(
-            f"views: the blob was coded with {k} views that it does not hold, {len(views)} are given; pass those that "
-            f"`encode` was given"
-        )
-    numbers = stored.astype(np.int64) if len(stored) == n else stored.astype(np.int64)[0] + np.arange(n)
-    return sides.from_views([views[view] for view in some], numbers)
 
 
 @lru_cache(maxsize=2)

@@ -39,6 +39,7 @@ _MEMORY = GAIN_ONE // 2  # information is never taken for more: later waves may 
 _FINE = 256
 _FARTHEST = 64  # units
 _LOUDEST = 1 << 13  # units
+_LOUDEST_BAND = 120  # quarter octaves
 _MOST_RAW = 30
 
 
@@ -86,6 +87,27 @@ def _split(width: int, size: int, most: int) -> list[slice]:
 def widen(gains: np.ndarray, width: int) -> np.ndarray:
     """[..., width]: what stands for a band [..., bands], for each of its coefficients."""
     return np.repeat(gains, [band.stop - band.start for band in split(width)], axis=-1)
+
+
+def gains_of(rows: np.ndarray, scales: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """int32 [bands]: how much louder than `scales` the rows [m, D] are in each band, 1/4 octave.
+
+    Where nothing will be coded anyway the gain is what costs least.
+    """
+    starts = np.array([band.start for band in split(len(scales))])
+    found = np.add.reduceat(np.einsum("md,md->d", rows, rows).astype(np.float64) / len(rows), starts)
+    usual = np.add.reduceat(np.exp2(2.0 / UNITS * scales), starts)
+    gains = np.rint(0.5 * UNITS / STEP * np.log2(np.maximum(found / usual, 2.0**-200)))
+    gains = clipped(gains, _LOUDEST_BAND).astype(np.int32)
+    loudest = np.maximum.reduceat(base, starts) + STEP * gains
+    for band in np.flatnonzero(buckets_of(loudest) < 0):
+        gains[band] = min(gains[band - 1] if band else 0, gains[band])
+    return gains
+
+
+def differences(numbers: np.ndarray) -> np.ndarray:
+    """int32: each number less the one before it in its row."""
+    return np.diff(numbers, axis=1, prepend=0).ravel().astype(np.int32)
 
 
 def buckets_of(units: np.ndarray) -> np.ndarray:

@@ -8,12 +8,15 @@ half the time, with the same result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 
 from methods._codec.container import CorruptBlobError, pack, unpack
+from methods._codec.klt import setmeans
+from methods._codec.klt.setmeans import SetMeans
 from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import DIGEST, LOWEST, STEP, UNITS
 
@@ -32,9 +35,10 @@ class Basis:
     vectors: np.ndarray | None  # float64 integers [D, C]; None: the identity
     precision: int  # p: a vector is its integers times 2^-p
     rows: np.ndarray  # int32 [D]: log2 of the standard deviation of a row's coefficients, units
-    means: np.ndarray  # int32 [D]: the same of images' means
+    means: np.ndarray  # int32 [D]: the same of images' means, or of what `everyone` leaves of them
     weights: np.ndarray  # float64 [KNOTS]: share of an image's mean that a view with lambda = 0, 1/16, ..., 1 shows
     views: bytes = b""  # as bench.augment.Views.to_bytes, where the label set came with such views
+    everyone: SetMeans | None = None  # the means of the whole set, where it is coded in several shards
 
     @property
     def classes(self) -> int:
@@ -60,6 +64,12 @@ class Basis:
             for name in ("projection", "_single", "_longest"):
                 other.__dict__[name] = getattr(self, name)
         return other
+
+    @property
+    def means_of(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Images of the set, int64 [m] -> float32 [m, D], in this unit; None where nothing is known of them."""
+        table = self.everyone
+        return None if table is None else lambda images: table.of(images, self.exponent)
 
     @cached_property
     def projection(self) -> np.ndarray:
@@ -117,6 +127,12 @@ class Basis:
             "V": writer.words(),
             "v": np.frombuffer(views or self.views, np.uint8),
         }
+        if self.everyone is not None:
+            sections |= {
+                "n": np.array([len(self.everyone.values), self.everyone.index], np.uint32),
+                "s": self.everyone.scales.astype(np.int16),
+                "t": self.everyone.words,
+            }
         return pack(CODEC, (1, self.size, self.classes), sections)
 
     def rounded(self) -> Basis:
@@ -146,6 +162,10 @@ def from_bytes(shared: bytes) -> Basis:
         parts["w"].astype(np.float64) / _WEIGHT_ONE,
         parts["v"].tobytes(),
     )
+    if "t" in parts:
+        count, index = (int(v) for v in parts["n"])
+        everyone = setmeans.read(parts["t"], count, parts["s"].astype(np.int32), index, exponent)
+        basis = replace(basis, everyone=everyone)
     if not stored:
         return basis
     vectors = Reader(parts["V"]).read(basis._bucket())

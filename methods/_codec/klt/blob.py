@@ -16,7 +16,7 @@ from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.head import Head
 from methods._codec.klt.rebuild import Rebuilder
 from methods._codec.klt.side import Side
-from methods._codec.klt.steps import step_of, step_units
+from methods._codec.klt.steps import step_units
 from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import DIGEST, STEP
 
@@ -80,14 +80,17 @@ def _padded(array: np.ndarray, width: int, fill: int) -> np.ndarray:
 
 
 def read(
-    container: Container, basis_of: Callable[[int], Basis], side_of: Callable[[np.ndarray], Side], views: np.ndarray
+    container: Container,
+    basis_of: Callable[[int], Basis],
+    side_of: Callable[[np.ndarray, Basis], Side],
+    views: np.ndarray,
 ) -> np.ndarray:
     """float32 [n, len(views), C]: logits. Only the streams that hold these views are read.
 
     Args:
         container: of a blob that `to_bytes` made.
         basis_of: exponent -> what was shared, in that unit.
-        side_of: views, int64, ascending -> what is known of them.
+        side_of: views, int64, ascending, and the basis -> what is known of them.
         views: int64 indices, in any order.
 
     Raises:
@@ -102,9 +105,9 @@ def read(
         return result
     streams = np.unique(views // group)
     there = np.concatenate([np.arange(s * group, min(k, (s + 1) * group)) for s in streams])
-    side = side_of(there)
+    side = side_of(there, basis)
     head = heads.read(parts["h"], n, index, basis, least)
-    rebuilder = Rebuilder(index, heads.table(head.means, side.outside, index), side, basis, k)
+    rebuilder = Rebuilder(index, heads.table(head.means, side, index), side, basis, k)
     for image in range(n):
         rebuilder.tell(image, head.along[image], head.ranked[image])
     base = basis.rows - step_units(index) + bands.widen(STEP * head.gains, basis.size)
@@ -171,7 +174,8 @@ class _Rows:
     def _refine(self, logits: np.ndarray, numbers: np.ndarray, readers: list[Reader], edges: np.ndarray) -> None:
         """Read the likely classes of rows and correct `logits` [m, C] in place; `numbers` [m, NUMBERS]."""
         likely = refine.likely(logits, self._head.least)
-        buckets = refine.buckets(likely.grade, numbers[likely.row])
+        step = refine.step_of(self._rebuilder.index, self._rebuilder.basis.exponent)
+        buckets = refine.buckets(likely.grade, numbers[likely.row], step)
         bounds = np.searchsorted(likely.row, edges)
         levels = np.concatenate(
             [
@@ -179,5 +183,4 @@ class _Rows:
                 for reader, start, stop in zip(readers, bounds[:-1], bounds[1:], strict=True)
             ]
         )
-        step = float(np.ldexp(step_of(self._rebuilder.index), self._rebuilder.basis.exponent))
         refine.correct(logits, likely, levels, buckets, numbers, step)

@@ -22,9 +22,8 @@ from methods._codec.klt.rebuild import Rebuilder, along_gain
 from methods._codec.klt.refine import Likely
 from methods._codec.klt.side import Side
 from methods._codec.klt.steps import OFFSETS_KEPT, step_of, step_units
-from methods._codec.klt.tables import FRACTION, STEP, UNITS
+from methods._codec.klt.tables import FRACTION, STEP
 
-_LOUDEST = 120  # quarter octaves
 _LOOKED_AT = 32  # rows, to see how large that share is
 _TEMPERATURES = (1.0, 20.0)
 _MOSTLY_LIKELY = 1 / 8  # where a larger share of classes is likely, all of them are told with the same step
@@ -105,7 +104,7 @@ class Source:
             at = self._rows_of(image, views)
             lead, rest = self._lead(rows[image, views], at, mine, rebuilder)
             head.along[image], head.ranked[image] = rebuilder.along[image], rebuilder.ranked[image]
-            head.gains[image] = _gains(rest, self.basis.rows, base)
+            head.gains[image] = bands.gains_of(rest, self.basis.rows, base)
             rest /= step
             levels = bands.run(
                 (base + bands.widen(STEP * head.gains[image], len(base)))[None],
@@ -130,7 +129,7 @@ class Source:
         """Logarithm of the KL divergence at T = 1 times that at T = 20, means over the rows that are coded: a student's
         temperature is not known here."""
         total = np.zeros(len(_TEMPERATURES))
-        step = np.ldexp(step_of(coded.index), self.basis.exponent)
+        step = refine.step_of(coded.index, self.basis.exponent)
         for place, image in enumerate(coded.images):
             lead, levels = coded.lead[place], coded.rows[place]
             found = coded.rebuilder.logits(*self._rows_of(image, coded.views), lead.values, levels)
@@ -170,13 +169,15 @@ class Source:
         n, k, _ = self.shape
         if self._started is None or self._started[0] != index:
             own = self._at(index)[1]
+            if self.side.known is not None:
+                own = own - self.side.known
             base = heads.mean_base(self.basis, index)
             scaled = own / np.float32(heads.mean_step(index) * FRACTION)
-            gains = np.stack([_gains(one[None], self.basis.means, base) for one in own])
+            gains = np.stack([bands.gains_of(one[None], self.basis.means, base) for one in own])
             levels = bands.run(
                 base + bands.widen(STEP * gains, len(base)), n, lambda wave, b: bands.quantise(scaled[:, wave], b)
             )
-            self._started = index, levels, gains, heads.table(levels, self.side.outside, index)
+            self._started = index, levels, gains, heads.table(levels, self.side, index)
         _, levels, gains, table = self._started
         rebuilder = Rebuilder(index, table, self.side, self.basis, k)
         return rebuilder, Head(gains, levels, np.zeros_like(gains), np.zeros(n, np.int32), list(rebuilder.ranked))
@@ -208,13 +209,13 @@ class Source:
         """Code the likely classes of rows that decode to `found` so far; int32: the numbers of the image."""
         index = coded.index
         true = self._natural(self._true(image, index)[coded.views] + self.basis.mean.astype(np.float32))
-        step, units = np.ldexp(step_of(index), self.basis.exponent), step_units(index) + UNITS * self.basis.exponent
+        step = refine.step_of(index, self.basis.exponent)
         likely = refine.likely(found, coded.head.least)
         at, grade = (likely.row, likely.column), likely.grade
         error = true[at] - found[at]
-        numbers = refine.look(error, grade, units)
+        numbers = refine.look(error, grade, refine.natural_units(index, self.basis.exponent))
         mine = np.broadcast_to(numbers, (len(grade), len(numbers)))
-        buckets = refine.buckets(grade, mine)
+        buckets = refine.buckets(grade, mine, step)
         error -= refine.biases(grade, mine)
         levels = bands.quantise((error / refine.steps_of(grade, step)).astype(np.float32), buckets)
         found[at] += refine.corrections(levels, buckets, grade, mine, step)
@@ -229,19 +230,3 @@ class Source:
     @staticmethod
     def _meaning(whole: np.ndarray | float, index: int) -> np.ndarray:
         return np.multiply(whole, step_of(index) / FRACTION, dtype=np.float32, casting="same_kind")
-
-
-def _gains(rows: np.ndarray, scales: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """int32 [bands]: how much louder than `scales` the rows [m, D] are in each band, 1/4 octave.
-
-    Where nothing will be coded anyway the gain is what costs least.
-    """
-    starts = np.array([band.start for band in bands.split(len(scales))])
-    found = np.add.reduceat(np.einsum("md,md->d", rows, rows).astype(np.float64) / len(rows), starts)
-    usual = np.add.reduceat(np.exp2(2.0 / UNITS * scales), starts)
-    gains = np.rint(0.5 * UNITS / STEP * np.log2(np.maximum(found / usual, 2.0**-200)))
-    gains = bands.clipped(gains, _LOUDEST).astype(np.int32)
-    loudest = np.maximum.reduceat(base, starts) + STEP * gains
-    for band in np.flatnonzero(bands.buckets_of(loudest) < 0):
-        gains[band] = min(gains[band - 1] if band else 0, gains[band])
-    return gains

@@ -92,9 +92,8 @@ def fit(values: np.ndarray, side: Side, exponent: int, budget_bytes: int, rows: 
         rows: images x views of the whole label set.
     """
     c = values.shape[2]
-    values = values - values.mean(2, keepdims=True)
-    centre = values.mean((0, 1)).astype(np.float16).astype(np.float32)
-    values -= centre
+    centre = centre_of(values)
+    values = centred(values, centre)
     basis = replace(identity(c, exponent), mean=centre.astype(np.float64))
     for _ in range(_ROUNDS):
         table = means(values, side, basis)
@@ -114,7 +113,7 @@ def fit(values: np.ndarray, side: Side, exponent: int, budget_bytes: int, rows: 
     size, precision = best_size(_spectrum(covariance)[0], energy, np.diag(covariance), budget_bytes, rows)
     if not size:
         spread = np.diag(covariance)
-        return replace(basis, rows=_units(spread), means=_units(_smooth(np.square(table).mean(0))))
+        return replace(basis, rows=_units(spread), means=scales_of(table))
     # The subspace holds what means and rows need; its axes are those in which rows are uncorrelated.
     wide = wide[:, :size]
     variance, axes = _spectrum(wide.T @ covariance @ wide)
@@ -124,8 +123,20 @@ def fit(values: np.ndarray, side: Side, exponent: int, budget_bytes: int, rows: 
         vectors=np.rint(vectors.T * 2.0**precision),
         precision=precision,
         rows=_units(variance),
-        means=_units(_smooth(np.square(everyone @ vectors).mean(0))),
+        means=scales_of(everyone @ vectors),
     )
+
+
+def centre_of(values: np.ndarray) -> np.ndarray:
+    """float32 [C]: the mean of all rows of [n, K, C], each less its own mean, as a basis keeps it."""
+    return (values - values.mean(2, keepdims=True)).mean((0, 1)).astype(np.float16).astype(np.float32)
+
+
+def centred(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """float32 [n, K, C]: rows less their own means and that of all."""
+    values = values - values.mean(2, keepdims=True)
+    values -= centre
+    return values
 
 
 def _spectrum(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -171,12 +182,17 @@ def water_level(variance: np.ndarray, bits: float) -> tuple[float, float]:
     return height, float(np.minimum(variance, height).sum())
 
 
+def scales_of(means: np.ndarray) -> np.ndarray:
+    """int32 [D]: log2 of the standard deviation of each column of [m, D], units; neighbours smoothed."""
+    return _units(smooth(np.square(means).mean(0)))
+
+
 def _units(variance: np.ndarray) -> np.ndarray:
     floor = max(float(variance.max(initial=0)) * 2.0**-40, 2.0**-100)
     return np.rint(0.5 * UNITS * np.log2(np.maximum(variance, floor))).astype(np.int32)
 
 
-def _smooth(variance: np.ndarray) -> np.ndarray:
+def smooth(variance: np.ndarray) -> np.ndarray:
     """Running means: few images say little of one coefficient."""
     total = np.concatenate([[0.0], np.cumsum(variance)])
     at = np.arange(len(variance))

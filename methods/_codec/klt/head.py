@@ -10,6 +10,7 @@ from methods._codec.klt import bands, rank, refine
 from methods._codec.klt.bands import Levels
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.rank import Ranked
+from methods._codec.klt.side import Side
 from methods._codec.klt.steps import MEAN_OCTAVES, PER_OCTAVE, step_of, step_units
 from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import EVEN, FRACTION, STEP
@@ -29,20 +30,20 @@ class Head:
 
     def mean_bits(self) -> float:
         """Estimate of what the means take."""
-        return bands.plain_bits(EVEN, differences(self.mean_gains)) + bands.bits(self.means)
+        return bands.plain_bits(EVEN, bands.differences(self.mean_gains)) + bands.bits(self.means)
 
     def own_bits(self, images: np.ndarray) -> float:
         """Estimate of what the rest takes of these images, int64, but for the numbers of their likely classes."""
         total = rank.bits([self.ranked[image] for image in images])
         for numbers in (self.gains[images], self.along[None, images]):
-            total += bands.plain_bits(EVEN, differences(numbers))
+            total += bands.plain_bits(EVEN, bands.differences(numbers))
         return total
 
     def words(self) -> np.ndarray:
         """uint32: all of it."""
         writer = Writer()
         for numbers in (self.mean_gains, self.gains, self.along[None]):
-            writer.write(np.full(numbers.size, EVEN, np.int16), differences(numbers))
+            writer.write(np.full(numbers.size, EVEN, np.int16), bands.differences(numbers))
         for wave in bands.waves(self.means.values.shape[1]):
             writer.write(self.means.buckets[:, wave].ravel(), self.means.values[:, wave].ravel())
         rank.write(self.ranked, writer)
@@ -78,14 +79,16 @@ def mean_step(index: int) -> float:
     return float(np.ldexp(step_of(index), -MEAN_OCTAVES)) / FRACTION
 
 
-def table(means: Levels, outside: np.ndarray | None, index: int) -> np.ndarray:
-    """float64 integers [n + m, D]: decoded means in `mean_step`, then those from outside, rounded as if coded too."""
-    own = bands.restore(means).astype(np.float64)
-    if outside is None:
-        return own
-    return np.concatenate([own, np.rint(outside / (mean_step(index) * FRACTION)) * FRACTION])
+def table(means: Levels, side: Side, index: int) -> np.ndarray:
+    """float64 integers [n + m, D]: decoded means in `mean_step`, what was known of them included, then those from
+    outside, rounded as if coded too."""
+    parts = [bands.restore(means).astype(np.float64)]
+    if side.known is not None:
+        parts[0] += _counted(side.known, index)
+    if side.outside is not None:
+        parts.append(_counted(side.outside, index))
+    return np.concatenate(parts)
 
 
-def differences(numbers: np.ndarray) -> np.ndarray:
-    """int32: each number less the one before it in its row."""
-    return np.diff(numbers, axis=1, prepend=0).ravel().astype(np.int32)
+def _counted(values: np.ndarray, index: int) -> np.ndarray:
+    return np.rint(values / (mean_step(index) * FRACTION)) * FRACTION

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from methods._codec.klt import bands
+from methods._codec.klt import bands, steps
 from methods._codec.klt.bands import Levels
 from methods._codec.klt.steps import root_of_two
 from methods._codec.klt.stream import Reader, Writer
@@ -23,7 +23,8 @@ from methods._codec.klt.tables import EVEN, FRACTION, UNITS
 GRADES = 4  # of likelihood: from 2^-8, 2^-6, 2^-4 and 2^-2 on
 NOTHING = GRADES + 1  # the least grade that is refined, where none is
 NUMBERS = 2 * GRADES + 1  # that an image has
-_FINER = 10  # units: the step of the lowest grade is so much smaller than that of the coefficients
+_FINER = 10  # units: the step of the lowest grade is so much smaller than that of the coefficients, ...
+_FINER_LEAST = 6  # ... and at least so much where that itself is fine
 _PER_OCTAVE = 64
 _OCTAVES = 24
 _WEIGHT_BITS = 28  # of the largest logit's weight
@@ -42,6 +43,27 @@ def _weights() -> np.ndarray:
 
 
 _WEIGHTS = _weights()
+
+
+class Step(NamedTuple):
+    """Of likely classes of the lowest grade; it is halved from grade to grade."""
+
+    size: float  # natural unit
+    finer: int  # units by which it is smaller than that of the coefficients
+
+
+def step_of(index: int, exponent: int) -> Step:
+    """At the step of coefficients with this index, relative to 2^exponent.
+
+    Where that is below one logit, likely classes are known well already: theirs is a quarter octave coarser.
+    """
+    finer = min(max(_FINER + natural_units(index, exponent) // 2, _FINER_LEAST), _FINER)
+    return Step(float(np.ldexp(steps.step_of(index), exponent)) * root_of_two(-finer, UNITS), finer)
+
+
+def natural_units(index: int, exponent: int) -> int:
+    """log2 of the step of coefficients in logits, units."""
+    return steps.step_units(index) + UNITS * exponent
 
 
 class Likely(NamedTuple):
@@ -97,24 +119,25 @@ def _told(least: int) -> np.ndarray:
     return np.concatenate([grades, GRADES + grades, [NUMBERS - 1]])
 
 
-def look(error: np.ndarray, grade: np.ndarray, step_units: int) -> np.ndarray:
+def look(error: np.ndarray, grade: np.ndarray, units: int) -> np.ndarray:
     """int32 [NUMBERS] for an image with this error [m] of its likely classes after the coarse code: for each grade its
-    scale relative to the step, 1/8 octave, and its mean, 1/_PART; last the raise of the unlikely, zero here."""
+    scale relative to the step of coefficients (`units`: natural_units), 1/8 octave, and its mean, 1/_PART; last the
+    raise of the unlikely, zero here."""
     numbers = np.zeros(NUMBERS, np.int32)
     for one in range(GRADES):
         some = error[grade == one + 1]
         mean = min(max(round(_PART * float(some.mean())), -_MOST), _MOST) if some.size else 0
         spread = float(np.square(some - mean / _PART).mean()) if some.size else 0.0
-        scale = 0.5 * UNITS * np.log2(max(spread, 2.0**-300)) - step_units
+        scale = 0.5 * UNITS * np.log2(max(spread, 2.0**-300)) - units
         numbers[one] = min(max(round(scale / 2), _QUIETEST), -_QUIETEST)
         numbers[GRADES + one] = mean
     return numbers
 
 
-def buckets(grade: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def buckets(grade: np.ndarray, numbers: np.ndarray, step: Step) -> np.ndarray:
     """int16 [m]: the bucket of each likely class, its grade [m] in 1..GRADES and its image's numbers [m, NUMBERS]."""
     scale = 2 * np.take_along_axis(numbers, grade[:, None].astype(np.int64) - 1, 1)[:, 0]
-    return bands.buckets_of(scale + _FINER + UNITS * (grade.astype(np.int32) - 1))
+    return bands.buckets_of(scale + step.finer + UNITS * (grade.astype(np.int32) - 1))
 
 
 def biases(grade: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -123,15 +146,15 @@ def biases(grade: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def corrections(
-    levels: np.ndarray, chosen: np.ndarray, grade: np.ndarray, numbers: np.ndarray, step: float
+    levels: np.ndarray, chosen: np.ndarray, grade: np.ndarray, numbers: np.ndarray, step: Step
 ) -> np.ndarray:
-    """float64 [m]: what is added to the likely logits. `step`: of coefficients, natural unit."""
+    """float64 [m]: what is added to the likely logits."""
     whole = bands.restore(Levels(levels, chosen, bands.cells_of(chosen, levels)))
     return whole * (steps_of(grade, step) / FRACTION) + biases(grade, numbers)
 
 
 def correct(
-    logits: np.ndarray, likely: Likely, levels: np.ndarray, chosen: np.ndarray, numbers: np.ndarray, step: float
+    logits: np.ndarray, likely: Likely, levels: np.ndarray, chosen: np.ndarray, numbers: np.ndarray, step: Step
 ) -> None:
     """Add what is known of likely and of unlikely classes, in place.
 
@@ -140,7 +163,7 @@ def correct(
         likely: of these rows.
         levels: [m], theirs, of buckets `chosen` [m].
         numbers: int32 [rows, NUMBERS]: of the image of each row.
-        step: of coefficients, natural unit.
+        step: from `step_of`.
     """
     at = likely.row, likely.column
     corrected = logits[at] + corrections(levels, chosen, likely.grade, numbers[likely.row], step)
@@ -148,9 +171,9 @@ def correct(
     logits[at] = corrected
 
 
-def steps_of(grade: np.ndarray, step: float) -> np.ndarray:
-    """float64 [m]: the step of each likely class, halved from grade to grade. `step`: of the coefficients."""
-    return np.ldexp(step * root_of_two(-_FINER, UNITS), 1 - grade.astype(np.int32))
+def steps_of(grade: np.ndarray, step: Step) -> np.ndarray:
+    """float64 [m]: the step of each likely class, natural unit."""
+    return np.ldexp(step.size, 1 - grade.astype(np.int32))
 
 
 def raised_by(numbers: np.ndarray) -> np.ndarray:

@@ -1,0 +1,153 @@
+"""The means of all images of a set from a few views of each, and how precisely it pays to keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array, eye_array
+from scipy.sparse.linalg import LinearOperator, cg
+
+from bench.augment import View
+from bench.errors import InfeasibleError
+from methods._codec import labels as common
+from methods._codec.container import unpack
+from methods._codec.klt import blob as blobs
+from methods._codec.klt import fit as fitting
+from methods._codec.klt import setmeans
+from methods._codec.klt import side as sides
+from methods._codec.klt.basis import Basis
+from methods._codec.klt.codec import Coded, Source
+from methods._codec.klt.search import finest
+from methods._codec.klt.side import Side
+from methods._codec.klt.steps import PER_OCTAVE
+
+if TYPE_CHECKING:
+    from bench.api import Survey
+
+_SHARE = 12  # one view in so many is asked for, ...
+_FEWEST = 16  # ... at least so many: with s views, noise is 1.5 / s of what an image's rows vary by
+_RIDGE = 0.5  # as in `fit.means`
+_CLOSE = 1e-3  # relative to the right side: noise is more
+_MOST = 100  # iterations; about ten are used
+_IMAGES = 8  # that the table is tried on
+_OCTAVES = (0, 1, 2, 3, 4)  # by which its step is finer than that of rows: those that are tried
+
+
+class LeastSquares:
+    """Collects rows of a set; a row is taken for lambda of its image's mean and the rest of its partner's."""
+
+    def __init__(self, images: int, classes: int) -> None:
+        self._normal = csr_array((images, images))
+        self._target = np.zeros((images, classes), np.float32)
+
+    def add(self, values: np.ndarray, side: Side, images: np.ndarray) -> None:
+        """Some views of some images.
+
+        Args:
+            values: float32 [n, s, C], relative to the mean of all.
+            side: lambda of these rows; `partner` indexes the set, -1 where there is none.
+            images: int64 [n], their indices in the set.
+        """
+        n, s, c = values.shape
+        rows, own = np.arange(n * s), np.repeat(images, s)
+        lam, partner = side.lam.ravel(), side.partner.ravel()
+        mixed = partner >= 0
+        shown = np.concatenate([lam, 1 - lam[mixed]])
+        at = np.concatenate([rows, rows[mixed]]), np.concatenate([own, partner[mixed]])
+        shares = coo_array((shown, at), shape=(n * s, len(self._target))).tocsr()
+        self._normal = self._normal + shares.T @ shares
+        self._target += shares.T @ values.reshape(n * s, c)
+
+    def means(self) -> np.ndarray:
+        """float32 [N, C]: the same system for all classes, by conjugate gradients."""
+        shape, size = self._target.shape, self._target.size
+        matrix = (self._normal + _RIDGE * eye_array(shape[0])).tocsr().astype(np.float32)
+        operator = LinearOperator((size, size), lambda x: (matrix @ x.reshape(shape)).ravel(), dtype=np.float32)
+        found, _ = cg(operator, self._target.ravel(), rtol=_CLOSE, maxiter=_MOST)
+        return found.reshape(shape)
+
+
+def means(survey: Survey, images: int, views: int, exponent: int, centre: np.ndarray) -> np.ndarray:
+    """float32 [images, C]: the images' means less `centre`, relative to 2^exponent, from some of the K views."""
+    count = min(views, max(_FEWEST, views // _SHARE))
+    collected = LeastSquares(images, len(centre))
+    for part in survey(np.unique(np.linspace(0, views - 1, count).astype(int)).tolist()):
+        values = np.ldexp(common.checked_logits(part).astype(np.float32), -exponent)
+        assert part.images is not None
+        lam, partner = sides.mixtures(part.views, part.images)
+        collected.add(fitting.centred(values, centre), Side(lam, partner), part.images)
+    return collected.means()
+
+
+def with_means(
+    without: Basis,
+    basis: Basis,
+    surveyed: np.ndarray,
+    values: np.ndarray,
+    views: Sequence[View],
+    numbers: np.ndarray,
+    room: int,
+) -> Basis:
+    """`basis` with the means of all images, as precise as pays best; `without` them, if none pays.
+
+    Args:
+        without, basis: of the set, fitted without and with what the survey says of partners.
+        surveyed: float32 [N, C], from `means`.
+        values: float32 [n, K, C], rows of some images, relative to 2^exponent.
+        views: of the set.
+        numbers: int64 [n], indices of these images in the set.
+        room: bytes for the set, what all images share included.
+    """
+    without, basis = without.rounded(), basis.rounded()
+    n, k, c = values.shape
+    known = basis.project(surveyed)
+    rows = fitting.centred(values, basis.mean.astype(np.float32)).reshape(n * k, c)
+    exact = fitting.means(
+        basis.project(rows).reshape(n, k, -1), sides.from_views(views, numbers, known.__getitem__), basis
+    )
+    # What the survey says of a coefficient is drawn to zero as far as it is noise.
+    agreed = fitting.smooth(np.maximum((known[numbers] * exact).mean(0), 0))
+    trust = agreed / np.maximum(fitting.smooth(np.square(known[numbers]).mean(0)), 1e-30)
+    known *= np.minimum(trust, 1).astype(np.float32)
+    some = np.unique(np.linspace(0, n - 1, min(n, _IMAGES)).astype(int))
+
+    def tried(one: Basis) -> tuple[float, int]:
+        left = (room - len(one.to_bytes())) * len(some) / len(surveyed)
+        return _tried(values[some], sides.from_views(views, numbers[some], one.means_of), one, int(left))
+
+    best, index = tried(without)
+    chosen, scales = without, fitting.scales_of(known)
+    for octaves in _OCTAVES:
+        everyone = setmeans.code(known, scales, max(0, index + octaves * PER_OCTAVE), basis.exponent)
+        left = fitting.scales_of(exact - everyone.values[numbers])
+        candidate = replace(basis, everyone=everyone, means=left)
+        error, _ = tried(candidate)
+        if error < best:
+            best, chosen = error, candidate
+        elif chosen is not without:
+            break  # a finer table costs more than it helps
+    return chosen
+
+
+def _tried(values: np.ndarray, side: Side, basis: Basis, room: int) -> tuple[float, int]:
+    """Squared error of these images coded in `room` bytes, and the step's index; infinity where they do not fit."""
+    source = Source(values, side, basis)
+    steps = []
+
+    def blob(coded: Coded, index: int) -> bytes:
+        steps.append(index)
+        return blobs.to_bytes(coded, index, source, {})
+
+    try:
+        data = finest(source, blob, room, blobs.OVERHEAD)
+    except InfeasibleError:
+        return np.inf, 0
+    found = blobs.read(
+        unpack(data, blobs.CODEC), lambda _: basis, lambda at, _: side.at(at), np.arange(values.shape[1])
+    )
+    error = np.ldexp(found, -basis.exponent) - values
+    error -= error.mean(2, keepdims=True)
+    return float(np.square(error, dtype=np.float64).sum()), steps[-1]
