@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench import records
 from bench.errors import UserError
-from bench.plan import estimate_seconds
+from bench.estimate import estimate_seconds
 from bench.python import default_store, planned_trials, run_trials
 from bench.records import Record, State
 from bench.registry import discover

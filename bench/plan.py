@@ -1,19 +1,16 @@
-"""A plan: grids of names -> trials; which are done, missing, stale or failed; how long the rest may take."""
+"""A plan: grids of names -> trials."""
 
 from __future__ import annotations
 
 import itertools
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from bench import protocol
 from bench.budget import Budget
 from bench.errors import UserError
 from bench.protocol import read_toml
-from bench.records import Record
 from bench.registry import Registry, unknown
 from bench.spec import parse
 from bench.trial import Trial
@@ -125,27 +122,3 @@ def _labels(regime: str, codes: list[tuple[str, bool]], budgets: list[str]) -> I
             yield from ((name, budget) for budget in budgets)
         else:
             raise UserError(f"Compressor '{name}' needs a budget. Type for instance --budget 30x or --budget 20kB.")
-
-
-def estimate_seconds(trials: Iterable[Trial], records: Iterable[Record]) -> tuple[float, int]:
-    """(seconds of work for the trials whose like has been run, number of trials of which nothing is known).
-
-    The like of a trial is a record of the same data set, protocol, ipc and student: the student's training is most of
-    the work. What all trials share (teachers, labels) is in the records of those that waited for it.
-    """
-    known: dict[tuple, list[float]] = {}
-    for record in records:
-        if record.status == "ok":
-            known.setdefault(_likeness(record.trial), []).append(sum(record.seconds.values()))
-    total, unknown_count = 0.0, 0
-    for trial in trials:
-        seconds = known.get(_likeness(trial.as_dict()))
-        if seconds:
-            total += statistics.median(seconds)
-        else:
-            unknown_count += 1
-    return total, unknown_count
-
-
-def _likeness(trial: Mapping[str, Any]) -> tuple:
-    return (trial["dataset"], trial["protocol"], trial["ipc"], trial["student"])

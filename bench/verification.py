@@ -26,8 +26,8 @@ from bench.checks.records import read_lines
 from bench.checks.rules import Findings
 from bench.diagnosis import Diagnosis, made_otherwise, other_content, other_result, result
 from bench.errors import UserError
+from bench.estimate import estimate_seconds
 from bench.guard import guard
-from bench.plan import estimate_seconds
 from bench.python import default_store
 from bench.records import Record
 from bench.registry import Registry, discover

@@ -11,7 +11,8 @@ from _records import record
 
 from bench import protocol
 from bench.errors import UserError
-from bench.plan import Grid, Plan, estimate_seconds, read_plan
+from bench.estimate import estimate_seconds
+from bench.plan import Grid, Plan, read_plan
 from bench.python import make_plan
 from bench.registry import Registry, discover
 from bench.trial import Trial
@@ -181,3 +182,26 @@ def test_trials_are_estimated_by_the_median_of_their_like(registry: Registry) ->
     seconds, unknown = estimate_seconds(asked, known)
     assert (seconds, unknown) == (4 * 4.0, 4)
     assert estimate_seconds(asked, []) == (0.0, 8)
+
+
+def test_what_trials_share_is_estimated_once(registry: Registry) -> None:
+    """One set that all replicates use, or one for each; labels of each set."""
+    grid = {
+        **BASE,
+        "methods": ["random", "herding"],
+        "compressors": ["none", "svd"],
+        "budgets": ["5x"],
+        "replicates": 2,
+    }
+    asked = trials(registry, grid)
+    spent = {"random": (3.0, 4.0), "herding": (50.0, 50.0)}
+    known = [
+        record(
+            **trial.as_dict(),
+            seconds={"condense": spent[trial.method][trial.replicate], "encode": 7.0, "train": 1.0, "test": 1.0},
+        )
+        for trial in asked
+        if trial.compressor == "none"
+    ]
+    sets, labels = 2 * 3.5 + 50.0, 2 * (2 + 1) * 7.0
+    assert estimate_seconds(asked, known) == (8 * 2.0 + sets + labels, 0)
