@@ -46,7 +46,7 @@ WEIGHTS_DIGEST = "579344248a93e230"  # sha256, first 16 digits; the file's name 
 ARCHITECTURE = "tf_efficientnet_lite0"
 
 
-def photo_labels(store: Store, *, views: int = VIEWS, device: str = "cpu") -> NetworkLabels:
+def photo_labels(store: Store, *, views: int = VIEWS, augment: Augment = AUGMENT, device: str = "cpu") -> NetworkLabels:
     """Labels of all photographs, 224 x 224 pixels, `views` views each. The logits are kept in the store, a few MB.
 
     The class of a photograph is the one that the network gives it as it is.
@@ -70,8 +70,10 @@ def photo_labels(store: Store, *, views: int = VIEWS, device: str = "cpu") -> Ne
         "weights": WEIGHTS_DIGEST,
         "device": device,  # its arithmetic, and the time that is told
     }
-    name = f"{n} photographs, {ARCHITECTURE}, {views} views (crop .4-1, flip, CutMix)"
-    return NetworkLabels(name, member, images, hard, drawn(AUGMENT, views), CLASSES, store, made_from)
+    low, high = (f"{bound:g}".lstrip("0") for bound in augment.crop_scale)
+    mixing = {"cutmix": "CutMix", "mixup": "Mixup", "none": "nothing mixed in"}[augment.mix]
+    name = f"{n} photographs, {ARCHITECTURE}, {views} views (crop {low}-{high}, flip, {mixing})"
+    return NetworkLabels(name, member, images, hard, drawn(augment, views), CLASSES, store, made_from)
 
 
 def photograph(path: Path) -> np.ndarray:

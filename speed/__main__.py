@@ -14,7 +14,9 @@ from tabulate import tabulate
 from bench.records import environment
 from speed.row import Row
 
-SUBJECTS = sorted(p.stem for p in Path(__file__).parent.glob("[!_]*.py") if p.stem not in ("row", "rate_distortion"))
+SUBJECTS = sorted(
+    p.stem for p in Path(__file__).parent.glob("[!_]*.py") if p.stem not in ("row", "rate_distortion", "conditions")
+)
 
 
 def table(rows: list[Row], format: str = "simple") -> str:
