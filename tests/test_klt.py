@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from bench.api import SoftLabels
 from bench.errors import InfeasibleError
 from methods._codec.container import CorruptBlobError
+from methods._codec.klt.basis import Basis
 from methods.compressors import klt, svd
 
 LAW = settings(max_examples=8, deadline=None, derandomize=True)
@@ -192,6 +193,23 @@ def test_a_basis_serves_labels_of_another_scale(exponent):
     blob = klt.encode(larger, 3000, None, shared=klt.fit(larger, BUDGET, None))
     decoded = klt.decode(blob, shared=klt.fit(larger, BUDGET, None))
     assert error(torch.ldexp(decoded, torch.tensor(-exponent)), labels) < 0.05
+
+
+@LAW
+@given(seed=st.integers(0, 100), loud=st.sampled_from([1, 300, 20_000, 2_000_000]), falling=st.sampled_from([0, 1, 3]))
+def test_a_product_with_the_basis_is_exact_in_whatever_precision(seed, loud, falling):
+    """Beside Python's own integers; single precision serves where no sum can be too long for it."""
+    rng = np.random.default_rng(seed)
+    size, classes, rows = 30, 7, 5
+    vectors = np.rint(100 * rng.standard_normal((size, classes)))
+    units = np.zeros(size, np.int32)
+    basis = Basis(0, np.zeros(classes), vectors, 7, units, units, np.zeros(17))
+    scale = loud / (1.0 + np.arange(size)) ** falling
+    coefficients = np.rint(rng.standard_normal((rows, size)) * scale)
+    exact = [
+        [sum(int(a) * int(b) for a, b in zip(row, column, strict=True)) for column in vectors.T] for row in coefficients
+    ]
+    assert basis.expand(coefficients).tolist() == exact
 
 
 def test_the_decoded_bits_do_not_depend_on_threads_or_kernels(tmp_path):

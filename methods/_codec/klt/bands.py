@@ -41,6 +41,8 @@ _FARTHEST = 64  # units
 _LOUDEST = 1 << 13  # units
 _LOUDEST_BAND = 120  # quarter octaves
 _MOST_RAW = 30
+_BUCKET_BITS = PER_OCTAVE.bit_length() - 1
+assert PER_OCTAVE == 1 << _BUCKET_BITS
 
 
 _UNITS_OF = LOWEST + STEP * np.arange(-1, TOP + 1)
@@ -157,7 +159,8 @@ def cells_of(buckets: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 def octaves(buckets: np.ndarray) -> np.ndarray:
     """int32: how many octaves above the last table: bits that go out raw."""
-    return np.minimum(np.maximum(0, -((TOP - buckets.astype(np.int32)) // PER_OCTAVE)), _MOST_RAW)
+    above = (buckets.astype(np.int32) + (PER_OCTAVE - 1 - TOP)) >> _BUCKET_BITS
+    return np.minimum(np.maximum(above, 0, out=above), _MOST_RAW, out=above)
 
 
 def bits(levels: Levels) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 
 from methods._codec.container import CorruptBlobError, pack, unpack
 from methods._codec.klt import setmeans
+from methods._codec.klt.bands import split
 from methods._codec.klt.setmeans import SetMeans
 from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import DIGEST, LOWEST, STEP, UNITS
@@ -88,11 +89,26 @@ class Basis:
             return coefficients
         used = int(np.flatnonzero(coefficients.any(0)).max(initial=-1)) + 1
         coefficients = coefficients[:, :used]
-        # No sum of some of the products of a row and a column is larger than the product of their norms.
-        longest = np.sqrt(np.einsum("md,md->m", coefficients, coefficients).max(initial=0))
-        if longest * self._longest < _EXACT_SINGLE:
-            return (coefficients.astype(np.float32) @ self._single[:used]).astype(np.float64)
-        return coefficients @ self.vectors[:used]
+        first = self._single_from(coefficients)
+        if first == used:
+            return coefficients @ self.vectors[:used]
+        rest = coefficients[:, first:].astype(np.float32) @ self._single[first:used]
+        found = rest.astype(np.float64)
+        if first:
+            found += coefficients[:, :first] @ self.vectors[:first]
+        return found
+
+    def _single_from(self, coefficients: np.ndarray) -> int:
+        """The first component from which on float32 is exact: no sum of some of the products of a row and a column is
+        larger than the product of their norms. What comes before is little, as variances fall."""
+        used = coefficients.shape[1]
+        starts = np.array([band.start for band in split(used)], np.int64)
+        if not used:
+            return 0
+        energy = np.add.reduceat(np.square(coefficients), starts, axis=1)
+        norms = np.sqrt(energy[:, ::-1].cumsum(1)[:, ::-1].max(0, initial=0))
+        exact = np.flatnonzero(norms * self._longest[starts] < _EXACT_SINGLE)
+        return int(starts[exact[0]]) if len(exact) else used
 
     @cached_property
     def _single(self) -> np.ndarray:
@@ -100,10 +116,10 @@ class Basis:
         return self.vectors.astype(np.float32)
 
     @cached_property
-    def _longest(self) -> float:
-        """The norm of the longest column of the vectors."""
+    def _longest(self) -> np.ndarray:
+        """float64 [D]: the norm of the longest column of the vectors from each on."""
         assert self.vectors is not None
-        return float(np.sqrt(np.square(self.vectors).sum(0).max(initial=0)))
+        return np.sqrt(np.square(self.vectors)[::-1].cumsum(0)[::-1].max(1, initial=0))
 
     def shares(self, lam: np.ndarray) -> np.ndarray:
         """float64, as lam: how much of its image's mean a view shows. Piecewise linear; elementwise, hence exact."""
