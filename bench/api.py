@@ -180,10 +180,6 @@ class SoftLabels:
         n, k, c = self.logits.shape
         return int(n), int(k), int(c)
 
-    def at_views(self, some: Sequence[int]) -> SoftLabels:
-        """The same of some views only."""
-        return SoftLabels(self.logits[:, list(some)], self.hard, [self.views[k] for k in some], self.images)
-
 
 # Some views (their indices) of all images of a set that is encoded in several shards -> their labels, shard by shard in
 # order, with `views` and `images` filled in. The teacher may be asked for them anew: it is best to ask for a few.

@@ -10,6 +10,7 @@ from typing import Any
 from bench.records import Record
 from bench.trial import Trial
 
+_TEACHER = ("dataset", "protocol")
 _STUDENT = ("dataset", "protocol", "ipc", "student")
 # What replicates and protocols share is paid for once: the fields that tell one from another, and those that a record
 # must agree in to tell what it takes, from the nearest likeness to the farthest.
@@ -39,7 +40,7 @@ def estimate_seconds(trials: Iterable[Trial], records: Iterable[Record]) -> tupl
             continue
         total += training
         for stage, (identity, likenesses) in _SHARED.items():
-            key = (stage, *(wanted[name] for name in identity), known.set_of(wanted))
+            key = (stage, *(wanted[name] for name in identity), *known.set_of(wanted))
             if key not in paid:
                 paid.add(key)
                 total += known.median(stage, wanted, likenesses) or 0.0
@@ -52,6 +53,7 @@ class _Known:
     def __init__(self, records: Iterable[Record]) -> None:
         self._seconds: dict[tuple, list[float]] = defaultdict(list)
         self._sets: dict[tuple, dict[int, float]] = defaultdict(dict)
+        self._teachers: dict[tuple, str | None] = {}
         for record in records:
             if record.status != "ok":
                 continue
@@ -62,8 +64,9 @@ class _Known:
                     for fields in likenesses:
                         self._seconds[_key(stage, fields, record.trial)].append(seconds)
             self._seconds[_key("student", _STUDENT, record.trial)].append(sum(spent.values()))
+            self._teachers[_key("teacher", _TEACHER, record.trial)] = record.made_by.get("teacher")
             if "condense" in record.seconds:
-                own = self._sets[_key("condense", _SHARED["condense"][0], record.trial)]
+                own = self._sets[self._set_key(record.trial)]
                 own[record.trial["replicate"]] = record.seconds["condense"]
 
     def median(self, stage: str, trial: Mapping[str, Any], likenesses: Iterable[tuple[str, ...]]) -> float | None:
@@ -73,11 +76,19 @@ class _Known:
                 return statistics.median(found)
         return None
 
-    def set_of(self, trial: Mapping[str, Any]) -> int | None:
-        """The replicate where each has a condensed set of its own; None where one serves all: to the last digit, they
-        have told the same time."""
-        times = self._sets.get(_key("condense", _SHARED["condense"][0], trial), {})
-        return None if len(times) > 1 and len(set(times.values())) == 1 else trial["replicate"]
+    def set_of(self, trial: Mapping[str, Any]) -> tuple[str, int | None]:
+        """Which condensed set of its data set, method and ipc a trial uses: the teacher's digest, or the protocol where
+        that is not known; and the replicate where each has a set of its own, None where one serves all: to the last
+        digit, they have told the same time."""
+        times = self._sets.get(self._set_key(trial), {})
+        one = len(times) > 1 and len(set(times.values())) == 1
+        return self._teacher(trial), None if one else trial["replicate"]
+
+    def _set_key(self, trial: Mapping[str, Any]) -> tuple:
+        return (self._teacher(trial), *_key("condense", _SHARED["condense"][0], trial))
+
+    def _teacher(self, trial: Mapping[str, Any]) -> str:
+        return self._teachers.get(_key("teacher", _TEACHER, trial)) or trial["protocol"]
 
 
 def _key(stage: str, fields: Iterable[str], trial: Mapping[str, Any]) -> tuple:

@@ -7,7 +7,7 @@ before the next one is made. Bytes are counted as in a trial: one label file, it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,12 +16,12 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from bench import varint
-from bench.api import SoftLabels
+from bench.api import SoftLabels, Survey
 from bench.budget import Budget, reference_bytes
 from bench.errors import InfeasibleError, PluginError, UserError
 from bench.label_sets import LabelSet, PartOfSet
 from bench.label_spectrum import Spectrum
-from bench.labels import encode, fit, takes_shared, takes_survey
+from bench.labels import encode, fit, takes_shared
 from bench.outcome import ignore
 from bench.spec import Spec
 from bench.storage import MAGIC, blob_allowance, smallest_total
@@ -164,16 +164,27 @@ class _Running:
             if shard == 0 and takes_shared(self._module):
                 started = time.process_time()
                 known = PartOfSet(part.logits, part.hard, part.views, part.images, set_images=self._images)
-                # Of a part of a set nobody can be asked for the other images.
-                survey = self._labels.survey if self._images == self._labels.shape[0] else None
-                self._found.surveyed = survey is not None and takes_survey(self._module)
-                self._shared = fit(self._module, known, self._total - views, ctx, survey, **self._spec.parameters)
+                self._shared = fit(
+                    self._module, known, self._total - views, ctx, self._survey(), **self._spec.parameters
+                )
                 self._found.fit_seconds = time.process_time() - started
             allowance = blob_allowance(self._total, views=views, shared=len(self._shared), shard_sizes=self._sizes)
             started = time.process_time()
             blob = encode(self._module, part, allowance[shard], ctx, self._shared, **self._spec.parameters)
             self._seconds["encode"] += time.process_time() - started
         return blob
+
+    def _survey(self) -> Survey | None:
+        """That of the set; of a part of a set nobody can be asked for the other images."""
+        survey = self._labels.survey
+        if survey is None or self._images != self._labels.shape[0]:
+            return None
+
+        def noted(views: Sequence[int]) -> Iterator[SoftLabels]:
+            self._found.surveyed = True
+            return survey(views)
+
+        return noted
 
     def _decode(self, part: SoftLabels, blob: bytes) -> None:
         rows = np.arange(part.shape[1])

@@ -242,7 +242,11 @@ class NetworkLabels(_Bare):
     def _some_views(self, views: Sequence[int]) -> Iterator[SoftLabels]:
         shown = [self._views[k] for k in views]
         for indices in shards(*self.shape):
-            yield SoftLabels(label(self._member, self._images, shown, indices), self._hard[indices], shown, indices)
+            if self._made_from is None:
+                logits = label(self._member, self._images, shown, indices)
+            else:
+                logits = self._kept(indices)[0][:, list(views)]
+            yield SoftLabels(logits, self._hard[indices], shown, indices)
 
     def _make(self, indices: np.ndarray) -> tuple[torch.Tensor, float]:
         clock = time.process_time if self.device == "cpu" else time.perf_counter

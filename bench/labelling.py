@@ -99,12 +99,13 @@ class Labelling:
         return self._some_views if len(self.shards) > 1 else None
 
     def _some_views(self, views: Sequence[int]) -> Iterator[SoftLabels]:
+        shown = [self.views[k] for k in views]
         for shard, indices in enumerate(self.shards):
             if self._kept:
-                yield self.raw(shard).at_views(views)
-                continue
-            logits = teacher_logits(self.ensemble, self.images, self.views, indices, self._norms(), some=views)
-            yield SoftLabels(logits, self._hard(indices), [self.views[k] for k in views], indices)
+                logits = self.raw(shard).logits[:, list(views)]
+            else:
+                logits = teacher_logits(self.ensemble, self.images, self.views, indices, self._norms(), some=views)
+            yield SoftLabels(logits, self._hard(indices), shown, indices)
 
     def _hard(self, indices: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.array(self.set.arrays["labels"]))[indices]
@@ -131,25 +132,6 @@ class Labelling:
             "views": self.views.to_bytes().decode(),
         }
 
-    def _shared(self, spec: Spec, allowance: int, ctx: HarnessContext) -> bytes:
-        """What all shards share. Several shards are encoded by several tasks: the first to come fits it for all."""
-
-        def make() -> tuple[dict, dict]:
-            fitted = fit(spec.plugin.module, self.raw(0), allowance, ctx, self.survey, **spec.parameters)
-            return {"shared": np.frombuffer(fitted, dtype=np.uint8)}, {}
-
-        if self.survey is None:
-            return make()[0]["shared"].tobytes()
-        inputs = {
-            **self._inputs(),
-            "protocol": self.protocol_id,
-            "compressor": str(spec),
-            "code": spec.plugin.digest,
-            "allowance": allowance,
-            "shards": [len(shard) for shard in self.shards],
-        }
-        return self.ws.store.get("shared-labels", inputs, make).arrays["shared"].tobytes()
-
     @contextlib.contextmanager
     def context(self, spec: Spec) -> Iterator[HarnessContext]:
         """What a call of this compressor is given; its scratch folder is removed afterwards."""
@@ -165,8 +147,8 @@ class Labelling:
                 device=self.ws.device,
             )
 
-    def encode_shard(self, spec: Spec, budget: str | None, shard: int) -> LabelFile:
-        """One shard as a label file of its own. The shared part is fitted on the first shard, the same for all.
+    def encode_shard(self, spec: Spec, budget: str | None, shard: int, shared: bytes | None = None) -> LabelFile:
+        """One shard as a label file of its own. `shared`: of the first shard's, for the others; it is fitted there.
 
         Raises:
             InfeasibleError: the budget cannot hold the smallest code; the message counts the whole label file.
@@ -177,7 +159,11 @@ class Labelling:
         views = self.views.to_bytes()
         sizes = [len(s) for s in self.shards]
         with self.context(spec) as ctx:
-            shared = self._shared(spec, total - len(views), ctx) if takes_shared(module) else b""
+            if not takes_shared(module):
+                shared = b""
+            elif shared is None:
+                assert shard == 0, "what all shards share is fitted with the first"
+                shared = fit(module, self.raw(0), total - len(views), ctx, self.survey, **spec.parameters)
             allowance = blob_allowance(total, views=len(views), shared=len(shared), shard_sizes=sizes)[shard]
             try:
                 blob = encode(module, self.raw(shard), allowance, ctx, shared, **spec.parameters)

@@ -71,7 +71,8 @@ def shards(images: int, views: int, classes: int) -> Iterator[np.ndarray]:
 class EncodedLabels:
     """The reader that the training loop is given: rows of the encoded labels, decoded when asked for.
 
-    Memory: the encoded bytes plus the rows asked for, never images x views x classes.
+    Memory: the encoded bytes, what a compressor makes of the part that all images share (klt: 4 B for each component of
+    each image's mean), and the rows asked for; never images x views x classes.
     """
 
     def __init__(self, file: LabelFile, compressor: ModuleType, images: int, name: str) -> None:

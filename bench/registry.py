@@ -240,8 +240,8 @@ def _deviations(docstring: str) -> str:
 def _parameters(function: ast.FunctionDef, path: Path) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
-        if (argument.arg == "seed" and default is None) or argument.arg == "shared":
-            continue  # the harness gives these: a network's seed, what `fit` of a compressor returned
+        if (argument.arg == "seed" and default is None) or argument.arg in ("shared", "survey"):
+            continue  # the harness gives these: a network's seed; what `fit` of a compressor returned, and is given
         try:
             parameters[argument.arg] = ast.literal_eval(default) if default is not None else ...
         except (ValueError, TypeError):

@@ -24,7 +24,7 @@ from bench.outcome import Outcome, failure, ignore
 from bench.records import Failure, Record, State
 from bench.schedule import RayExecutor
 from bench.spec import parse
-from bench.stages import CondensedRef, DatasetRef, Workspace
+from bench.stages import CondensedRef, DatasetRef, LabelsRef, Workspace
 from bench.teachers import TeacherRef, teachers_digest
 from bench.trial import Trial
 
@@ -231,19 +231,30 @@ class Run:
             # Students share the labels wherever the protocol fixes the same values for them.
             key = (trial.protocol, recipe.model_dump_json(), trial.compressor, trial.budget, condensed.address)
 
-            def encode(shard: int) -> Coroutine[Any, Any, Outcome]:
+            def encode(shard: int, first: LabelsRef | None) -> Coroutine[Any, Any, Outcome]:
+                needs = (*all_needs, condensed.address, *([first.address] if first else []))
                 return self._executor.run(
-                    "encode_labels", trial, dataset, labellers, condensed, shard,
-                    priority=priority, needs=(*all_needs, condensed.address), gpus=1.0,
+                    "encode_labels", trial, dataset, labellers, condensed, shard, first,
+                    priority=priority, needs=needs, gpus=1.0,
                 )  # fmt: skip
 
-            encoded = await asyncio.gather(
-                *(self._once(("encode", *key, shard), partial(encode, shard)) for shard in range(count))
+            # What all shards share is fitted with the first: the others get it from there, wherever they run.
+            encoded = list[Outcome]()
+            if count > 1 and "fit" in parse(self._ws.registry, "compressor", trial.compressor).plugin.functions:
+                encoded.append(await self._once(("encode", *key, 0), partial(encode, 0, None)))
+                if encoded[0].status != "ok":
+                    return encoded[0]
+            first = encoded[0].value if encoded else None
+            encoded += await asyncio.gather(
+                *(
+                    self._once(("encode", *key, shard), partial(encode, shard, first))
+                    for shard in range(len(encoded), count)
+                )
             )
-            for shard in encoded:
-                if shard.status != "ok":
-                    return shard
-            parts = [shard.value for shard in encoded]
+            for outcome in encoded:
+                if outcome.status != "ok":
+                    return outcome
+            parts = [outcome.value for outcome in encoded]
             fields["seconds"]["encode"] = sum(part.seconds for part in parts)
         online = recipe.labels == "online"
         reads = (condensed.address, *(part.address for part in parts), *(all_needs if online else ()))

@@ -29,7 +29,7 @@ from bench.recipe import Recipe
 from bench.registry import Registry
 from bench.spec import Spec, parse
 from bench.storage import image_bytes
-from bench.store import Artifact
+from bench.store import Artifact, read
 from bench.studying import Trained, train_student
 from bench.training import evaluate as measure
 from bench.trial import Trial
@@ -154,8 +154,11 @@ def encode_labels(
     labellers: Sequence[teachers.TeacherRef],
     condensed: CondensedRef,
     shard: int,
+    first: LabelsRef | None = None,
 ) -> LabelsRef:
     """Label one shard of a condensed set by all teachers together, and encode it within its share of the budget.
+
+    What all shards share is fitted with shard 0; for another one, `first` names the labels of that.
 
     Raises:
         InfeasibleError: the budget cannot hold the smallest code; the message counts the whole label file.
@@ -173,11 +176,14 @@ def encode_labels(
         "budget": trial.budget,
         "shard": shard,
     }
+    if first is not None:
+        inputs["first"] = first.address
 
     def make() -> tuple[dict, dict]:
         started = time.perf_counter()
         work = Labelling(ws, fixed.id, recipe, dataset, labellers, condensed)
-        file = work.encode_shard(spec, trial.budget, shard)
+        shared = read(ws.store.root / first.address).arrays["shared"].tobytes() if first else None
+        file = work.encode_shard(spec, trial.budget, shard, shared)
         arrays = {
             name: np.frombuffer(part, dtype=np.uint8)
             for name, part in (("views", file.views), ("shared", file.shared), ("blob", file.blobs[0]))

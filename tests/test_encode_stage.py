@@ -64,10 +64,12 @@ class Bench:
 
     def encode(self, compressor: str, budget: str | None, shards: int = 1) -> LabelFile:
         trial = Trial("digits", "small-soft-v1", "random", 2, compressor, budget, "convnet", 0)
-        refs = [
-            stages.encode_labels(self.ws, trial, self.dataset, [self.teacher], self.condensed, shard)
-            for shard in range(shards)
-        ]
+        refs = list[Any]()
+        for shard in range(shards):
+            first = refs[0] if shard else None
+            refs.append(
+                stages.encode_labels(self.ws, trial, self.dataset, [self.teacher], self.condensed, shard, first)
+            )
         parts = [read(self.ws.store.root / ref.address).arrays for ref in refs]
         assert len({part["shared"].tobytes() for part in parts}) == 1
         return LabelFile(

@@ -148,6 +148,15 @@ def test_a_basis_that_does_not_pay_is_left_out(budget, monkeypatch):
     assert left(klt.fit(labels, budget, None)) <= left(b"")
 
 
+def test_another_shared_part_is_refused():
+    blob = klt.encode(mixed(), 3000, None, shared=shared())
+    for other in (shared(2 * BUDGET), b""):
+        with pytest.raises(CorruptBlobError, match="was coded with another shared part"):
+            klt.decode(blob, shared=other)
+    with pytest.raises(CorruptBlobError, match="was coded with another shared part"):
+        klt.decode(klt.encode(mixed(), 3000, None), shared=shared())
+
+
 def test_a_basis_of_other_classes_is_refused():
     with pytest.raises(ValueError, match=f"fitted on {C} classes, the labels have 7"):
         klt.encode(SoftLabels(mixed().logits[..., :7], mixed().hard), 3000, None, shared=shared())

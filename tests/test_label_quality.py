@@ -297,6 +297,9 @@ SURVEYOR = TELLER.replace("budget_bytes, ctx):", "budget_bytes, ctx, *, survey):
 )
 
 
+SILENT = TELLER.replace("budget_bytes, ctx):", "budget_bytes, ctx, *, survey):", 1)
+
+
 def test_a_part_of_a_set_is_not_surveyed_and_what_was_grows_with_the_set(tmp_path: Path) -> None:
     """What a compressor learnt of every image cannot be shared by images that nobody was asked about."""
     told = discover([write(tmp_path / "teller.py", SURVEYOR)])
@@ -305,6 +308,8 @@ def test_a_part_of_a_set_is_not_surveyed_and_what_was_grows_with_the_set(tmp_pat
     [part] = qualities(labels, asked(told, "teller"), set_size=500).qualities
     assert (whole.surveyed, whole.bytes["shared"]) == (True, 6)
     assert (part.surveyed, part.bytes["shared"]) == (False, 0)
+    [silent] = qualities(labels, asked(discover([write(tmp_path / "silent.py", SILENT)]), "silent")).qualities
+    assert not silent.surveyed  # it could have asked
     views = whole.bytes["views"]
     assert projection(whole, 600, 6)["bytes"] == 100 * (whole.bytes["total"] - views) + views
     assert projection(whole, 600, 6)["encode_seconds_16"] >= 100 * whole.fit_seconds
@@ -315,7 +320,7 @@ class Surveyed(ArrayLabels):
 
     @property
     def survey(self) -> Any:
-        return lambda views: (part.at_views(views[:0]) for part in self.parts())
+        return lambda views: (replace(part, logits=part.logits[:, views]) for part in self.parts())
 
 
 def stored_by_batch(n: int, k: int, c: int, batch: int, limit: int) -> ArrayLabels:

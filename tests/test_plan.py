@@ -14,6 +14,7 @@ from bench.errors import UserError
 from bench.estimate import estimate_seconds
 from bench.plan import Grid, Plan, read_plan
 from bench.python import make_plan
+from bench.records import Record
 from bench.registry import Registry, discover
 from bench.trial import Trial
 
@@ -205,3 +206,19 @@ def test_what_trials_share_is_estimated_once(registry: Registry) -> None:
     ]
     sets, labels = 2 * 3.5 + 50.0, 2 * (2 + 1) * 7.0
     assert estimate_seconds(asked, known) == (8 * 2.0 + sets + labels, 0)
+
+
+def test_sets_of_two_teachers_are_two(registry: Registry) -> None:
+    """A method that looks at a teacher makes a set for each; protocols with one teacher share it."""
+    grid = {**HARD, "methods": ["herding"], "protocols": ["small-hard-v1", "small-soft-v1"], "replicates": 2}
+    asked = trials(registry, grid)
+
+    def known(*teachers: str) -> list[Record]:
+        of = dict(zip(grid["protocols"], teachers, strict=True))
+        return [
+            record(**t.as_dict(), seconds={"condense": 50.0, "train": 1.0}, made_by={"teacher": of[t.protocol]})
+            for t in asked
+        ]
+
+    assert estimate_seconds(asked, known("one", "one")) == (4 * 1.0 + 50.0, 0)
+    assert estimate_seconds(asked, known("one", "another")) == (4 * 1.0 + 2 * 50.0, 0)

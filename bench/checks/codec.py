@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,7 +14,7 @@ import torch
 from bench.api import SoftLabels
 from bench.context import HarnessContext
 from bench.errors import InfeasibleError
-from bench.labels import takes_shared
+from bench.labels import takes_shared, takes_survey
 from bench.registry import Plugin
 
 FLIPS = 24
@@ -48,7 +49,8 @@ class Codec:
         """
         if not self._shares:
             return Encoded(b"", self._module.encode(labels, budget, self.ctx, **self._parameters))
-        shared = self._module.fit(labels, budget, self.ctx, **self._parameters)
+        asked = {"survey": partial(_survey, labels)} if takes_survey(self._module) else {}
+        shared = self._module.fit(labels, budget, self.ctx, **asked, **self._parameters)
         try:
             left = budget - len(shared)
             return Encoded(shared, self._module.encode(labels, left, self.ctx, shared=shared, **self._parameters))
@@ -86,6 +88,14 @@ class Codec:
         """Largest absolute error of the stored views, as a share of the largest magnitude (of 1 where all are 0)."""
         wide = logits[:, self.stored(encoded, logits.shape[1])].astype(np.float64)
         return float(np.abs(self.decode(encoded).double().numpy() - wide).max() / (np.abs(wide).max() or 1.0))
+
+
+def _survey(labels: SoftLabels, views: Sequence[int]) -> Iterator[SoftLabels]:
+    """Of a set whose only shard this is."""
+    n = labels.shape[0]
+    shown = [labels.views[k] for k in views] if len(labels.views) else []
+    images = np.arange(n) if labels.images is None else labels.images
+    yield SoftLabels(labels.logits[:, list(views)], labels.hard, shown, images)
 
 
 def tried(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import torch
 from bench.augment import View, Views
 from bench.errors import InfeasibleError
 from methods._codec import labels as common
-from methods._codec.container import unpack
+from methods._codec.container import CorruptBlobError, unpack
 from methods._codec.klt import basis as bases
 from methods._codec.klt import blob as blobs
 from methods._codec.klt import fit as fitting
@@ -64,7 +65,7 @@ def fit(labels: SoftLabels, budget_bytes: int, ctx: Context, *, survey: Survey |
     shared = basis.to_bytes(views)
     if len(shared) > _SHARED_MOST * budget_bytes:
         return b""
-    if survey is not None and len(labels.views) and labels.views[0].partner is not None:
+    if survey is not None and len(labels.views) and _mixes(labels.views, surveys.asked_of(k)):
         known = surveys.means(survey, images, k, exponent, fitting.centre_of(sample))
         side = sides.from_views(labels.views, numbers[some], known.__getitem__)
         other = fitting.fit(sample, side, exponent, budget_bytes, images * k)
@@ -74,6 +75,10 @@ def fit(labels: SoftLabels, budget_bytes: int, ctx: Context, *, survey: Survey |
     # a good share of the budget, both are tried.
     tried = n == images and len(shared) > _SHARED_LITTLE * budget_bytes and n * k * c <= _TRIED_ON
     return b"" if tried and not _pays(labels, budget_bytes, ctx, shared) else shared
+
+
+def _mixes(views: Sequence[View], some: Sequence[int]) -> bool:
+    return any(views[k].partner is not None for k in some)
 
 
 def _pays(labels: SoftLabels, budget_bytes: int, ctx: Context, shared: bytes) -> bool:
@@ -109,7 +114,7 @@ def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, shared: bytes
     exponent = _exponent(values)
     basis = _basis(shared, c, exponent)
     side = sides.plain(n, k)
-    extra: dict[str, np.ndarray] = {}
+    extra: dict[str, np.ndarray] = {"c": _checksum(shared)} if shared else {}
     if shared and len(labels.views):
         numbers = np.arange(n) if labels.images is None else np.asarray(labels.images, np.int64)
         side = sides.from_views(labels.views, numbers, basis.means_of)
@@ -138,10 +143,14 @@ def decode(
         views: what `encode` was given in `labels`; read only where `shared` does not hold them.
 
     Raises:
-        CorruptBlobError: a damaged blob.
+        CorruptBlobError: a damaged blob, or one that was coded with another shared part.
         ValueError: a row out of range; views are needed and not given.
     """
     container = unpack(blob, blobs.CODEC)
+    if not np.array_equal(container.sections.get("c", _checksum(b"")), _checksum(shared)):
+        raise CorruptBlobError(
+            "shared: the label blob was coded with another shared part; pass the one of its label file"
+        )
     n, k, c = container.shape
     picked = common.checked_rows(rows, k)
     stored = container.sections.get("n")
@@ -160,6 +169,10 @@ def decode(
 
     decoded = blobs.read(container, lambda exponent: _basis(shared, c, exponent), side_of, picked)
     return torch.from_numpy(decoded)
+
+
+def _checksum(shared: bytes) -> np.ndarray:
+    return np.array([zlib.crc32(shared)], np.uint32)
 
 
 def _basis(shared: bytes, classes: int, exponent: int) -> Basis:

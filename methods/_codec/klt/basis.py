@@ -144,6 +144,7 @@ class Basis:
             "v": np.frombuffer(views or self.views, np.uint8),
         }
         if self.everyone is not None:
+            assert self.everyone.exponent == self.exponent, "a basis is stored in the unit that it was fitted in"
             sections |= {
                 "n": np.array([len(self.everyone.values), self.everyone.index], np.uint32),
                 "s": self.everyone.scales.astype(np.int16),
@@ -160,7 +161,7 @@ class Basis:
         return np.full(self.size * self.classes, max(0, (scale - LOWEST) // STEP), np.int16)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)  # what is kept may have a table of all images
 def from_bytes(shared: bytes) -> Basis:
     """The inverse of `Basis.to_bytes`. Raises CorruptBlobError."""
     container = unpack(shared, CODEC)

@@ -20,6 +20,7 @@ from methods._codec.klt.tables import EVEN, FRACTION, STEP, UNITS
 
 _SPARE_BITS = 16  # rights are integers of 2^-16 of a reconstructed level
 _COUNT_BUCKET = EVEN + 4
+_TOGETHER = 1024  # rows that are squared at a time
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,11 @@ def scaled_rights(ranked: Ranked) -> np.ndarray:
 
 def norms_of(rights: np.ndarray) -> np.ndarray:
     """float64 [r]: norms of integer rows, at least 1; sums of integers, hence exact but for the root."""
-    whole = rights.astype(np.int64)
-    return np.sqrt(np.maximum((whole * whole).sum(1), 1).astype(np.float64))
+    squares = np.empty(len(rights), np.int64)
+    for start in range(0, len(rights), _TOGETHER):
+        some = slice(start, start + _TOGETHER)
+        squares[some] = np.square(rights[some].astype(np.int64)).sum(1)
+    return np.sqrt(np.maximum(squares, 1).astype(np.float64))
 
 
 def product(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:

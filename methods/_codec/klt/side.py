@@ -42,7 +42,16 @@ def from_views(
 
     `means_of`: images, int64 [m], any of the set -> float32 [m, D], what is known of their means; None: nothing is.
     """
-    lam, mixed_in = mixtures(views, images)
+    return from_mixtures(*mixtures(views, images), images, means_of)
+
+
+def from_mixtures(
+    lam: np.ndarray,
+    mixed_in: np.ndarray,
+    images: np.ndarray,
+    means_of: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Side:
+    """The same from what `mixtures` told."""
     order = np.argsort(images, kind="stable")
     sorted_images = images[order]
     at = order[np.minimum(np.searchsorted(sorted_images, mixed_in), len(images) - 1)]

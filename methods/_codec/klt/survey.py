@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,8 @@ _FEWEST = 16  # ... at least so many: with s views, noise is 1.5 / s of what an 
 _RIDGE = 0.5  # as in `fit.means`
 _CLOSE = 1e-3  # relative to the right side: noise is more
 _MOST = 100  # iterations; about ten are used
-_IMAGES = 8  # that the table is tried on
+_IMAGES = 8  # that the table is tried on, at least, ...
+_VALUES = 1 << 22  # ... and so many that they have about so many values
 _OCTAVES = (0, 1, 2, 3, 4)  # by which its step is finer than that of rows: those that are tried
 
 
@@ -56,10 +57,12 @@ class LeastSquares:
         lam, partner = side.lam.ravel(), side.partner.ravel()
         mixed = partner >= 0
         shown = np.concatenate([lam, 1 - lam[mixed]])
-        at = np.concatenate([rows, rows[mixed]]), np.concatenate([own, partner[mixed]])
-        shares = coo_array((shown, at), shape=(n * s, len(self._target))).tocsr()
-        self._normal = self._normal + shares.T @ shares
-        self._target += shares.T @ values.reshape(n * s, c)
+        seen, column = np.unique(np.concatenate([own, partner[mixed]]), return_inverse=True)
+        shares = coo_array((shown, (np.concatenate([rows, rows[mixed]]), column)), shape=(n * s, len(seen))).tocsr()
+        self._target[seen] += shares.T @ values.reshape(n * s, c)
+        among = (shares.T @ shares).tocoo()
+        places = seen[among.row], seen[among.col]
+        self._normal = self._normal + coo_array((among.data, places), shape=self._normal.shape).tocsr()
 
     def means(self) -> np.ndarray:
         """float32 [N, C]: the same system for all classes, by conjugate gradients."""
@@ -72,14 +75,24 @@ class LeastSquares:
 
 def means(survey: Survey, images: int, views: int, exponent: int, centre: np.ndarray) -> np.ndarray:
     """float32 [images, C]: the images' means less `centre`, relative to 2^exponent, from some of the K views."""
-    count = min(views, max(_FEWEST, views // _SHARE))
     collected = LeastSquares(images, len(centre))
-    for part in survey(np.unique(np.linspace(0, views - 1, count).astype(int)).tolist()):
-        values = np.ldexp(common.checked_logits(part).astype(np.float32), -exponent)
+    for part in survey(asked_of(views)):
         assert part.images is not None
+        try:
+            logits = common.checked_logits(part)
+        except ValueError as error:
+            first, last = part.images[[0, -1]]
+            raise ValueError(f"of images {first} to {last}, some views of a survey: {error}") from None
+        values = np.ldexp(logits.astype(np.float32), -exponent)
         lam, partner = sides.mixtures(part.views, part.images)
         collected.add(fitting.centred(values, centre), Side(lam, partner), part.images)
     return collected.means()
+
+
+def asked_of(views: int) -> list[int]:
+    """Which of K views a survey asks for."""
+    count = min(views, max(_FEWEST, views // _SHARE))
+    return np.unique(np.linspace(0, views - 1, count).astype(int)).tolist()
 
 
 def with_means(
@@ -104,27 +117,42 @@ def with_means(
     without, basis = without.rounded(), basis.rounded()
     n, k, c = values.shape
     known = basis.project(surveyed)
-    rows = fitting.centred(values, basis.mean.astype(np.float32)).reshape(n * k, c)
-    exact = fitting.means(
-        basis.project(rows).reshape(n, k, -1), sides.from_views(views, numbers, known.__getitem__), basis
-    )
+    lam, mixed_in = sides.mixtures(views, numbers)
+
+    def exact_in(one: Basis, means_of: Callable[[np.ndarray], np.ndarray] | None) -> np.ndarray:
+        rows = fitting.centred(values, one.mean.astype(np.float32)).reshape(n * k, c)
+        side = sides.from_mixtures(lam, mixed_in, numbers, means_of)
+        return fitting.means(one.project(rows).reshape(n, k, -1), side, one)
+
+    exact = exact_in(basis, known.__getitem__)
     # What the survey says of a coefficient is drawn to zero as far as it is noise.
     agreed = fitting.smooth(np.maximum((known[numbers] * exact).mean(0), 0))
     trust = agreed / np.maximum(fitting.smooth(np.square(known[numbers]).mean(0)), 1e-30)
     known *= np.minimum(trust, 1).astype(np.float32)
-    some = np.unique(np.linspace(0, n - 1, min(n, _IMAGES)).astype(int))
+    some = np.unique(np.linspace(0, n - 1, min(n, max(_IMAGES, _VALUES // (k * c)))).astype(int))
+    here = {int(number): place for place, number in enumerate(numbers)}
 
-    def tried(one: Basis) -> tuple[float, int]:
+    def tried(one: Basis, exact: np.ndarray) -> tuple[float, int]:
+        """With the partners that a shard knows by itself, those of the n images, as exactly as it does."""
+        table = one.everyone
+
+        def means_of(images: np.ndarray) -> np.ndarray:
+            found = np.zeros((len(images), one.size), np.float32) if table is None else table.of(images, one.exponent)
+            inside = np.isin(images, numbers) & ~np.isin(images, numbers[some])
+            found[inside] = exact[[here[int(image)] for image in images[inside]]]
+            return found
+
+        mixed = mixed_in[some] if table is not None else np.where(np.isin(mixed_in[some], numbers), mixed_in[some], -1)
         left = (room - len(one.to_bytes())) * len(some) / len(surveyed)
-        return _tried(values[some], sides.from_views(views, numbers[some], one.means_of), one, int(left))
+        return _tried(values[some], sides.from_mixtures(lam[some], mixed, numbers[some], means_of), one, int(left))
 
-    best, index = tried(without)
+    best, index = tried(without, exact_in(without, None))
     chosen, scales = without, fitting.scales_of(known)
     for octaves in _OCTAVES:
         everyone = setmeans.code(known, scales, max(0, index + octaves * PER_OCTAVE), basis.exponent)
         left = fitting.scales_of(exact - everyone.values[numbers])
         candidate = replace(basis, everyone=everyone, means=left)
-        error, _ = tried(candidate)
+        error, _ = tried(candidate, exact)
         if error < best:
             best, chosen = error, candidate
         elif chosen is not without:

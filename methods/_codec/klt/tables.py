@@ -32,6 +32,7 @@ STRIDE = 64
 EVEN = -LOWEST // STEP  # the bucket of scale 1
 LAMBDA = 0.11  # bits are worth this many squared steps
 SPREAD = 0.2  # nats
+FORMAT = 2  # raised whenever a decoder makes other labels of the same bytes; it is part of the digest
 FRACTION = 32  # a reconstructed level is a multiple of 1/32 step
 GAIN_ONE = 1 << 16  # scores are fixed-point numbers
 _FREQUENCY = 1 << 20
@@ -115,7 +116,9 @@ THRESHOLDS = _flat(_TABLES[2], np.float32, 0.5)
 CENTRES = _flat(_TABLES[3], np.int32)
 SCORE = _flat(_TABLES[4], np.int32)
 INFORMATION = _flat(_TABLES[5], np.int32)
-DIGEST = zlib.crc32(b"".join(t.astype("<i8").tobytes() for t in (FREQUENCY, CENTRES, SCORE, INFORMATION)))
+DIGEST = zlib.crc32(
+    FORMAT.to_bytes(4, "little") + b"".join(t.astype("<i8").tobytes() for t in (FREQUENCY, CENTRES, SCORE, INFORMATION))
+)
 
 
 RATES = (FREQUENCY * -np.log2(FREQUENCY / FREQUENCY.sum(1, keepdims=True))).sum(1) / FREQUENCY.sum(1)
