@@ -21,6 +21,7 @@ from bench.budget import reference_bytes
 from bench.errors import UserError
 from bench.labels import shards
 from bench.outcome import Outcome, failure, ignore
+from bench.recipe import Recipe
 from bench.records import Failure, Record, State
 from bench.schedule import RayExecutor
 from bench.spec import parse
@@ -227,30 +228,7 @@ class Run:
         if trial.compressor is not None:
             fields["num_views"] = recipe.views
             fields["bytes_labels_reference"] = reference_bytes(condensed.images, recipe.views, dataset.classes)
-            count = len(list(shards(condensed.images, recipe.views, dataset.classes)))
-            # Students share the labels wherever the protocol fixes the same values for them.
-            key = (trial.protocol, recipe.model_dump_json(), trial.compressor, trial.budget, condensed.address)
-
-            def encode(shard: int, first: LabelsRef | None) -> Coroutine[Any, Any, Outcome]:
-                needs = (*all_needs, condensed.address, *([first.address] if first else []))
-                return self._executor.run(
-                    "encode_labels", trial, dataset, labellers, condensed, shard, first,
-                    priority=priority, needs=needs, gpus=1.0,
-                )  # fmt: skip
-
-            # What all shards share is fitted with the first: the others get it from there, wherever they run.
-            encoded = list[Outcome]()
-            if count > 1 and "fit" in parse(self._ws.registry, "compressor", trial.compressor).plugin.functions:
-                encoded.append(await self._once(("encode", *key, 0), partial(encode, 0, None)))
-                if encoded[0].status != "ok":
-                    return encoded[0]
-            first = encoded[0].value if encoded else None
-            encoded += await asyncio.gather(
-                *(
-                    self._once(("encode", *key, shard), partial(encode, shard, first))
-                    for shard in range(len(encoded), count)
-                )
-            )
+            encoded = await self._encode(trial, recipe, dataset, labellers, condensed, priority, all_needs)
             for outcome in encoded:
                 if outcome.status != "ok":
                     return outcome
@@ -306,6 +284,39 @@ class Run:
                 priority=priority, needs=needs, gpus=gpus,
             ),
         )  # fmt: skip
+
+    async def _encode(
+        self,
+        trial: Trial,
+        recipe: Recipe,
+        dataset: DatasetRef,
+        labellers: Sequence[TeacherRef],
+        condensed: CondensedRef,
+        priority: int,
+        needs: tuple[str, ...],
+    ) -> list[Outcome]:
+        """Labels of every shard, or of the first alone where they came to nothing."""
+        count = len(list(shards(condensed.images, recipe.views, dataset.classes)))
+        # Students share the labels wherever the protocol fixes the same values for them.
+        key = (trial.protocol, recipe.model_dump_json(), trial.compressor, trial.budget, condensed.address)
+
+        def start(shard: int, first: LabelsRef | None) -> Coroutine[Any, Any, Outcome]:
+            return self._executor.run(
+                "encode_labels", trial, dataset, labellers, condensed, shard, first,
+                priority=priority, needs=(*needs, condensed.address, *([first.address] if first else [])), gpus=1.0,
+            )  # fmt: skip
+
+        def encode(shard: int, first: LabelsRef | None = None) -> Coroutine[Any, Any, Outcome]:
+            return self._once(("encode", *key, shard), partial(start, shard, first))
+
+        assert trial.compressor is not None
+        if count == 1 or "fit" not in parse(self._ws.registry, "compressor", trial.compressor).plugin.functions:
+            return await asyncio.gather(*(encode(shard) for shard in range(count)))
+        # What all shards share is fitted with the first: the others get it from there, wherever they run.
+        first = await encode(0)
+        if first.status != "ok":
+            return [first]
+        return [first, *await asyncio.gather(*(encode(shard, first.value) for shard in range(1, count)))]
 
     async def _once(self, key: tuple, start: Callable[[], Coroutine[Any, Any, Outcome]]) -> Outcome:
         if key not in self._shared:

@@ -181,6 +181,45 @@ def test_stored_labels_take_the_teachers_to_the_encoder_only(world: World, monke
     assert executor.needed("evaluate") == {"condensed", "labels"}
 
 
+def test_shards_take_what_they_share_from_the_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on another machine: the first shard's labels travel there. Without a shared part nobody waits."""
+    world.add("common.py", COMMON)
+    monkeypatch.setattr(labels, "shard_sizes", lambda n, *_: [3, n - 4, 1])
+    for compressor, waits in (("common", True), ("none", False)):
+        found, executor = run(world, monkeypatch, "quick-soft", compressors=[compressor])
+        assert found[-1].status == "ok", found[-1].error
+        needs = [set(needed) for stage, _, needed in executor.calls if stage == "encode_labels"]
+        of_labels = [{address for address in some if address.startswith("labels/")} for some in needs]
+        assert of_labels[0] == set()
+        assert of_labels[1] == of_labels[2]
+        assert len(of_labels[1]) == waits
+
+
+COMMON = '''
+"""Labels as they are; what shards share is the number of images that were fitted on."""
+
+import numpy as np
+import torch
+
+TAKES_BUDGET = False
+
+
+def fit(labels, budget_bytes, ctx):
+    return bytes([labels.shape[0]])
+
+
+def encode(labels, budget_bytes, ctx, *, shared=b""):
+    assert shared == bytes([3])
+    return bytes(labels.shape) + labels.logits.half().numpy().tobytes()
+
+
+def decode(blob, rows=None, *, shared=b""):
+    assert shared == bytes([3])
+    whole = torch.from_numpy(np.frombuffer(blob[3:], np.float16).reshape(tuple(blob[:3])).copy())
+    return whole if rows is None else whole[:, list(rows)]
+'''
+
+
 def test_what_teaches_and_how_it_is_seen_changes_what_is_learnt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = {name: run(world, monkeypatch, name)[0][0].train_loss for name in ("one-online", "two-online")}
     other = run(world, monkeypatch, "imagenet-online")[0][0]
