@@ -29,7 +29,8 @@ SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Which of the sevens of compressors a line belongs to: (dashes, marks).
 STYLES: tuple[tuple[Any, str], ...] = (("-", "osD^vPX"), ((0, (4, 1.5)), "sD^vPXo"), ((0, (1, 1.2)), "D^vPXos"))
-_RATIOS = (1, 2, 5, 10, 30, 100, 200, 500, 1000, 2000, 5000, 10000)  # ticks
+_RATIOS = (10, 30, 100, 200, 1, 2, 5, 500, 1000, 2000, 5000, 10000)  # ticks; the first win where room is short
+_ROOM = 0.13  # of the axis, from tick to tick
 
 
 @dataclass(frozen=True)
@@ -222,9 +223,19 @@ def _panel(axes: Any, panel: Panel, names: Sequence[str]) -> None:
                 return panel.reference / value
 
         ratio = axes.secondary_xaxis("top", functions=(against_reference, against_reference))
-        ratio.xaxis.set_major_locator(FixedLocator(_RATIOS))
+        ratio.xaxis.set_major_locator(FixedLocator(ticks_with_room(panel.reference, *axes.get_xlim())))
         ratio.xaxis.set_minor_locator(NullLocator())
         ratio.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+
+
+def ticks_with_room(reference: float, low: float, high: float) -> list[int]:
+    """Those of the ratios whose labels do not run into each other on a logarithmic axis from `low` to `high` bytes."""
+    width, kept = math.log(high / low), list[int]()
+    for ratio in _RATIOS:
+        room = min((abs(math.log(ratio / other)) / width for other in kept), default=1.0)
+        if low <= reference / ratio <= high and room >= _ROOM:
+            kept.append(ratio)
+    return sorted(kept)
 
 
 def look(place: int) -> tuple[str, Any, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,11 @@ def test_an_edited_line_is_left_out_and_told(tmp_path: Path) -> None:
     result = run("--results", folder, "--out", str(tmp_path / "a.png"))
     assert result.exit_code == 1
     assert "the line was changed" in result.output
+
+
+def test_ratios_on_top_do_not_run_into_each_other() -> None:
+    """The budgets of the tables come first."""
+    assert plots.ticks_with_room(20_000, 100, 4000) == [5, 10, 30, 100, 200]
+    wide = plots.ticks_with_room(200_000, 100, 25_000)
+    assert {10, 30, 100} <= set(wide)
+    assert min(b / a for a, b in itertools.pairwise(wide)) > (25_000 / 100) ** 0.13
