@@ -37,14 +37,14 @@ def measure(quick: bool = False) -> list[Row]:
 
 def _truncated(matrix: np.ndarray, ranks: list[int], rounds: int) -> list[Row]:
     k, c = matrix.shape
-    working = matrix[None].astype(working_dtype(k, c))  # what the compressors hand over
+    working: np.ndarray = matrix[None].astype(working_dtype(k, c))  # what the compressors hand over
     rows = []
     for rank in ranks:
         full, peer, ours = times(
             [
                 lambda: np.linalg.svd(matrix, full_matrices=False),
-                lambda rank=rank: randomized_svd(working[0], rank, random_state=0),
-                lambda rank=rank: truncated_svd(working, rank),
+                partial(randomized_svd, working[0], rank, random_state=0),
+                partial(truncated_svd, working, rank),
             ],
             rounds,
         )

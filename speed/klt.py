@@ -12,7 +12,7 @@ from bench.augment import Views
 from bench.recipe import Augment
 from bench.seeds import numpy_generator
 from methods.compressors import klt, svd
-from speed.row import Row
+from speed.row import NO_CONTEXT, Row
 
 
 def measure(quick: bool = False) -> list[Row]:
@@ -20,16 +20,16 @@ def measure(quick: bool = False) -> list[Row]:
     images, k, c = (8, 60, 100) if quick else (8, 300, 1000)
     labels = _labels(images, k, c)
     budget = labels.logits.numel() * 2 // 30
-    shared = klt.fit(labels, 100 * budget, None)
+    shared = klt.fit(labels, 100 * budget, NO_CONTEXT)
     start = time.process_time()
-    blob = klt.encode(labels, budget, None, shared=shared)
+    blob = klt.encode(labels, budget, NO_CONTEXT, shared=shared)
     encoded = (time.process_time() - start) / images
     decoded = float("inf")
     for _ in range(2):
         start = time.process_time()
         found = klt.decode(blob, shared=shared)
         decoded = min(decoded, (time.process_time() - start) / images)
-    other = svd.decode(svd.encode(labels, budget, None, factor="int8"))
+    other = svd.decode(svd.encode(labels, budget, NO_CONTEXT, factor="int8"))
     what = f"klt at 30x, {k} x {c}"
     return [
         Row(f"{what}: encode an image", 1e3 * encoded, "ms", 120, False),

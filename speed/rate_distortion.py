@@ -27,6 +27,7 @@ from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.search import finest
 from methods._codec.klt.survey import with_means
 from methods.compressors import rpca, svd
+from speed.row import NO_CONTEXT
 
 EXPONENT = 7
 BUDGETS = (120000, 40000, 20250, 12000, 6075, 6000)
@@ -123,7 +124,7 @@ def rpca_row(photos: Photos, budget: int, chosen: np.ndarray) -> list[float]:
         tried = []
         for weight in LAMBDAS:
             start = time.process_time()
-            blob = rpca.encode(labels, budget, None, lambda_=weight * max(logits.shape) ** -0.5)
+            blob = rpca.encode(labels, budget, NO_CONTEXT, lambda_=weight * max(logits.shape) ** -0.5)
             encoded = time.process_time()
             found = rpca.decode(blob)[0].numpy()
             decoded = time.process_time()
@@ -140,7 +141,7 @@ def svd_row(photos: Photos, budget: int, chosen: np.ndarray) -> list[float]:
         logits = photos.logits[image]
         labels = SoftLabels(torch.from_numpy(logits[None]), torch.zeros(1, dtype=torch.int64))
         start = time.process_time()
-        blob = svd.encode(labels, budget, None, factor="int8")
+        blob = svd.encode(labels, budget, NO_CONTEXT, factor="int8")
         encoded = time.process_time()
         found = svd.decode(blob)[0].numpy()
         decoded = time.process_time()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+NO_CONTEXT: Any = None  # for compressors that ask it for nothing
 
 
 @dataclass(frozen=True)

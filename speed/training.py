@@ -42,7 +42,7 @@ from bench.storage import LabelFile
 from bench.training import make_optimizer, train
 from methods.compressors import svd
 from protocols.networks.convnet import build
-from speed.row import Row
+from speed.row import NO_CONTEXT, Row
 
 WIDTH = 16  # of the student
 VIEWS = 100  # stored for each image
@@ -77,7 +77,7 @@ def _compressed(case: Case) -> EncodedLabels:
     logits = torch.from_numpy((left @ right + rng.normal(size=(case.n, VIEWS, case.classes))).astype(np.float16))
     views = Views(_AUGMENT, case.n, case.size, mirror=True, batch=case.batch, seed=1, count=VIEWS)
     budget = reference_bytes(case.n, VIEWS, case.classes) // 10
-    blob = svd.encode(SoftLabels(logits, torch.arange(case.n) % case.classes), budget, None)
+    blob = svd.encode(SoftLabels(logits, torch.arange(case.n) % case.classes), budget, NO_CONTEXT)
     return EncodedLabels(LabelFile(views.to_bytes(), b"", (blob,)), svd, case.n, "svd")
 
 
@@ -100,7 +100,7 @@ def _images(case: Case) -> torch.Tensor:
 
 def _bare(case: Case, epochs: int) -> Callable[[], int]:
     student = _student(case).train().to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(list(student.parameters()), _OPTIMIZER)
+    optimizer = make_optimizer(student, _OPTIMIZER)
     x = torch.randn(case.batch, case.channels, case.size, case.size).to(memory_format=torch.channels_last)
     target = torch.softmax(torch.randn(case.batch, case.classes), 1)
     steps = epochs * len(batch_bounds(case.n, case.batch))
@@ -179,7 +179,7 @@ def _rded(case: Case, epochs: int, *, online: bool) -> Callable[[], int]:
     data = _InMemory(case)
     loader = DataLoader(data, batch_size=case.batch, shuffle=True, generator=torch.Generator().manual_seed(0))
     student, teacher = _student(case).train(), _student(case).eval()
-    optimizer = make_optimizer(list(student.parameters()), _OPTIMIZER)
+    optimizer = make_optimizer(student, _OPTIMIZER)
     labels = torch.randn(case.batch, case.classes)
     rng = random.Random(0)
 
@@ -254,7 +254,7 @@ def _fkd(case: Case, epochs: int, folder: Path) -> Callable[[], int]:
     batches = _Batches(_Files(case, epochs, folder))
     loader = DataLoader(batches.data, batch_sampler=batches)
     student = _student(case).train()
-    optimizer = make_optimizer(list(student.parameters()), _OPTIMIZER)
+    optimizer = make_optimizer(student, _OPTIMIZER)
 
     def run() -> int:
         seen = 0
