@@ -32,7 +32,8 @@ def table(rows: list[Row], format: str = "simple") -> str:
         ]
         for row in rows
     ]
-    return tabulate(body, ["what", "measured", "bar", "", "note"], tablefmt=format, maxcolwidths=[60, 20, 12, 11, 60])
+    widths = [60, 20, 12, 11, 60] if format == "simple" else None  # a line of Markdown is a row
+    return tabulate(body, ["what", "measured", "bar", "", "note"], tablefmt=format, maxcolwidths=widths)
 
 
 def main() -> None:
