@@ -236,7 +236,7 @@ class NetworkLabels(_Bare):
 
     @property
     def survey(self) -> Survey | None:
-        """Made anew."""
+        """Made anew, or read again where shards are kept."""
         return self._some_views if len(self.sizes) > 1 else None
 
     def _some_views(self, views: Sequence[int]) -> Iterator[SoftLabels]:

@@ -157,7 +157,9 @@ def fit(
     **params: Any,
 ) -> bytes:
     """What all shards share, checked: bytes, and within the allowance. `survey`: of the whole set, where `labels` are
-    one of several shards. Raises PluginError, or what the compressor raises."""
+    one of several shards. Where not even the views' parameters fit, the allowance is below zero: nothing is shared, and
+    `encode` tells what it would need. Raises PluginError, or what the compressor raises."""
+    allowance = max(allowance, 0)
     extra = {"survey": survey} if takes_survey(compressor) else {}
     return _checked(compressor, "fit", compressor.fit(labels, allowance, ctx, **extra, **params), allowance)
 

@@ -98,6 +98,16 @@ def test_the_smallest_size_in_the_message_is_feasible(bench: Bench, compressor: 
     assert again.value.smallest_bytes == smallest
 
 
+@pytest.mark.parametrize("compressor", ["klt", "pq", "svd", "vq"])
+def test_a_budget_below_the_parameters_of_the_views_is_infeasible_too(bench: Bench, compressor: str) -> None:
+    found = []
+    for budget in ("1B", "200B"):
+        with pytest.raises(InfeasibleError) as caught:
+            bench.encode(compressor, budget)
+        found.append(caught.value.smallest_bytes)
+    assert found[0] == found[1] > 140
+
+
 @pytest.mark.parametrize("ratio", ["2x", "5x", "10x"])
 def test_the_whole_file_stays_within_its_budget(bench: Bench, ratio: str) -> None:
     file = bench.encode("svd", ratio)
