@@ -43,6 +43,11 @@ VARIANTS: list[tuple[str, dict]] = [
     ("quant", {"coder": "zstd"}),
     ("quant", {"domain": "probabilities", "temperature": 20.0}),
     ("godec", {"domain": "probabilities"}),
+    ("svd", {"domain": "probabilities", "temperature": 4.0}),
+    ("svd", {"domain": "probabilities", "layout": "set"}),
+    ("rsvd", {"domain": "probabilities"}),
+    ("cur", {"domain": "probabilities"}),
+    ("rpca", {"domain": "probabilities"}),
 ]
 LOW_RANK = {"svd", "rsvd", "cur", "rpca", "godec"}
 # What these keep of an image or a row is fixed: no budget brings all of it back.

@@ -16,7 +16,7 @@ from scipy.special import gammaln, log_softmax, softmax
 from bench.api import SoftLabels
 from bench.errors import InfeasibleError
 from bench.seeds import numpy_generator
-from methods._codec import domain, godec, sparse, topk, uniform
+from methods._codec import godec, sparse, topk, uniform
 from methods._codec import labels as shared
 from methods._codec.container import unpack
 from methods.compressors import rpca
@@ -229,25 +229,6 @@ def test_more_budget_buys_more_bits_a_value():
         widths.append(int(unpack(encode("quant", LOGITS, budget), "quant").sections["b"][0]))
     assert widths == sorted(widths)
     assert widths[-1] == 8
-
-
-@pytest.mark.parametrize("name", ["quant", "godec"])
-def test_probabilities_that_are_none_are_raised_to_the_floor_and_counted(name):
-    """A coarse code of peaked probabilities has values below zero or at zero: they are counted, and come back whole."""
-    logits = (6 * np.random.default_rng(3).standard_normal((2, 8, 40))).astype(np.float16)
-    options = {"bits": 2} if name == "quant" else {}
-    budget = PLENTY if name == "quant" else 700
-    blob = encode(name, logits, budget, domain="probabilities", **options)
-    decoded = module(name).decode(blob).double().numpy()
-    assert softmax(decoded, 2).sum(2) == pytest.approx(1)
-    counted, off = module(name).invalid(blob)
-    raised = (decoded == decoded.min(2, keepdims=True)).sum()
-    assert counted > 100
-    assert 0 <= raised - counted <= 16  # a row that needed no floor has a least value too
-    assert (np.exp(decoded) >= 0.3 * domain.FLOOR).all()
-    assert np.abs(np.exp(decoded).sum(2) - 1).max() < 1e-5
-    assert 0 < off <= 16
-    assert module(name).invalid(encode(name, logits)) == (0, 0)
 
 
 def planted(k: int = 40, c: int = 60, rank: int = 2, share: float = 0.01) -> np.ndarray:

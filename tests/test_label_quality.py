@@ -354,7 +354,7 @@ def test_a_whole_pool_of_batches_holds_every_view(registry: Registry) -> None:
 
 def test_probabilities_that_were_none_are_counted(registry: Registry) -> None:
     labels = ArrayLabels(3 * drawn(6, 10, 20), limit=2 * 10 * 20 * 2)
-    specs = ("quant:bits=2,domain=probabilities@1x", "quant:bits=2@1x", "svd@2x")
+    specs = ("quant:bits=2,domain=probabilities@1x", "quant:bits=2@1x", "topk@2x")
     first, logits, none = qualities(labels, asked(registry, *specs)).qualities
     values = rows = 0
     quant = parse(registry, "compressor", "quant").plugin.module

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from methods._codec import bits, factors
+from methods._codec import domain as domains
 from methods._codec import labels as shared
-from methods._codec.container import Specs, pack, packed_size, unpack
+from methods._codec.container import Container, Specs, pack, packed_size, unpack
 from methods._codec.lowrank import leverage_scores
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 CITATION = "Mahoney and Drineas 2009, CUR matrix decompositions for improved data analysis"
 CODEC = "cur"
 _CUTOFF = 1e-3  # singular values of C and R below this share of the largest are noise of float16
-_LEFT_BITS = 22  # of a column's entry when rows are decoded; see `decode`
+_LEFT_BITS = 22  # of a column's entry when rows are decoded; see `_product`
 
 
 def encode(
@@ -31,6 +32,8 @@ def encode(
     pick: str = "top",
     energy: float = 0.5,
     centre: bool = True,
+    domain: str = "logits",
+    temperature: float = 1.0,
 ) -> bytes:
     """C U R of each image: columns, rows, and the core that fits them best.
 
@@ -46,6 +49,8 @@ def encode(
         energy: share of the squared norm in the subspace whose leverage counts, in (0, 1].
         centre: decompose what the mean row leaves over, and store the mean row too (2 C bytes): then no image can come
             back worse than its mean label.
+        domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
+        temperature: T; with domain="logits" it is not used.
 
     Raises:
         ValueError: a value that is not finite, an argument out of its range.
@@ -55,7 +60,30 @@ def encode(
         raise ValueError(f"pick: {pick!r} is not one of sampled, top")
     if not 0 < energy <= 1:
         raise ValueError(f"energy: must be in (0, 1], got {energy}")
-    values = shared.checked_logits(labels)
+    logits = shared.checked_logits(labels)
+
+    def plain(values: np.ndarray, budget: int) -> bytes:
+        return _encode(values, budget, ctx.numpy("columns and rows") if pick == "sampled" else None, energy, centre)
+
+    return domains.encode(CODEC, logits, budget_bytes, domain, temperature, plain, _restored)
+
+
+def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
+    """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
+    container = unpack(blob, CODEC)
+    return domains.decode(container, shared.checked_rows(rows, container.shape[1]), _restored)
+
+
+def invalid(blob: bytes) -> tuple[int, int]:
+    """(values below the floor, rows whose sum was not one) of approximated probabilities; see
+    `methods/_codec/domain.py`."""
+    return domains.counted(unpack(blob, CODEC))
+
+
+def _encode(
+    values: np.ndarray, budget_bytes: int, generator: np.random.Generator | None, energy: float, centre: bool
+) -> bytes:
+    """`generator`: draws the columns and rows; None: the largest leverages."""
     n, k, c = values.shape
     exponents = shared.norm_exponents(values)
     coded = shared.encode_exponents(exponents)
@@ -80,7 +108,6 @@ def encode(
         ahead = shared.largest_feasible(lambda a: size(step * n + a), 1, n - 1, budget_bytes, "")
     # Keys of an exponential race: in order of key / score the first m are a draw of m without replacement, so that more
     # picks contain fewer.
-    generator = ctx.numpy("columns and rows") if pick == "sampled" else None
     row_keys, column_keys = (np.ones(s) if generator is None else _keys(generator, s) for s in (k, c))
     means, fits, better, gains = [], [], [], []
     for start, chunk in shared.chunks(values):
@@ -160,14 +187,12 @@ def _fit(data: np.ndarray, columns: np.ndarray, rows: np.ndarray, m: int, p: int
     return [_Cur(*parts) for parts in zip(c, core, r, error.tolist(), strict=True)]
 
 
-def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
-    """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
-    container = unpack(blob, CODEC)
+def _restored(container: Container, rows: np.ndarray) -> torch.Tensor:
+    """float32 [n, len(rows), C]."""
     n, k, c = container.shape
     stored = container.sections
-    picked = shared.checked_rows(rows, k)
     steps, path = bits.decode_uints(stored["t"], n), _path(k, c)
-    exact = torch.empty(n, len(picked), c, dtype=torch.float64)
+    exact = torch.empty(n, len(rows), c, dtype=torch.float64)
     at = [0, 0, 0]
     for step in np.unique(steps):
         images = np.flatnonzero(steps == step)
@@ -177,7 +202,7 @@ def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch
             end = at[i] + len(images) * height * width
             parts.append(stored[name][at[i] : end].reshape(len(images), height, width))
             at[i] = end
-        exact[torch.from_numpy(images)] = _product(parts[0][:, picked], parts[1], parts[2])
+        exact[torch.from_numpy(images)] = _product(parts[0][:, rows], parts[1], parts[2])
     if stored["M"].size:
         exact += torch.from_numpy(stored["M"].astype(np.float64)).reshape(n, 1, c)
     return factors.restored(exact, shared.decode_exponents(stored["e"], n))

@@ -12,7 +12,7 @@ from bench.errors import InfeasibleError
 from methods._codec import domain as domains
 from methods._codec import factors, uniform
 from methods._codec import labels as shared
-from methods._codec.container import Specs, pack, packed_size, unpack
+from methods._codec.container import Container, Specs, pack, packed_size, unpack
 
 if TYPE_CHECKING:
     from bench.api import Context, SoftLabels
@@ -52,61 +52,64 @@ def encode(
         raise ValueError(f"bits: must be in 2..8, or 0 for what fits best; got {bits}")
     if coder not in uniform.CODERS:
         raise ValueError(f"coder: {coder!r} is not one of {', '.join(uniform.CODERS)}")
-    domains.check(domain, temperature)
-    values = domains.enter(shared.checked_logits(labels), domain, temperature)
-    n, k, c = values.shape
-    peaks = np.abs(values).reshape(n, -1).max(1).astype(np.float64)
-    exponents = np.where(peaks > 0, np.frexp(peaks)[1], 0)
-    coded = shared.encode_exponents(exponents)
-    smallest: int | None = None
-    for width in [bits] if bits else reversed(_BITS):
-        size = _plain_size((n, k, c), coded.size, width, domain)
-        if size <= budget_bytes or coder != "none":
-            blob = _blob(values, exponents, width, coder, domain, temperature)
-            size = len(blob)
-            if size <= budget_bytes:
-                return blob
-        smallest = size if smallest is None else min(smallest, size)
-    assert smallest is not None
-    raise InfeasibleError(smallest, f"the coarsest codes take more than the {budget_bytes} bytes left")
+    logits = shared.checked_logits(labels)
 
+    def plain(values: np.ndarray, budget: int) -> bytes:
+        return _encode(values, budget, [bits] if bits else list(reversed(_BITS)), coder)
 
-def _plain_size(shape: tuple[int, int, int], exponent_bytes: int, bits: int, domain: str) -> int:
-    n, k, c = shape
-    specs: Specs = {"e": ("u1", exponent_bytes), "m": ("<f2", n * k), "d": ("<f2", n * k), "b": ("u1", 1)}
-    return packed_size(CODEC, shape, specs | {"q": ("u1", (n * k * c * bits + 7) // 8)} | domains.specs(domain))
-
-
-def _blob(values: np.ndarray, exponents: np.ndarray, bits: int, coder: str, domain: str, temperature: float) -> bytes:
-    parts, spoilt = [], np.zeros(2, np.int64)
-    for start, chunk in shared.chunks(values):
-        own = exponents[start : start + len(chunk)]
-        rows = uniform.quantise(shared.scaled(chunk, -own), bits)
-        parts.append(rows)
-        if domain == "probabilities":
-            spoilt += domains.invalid(_restored(rows.codes, rows.low, rows.step, own))
-    codes, low, step = (np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "low", "step"))
-    sections = {"e": shared.encode_exponents(exponents), "m": low.ravel(), "d": step.ravel()}
-    sections |= uniform.sections(codes, bits, coder) | domains.sections(domain, temperature, spoilt)
-    return pack(CODEC, values.shape, sections)
+    return domains.encode(CODEC, logits, budget_bytes, domain, temperature, plain, _restored)
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
     """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
     container = unpack(blob, CODEC)
-    n, k, c = container.shape
-    picked = shared.checked_rows(rows, k)
-    stored = container.sections
-    codes = uniform.read(stored, n, k, c, picked)
-    low, step = (stored[name].reshape(n, k)[:, picked] for name in ("m", "d"))
-    return domains.leave(_restored(codes, low, step, shared.decode_exponents(stored["e"], n)), stored)
+    return domains.decode(container, shared.checked_rows(rows, container.shape[1]), _restored)
 
 
 def invalid(blob: bytes) -> tuple[int, int]:
     """(values below the floor, rows whose sum was not one) of approximated probabilities; see
     `methods/_codec/domain.py`."""
-    return domains.counted(unpack(blob, CODEC).sections)
+    return domains.counted(unpack(blob, CODEC))
 
 
-def _restored(codes: np.ndarray, low: np.ndarray, step: np.ndarray, exponents: np.ndarray) -> torch.Tensor:
-    return factors.restored(torch.from_numpy(uniform.restore(codes, low, step)), exponents)
+def _encode(values: np.ndarray, budget_bytes: int, widths: list[int], coder: str) -> bytes:
+    """The first of the widths that fits."""
+    n, k, c = values.shape
+    peaks = np.abs(values).reshape(n, -1).max(1).astype(np.float64)
+    exponents = np.where(peaks > 0, np.frexp(peaks)[1], 0)
+    coded = shared.encode_exponents(exponents)
+    sizes = []
+    for width in widths:
+        size = _plain_size((n, k, c), coded.size, width)
+        if size <= budget_bytes or coder != "none":
+            blob = _blob(values, exponents, width, coder)
+            size = len(blob)
+            if size <= budget_bytes:
+                return blob
+        sizes.append(size)
+    raise InfeasibleError(min(sizes), f"the coarsest codes take more than the {budget_bytes} bytes left")
+
+
+def _plain_size(shape: tuple[int, int, int], exponent_bytes: int, bits: int) -> int:
+    n, k, c = shape
+    specs: Specs = {"e": ("u1", exponent_bytes), "m": ("<f2", n * k), "d": ("<f2", n * k), "b": ("u1", 1)}
+    return packed_size(CODEC, shape, specs | {"q": ("u1", (n * k * c * bits + 7) // 8)})
+
+
+def _blob(values: np.ndarray, exponents: np.ndarray, bits: int, coder: str) -> bytes:
+    parts = [
+        uniform.quantise(shared.scaled(chunk, -exponents[start : start + len(chunk)]), bits)
+        for start, chunk in shared.chunks(values)
+    ]
+    codes, low, step = (np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "low", "step"))
+    sections = {"e": shared.encode_exponents(exponents), "m": low.ravel(), "d": step.ravel()}
+    return pack(CODEC, values.shape, sections | uniform.sections(codes, bits, coder))
+
+
+def _restored(container: Container, rows: np.ndarray) -> torch.Tensor:
+    n, k, c = container.shape
+    stored = container.sections
+    codes = uniform.read(stored, n, k, c, rows)
+    low, step = (stored[name].reshape(n, k)[:, rows] for name in ("m", "d"))
+    exact = torch.from_numpy(uniform.restore(codes, low, step))
+    return factors.restored(exact, shared.decode_exponents(stored["e"], n))

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from methods._codec import decompositions, factors, sparse
+from methods._codec import decompositions, lowsparse
+from methods._codec import domain as domains
 from methods._codec import labels as shared
-from methods._codec.container import pack, unpack
-from methods._codec.split import best_split, share_bits
+from methods._codec.container import unpack
+from methods._codec.split import Split, best_split
 
 if TYPE_CHECKING:
     from bench.api import Context, SoftLabels
@@ -31,6 +32,8 @@ def encode(
     tol: float = 1e-4,
     entries: str = "residual",
     precision: str = "mixed",
+    domain: str = "logits",
+    temperature: float = 1.0,
 ) -> bytes:
     """Principal component pursuit per image, then L cut to rank r and S to its largest entries.
 
@@ -47,6 +50,8 @@ def encode(
         entries: "residual": where the cut L is farthest from the labels, by how much (the cut costs L energy, and so
             the entries make up for it); "pursuit": the largest entries of S as the pursuit left them.
         precision: "mixed" (float32 down to a residual of 1e-4, float64 from there), or "float64".
+        domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
+        temperature: T; with domain="logits" it is not used.
 
     Raises:
         ValueError: a value that is not finite, an argument out of its range.
@@ -56,29 +61,26 @@ def encode(
         raise ValueError(f"lambda_: must be > 0, or 0 for 1 / sqrt(max(K, C)); got {lambda_}")
     if entries not in ("residual", "pursuit"):
         raise ValueError(f"entries: {entries!r} is not one of residual, pursuit")
-    values = shared.checked_logits(labels)
-    n, k, c = values.shape
-    exponents = shared.norm_exponents(values)
-    coded = shared.encode_exponents(exponents)
-    share = share_bits(CODEC, (n, k, c), coded.size, budget_bytes)
+    logits = shared.checked_logits(labels)
     pcp = decompositions.of(ctx).pcp
-    ranks, parts, kept = [], [], []
-    for start, chunk in shared.chunks(values):
-        scaled = shared.scaled(chunk, -exponents[start : start + len(chunk)])
-        low, rest, _ = pcp(scaled, lambda_ or None, tol, precision=precision)
-        picked = best_split(scaled, low, rest if entries == "pursuit" else None, share)
-        ranks.append(picked.ranks)
-        parts.append(picked.factors)
-        kept += picked.entries
-    stored = factors.sections(factors.Factors.join(parts), np.concatenate(ranks)) | sparse.sections(kept, k, c)
-    return pack(CODEC, (n, k, c), {"e": coded} | stored)
+
+    def divide(chunk: np.ndarray, share: int) -> Split:
+        low, rest, _ = pcp(chunk, lambda_ or None, tol, precision=precision)
+        return best_split(chunk, low, rest if entries == "pursuit" else None, share)
+
+    def plain(values: np.ndarray, budget: int) -> bytes:
+        return lowsparse.encode(CODEC, values, budget, divide)
+
+    return domains.encode(CODEC, logits, budget_bytes, domain, temperature, plain, lowsparse.decode)
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
     """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
     container = unpack(blob, CODEC)
-    n, k, c = container.shape
-    picked = shared.checked_rows(rows, k)
-    exact = factors.product(container.sections, n, k, c, picked)
-    sparse.add_rows(exact, container.sections, k, picked)
-    return factors.restored(exact, shared.decode_exponents(container.sections["e"], n))
+    return domains.decode(container, shared.checked_rows(rows, container.shape[1]), lowsparse.decode)
+
+
+def invalid(blob: bytes) -> tuple[int, int]:
+    """(values below the floor, rows whose sum was not one) of approximated probabilities; see
+    `methods/_codec/domain.py`."""
+    return domains.counted(unpack(blob, CODEC))

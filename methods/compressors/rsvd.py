@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from methods._codec import domain as domains
 from methods._codec import factors
 from methods._codec import labels as shared
 from methods._codec.container import unpack
@@ -28,6 +29,8 @@ def encode(
     oversampling: int = 10,
     power_iterations: int = 1,
     factor: str = "fp16",
+    domain: str = "logits",
+    temperature: float = 1.0,
 ) -> bytes:
     """Balanced factors of the approximation on a random range; ranks and storage as `svd`, per image.
 
@@ -38,15 +41,17 @@ def encode(
         oversampling: columns of the test matrix beyond the rank, >= 0.
         power_iterations: orthonormalised passes of A A^T, >= 0.
         factor: "fp16", or "int8" with a float16 scale per component.
+        domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
+        temperature: T; with domain="logits" it is not used.
 
     Raises:
-        ValueError: a value that is not finite, an unknown factor, a negative count.
+        ValueError: a value that is not finite, an unknown factor, a negative count, an argument out of its range.
         InfeasibleError: rank 1 for every image does not fit.
     """
     if oversampling < 0 or power_iterations < 0:
         raise ValueError(f"oversampling and power_iterations: must be >= 0, got {oversampling} and {power_iterations}")
-    values = shared.checked_logits(labels)
-    classes, side = values.shape[2], min(values.shape[1:])
+    logits = shared.checked_logits(labels)
+    classes, side = logits.shape[2], min(logits.shape[1:])
 
     # Row by row from one stream: the test matrix of a lower rank is a part of that of a higher one, so the range, and
     # with it the error, only improves with the budget.
@@ -56,10 +61,19 @@ def encode(
         columns = min(rank + oversampling, side)
         return randomised_svd(matrices, rank, stream[:columns].T, power_iterations)
 
-    return factors.encode(CODEC, values, budget_bytes, factor, decompose)
+    def plain(values: np.ndarray, budget: int) -> bytes:
+        return factors.encode(CODEC, values, budget, factor, decompose)
+
+    return domains.encode(CODEC, logits, budget_bytes, domain, temperature, plain, factors.decode)
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
     """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
     container = unpack(blob, CODEC)
-    return factors.decode(container, shared.checked_rows(rows, container.shape[1]))
+    return domains.decode(container, shared.checked_rows(rows, container.shape[1]), factors.decode)
+
+
+def invalid(blob: bytes) -> tuple[int, int]:
+    """(values below the floor, rows whose sum was not one) of approximated probabilities; see
+    `methods/_codec/domain.py`."""
+    return domains.counted(unpack(blob, CODEC))

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from methods._codec import decompositions, factors, setwise
+from methods._codec import domain as domains
 from methods._codec import labels as shared
-from methods._codec.container import unpack
+from methods._codec.container import Container, unpack
 
 if TYPE_CHECKING:
     from bench.api import Context, SoftLabels
@@ -20,7 +21,14 @@ CODEC = "svd"
 
 
 def encode(
-    labels: SoftLabels, budget_bytes: int, ctx: Context, *, factor: str = "fp16", layout: str = "image"
+    labels: SoftLabels,
+    budget_bytes: int,
+    ctx: Context,
+    *,
+    factor: str = "fp16",
+    layout: str = "image",
+    domain: str = "logits",
+    temperature: float = 1.0,
 ) -> bytes:
     """Balanced factors of the best low-rank approximation.
 
@@ -31,21 +39,36 @@ def encode(
         factor: "fp16", or "int8" with a float16 scale per component.
         layout: "image": K x C per image; the largest common rank, then one more component each for the images that gain
             the most. "set": all n K rows in one matrix with one C x r basis, which pays where C is small.
+        domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
+        temperature: T; with domain="logits" it is not used.
 
     Raises:
-        ValueError: a value that is not finite, an unknown factor or layout.
+        ValueError: a value that is not finite, an unknown factor or layout, an argument out of its range.
         InfeasibleError: rank 1 does not fit.
     """
-    values = shared.checked_logits(labels)
-    if layout == "image":
-        return factors.encode(CODEC, values, budget_bytes, factor, decompositions.of(ctx).truncated_svd)
-    if layout == "set":
-        return setwise.encode(CODEC, values, budget_bytes, factor)
-    raise ValueError(f"layout: {layout!r} is not one of image, set")
+    if layout not in ("image", "set"):
+        raise ValueError(f"layout: {layout!r} is not one of image, set")
+    logits = shared.checked_logits(labels)
+
+    def plain(values: np.ndarray, budget: int) -> bytes:
+        if layout == "set":
+            return setwise.encode(CODEC, values, budget, factor)
+        return factors.encode(CODEC, values, budget, factor, decompositions.of(ctx).truncated_svd)
+
+    return domains.encode(CODEC, logits, budget_bytes, domain, temperature, plain, _restored)
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
     """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
     container = unpack(blob, CODEC)
-    picked = shared.checked_rows(rows, container.shape[1])
-    return setwise.decode(container, picked) if setwise.is_one(container) else factors.decode(container, picked)
+    return domains.decode(container, shared.checked_rows(rows, container.shape[1]), _restored)
+
+
+def invalid(blob: bytes) -> tuple[int, int]:
+    """(values below the floor, rows whose sum was not one) of approximated probabilities; see
+    `methods/_codec/domain.py`."""
+    return domains.counted(unpack(blob, CODEC))
+
+
+def _restored(container: Container, rows: np.ndarray) -> torch.Tensor:
+    return setwise.decode(container, rows) if setwise.is_one(container) else factors.decode(container, rows)
