@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import log_softmax
 
-from methods._codec.klt import bands, plan, refine
+from methods._codec.klt import bands, meanrows, plan, refine
 from methods._codec.klt import head as heads
 from methods._codec.klt.bands import Levels
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.fit import means
 from methods._codec.klt.head import Head
+from methods._codec.klt.meanrows import MeanRows
 from methods._codec.klt.plan import Plan
 from methods._codec.klt.rebuild import Rebuilder, along_gain
 from methods._codec.klt.refine import Likely
@@ -47,7 +48,7 @@ class Coded:
         """Estimate of what it takes to write `views` views of all n images, if what is here stands for them: good to a
         part in a thousand and some bytes."""
         rows = sum(bands.bits(levels) for part in (self.lead, self.rows) for levels in part)
-        return (self.head.mean_bits() + self._all(self.head.own_bits(self.images), rows, views)) / 8 + self.refinement(
+        return (self.head.means.bits() + self._all(self.head.own_bits(self.images), rows, views)) / 8 + self.refinement(
             views
         )
 
@@ -66,7 +67,7 @@ class Coded:
         """Estimate of how many bytes `bytes` grows by for each octave that the step gets finer."""
         rows = sum(bands.growth(levels) for part in (self.lead, self.rows) for levels in part)
         own = sum(bands.growth(self.head.ranked[image].levels) for image in self.images)
-        return (bands.growth(self.head.means) + self._all(own, rows, views)) / 8
+        return (bands.growth(self.head.means.levels) + self._all(own, rows, views)) / 8
 
 
 class Source:
@@ -78,7 +79,7 @@ class Source:
         self.shape = values.shape
         self._centred = values - basis.mean.astype(np.float32)
         self._projected: dict[bool, tuple[np.ndarray, np.ndarray]] = {}
-        self._started: tuple[int, Levels, np.ndarray, np.ndarray] | None = None
+        self._started: tuple[int, MeanRows, np.ndarray] | None = None
         first = values[0, :: -(-values.shape[1] // _LOOKED_AT)]
         share = len(refine.likely(self._natural(first)).row) / max(first.size, 1)
         self.least = 1 if share < _MOSTLY_LIKELY else refine.NOTHING  # the least grade that may pay
@@ -171,16 +172,11 @@ class Source:
             own = self._at(index)[1]
             if self.side.known is not None:
                 own = own - self.side.known
-            base = heads.mean_base(self.basis, index)
-            scaled = own / np.float32(heads.mean_step(index) * FRACTION)
-            gains = np.stack([bands.gains_of(one[None], self.basis.means, base) for one in own])
-            levels = bands.run(
-                base + bands.widen(STEP * gains, len(base)), n, lambda wave, b: bands.quantise(scaled[:, wave], b)
-            )
-            self._started = index, levels, gains, heads.table(levels, self.side, index)
-        _, levels, gains, table = self._started
+            coded = meanrows.code(own, self.basis.means, heads.mean_index(index))
+            self._started = index, coded, heads.table(coded, self.side, index)
+        _, coded, table = self._started
         rebuilder = Rebuilder(index, table, self.side, self.basis, k)
-        return rebuilder, Head(gains, levels, np.zeros_like(gains), np.zeros(n, np.int32), list(rebuilder.ranked))
+        return rebuilder, Head(coded, np.zeros_like(coded.gains), np.zeros(n, np.int32), list(rebuilder.ranked))
 
     def _lead(
         self, rows: np.ndarray, at: tuple[np.ndarray, np.ndarray], mine: Plan, rebuilder: Rebuilder

@@ -7,10 +7,9 @@ import numpy as np
 from methods._codec.klt import bands, rank
 from methods._codec.klt.bands import Levels
 from methods._codec.klt.basis import Basis
-from methods._codec.klt.head import mean_step
 from methods._codec.klt.rank import Ranked
 from methods._codec.klt.side import Side
-from methods._codec.klt.steps import step_of
+from methods._codec.klt.steps import MEAN_OCTAVES, step_of
 from methods._codec.klt.tables import FRACTION, LOWEST, STEP, UNITS
 
 ALONG_ZERO = 40
@@ -38,7 +37,7 @@ class Rebuilder:
         norms = rank.norms_of(table)
         # What one step along each mean makes of it; a mean of zeros has no direction.
         self._along = np.where(norms > 1, FRACTION / norms, 0.0)
-        self._per_step = mean_step(index) / step_of(index) * FRACTION
+        self._per_step = 2.0**-MEAN_OCTAVES  # the step of means in steps of rows
         n = len(side.lam)
         self.along = np.zeros(n, np.int32)
         self.ranked = [rank.nothing(basis.size)] * n

@@ -192,6 +192,7 @@ def _guess(source: Source, room: int) -> int:
     low, high = 0, STEPS
     while low < high:
         index = (low + high + 1) // 2
-        bits = rate(source.basis.rows - step_units(index)).sum() * k + rate(heads.mean_base(source.basis, index)).sum()
+        means = rate(source.basis.means - step_units(heads.mean_index(index)))
+        bits = rate(source.basis.rows - step_units(index)).sum() * k + means.sum()
         low, high = (index, high) if bits * n <= 8 * room else (low, index - 1)
     return low

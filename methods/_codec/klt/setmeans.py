@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from methods._codec.klt import bands
-from methods._codec.klt.steps import step_of, step_units
+from methods._codec.klt import bands, meanrows
+from methods._codec.klt.meanrows import MeanRows
+from methods._codec.klt.steps import step_of
 from methods._codec.klt.stream import Reader, Writer
-from methods._codec.klt.tables import EVEN, FRACTION, STEP
+from methods._codec.klt.tables import FRACTION
 
 _TOGETHER = 1024  # images whose levels are in memory at once
 
@@ -42,37 +43,24 @@ class SetMeans:
 
 def code(means: np.ndarray, scales: np.ndarray, index: int, exponent: int) -> SetMeans:
     """The table of `means` (float32 [N, D], relative to 2^exponent) at the step of this index."""
-    base, writer, values = scales - step_units(index), Writer(), np.empty(means.shape, np.float32)
+    writer, values = Writer(), np.empty(means.shape, np.float32)
     for start in range(0, len(means), _TOGETHER):
         some = slice(start, start + _TOGETHER)
-        scaled = means[some] / np.float32(step_of(index))
-        gains = np.stack([bands.gains_of(one[None], scales, base) for one in means[some]])
-        levels = bands.run(
-            base + bands.widen(STEP * gains, len(base)),
-            len(scaled),
-            lambda wave, b, scaled=scaled: bands.quantise(scaled[:, wave], b),  # type: ignore[misc]
-        )
-        writer.write(np.full(gains.size, EVEN, np.int16), bands.differences(gains))
-        for wave in bands.waves(len(base)):
-            writer.write(levels.buckets[:, wave].ravel(), levels.values[:, wave].ravel())
-        values[some] = _meaning(levels, index)
+        coded = meanrows.code(means[some], scales, index)
+        coded.write(writer)
+        values[some] = _meaning(coded, index)
     return SetMeans(index, exponent, scales, values, writer.words())
 
 
 def read(words: np.ndarray, count: int, scales: np.ndarray, index: int, exponent: int) -> SetMeans:
     """The inverse of `code` of `count` images."""
-    base, reader, values = scales - step_units(index), Reader(words), np.empty((count, len(scales)), np.float32)
-    many = len(bands.split(len(base)))
+    reader, values = Reader(words), np.empty((count, len(scales)), np.float32)
     for start in range(0, count, _TOGETHER):
         n = min(_TOGETHER, count - start)
-        gains = np.cumsum(reader.read(np.full(n * many, EVEN, np.int16)).reshape(n, many), axis=1, dtype=np.int32)
-        levels = bands.run(
-            base + bands.widen(STEP * gains, len(base)), n, lambda _, b: reader.read(b.ravel()).reshape(b.shape)
-        )
-        values[start : start + n] = _meaning(levels, index)
+        values[start : start + n] = _meaning(meanrows.read(reader, n, scales, index), index)
     return SetMeans(index, exponent, scales, values, words)
 
 
-def _meaning(levels: bands.Levels, index: int) -> np.ndarray:
+def _meaning(coded: MeanRows, index: int) -> np.ndarray:
     """float32: elementwise, hence the same everywhere."""
-    return (bands.restore(levels) * (step_of(index) / FRACTION)).astype(np.float32)
+    return (bands.restore(coded.levels) * (step_of(index) / FRACTION)).astype(np.float32)
