@@ -105,6 +105,14 @@ class EncodedLabels:
         """Bytes of the label file, see bench.storage.LabelFile.sizes."""
         return self._file.sizes()
 
+    def invalid(self) -> dict[str, int] | None:
+        """What the compressor had to mend in all shards, see bench.record.InvalidLabels; None where it does not
+        count."""
+        if not hasattr(self._module, "invalid"):
+            return None
+        counts = [self._module.invalid(blob) for blob in self._file.blobs]
+        return {"values": sum(values for values, _ in counts), "rows": sum(rows for _, rows in counts)}
+
     def _pool(self) -> np.ndarray | None:
         """The (view, batch) pairs that are stored; None where whole views are."""
         if not hasattr(self._module, "batches"):

@@ -22,7 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from bench.budget import Budget
 from bench.errors import UserError
 
-SCHEMA = 2
+SCHEMA = 3
 TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trial.Trial and its id
     **dict.fromkeys(("id", "dataset", "protocol", "method", "student"), (str,)),
     **dict.fromkeys(("ipc", "replicate"), (int,)),
@@ -79,6 +79,14 @@ class LabelBytes(_Part):
     views: Count = 0  # the parameters that replay the stored augmentations
 
 
+class InvalidLabels(_Part):
+    """What the compressor had to mend of the probabilities that it gives back, as it counts itself. All images and
+    views."""
+
+    values: Count  # negative, or below the floor that they are raised to
+    rows: Count  # whose sum was not one
+
+
 class CondensedSet(_Part):
     """What the harness saw of the condensed set, beside the data set that it stands for. See bench.duplicates."""
 
@@ -129,6 +137,7 @@ class Record(_Part):
     bytes_labels: LabelBytes | None = None  # None where labels are hard
     bytes_labels_reference: Count | None = None  # what "1x" is: fp16 logits and 25 B of view parameters per row
     smallest_bytes: Count | None = None  # infeasible: what the compressor needs at the least
+    invalid_labels: InvalidLabels | None = None  # None where the compressor does not count
 
     num_classes: Count | None = None
     num_images: Count | None = None  # in the condensed set
@@ -229,8 +238,13 @@ def _from_1(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "labels": "stored" if compressed else "hard"}
 
 
+def _from_2(fields: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 did not tell what a compressor had to mend."""
+    return fields
+
+
 # From schema n: fields -> fields of schema n + 1.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
 
 
 def migrate(fields: dict[str, Any], where: str = "record") -> dict[str, Any]:

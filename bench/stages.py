@@ -239,6 +239,7 @@ def evaluate(
             train_in_test=dataset.train_in_test,
         ),
         "bytes_labels": trained.bytes_labels,
+        "invalid_labels": trained.invalid_labels,
         "environment": {**records.environment(), "threads": str(torch.get_num_threads()), "device": _device(ws.device)},
         "seconds": {"train": seconds, "test": time.perf_counter() - started - seconds},
     }

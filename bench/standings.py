@@ -55,6 +55,8 @@ COLUMNS = {
     "p_random_holm": "float64",  # Holm-adjusted over the rows of the table
     "labels": "str",  # the label regime: hard, stored or online
     "official": "bool",  # whether the protocol is a released one, unchanged
+    "invalid_values": "float64",  # share of the labels' values that were no probabilities and were mended
+    "invalid_rows": "float64",  # share of the labels' rows that did not sum to one
 }
 # A table: the same names, the same label regime, and the same digests of all that the protocol fixes.
 TABLE = ("dataset", "protocol", "ipc", "student", "labels", "fixed_digest")
@@ -194,6 +196,7 @@ def _row(entry: Entry, reference: Entry | None) -> dict[str, Any]:
     images = _mean_bytes(record.bytes_images for record in ok)
     labels = _mean_bytes(record.bytes_labels.total if record.bytes_labels else None for record in ok)
     classes = ok[0].num_classes if ok else None
+    told = [record for record in ok if record.invalid_labels]
     return {
         **{key: value for key, value in entry.trial.items() if key in COLUMNS},
         "n": accuracy.n,
@@ -212,7 +215,16 @@ def _row(entry: Entry, reference: Entry | None) -> dict[str, Any]:
         "smallest_bytes": max((r.smallest_bytes for r in entry.records if r.smallest_bytes is not None), default=None),
         "protocol_digest": entry.digest("protocol"),
         "fixed_digest": entry.fixed,
+        "invalid_values": stats.summary(invalid_share(record, "values") for record in told).mean,
+        "invalid_rows": stats.summary(invalid_share(record, "rows") for record in told).mean,
     }
+
+
+def invalid_share(record: Record, what: str) -> float:
+    """Of the labels' "values" or "rows", how much the compressor had to mend; it counts, see Record.invalid_labels."""
+    assert record.invalid_labels is not None
+    rows = (record.num_images or 0) * (record.num_views or 0)
+    return getattr(record.invalid_labels, what) / max(1, rows * ((record.num_classes or 0) if what == "values" else 1))
 
 
 def _mean_bytes(sizes: Iterable[int | None]) -> int | None:

@@ -34,6 +34,7 @@ class Trained:
     images: np.ndarray  # uint8 [n, channels, size, size]
     classes: np.ndarray  # int64 [n]
     bytes_labels: dict[str, int] | None
+    invalid_labels: dict[str, int] | None  # see bench.record.InvalidLabels
 
 
 def train_student(
@@ -79,7 +80,8 @@ def train_student(
         teacher=teacher,
         on_epoch_end=on_epoch_end,
     )
-    return Trained(student, log, mean, std, images, classes, None if reader is None else reader.sizes())
+    sizes, invalid = (None, None) if reader is None else (reader.sizes(), reader.invalid())
+    return Trained(student, log, mean, std, images, classes, sizes, invalid)
 
 
 def _reader(ws: Workspace, compressor: str, condensed: CondensedRef, labels: Sequence[LabelsRef]) -> EncodedLabels:

@@ -161,6 +161,12 @@ def _notes(frame: pd.DataFrame, format: str) -> Iterator[str]:
         yield UNOFFICIAL
     if (frame.status == "infeasible").any():
         yield "infeasible: the compressor cannot meet the budget; it needs at least the size that follows."
+    for row in frame[(frame.invalid_values > 0) | (frame.invalid_rows > 0)].itertuples():
+        yield (
+            f"{row.compressor}@{row.budget}, {row.dataset}, {row.method}: of the probabilities that it gives back "
+            f"{row.invalid_values:.2%} were negative or too small and are raised, {row.invalid_rows:.2%} of the rows "
+            f"did not sum to one and are divided by their sums."
+        )
     if (frame.status == "partial").any():
         yield "(partial): some replicates have no result; n counts those that do."
     if any(str(budget).endswith("x") for budget in frame.budget.dropna()):

@@ -151,7 +151,7 @@ def test_an_edited_figure_is_found_and_left_out(tmp_path: Path) -> None:
 def test_order_of_keys_and_spaces_are_no_edit(tmp_path: Path) -> None:
     fields = json.loads(record(0.5).line())
     rest = dict(reversed([(key, value) for key, value in fields.items() if key != "schema"]))
-    (tmp_path / "a.jsonl").write_text('{"schema":2, ' + json.dumps(rest)[1:] + "\n")
+    (tmp_path / "a.jsonl").write_text(f'{{"schema":{module.SCHEMA}, ' + json.dumps(rest)[1:] + "\n")
     assert load(tmp_path).records == [record(0.5)]
 
 
@@ -195,12 +195,24 @@ def test_an_older_schema_is_migrated_step_by_step(monkeypatch: pytest.MonkeyPatc
     assert migrate({"schema": 3, "a": 5}) == {"schema": 3, "a": 5}
 
 
+def earlier(schema: int, *added: str, **changed: Any) -> str:
+    """A line of an earlier schema, which did not have the fields `added` since."""
+    fields = {key: value for key, value in record(0.5, **changed).fields().items() if key not in added}
+    fields["schema"] = schema
+    return json.dumps({**fields, "digest": module.line_digest(fields)}, separators=(",", ":"))
+
+
 def first_schema(**changed: Any) -> str:
     """A line as this project wrote it before there were label regimes."""
-    added = ("labels", "recipe", "images_seen", "measured_after", "num_test", "test_opened", "condensed")
-    fields = {key: value for key, value in record(0.5, **changed).fields().items() if key not in added}
-    fields["schema"] = 1
-    return json.dumps({**fields, "digest": module.line_digest(fields)}, separators=(",", ":"))
+    told = ("labels", "recipe", "images_seen", "measured_after", "num_test", "test_opened", "condensed")
+    return earlier(1, *told, "invalid_labels", **changed)
+
+
+def test_records_of_the_second_schema_do_not_tell_what_a_compressor_mended(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(earlier(2, "invalid_labels", labels="stored") + "\n")
+    loaded = load(tmp_path)
+    assert loaded.torn == loaded.tampered == []
+    assert [(each.labels, each.invalid_labels) for each in loaded] == [("stored", None)]
 
 
 def test_records_of_the_first_schema_are_read_and_what_they_do_not_tell_is_none(tmp_path: Path) -> None:

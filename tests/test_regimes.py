@@ -20,6 +20,7 @@ from bench.plan import Grid, Plan
 from bench.records import Record
 from bench.registry import discover
 from bench.runner import Run, states
+from bench.spec import parse
 from bench.stages import Workspace
 from bench.store import read
 from bench.teachers import teachers_digest
@@ -96,6 +97,26 @@ def test_a_record_tells_the_regime_and_how_the_student_was_measured(
     assert record.environment["threads"] == str(torch.get_num_threads())
     assert (record.bytes_labels is None) == (regime != "stored")
     assert record.made_by["teacher"] == digest_of(world, "small-teacher-v1")
+
+
+@pytest.mark.parametrize(("compressor", "counted"), [("none", False), ("svd", True)])
+def test_a_record_tells_how_many_labels_were_no_probabilities(
+    world: World, monkeypatch: pytest.MonkeyPatch, compressor: str, counted: bool
+) -> None:
+    (record,), _ = run(world, monkeypatch, "quick-soft", compressors=[compressor], budgets=["1x"] if counted else [])
+    assert (record.invalid_labels is not None) == counted
+    if record.invalid_labels is not None:
+        assert (record.invalid_labels.values, record.invalid_labels.rows) == (0, 0)  # it was the logits
+        asked = "quant:bits=2,domain=probabilities"
+        found, executor = run(world, monkeypatch, "quick-soft", compressors=[asked], budgets=["1x"], replicates=2)
+        labels = next(args[3] for stage, args, _ in executor.calls if stage == "evaluate")
+        blobs = [read(executor.ws.store.root / ref.address).arrays["blob"].tobytes() for ref in labels]
+        module = parse(executor.ws.registry, "compressor", asked).plugin.module
+        expected = np.sum([module.invalid(blob) for blob in blobs], axis=0)
+        for each in [each for each in found if each.trial["compressor"] == asked]:
+            assert each.invalid_labels is not None
+            assert [each.invalid_labels.values, each.invalid_labels.rows] == expected.tolist()
+        assert expected[1] > 0
 
 
 def test_a_record_tells_what_the_condensed_set_holds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

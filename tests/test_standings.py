@@ -313,3 +313,17 @@ def test_an_edited_line_is_told_and_left_out(tmp_path: Path) -> None:
     assert "records.jsonl" in result.stderr
     assert "50.0" in result.stdout
     assert "90.0" not in result.stdout
+
+
+def test_what_a_compressor_mended_is_told_below_the_table() -> None:
+    mended = {"values": 10_000, "rows": 2_000}  # of 1,000 images with 100 views, 100 classes
+    records = cell(0.4, compressor="svd:domain=probabilities", budget="30x", invalid_labels=mended)
+    records += cell(0.5, compressor="svd", budget="30x", invalid_labels={"values": 0, "rows": 0}) + cell(0.6)
+    frame = leaderboard(records)
+    text = render(frame, "text")
+    assert "of the probabilities that it gives back 0.10% were negative or too small" in " ".join(text.split())
+    assert "2.00% of the rows did not sum to one" in " ".join(text.split())
+    assert text.count("did not sum to one") == 1
+    assert frame.set_index("compressor").invalid_values.to_dict() == pytest.approx(
+        {"svd:domain=probabilities": 0.001, "svd": 0.0, "none": float("nan")}, nan_ok=True
+    )

@@ -57,6 +57,11 @@ def impossible(record: Record) -> Iterator[str]:
             f"the labels' {sizes.total} bytes are fewer than their parts (shared {sizes.shared}, blobs {sizes.blobs}, "
             f"views {sizes.views})"
         )
+    if record.invalid_labels is not None and record.num_images and record.num_views and record.num_classes:
+        rows = record.num_images * record.num_views
+        for name, most in (("values", rows * record.num_classes), ("rows", rows)):
+            if getattr(record.invalid_labels, name) > most:
+                yield f"{getattr(record.invalid_labels, name)} of the labels' {most} {name} are said to be invalid"
     if record.accuracy is not None and not record.bytes_images:
         yield "the images take no bytes"
 
