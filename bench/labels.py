@@ -173,7 +173,9 @@ def fit(
 
 
 def encode(compressor: ModuleType, labels: SoftLabels, allowance: int, ctx: Any, shared: bytes, **params: Any) -> bytes:
-    """One shard's blob, checked: bytes, and within the allowance. Raises PluginError, or what the compressor raises."""
+    """One shard's blob, checked: bytes, and within the allowance; where the views' parameters alone take more than the
+    budget, none are left. Raises PluginError, or what the compressor raises."""
+    allowance = max(allowance, 0)
     extra = {"shared": shared} if takes_shared(compressor) else {}
     blob = compressor.encode(labels, allowance, ctx, **extra, **params)
     return _checked(compressor, "encode", blob, allowance)

@@ -61,6 +61,13 @@ def load(folder: Path, name: str, photos: int) -> Photos:
     return Photos(logits, views, numbers)
 
 
+def load_all(folder: Path, name: str) -> tuple[Photos, Photos, np.ndarray]:
+    """Photos to encode, others to fit on, and the means [m, C] of all that are mixed in."""
+    with np.load(folder / "labels-1000c-photo-means.npz") as file:
+        means = file["means"]
+    return load(folder, name, len(means)), load(folder, "pool", len(means)), means
+
+
 def divergence(true: np.ndarray, found: np.ndarray, temperature: float) -> float:
     """T^2 KL(softmax(true / T) || softmax(found / T)), mean over rows, in float64."""
     p, q = (torch.log_softmax(torch.from_numpy(x.astype(np.float64)) / temperature, -1) for x in (true, found))
@@ -73,45 +80,62 @@ def quality(true: np.ndarray, found: np.ndarray) -> tuple[float, float, float]:
     return divergence(true, found, 20), divergence(true, found, 1), same
 
 
-def klt_row(
-    photos: Photos, pool: Photos, means: np.ndarray, budget: int, chosen: np.ndarray, images: int, free: bool
-) -> list[float | int]:
-    """Bytes, KL20, KL1, top-1, ms to encode and to decode of `klt`: means over the chosen photos.
+class Shared:
+    """What all images of a set share, and how `klt` codes one image with it."""
 
-    `free`: partners' means are given, not paid for.
-    """
-    values = pool.values
-    surveyed = np.ldexp(means.astype(np.float32), -EXPONENT) - fitting.centre_of(values)
-    k = photos.logits.shape[1]
-    side = sides.from_views(pool.views, pool.numbers, surveyed.__getitem__)
-    shared = fitting.fit(values, side, EXPONENT, budget * images, images * k).to_bytes()
-    basis = bases.from_bytes(shared)
-    if not free:
-        room = round((budget - len(shared) / images) * len(means)) + len(shared)
-        basis = with_means(basis, basis, surveyed, photos.values, photos.views, photos.numbers, room)
-    known = basis.project(surveyed)
-    share = -(-len(shared) // images)
-    if basis.everyone is not None:
-        share += -(-basis.everyone.words.nbytes // len(means))
-    rows = []
-    for image in chosen:
-        number = photos.numbers[image : image + 1]
-        mine = sides.from_views(photos.views, number, known.__getitem__ if free else basis.means_of)
-        if free:
-            mine = replace(mine, known=None)
-        logits = photos.logits[image].astype(np.float32)
-        start = time.process_time()
-        source = Source(np.ldexp(logits, -EXPONENT)[None], mine, basis)
+    def __init__(self, photos: Photos, pool: Photos, means: np.ndarray, budget: int, images: int, free: bool) -> None:
+        """`images`: of the set; `free`: partners' means are given, not paid for."""
+        values = pool.values
+        surveyed = np.ldexp(means.astype(np.float32), -EXPONENT) - fitting.centre_of(values)
+        k = photos.logits.shape[1]
+        side = sides.from_views(pool.views, pool.numbers, surveyed.__getitem__)
+        stored = fitting.fit(values, side, EXPONENT, budget * images, images * k).to_bytes()
+        basis = bases.from_bytes(stored)
+        self.share = -(-len(stored) // images)  # bytes an image
+        if not free:
+            room = round((budget - len(stored) / images) * len(means)) + len(stored)
+            basis = with_means(basis, basis, surveyed, photos.values, photos.views, photos.numbers, room)
+        if basis.everyone is not None:
+            self.share += -(-basis.everyone.words.nbytes // len(means))
+        self.basis, self._photos, self._budget, self._free = basis, photos, budget, free
+        self._known = basis.project(surveyed)
+
+    def side(self, image: int) -> sides.Side:
+        """What is known of the views of an image."""
+        photos = self._photos
+        means = self._known.__getitem__ if self._free else self.basis.means_of
+        mine = sides.from_views(photos.views, photos.numbers[image : image + 1], means)
+        return replace(mine, known=None) if self._free else mine
+
+    def encode(self, image: int) -> tuple[bytes, Coded]:
+        """A blob within what is left of the budget, and the levels in it."""
+        logits = self._photos.logits[image].astype(np.float32)
+        source = Source(np.ldexp(logits, -EXPONENT)[None], self.side(image), self.basis)
+        made: dict[bytes, Coded] = {}
 
         def blob(coded: Coded, index: int) -> bytes:
-            return blobs.to_bytes(coded, index, source, {})  # noqa: B023
+            data = blobs.to_bytes(coded, index, source, {})
+            made[data] = coded
+            return data
 
-        data = finest(source, blob, budget - share, blobs.OVERHEAD)
+        data = finest(source, blob, self._budget - self.share, blobs.OVERHEAD)
+        return data, made[data]
+
+
+def klt_row(photos: Photos, shared: Shared, budget: int, chosen: np.ndarray) -> list[float | int]:
+    """Bytes, KL20, KL1, top-1, ms to encode and to decode of `klt`: means over the chosen photos."""
+    views, rows = np.arange(photos.logits.shape[1]), []
+    for image in chosen:
+        mine = shared.side(image)
+        start = time.process_time()
+        data = shared.encode(image)[0]
         encoded = time.process_time()
-        found = blobs.read(unpack(data, blobs.CODEC), lambda _: basis, lambda at, _: mine.at(at), np.arange(k))  # noqa: B023
+        found = blobs.read(unpack(data, blobs.CODEC), lambda _: shared.basis, lambda at, _: mine.at(at), views)  # noqa: B023
         decoded = time.process_time()
-        assert len(data) + share <= budget
-        rows.append([len(data) + share, *quality(logits, found[0]), 1e3 * (encoded - start), 1e3 * (decoded - encoded)])
+        size = len(data) + shared.share
+        assert size <= budget
+        told = quality(photos.logits[image].astype(np.float32), found[0])
+        rows.append([size, *told, 1e3 * (encoded - start), 1e3 * (decoded - encoded)])
     return list(np.mean(rows, 0))
 
 
@@ -162,15 +186,13 @@ def main() -> None:
     parser.add_argument("--free", action="store_true", help="partners' means are given, not paid for")
     parser.add_argument("--against", nargs="*", choices=("rpca", "svd"), default=(), help="other compressors")
     options = parser.parse_args()
-    with np.load(options.folder / "labels-1000c-photo-means.npz") as file:
-        means = file["means"]
-    photos = load(options.folder, options.file, len(means))
-    pool = load(options.folder, "pool", len(means))
+    photos, pool, means = load_all(options.folder, options.file)
     n = len(photos.logits)
     chosen = np.unique(np.linspace(0, n - 1, min(n, options.photos)).astype(int))
     rows = []
     for budget in options.budgets:
-        rows.append(["klt", budget, *klt_row(photos, pool, means, budget, chosen, options.images, options.free)])
+        shared = Shared(photos, pool, means, budget, options.images, options.free)
+        rows.append(["klt", budget, *klt_row(photos, shared, budget, chosen)])
         if "rpca" in options.against:
             rows.append(["rpca", budget, *rpca_row(photos, budget, chosen)])
         if "svd" in options.against:
