@@ -218,7 +218,7 @@ def test_degenerate_labels_come_back(name, options, case):
     if name in FIXED:
         return  # what they keep has tests of its own
     if name == "cur" and options.get("domain") and case == "huge":
-        return  # six of eight one-hot rows: leverages of the leading subspace do not say which of them are alike
+        pytest.skip("of eight one-hot rows six are kept: leverages of a leading subspace do not say which are alike")
     tolerance = 2e-2 if options.get("factor") == "int8" else 5e-3 if name == "quant" else 2e-3
     wide = comparable(logits, name, options)
     scale = max(np.abs(wide).max(), np.finfo(np.float32).tiny)

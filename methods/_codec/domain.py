@@ -1,8 +1,11 @@
 """Where a compressor approximates: the logits themselves, or the probabilities softmax(logits / T).
 
-An approximation of probabilities may be negative and need not sum to one. The rule here: what is below `FLOOR` becomes
-`FLOOR`, the row is divided by its sum, and T times the logarithm is what comes back as logits. How many values of a
-shard fell below the floor, and how many rows missed one by more than `OFF`, stands in its blob (section Z).
+An approximation of probabilities may be negative and need not sum to one. The rule here: what is below a floor becomes
+the floor, the row is divided by its sum, and T times the logarithm is what comes back as logits. The floor is the power
+of ten that leaves the least KL divergence at T, over rows spread over the shard: what an approximation says of values
+smaller than its errors is worth nothing, and how large those are depends on the budget. It stands in the blob (section
+T, with the temperature); so does how many values of the shard were negative and how many rows missed one by more than
+`OFF` (section Z).
 """
 
 from __future__ import annotations
@@ -17,13 +20,25 @@ from methods._codec import labels
 from methods._codec.container import Container, Specs, pack, packed_size, unpack
 
 DOMAINS = ("logits", "probabilities")
-FLOOR = 1e-7  # of a probability
+FLOORS = tuple(10.0**-power for power in (*range(2, 16), 20, 25, 30, 35))  # of a probability, of which one is taken
+COLDEST, HOTTEST = 1e-6, 1e6  # temperatures
 OFF = 1e-3  # of a row's sum: what rounding alone comes to with 1,000 values in float16 is half of it
-_SPECS: Specs = {"T": ("<f4", 1), "Z": ("<u4", 2)}  # what the domain of probabilities adds to a blob
-_COUNTED_AT_ONCE = 1 << 24  # values that are restored at once to be counted, 128 MiB as float64
+_SPECS: Specs = {"T": ("<f4", 2), "Z": ("<u4", 2)}  # what the domain of probabilities adds to a blob
+_AT_ONCE = 1 << 22  # values that are restored at once to be counted, 32 MiB as float64
+_TRIED_ON = 1 << 20  # values, about, that the floor is chosen by
 
 Encode = Callable[[np.ndarray, int], bytes]  # values [n, K, C], budget in bytes -> blob
 Restore = Callable[[Container, np.ndarray], torch.Tensor]  # parsed blob, view indices -> values [n, len(rows), C]
+
+
+def check(domain: str, temperature: float) -> None:
+    """Raise ValueError for a domain or a temperature that is none, and for one that would not be used."""
+    if domain not in DOMAINS:
+        raise ValueError(f"domain: {domain!r} is not one of {', '.join(DOMAINS)}")
+    if not COLDEST <= temperature <= HOTTEST:
+        raise ValueError(f"temperature: must be a number in {COLDEST:g}..{HOTTEST:g}, got {temperature}")
+    if domain == "logits" and temperature != 1:
+        raise ValueError(f"temperature: logits have none. Type domain=probabilities,temperature={temperature}")
 
 
 def encode(
@@ -36,7 +51,7 @@ def encode(
         logits: [n, K, C], checked.
         budget_bytes: total for the n images.
         domain: one of `DOMAINS`.
-        temperature: T of the probabilities.
+        temperature: T of the probabilities; 1 where there are none.
         plain: encodes values as they are, within its budget.
         restore: what `plain` encoded, before `leave`.
 
@@ -44,19 +59,17 @@ def encode(
         ValueError: a domain or a temperature that is none.
         InfeasibleError: from `plain`; the smallest size is that of the whole blob.
     """
-    if domain not in DOMAINS:
-        raise ValueError(f"domain: {domain!r} is not one of {', '.join(DOMAINS)}")
-    if not (temperature > 0 and np.isfinite(np.float32(temperature))):
-        raise ValueError(f"temperature: must be a number > 0, got {temperature}")
+    check(domain, temperature)
     if domain == "logits":
         return plain(logits, budget_bytes)
     extra = packed_size(codec, logits.shape, _SPECS) - packed_size(codec, logits.shape, {})
+    probabilities = _probabilities(logits, temperature)
     try:
-        container = unpack(plain(_probabilities(logits, temperature), budget_bytes - extra), codec)
+        container = unpack(plain(probabilities, max(budget_bytes - extra, 0)), codec)
     except InfeasibleError as error:
         raise InfeasibleError(error.smallest_bytes + extra, error.why) from None
-    spoilt = np.minimum(_invalid(container, restore), 2**32 - 1).astype(np.uint32)
-    return pack(codec, container.shape, {**container.sections, "T": np.array([temperature], np.float32), "Z": spoilt})
+    told = np.array([temperature, _floor(container, probabilities, restore)], np.float32)
+    return pack(codec, container.shape, {**container.sections, "T": told, "Z": _invalid(container, restore)})
 
 
 def decode(container: Container, rows: np.ndarray, restore: Restore) -> torch.Tensor:
@@ -64,13 +77,14 @@ def decode(container: Container, rows: np.ndarray, restore: Restore) -> torch.Te
     values, stored = restore(container, rows), container.sections
     if "T" not in stored:
         return values
-    wide = values.double().numpy().clip(FLOOR, None)
+    temperature, floor = stored["T"].astype(np.float64)
+    wide = values.double().numpy().clip(floor, None)
     wide /= wide.sum(2, keepdims=True)
-    return torch.from_numpy((float(stored["T"][0]) * np.log(wide)).astype(np.float32))
+    return torch.from_numpy((temperature * np.log(wide)).astype(np.float32))
 
 
 def counted(container: Container) -> tuple[int, int]:
-    """(values below the floor, rows whose sum is not one) in the whole shard; zero in the domain of logits."""
+    """(negative values, rows whose sum is not one) in the whole shard; zero in the domain of logits."""
     stored = container.sections
     return (int(stored["Z"][0]), int(stored["Z"][1])) if "Z" in stored else (0, 0)
 
@@ -84,13 +98,26 @@ def _probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
     return result
 
 
-def _invalid(container: Container, restore: Restore) -> np.ndarray:
-    """int64 [2]: what `counted` reports, as restored."""
+def _floor(container: Container, probabilities: np.ndarray, restore: Restore) -> float:
+    """The one of `FLOORS` that leaves the least KL divergence to `probabilities` [n, K, C], on views spread evenly."""
     n, k, c = container.shape
-    step = max(1, _COUNTED_AT_ONCE // (n * c))
-    found = np.zeros(2, np.int64)
+    views = np.unique(np.linspace(0, k - 1, max(1, min(k, _TRIED_ON // (n * c)))).astype(np.int64))
+    true = probabilities[:, views].astype(np.float64)
+    found = restore(container, views).double().numpy()
+    left = []
+    for floor in FLOORS:
+        raised = found.clip(floor, None)
+        left.append(float(np.log(raised.sum(2)).sum() - (true * np.log(raised)).sum()))
+    return FLOORS[int(np.argmin(left))]
+
+
+def _invalid(container: Container, restore: Restore) -> np.ndarray:
+    """uint32 [2]: what `counted` reports, as restored."""
+    n, k, c = container.shape
+    step = max(1, _AT_ONCE // (n * c))
+    negative = off = 0
     for start in range(0, k, step):
         values = restore(container, np.arange(start, min(start + step, k)))
-        off = (values.double().sum(2) - 1).abs() > OFF
-        found += int((values < FLOOR).sum()), int(off.sum())
-    return found
+        negative += int((values < 0).sum())
+        off += int(((values.double().sum(2) - 1).abs() > OFF).sum())
+    return np.array([negative, off], np.uint32)

@@ -50,7 +50,7 @@ def encode(
         centre: decompose what the mean row leaves over, and store the mean row too (2 C bytes): then no image can come
             back worse than its mean label.
         domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
-        temperature: T; with domain="logits" it is not used.
+        temperature: T of the probabilities.
 
     Raises:
         ValueError: a value that is not finite, an argument out of its range.
@@ -75,7 +75,7 @@ def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch
 
 
 def invalid(blob: bytes) -> tuple[int, int]:
-    """(values below the floor, rows whose sum was not one) of approximated probabilities; see
+    """(negative values, rows whose sum was not one) of approximated probabilities; see
     `methods/_codec/domain.py`."""
     return domains.counted(unpack(blob, CODEC))
 

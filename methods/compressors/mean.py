@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from methods._codec import domain as domains
 from methods._codec import labels as shared
 from methods._codec import raw
 from methods._codec.container import pack, unpack
@@ -34,15 +35,12 @@ def encode(
         budget_bytes: not looked at.
         ctx: not used.
         domain: "logits", or "probabilities": the mean of softmax(logits / T), kept as T times its logarithm.
-        temperature: T; with domain="logits" it is not used.
+        temperature: T of the probabilities.
 
     Raises:
         ValueError: a value that is not finite, an argument out of its range.
     """
-    if domain not in ("logits", "probabilities"):
-        raise ValueError(f"domain: {domain!r} is not one of logits, probabilities")
-    if not (temperature > 0 and np.isfinite(temperature)):
-        raise ValueError(f"temperature: must be a number > 0, got {temperature}")
+    domains.check(domain, temperature)
     values = shared.checked_logits(labels)
     n, k, c = values.shape
     means = np.empty((n, 1, c))

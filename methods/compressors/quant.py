@@ -42,7 +42,7 @@ def encode(
         coder: "none"; "range": codes in as many bits as they carry information, by their frequencies in the shard; or
             "zstd", which finds repetitions as well. Never longer than "none", which is taken where it is shorter.
         domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
-        temperature: T; with domain="logits" it is not used.
+        temperature: T of the probabilities.
 
     Raises:
         ValueError: a value that is not finite, an argument out of its range.
@@ -67,7 +67,7 @@ def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch
 
 
 def invalid(blob: bytes) -> tuple[int, int]:
-    """(values below the floor, rows whose sum was not one) of approximated probabilities; see
+    """(negative values, rows whose sum was not one) of approximated probabilities; see
     `methods/_codec/domain.py`."""
     return domains.counted(unpack(blob, CODEC))
 

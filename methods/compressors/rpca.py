@@ -51,7 +51,7 @@ def encode(
             the entries make up for it); "pursuit": the largest entries of S as the pursuit left them.
         precision: "mixed" (float32 down to a residual of 1e-4, float64 from there), or "float64".
         domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
-        temperature: T; with domain="logits" it is not used.
+        temperature: T of the probabilities.
 
     Raises:
         ValueError: a value that is not finite, an argument out of its range.
@@ -81,6 +81,6 @@ def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch
 
 
 def invalid(blob: bytes) -> tuple[int, int]:
-    """(values below the floor, rows whose sum was not one) of approximated probabilities; see
+    """(negative values, rows whose sum was not one) of approximated probabilities; see
     `methods/_codec/domain.py`."""
     return domains.counted(unpack(blob, CODEC))

@@ -42,7 +42,7 @@ def encode(
         power_iterations: orthonormalised passes of A A^T, >= 0.
         factor: "fp16", or "int8" with a float16 scale per component.
         domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
-        temperature: T; with domain="logits" it is not used.
+        temperature: T of the probabilities.
 
     Raises:
         ValueError: a value that is not finite, an unknown factor, a negative count, an argument out of its range.
@@ -74,6 +74,6 @@ def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch
 
 
 def invalid(blob: bytes) -> tuple[int, int]:
-    """(values below the floor, rows whose sum was not one) of approximated probabilities; see
+    """(negative values, rows whose sum was not one) of approximated probabilities; see
     `methods/_codec/domain.py`."""
     return domains.counted(unpack(blob, CODEC))

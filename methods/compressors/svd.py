@@ -40,7 +40,7 @@ def encode(
         layout: "image": K x C per image; the largest common rank, then one more component each for the images that gain
             the most. "set": all n K rows in one matrix with one C x r basis, which pays where C is small.
         domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
-        temperature: T; with domain="logits" it is not used.
+        temperature: T of the probabilities.
 
     Raises:
         ValueError: a value that is not finite, an unknown factor or layout, an argument out of its range.
@@ -65,7 +65,7 @@ def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch
 
 
 def invalid(blob: bytes) -> tuple[int, int]:
-    """(values below the floor, rows whose sum was not one) of approximated probabilities; see
+    """(negative values, rows whose sum was not one) of approximated probabilities; see
     `methods/_codec/domain.py`."""
     return domains.counted(unpack(blob, CODEC))
 
