@@ -1,6 +1,6 @@
 """The contracts. Read this file first: it is all that a method, a compressor or a data set needs to know.
 
-A plugin is a module with one function (a compressor: two to four). The file stem is its name, the first line of its
+A plugin is a module with one function (a compressor: two to six). The file stem is its name, the first line of its
 docstring its description, keyword-only arguments with literal defaults are its parameters.
 
     methods/selection/NAME.py    def select(train, ipc, ctx, *, ...) -> indices
@@ -11,7 +11,7 @@ docstring its description, keyword-only arguments with literal defaults are its 
                                  def batches(blob) -> int64 [m, 2] or None            (optional: (row, batch) pairs,
                                      where batches were pruned; decode then gives NaN for what is not stored of a row)
                                  def invalid(blob) -> (values, rows)                  (optional: approximated
-                                     probabilities that were none, and rows of them that did not sum to one)
+                                     probabilities that were negative, and rows of them that did not sum to one)
                                  def fit(labels, budget_bytes, ctx, *, ...) -> bytes  (optional: what all images share;
                                      encode and decode then take it as the keyword `shared`; where it takes the
                                      keyword `survey`, it is handed a `Survey` or None)

@@ -63,6 +63,10 @@ def other_content(claim: Record, here: Record) -> Diagnosis | None:
     for what, (told, found) in sizes.items():
         if told != found:
             return Diagnosis("other-bytes", f"the {what} are claimed to take {told} bytes; here they take {found}")
+    counts = claim.invalid_labels, here.invalid_labels
+    if None not in counts and counts[0] != counts[1]:
+        claimed, made = (f"{each.values} values and {each.rows} rows" for each in counts if each is not None)
+        return Diagnosis("not-reproduced", f"{claimed} of the labels are claimed to be no probabilities; here {made}")
     return None
 
 

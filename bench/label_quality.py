@@ -21,7 +21,7 @@ from bench.budget import Budget, reference_bytes
 from bench.errors import InfeasibleError, PluginError, UserError
 from bench.label_sets import LabelSet, PartOfSet
 from bench.label_spectrum import Spectrum
-from bench.labels import encode, fit, takes_shared
+from bench.labels import encode, fit, invalid, takes_shared
 from bench.outcome import ignore
 from bench.spec import Spec
 from bench.storage import MAGIC, blob_allowance, smallest_total
@@ -204,10 +204,9 @@ class _Running:
         here[rows] = True
         # A view is read only where all images have it; a batch is read by itself.
         self._stored = here if first else self._stored | here if pool is not None else self._stored & here
-        if hasattr(self._module, "invalid"):
-            values, off = self._module.invalid(blob)
-            self._found.invalid_values = (self._found.invalid_values or 0) + values
-            self._found.invalid_rows = (self._found.invalid_rows or 0) + off
+        if (counted := invalid(self._module, blob)) is not None:
+            self._found.invalid_values = (self._found.invalid_values or 0) + counted[0]
+            self._found.invalid_rows = (self._found.invalid_rows or 0) + counted[1]
 
     def _compare(self, logits: torch.Tensor, decoded: torch.Tensor, rows: np.ndarray, *, partly: bool) -> None:
         """Add a shard to the sums. `partly`: rows of which nothing is stored are NaN."""

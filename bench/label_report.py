@@ -206,9 +206,9 @@ def _invalid(place: str, quality: Quality, shape: tuple[int, int, int]) -> str:
     n, k, c = shape
     values, rows = quality.invalid_values or 0, quality.invalid_rows or 0
     return (
-        f"{place}: of the probabilities that it gives back, {values:,} ({values / (n * k * c):.2%}) were negative or "
-        f"below 1e-7 and are raised to that; {rows:,} rows ({rows / (n * k):.2%}) did not sum to one. All are divided "
-        f"by their sums."
+        f"{place}: of the probabilities that it approximates, {values:,} ({values / (n * k * c):.2%}) came out "
+        f"negative, and {rows:,} rows ({rows / (n * k):.2%}) did not sum to one. What is below a floor is raised to "
+        f"it, and every row divided by its sum."
     )
 
 

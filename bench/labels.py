@@ -81,6 +81,7 @@ class EncodedLabels:
         views = Views.from_bytes(file.views)
         self.views: Sequence[View] = views
         self._extra = {"shared": file.shared} if takes_shared(compressor) else {}
+        self.invalid = self._counted()
         self._per_view = 1  # numbers that `rows` takes for one stored view
         pool = self._pool()
         if pool is None:
@@ -105,13 +106,10 @@ class EncodedLabels:
         """Bytes of the label file, see bench.storage.LabelFile.sizes."""
         return self._file.sizes()
 
-    def invalid(self) -> dict[str, int] | None:
-        """What the compressor had to mend in all shards, see bench.record.InvalidLabels; None where it does not
-        count."""
-        if not hasattr(self._module, "invalid"):
-            return None
-        counts = [self._module.invalid(blob) for blob in self._file.blobs]
-        return {"values": sum(values for values, _ in counts), "rows": sum(rows for _, rows in counts)}
+    def _counted(self) -> dict[str, int] | None:
+        """Over all shards, see bench.record.InvalidLabels; None where the compressor does not count."""
+        counts = [found for blob in self._file.blobs if (found := invalid(self._module, blob)) is not None]
+        return {"values": sum(v for v, _ in counts), "rows": sum(r for _, r in counts)} if counts else None
 
     def _pool(self) -> np.ndarray | None:
         """The (view, batch) pairs that are stored; None where whole views are."""
@@ -154,6 +152,20 @@ def takes_shared(compressor: ModuleType) -> bool:
 def takes_survey(compressor: ModuleType) -> bool:
     """Whether the compressor's `fit` has a parameter `survey`."""
     return hasattr(compressor, "fit") and "survey" in inspect.signature(compressor.fit).parameters
+
+
+def invalid(compressor: ModuleType, blob: bytes) -> tuple[int, int] | None:
+    """What `invalid(blob)` tells, checked: (negative probabilities, rows of them whose sum is not one). None where the
+    compressor does not count. Raises PluginError, or what the compressor raises."""
+    if not hasattr(compressor, "invalid"):
+        return None
+    told = compressor.invalid(blob)
+    if isinstance(told, tuple) and len(told) == 2 and all(isinstance(n, int | np.integer) and n >= 0 for n in told):
+        return int(told[0]), int(told[1])
+    raise PluginError(
+        f"compressor '{compressor.__name__.rpartition('.')[2]}': invalid(blob) must return two whole numbers, of "
+        f"negative values and of rows that do not sum to one; it returned {told!r}."
+    )
 
 
 def fit(

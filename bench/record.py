@@ -80,10 +80,10 @@ class LabelBytes(_Part):
 
 
 class InvalidLabels(_Part):
-    """What the compressor had to mend of the probabilities that it gives back, as it counts itself. All images and
-    views."""
+    """Of the probabilities that a compressor approximates, those that came out as none, as it counts itself: over all
+    images and views."""
 
-    values: Count  # negative, or below the floor that they are raised to
+    values: Count  # negative
     rows: Count  # whose sum was not one
 
 

@@ -55,7 +55,7 @@ COLUMNS = {
     "p_random_holm": "float64",  # Holm-adjusted over the rows of the table
     "labels": "str",  # the label regime: hard, stored or online
     "official": "bool",  # whether the protocol is a released one, unchanged
-    "invalid_values": "float64",  # share of the labels' values that were no probabilities and were mended
+    "invalid_values": "float64",  # share of the labels' values that came out as negative probabilities
     "invalid_rows": "float64",  # share of the labels' rows that did not sum to one
 }
 # A table: the same names, the same label regime, and the same digests of all that the protocol fixes.
@@ -221,10 +221,11 @@ def _row(entry: Entry, reference: Entry | None) -> dict[str, Any]:
 
 
 def invalid_share(record: Record, what: str) -> float:
-    """Of the labels' "values" or "rows", how much the compressor had to mend; it counts, see Record.invalid_labels."""
-    assert record.invalid_labels is not None
-    rows = (record.num_images or 0) * (record.num_views or 0)
-    return getattr(record.invalid_labels, what) / max(1, rows * ((record.num_classes or 0) if what == "values" else 1))
+    """Of the labels' "values" or "rows", how many were no probabilities; nan where the record does not tell."""
+    sizes = [record.num_images, record.num_views, *([record.num_classes] if what == "values" else [])]
+    if record.invalid_labels is None or not all(sizes):
+        return math.nan
+    return float(getattr(record.invalid_labels, what) / math.prod(size or 0 for size in sizes))
 
 
 def _mean_bytes(sizes: Iterable[int | None]) -> int | None:

@@ -80,7 +80,7 @@ def train_student(
         teacher=teacher,
         on_epoch_end=on_epoch_end,
     )
-    sizes, invalid = (None, None) if reader is None else (reader.sizes(), reader.invalid())
+    sizes, invalid = (None, None) if reader is None else (reader.sizes(), reader.invalid)
     return Trained(student, log, mean, std, images, classes, sizes, invalid)
 
 

@@ -138,6 +138,13 @@ def _points(spread: float, n: int, comparisons: int = 1) -> str:
     return f"{points:.1f} points" if points < 100 else "over 100 points"
 
 
+def _mended(frame: pd.DataFrame) -> Iterator[str]:
+    spoilt = frame[(frame.invalid_values > 0) | (frame.invalid_rows > 0)]
+    names = spoilt.compressor + spoilt.budget.map(lambda budget: f"@{budget}" if isinstance(budget, str) else "")
+    for name, rows in spoilt.groupby(names, sort=False):
+        yield f"{name} {rows.invalid_values.max():.2g} and {rows.invalid_rows.max():.2g}"
+
+
 def _notes(frame: pd.DataFrame, format: str) -> Iterator[str]:
     yield (
         "accuracy: test split, last epoch, mean over n replicates ± half of the 95 % t interval; "
@@ -161,11 +168,10 @@ def _notes(frame: pd.DataFrame, format: str) -> Iterator[str]:
         yield UNOFFICIAL
     if (frame.status == "infeasible").any():
         yield "infeasible: the compressor cannot meet the budget; it needs at least the size that follows."
-    for row in frame[(frame.invalid_values > 0) | (frame.invalid_rows > 0)].itertuples():
+    if told := list(_mended(frame)):
         yield (
-            f"{row.compressor}@{row.budget}, {row.dataset}, {row.method}: of the probabilities that it gives back "
-            f"{row.invalid_values:.2%} were negative or too small and are raised, {row.invalid_rows:.2%} of the rows "
-            f"did not sum to one and are divided by their sums."
+            "approximated probabilities, before they are mended: the largest share of values that were negative, and "
+            f"of rows that did not sum to one, in {'; '.join(told)}."
         )
     if (frame.status == "partial").any():
         yield "(partial): some replicates have no result; n counts those that do."

@@ -249,6 +249,18 @@ SPOILT = {
     "names fewer rows than it gives": Spoilt(
         "stored-views-are-told", COMPRESSOR, {"np.arange(parts(blob).shape[1])": "np.arange(1)"}, "does not name view 1"
     ),
+    "counts what it did not": Spoilt(
+        "what-it-counts-is-a-count",
+        COMPRESSOR,
+        {"def rows(": "def invalid(blob):\n    return (1.5, 0)\n\n\ndef rows("},
+        "1.5",
+    ),
+    "counts more rows than there are": Spoilt(
+        "what-it-counts-is-a-count",
+        COMPRESSOR,
+        {"def rows(": "def invalid(blob):\n    return (0, 10**9)\n\n\ndef rows("},
+        "1000000000 rows",
+    ),
     "adds noise when decoding": Spoilt(
         "decodes-the-same-twice", COMPRESSOR, {"return values[:, chosen]": "return values[:, chosen] + torch.rand(1)"}
     ),

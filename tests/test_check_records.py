@@ -101,6 +101,8 @@ CHANGES = {
     "impossible-value    ": {"finished": (NOW + timedelta(days=2)).isoformat()},
     "impossible-value     ": {"num_test": 1200},
     "impossible-value      ": {"num_classes": 20},
+    "impossible-value       ": {"invalid_labels": {"values": 10**9, "rows": 0}},
+    "impossible-value        ": {"invalid_labels": {"values": 0, "rows": 10**9}},
     "non-finite": {"test_loss": float("nan")},
 }
 

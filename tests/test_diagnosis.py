@@ -64,3 +64,13 @@ def test_other_bytes_say_how_many(claim, changed, message):
     assert found is not None
     assert found.rule == "other-bytes"
     assert message in found.message
+
+
+def test_other_counts_of_invalid_labels_are_told_where_both_count(claim):
+    counted = altered(claim, invalid_labels={"values": 19, "rows": 15})
+    found = other_content(altered(claim, invalid_labels={"values": 0, "rows": 0}), counted)
+    assert found is not None
+    assert found.rule == "not-reproduced"
+    assert "0 values and 0 rows of the labels are claimed" in found.message
+    assert "here 19 values and 15 rows" in found.message
+    assert other_content(claim, counted) is None

@@ -354,16 +354,14 @@ def test_a_whole_pool_of_batches_holds_every_view(registry: Registry) -> None:
 
 def test_probabilities_that_were_none_are_counted(registry: Registry) -> None:
     labels = ArrayLabels(3 * drawn(6, 10, 20), limit=2 * 10 * 20 * 2)
-    specs = ("quant:bits=2,domain=probabilities@1x", "quant:bits=2@1x", "topk@2x")
-    first, logits, none = qualities(labels, asked(registry, *specs)).qualities
-    values = rows = 0
+    specs = ("quant:bits=2,domain=probabilities@1x", "svd:domain=probabilities@4x", "quant:bits=2@1x", "topk@2x")
+    first, second, logits, none = qualities(labels, asked(registry, *specs)).qualities
     quant = parse(registry, "compressor", "quant").plugin.module
-    for part in labels.parts():
-        blob = encode(quant, part, 1 << 20, None, b"", bits=2, domain="probabilities")
-        values, rows = (a + b for a, b in zip((values, rows), quant.invalid(blob), strict=True))
-    assert (first.invalid_values, first.invalid_rows) == (values, rows)
-    assert values > 0
-    assert rows > 0
+    blobs = [encode(quant, part, 1 << 20, None, b"", bits=2, domain="probabilities") for part in labels.parts()]
+    assert len(blobs) > 1
+    assert (first.invalid_values, first.invalid_rows) == tuple(np.sum([quant.invalid(blob) for blob in blobs], axis=0))
+    assert first.invalid_rows > 0
+    assert second.invalid_values > 0
     assert (logits.invalid_values, logits.invalid_rows) == (0, 0)
     assert none.invalid_values is None
 

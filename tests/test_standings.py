@@ -320,10 +320,8 @@ def test_what_a_compressor_mended_is_told_below_the_table() -> None:
     records = cell(0.4, compressor="svd:domain=probabilities", budget="30x", invalid_labels=mended)
     records += cell(0.5, compressor="svd", budget="30x", invalid_labels={"values": 0, "rows": 0}) + cell(0.6)
     frame = leaderboard(records)
-    text = render(frame, "text")
-    assert "of the probabilities that it gives back 0.10% were negative or too small" in " ".join(text.split())
-    assert "2.00% of the rows did not sum to one" in " ".join(text.split())
-    assert text.count("did not sum to one") == 1
+    text = " ".join(render(frame, "text").split())
+    assert "rows that did not sum to one, in svd:domain=probabilities@30x 0.001 and 0.02." in text
     assert frame.set_index("compressor").invalid_values.to_dict() == pytest.approx(
         {"svd:domain=probabilities": 0.001, "svd": 0.0, "none": float("nan")}, nan_ok=True
     )

@@ -17,6 +17,7 @@ from bench.budget import reference_bytes
 from bench.checks import label_sets
 from bench.checks.codec import Codec, Encoded, tried
 from bench.checks.kit import Call, NotApplicable, Subject, told
+from bench.labels import invalid
 from bench.registry import Plugin
 
 PLENTY = 1 << 20  # bytes, many times what any of the label sets takes as float16
@@ -127,6 +128,21 @@ def stored_views_are_told(subject: CompressorSubject) -> Iterator[str]:
             for row in sorted({*range(given.shape[1])} - {*stored.tolist()})[:1]:
                 if not isinstance(tried(codec.decode, encoded, [row]), Exception):
                     yield f"rows(blob) does not name view {row}, and yet decode(blob, rows=[{row}]) gives one."
+
+
+def what_it_counts_is_a_count(subject: CompressorSubject) -> Iterator[str]:
+    """`invalid(blob)`: two whole numbers, of values and of rows, no more than there are."""
+    if "invalid" not in subject.plugin.functions:
+        raise NotApplicable("it defines no invalid(blob)")
+    given = label_sets.ordinary()
+    n, k, c = given.shape
+    with subject.codec() as codec:
+        encoded = codec.encode_near(label_sets.labels(given), given.nbytes // 3)
+        counts = tried(invalid, subject.plugin.module, encoded.blob)
+        if counts is None or isinstance(counts, Exception):
+            yield str(counts)
+        elif counts[0] > n * k * c or counts[1] > n * k:
+            yield f"invalid(blob) tells of {counts[0]} values and {counts[1]} rows; there are {n * k * c} and {n * k}."
 
 
 def decodes_the_same_twice(subject: CompressorSubject) -> Iterator[str]:

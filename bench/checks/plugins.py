@@ -60,6 +60,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         compressors.plenty_of_bytes_give_the_labels_back,
         compressors.rows_are_those_of_the_whole,
         compressors.stored_views_are_told,
+        compressors.what_it_counts_is_a_count,
         compressors.decodes_the_same_twice,
         budgets.budget_is_never_exceeded,
         budgets.the_smallest_size_is_true,
