@@ -133,7 +133,7 @@ def stored_views_are_told(subject: CompressorSubject) -> Iterator[str]:
 def what_it_counts_is_a_count(subject: CompressorSubject) -> Iterator[str]:
     """`invalid(blob)`: two whole numbers, of values and of rows, no more than there are."""
     if "invalid" not in subject.plugin.functions:
-        raise NotApplicable("it defines no invalid(blob)")
+        return
     given = label_sets.ordinary()
     n, k, c = given.shape
     with subject.codec() as codec:
