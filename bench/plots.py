@@ -23,6 +23,7 @@ from bench.errors import UserError
 from bench.plan import UNCOMPRESSED
 from bench.records import Record
 from bench.standings import Entry, entries_of, natural
+from bench.tabulation import wrapped
 
 SUFFIXES = (".png", ".svg", ".pdf")
 # Okabe and Ito's palette, told apart under every common colour blindness; its yellow is too pale for a line on white.
@@ -31,6 +32,7 @@ COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES: tuple[tuple[Any, str], ...] = (("-", "osD^vPX"), ((0, (4, 1.5)), "sD^vPXo"), ((0, (1, 1.2)), "D^vPXos"))
 _RATIOS = (10, 30, 100, 200, 1, 2, 5, 500, 1000, 2000, 5000, 10000)  # ticks; the first win where room is short
 _ROOM = 0.13  # of the axis, from tick to tick
+_LEGEND_WIDTH = 16  # characters
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,8 @@ def _legend(figure: Any, panels: Sequence[Panel], names: Sequence[str]) -> None:
     for place, name in enumerate(names):
         colour, dashes, mark = look(place)
         single = all(p.budget is None for panel in panels for p in panel.points if p.compressor == name)
-        handles.append(Line2D([], [], color=colour, linestyle="none" if single else dashes, marker=mark, label=name))
+        label = wrapped(name, _LEGEND_WIDTH)
+        handles.append(Line2D([], [], color=colour, linestyle="none" if single else dashes, marker=mark, label=label))
     if any(panel.hard for panel in panels):
         handles.append(Line2D([], [], color="0.45", linestyle=(0, (1, 1.5)), label="class labels"))
     figure.legend(handles=handles, loc="outside right upper", frameon=False, handlelength=2.6)
