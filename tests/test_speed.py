@@ -1,0 +1,21 @@
+"""What `make speed` measures: the files that say they can be, and no other."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+import speed
+from speed.__main__ import SUBJECTS
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in Path(speed.__path__[0]).glob("[!_]*.py")))
+def test_a_file_is_a_subject_exactly_if_it_measures(name):
+    assert (name in SUBJECTS) == hasattr(importlib.import_module(f"speed.{name}"), "measure")
+
+
+def test_the_subjects_are_those_of_the_committed_figures():
+    assert {"compressors", "decompositions", "klt", "recovery", "score", "training"} <= set(SUBJECTS)
+    assert not {"row", "rate_distortion", "conditions", "klt_bound"} & set(SUBJECTS)
