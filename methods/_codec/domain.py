@@ -10,7 +10,8 @@ T, with the temperature); so does how many values of the shard were negative and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,52 +42,61 @@ def check(domain: str, temperature: float) -> None:
         raise ValueError(f"temperature: logits have none. Type domain=probabilities,temperature={temperature}")
 
 
-def encode(
-    codec: str, logits: np.ndarray, budget_bytes: int, domain: str, temperature: float, plain: Encode, restore: Restore
-) -> bytes:
-    """A blob of `plain` in the domain asked for; of logits, exactly what `plain` gives.
+@dataclass(frozen=True)
+class Stored:
+    """What a compressor of logits or probabilities has of its three functions; `codec` is the name in the header,
+    `restore` gives the values of views as its blobs hold them."""
 
-    Args:
-        codec: name in the header.
-        logits: [n, K, C], checked.
-        budget_bytes: total for the n images.
-        domain: one of `DOMAINS`.
-        temperature: T of the probabilities; 1 where there are none.
-        plain: encodes values as they are, within its budget.
-        restore: what `plain` encoded, before `leave`.
+    codec: str
+    restore: Restore
 
-    Raises:
-        ValueError: a domain or a temperature that is none.
-        InfeasibleError: from `plain`; the smallest size is that of the whole blob.
-    """
-    check(domain, temperature)
-    if domain == "logits":
-        return plain(logits, budget_bytes)
-    extra = packed_size(codec, logits.shape, _SPECS) - packed_size(codec, logits.shape, {})
-    probabilities = _probabilities(logits, temperature)
-    try:
-        container = unpack(plain(probabilities, max(budget_bytes - extra, 0)), codec)
-    except InfeasibleError as error:
-        raise InfeasibleError(error.smallest_bytes + extra, error.why) from None
-    told = np.array([temperature, _floor(container, probabilities, restore)], np.float32)
-    return pack(codec, container.shape, {**container.sections, "T": told, "Z": _invalid(container, restore)})
+    def encode(self, logits: np.ndarray, budget_bytes: int, domain: str, temperature: float, plain: Encode) -> bytes:
+        """A blob of `plain` in the domain asked for; of logits, exactly what `plain` gives.
 
+        Args:
+            logits: [n, K, C], checked.
+            budget_bytes: total for the n images.
+            domain: one of `DOMAINS`.
+            temperature: T of the probabilities; 1 where there are none.
+            plain: encodes values as they are, within its budget.
 
-def decode(container: Container, rows: np.ndarray, restore: Restore) -> torch.Tensor:
-    """Logits float32 [n, len(rows), C] of a blob of `encode`, by the rule above."""
-    values, stored = restore(container, rows), container.sections
-    if "T" not in stored:
-        return values
-    temperature, floor = stored["T"].astype(np.float64)
-    wide = values.double().numpy().clip(floor, None)
-    wide /= wide.sum(2, keepdims=True)
-    return torch.from_numpy((temperature * np.log(wide)).astype(np.float32))
+        Raises:
+            ValueError: a domain or a temperature that is none.
+            InfeasibleError: from `plain`; the smallest size is that of the whole blob.
+        """
+        check(domain, temperature)
+        if domain == "logits":
+            return plain(logits, budget_bytes)
+        extra = packed_size(self.codec, logits.shape, _SPECS) - packed_size(self.codec, logits.shape, {})
+        probabilities = _probabilities(logits, temperature)
+        try:
+            container = unpack(plain(probabilities, max(budget_bytes - extra, 0)), self.codec)
+        except InfeasibleError as error:
+            raise InfeasibleError(error.smallest_bytes + extra, error.why) from None
+        told = np.array([temperature, _floor(container, probabilities, self.restore)], np.float32)
+        counted = _invalid(container, self.restore)
+        return pack(self.codec, container.shape, {**container.sections, "T": told, "Z": counted})
 
+    def decode(self, blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
+        """Logits float32 [n, len(rows), C], of probabilities by the rule above; `rows`: view indices 0..K-1, None for
+        all.
 
-def counted(container: Container) -> tuple[int, int]:
-    """(negative values, rows whose sum is not one) in the whole shard; zero in the domain of logits."""
-    stored = container.sections
-    return (int(stored["Z"][0]), int(stored["Z"][1])) if "Z" in stored else (0, 0)
+        Raises:
+            CorruptBlobError: not a blob of this compressor.
+        """
+        container = unpack(blob, self.codec)
+        values, stored = self.restore(container, labels.checked_rows(rows, container.shape[1])), container.sections
+        if "T" not in stored:
+            return values
+        temperature, floor = stored["T"].astype(np.float64)
+        wide = values.double().numpy().clip(floor, None)
+        wide /= wide.sum(2, keepdims=True)
+        return torch.from_numpy((temperature * np.log(wide)).astype(np.float32))
+
+    def invalid(self, blob: bytes) -> tuple[int, int]:
+        """(negative values, rows whose sum is not one) of the approximation in the whole shard; zero for logits."""
+        stored = unpack(blob, self.codec).sections
+        return (int(stored["Z"][0]), int(stored["Z"][1])) if "Z" in stored else (0, 0)
 
 
 def _probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -112,7 +122,7 @@ def _floor(container: Container, probabilities: np.ndarray, restore: Restore) ->
 
 
 def _invalid(container: Container, restore: Restore) -> np.ndarray:
-    """uint32 [2]: what `counted` reports, as restored."""
+    """uint32 [2]: what `invalid` reports, as restored."""
     n, k, c = container.shape
     step = max(1, _AT_ONCE // (n * c))
     negative = off = 0

@@ -12,7 +12,7 @@ import torch
 from methods._codec import bits, factors
 from methods._codec import domain as domains
 from methods._codec import labels as shared
-from methods._codec.container import Container, Specs, pack, packed_size, unpack
+from methods._codec.container import Container, Specs, pack, packed_size
 from methods._codec.lowrank import leverage_scores
 
 if TYPE_CHECKING:
@@ -65,19 +65,17 @@ def encode(
     def plain(values: np.ndarray, budget: int) -> bytes:
         return _encode(values, budget, ctx.numpy("columns and rows") if pick == "sampled" else None, energy, centre)
 
-    return domains.encode(CODEC, logits, budget_bytes, domain, temperature, plain, _restored)
+    return _STORED.encode(logits, budget_bytes, domain, temperature, plain)
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
     """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
-    container = unpack(blob, CODEC)
-    return domains.decode(container, shared.checked_rows(rows, container.shape[1]), _restored)
+    return _STORED.decode(blob, rows)
 
 
 def invalid(blob: bytes) -> tuple[int, int]:
-    """(negative values, rows whose sum was not one) of approximated probabilities; see
-    `methods/_codec/domain.py`."""
-    return domains.counted(unpack(blob, CODEC))
+    """(negative values, rows whose sum was not one) of approximated probabilities, see `methods/_codec/domain.py`."""
+    return _STORED.invalid(blob)
 
 
 def _encode(
@@ -218,3 +216,6 @@ def _product(columns: np.ndarray, core: np.ndarray, rows: np.ndarray) -> torch.T
     step = torch.from_numpy(np.ldexp(1.0, np.frexp(largest)[1] - (52 - _LEFT_BITS - left.shape[2].bit_length())))
     left = torch.round(left * 2**_LEFT_BITS) / 2**_LEFT_BITS
     return torch.bmm(left, torch.round(right / step) * step)
+
+
+_STORED = domains.Stored(CODEC, _restored)

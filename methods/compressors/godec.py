@@ -11,13 +11,13 @@ import torch
 from methods._codec import domain as domains
 from methods._codec import godec, lowsparse
 from methods._codec import labels as shared
-from methods._codec.container import unpack
 
 if TYPE_CHECKING:
     from bench.api import Context, SoftLabels
 
 CITATION = "Zhou and Tao 2011, GoDec: randomized low-rank and sparse matrix decomposition in noisy case"
 CODEC = "godec"
+_STORED = domains.Stored(CODEC, lowsparse.decode)
 
 
 def encode(
@@ -53,16 +53,14 @@ def encode(
     def plain(values: np.ndarray, budget: int) -> bytes:
         return lowsparse.encode(CODEC, values, budget, lambda chunk, share: godec.split(chunk, share, rounds))
 
-    return domains.encode(CODEC, logits, budget_bytes, domain, temperature, plain, lowsparse.decode)
+    return _STORED.encode(logits, budget_bytes, domain, temperature, plain)
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
     """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
-    container = unpack(blob, CODEC)
-    return domains.decode(container, shared.checked_rows(rows, container.shape[1]), lowsparse.decode)
+    return _STORED.decode(blob, rows)
 
 
 def invalid(blob: bytes) -> tuple[int, int]:
-    """(negative values, rows whose sum was not one) of approximated probabilities; see
-    `methods/_codec/domain.py`."""
-    return domains.counted(unpack(blob, CODEC))
+    """(negative values, rows whose sum was not one) of approximated probabilities, see `methods/_codec/domain.py`."""
+    return _STORED.invalid(blob)

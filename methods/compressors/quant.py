@@ -12,7 +12,7 @@ from bench.errors import InfeasibleError
 from methods._codec import domain as domains
 from methods._codec import factors, uniform
 from methods._codec import labels as shared
-from methods._codec.container import Container, Specs, pack, packed_size, unpack
+from methods._codec.container import Container, Specs, pack, packed_size
 
 if TYPE_CHECKING:
     from bench.api import Context, SoftLabels
@@ -57,19 +57,17 @@ def encode(
     def plain(values: np.ndarray, budget: int) -> bytes:
         return _encode(values, budget, [bits] if bits else list(reversed(_BITS)), coder)
 
-    return domains.encode(CODEC, logits, budget_bytes, domain, temperature, plain, _restored)
+    return _STORED.encode(logits, budget_bytes, domain, temperature, plain)
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
     """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
-    container = unpack(blob, CODEC)
-    return domains.decode(container, shared.checked_rows(rows, container.shape[1]), _restored)
+    return _STORED.decode(blob, rows)
 
 
 def invalid(blob: bytes) -> tuple[int, int]:
-    """(negative values, rows whose sum was not one) of approximated probabilities; see
-    `methods/_codec/domain.py`."""
-    return domains.counted(unpack(blob, CODEC))
+    """(negative values, rows whose sum was not one) of approximated probabilities, see `methods/_codec/domain.py`."""
+    return _STORED.invalid(blob)
 
 
 def _encode(values: np.ndarray, budget_bytes: int, widths: list[int], coder: str) -> bytes:
@@ -113,3 +111,6 @@ def _restored(container: Container, rows: np.ndarray) -> torch.Tensor:
     low, step = (stored[name].reshape(n, k)[:, rows] for name in ("m", "d"))
     exact = torch.from_numpy(uniform.restore(codes, low, step))
     return factors.restored(exact, shared.decode_exponents(stored["e"], n))
+
+
+_STORED = domains.Stored(CODEC, _restored)

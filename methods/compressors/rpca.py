@@ -11,7 +11,6 @@ import torch
 from methods._codec import decompositions, lowsparse
 from methods._codec import domain as domains
 from methods._codec import labels as shared
-from methods._codec.container import unpack
 from methods._codec.split import Split, best_split
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ CITATION = (
     "Candes, Li, Ma and Wright 2011, Robust principal component analysis?; for soft labels SCORE, arXiv 2503.13935"
 )
 CODEC = "rpca"
+_STORED = domains.Stored(CODEC, lowsparse.decode)
 
 
 def encode(
@@ -71,16 +71,14 @@ def encode(
     def plain(values: np.ndarray, budget: int) -> bytes:
         return lowsparse.encode(CODEC, values, budget, divide)
 
-    return domains.encode(CODEC, logits, budget_bytes, domain, temperature, plain, lowsparse.decode)
+    return _STORED.encode(logits, budget_bytes, domain, temperature, plain)
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
     """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
-    container = unpack(blob, CODEC)
-    return domains.decode(container, shared.checked_rows(rows, container.shape[1]), lowsparse.decode)
+    return _STORED.decode(blob, rows)
 
 
 def invalid(blob: bytes) -> tuple[int, int]:
-    """(negative values, rows whose sum was not one) of approximated probabilities; see
-    `methods/_codec/domain.py`."""
-    return domains.counted(unpack(blob, CODEC))
+    """(negative values, rows whose sum was not one) of approximated probabilities, see `methods/_codec/domain.py`."""
+    return _STORED.invalid(blob)

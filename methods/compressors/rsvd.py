@@ -11,7 +11,6 @@ import torch
 from methods._codec import domain as domains
 from methods._codec import factors
 from methods._codec import labels as shared
-from methods._codec.container import unpack
 from methods._codec.lowrank import randomised_svd
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 CITATION = "Halko, Martinsson and Tropp 2011, Finding structure with randomness, algorithms 4.4 and 5.1"
 CODEC = "rsvd"
+_STORED = domains.Stored(CODEC, factors.decode)
 
 
 def encode(
@@ -64,16 +64,14 @@ def encode(
     def plain(values: np.ndarray, budget: int) -> bytes:
         return factors.encode(CODEC, values, budget, factor, decompose)
 
-    return domains.encode(CODEC, logits, budget_bytes, domain, temperature, plain, factors.decode)
+    return _STORED.encode(logits, budget_bytes, domain, temperature, plain)
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
     """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
-    container = unpack(blob, CODEC)
-    return domains.decode(container, shared.checked_rows(rows, container.shape[1]), factors.decode)
+    return _STORED.decode(blob, rows)
 
 
 def invalid(blob: bytes) -> tuple[int, int]:
-    """(negative values, rows whose sum was not one) of approximated probabilities; see
-    `methods/_codec/domain.py`."""
-    return domains.counted(unpack(blob, CODEC))
+    """(negative values, rows whose sum was not one) of approximated probabilities, see `methods/_codec/domain.py`."""
+    return _STORED.invalid(blob)

@@ -11,7 +11,7 @@ import torch
 from methods._codec import decompositions, factors, setwise
 from methods._codec import domain as domains
 from methods._codec import labels as shared
-from methods._codec.container import Container, unpack
+from methods._codec.container import Container
 
 if TYPE_CHECKING:
     from bench.api import Context, SoftLabels
@@ -55,20 +55,21 @@ def encode(
             return setwise.encode(CODEC, values, budget, factor)
         return factors.encode(CODEC, values, budget, factor, decompositions.of(ctx).truncated_svd)
 
-    return domains.encode(CODEC, logits, budget_bytes, domain, temperature, plain, _restored)
+    return _STORED.encode(logits, budget_bytes, domain, temperature, plain)
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
     """float32 [n, len(rows), C]; `rows`: view indices 0..K-1, None for all."""
-    container = unpack(blob, CODEC)
-    return domains.decode(container, shared.checked_rows(rows, container.shape[1]), _restored)
+    return _STORED.decode(blob, rows)
 
 
 def invalid(blob: bytes) -> tuple[int, int]:
-    """(negative values, rows whose sum was not one) of approximated probabilities; see
-    `methods/_codec/domain.py`."""
-    return domains.counted(unpack(blob, CODEC))
+    """(negative values, rows whose sum was not one) of approximated probabilities, see `methods/_codec/domain.py`."""
+    return _STORED.invalid(blob)
 
 
 def _restored(container: Container, rows: np.ndarray) -> torch.Tensor:
     return setwise.decode(container, rows) if setwise.is_one(container) else factors.decode(container, rows)
+
+
+_STORED = domains.Stored(CODEC, _restored)
