@@ -41,6 +41,7 @@ _FARTHEST = 64  # units
 _LOUDEST = 1 << 13  # units
 _LOUDEST_BAND = 120  # quarter octaves
 _MOST_RAW = 30
+_WIDE = (1 << 31) // FRACTION  # levels from which on reconstructed values take int64
 _BUCKET_BITS = PER_OCTAVE.bit_length() - 1
 assert PER_OCTAVE == 1 << _BUCKET_BITS
 
@@ -212,10 +213,12 @@ def _signed(sizes: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def restore(levels: Levels) -> np.ndarray:
-    """int32: reconstructed values in 1/FRACTION steps; int64 where a level is beyond the tables."""
-    values = _signed(CENTRES.take(levels.cells), levels.values)
+    """int32: reconstructed values in 1/FRACTION steps; int64 where a level is too large for that."""
+    values: np.ndarray = _signed(CENTRES.take(levels.cells), levels.values)
     top, bottom = levels.values.max(initial=0), levels.values.min(initial=0)
     if levels.buckets.max(initial=-1) > TOP or max(top, -bottom) >= LARGEST:
         whole = (levels.buckets > TOP) | (np.abs(levels.values) >= LARGEST)
-        return np.where(whole, FRACTION * levels.values.astype(np.int64), values)
+        wide = np.int32 if max(top, -bottom) < _WIDE else np.int64
+        values = values.astype(wide, copy=False)
+        np.multiply(levels.values, FRACTION, out=values, where=whole, dtype=wide)
     return values

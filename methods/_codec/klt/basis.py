@@ -2,13 +2,13 @@
 
 A vector of the basis is a row of integers times 2^-p. With coefficients that are integers too, every partial sum of
 their product is an integer below 2^53, and float64 holds it without rounding: decoding gives the same bits with any
-BLAS, on any number of threads, whichever rows are asked for. Where all sums stay below 2^24, float32 does it too, in
-half the time, with the same result.
+BLAS, on any number of threads, whichever rows are asked for. Components are multiplied in blocks so chosen that their
+sums stay below 2^24 where that is possible: float32 does those in half the time, with the same result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -24,7 +24,7 @@ from methods._codec.klt.tables import DIGEST, LOWEST, STEP, UNITS
 CODEC = "klt-basis"
 KNOTS = 17
 _WEIGHT_ONE = 1 << 10
-_EXACT_SINGLE = 2.0**23  # half of what float32 counts exactly: the norms themselves are rounded
+_EXACT_SINGLE = 2.0**24 * (1 - 2.0**-20)  # float32 counts so far, less what the norms, themselves rounded, may be off
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Basis:
             means=self.means + UNITS * shift,
         )
         if self.vectors is not None:
-            for name in ("projection", "_single", "_longest"):
+            for name in ("projection", "_single", "_squares"):
                 other.__dict__[name] = getattr(self, name)
         return other
 
@@ -87,28 +87,35 @@ class Basis:
         """float64 [m, C]: integers, in units of 2^-precision of the coefficients' unit. Exact for integer input."""
         if self.vectors is None:
             return coefficients
-        used = int(np.flatnonzero(coefficients.any(0)).max(initial=-1)) + 1
-        coefficients = coefficients[:, :used]
-        first = self._single_from(coefficients)
-        if first == used:
-            return coefficients @ self.vectors[:used]
-        rest = coefficients[:, first:].astype(np.float32) @ self._single[first:used]
-        found = rest.astype(np.float64)
-        if first:
-            found += coefficients[:, :first] @ self.vectors[:first]
+        found = np.zeros((len(coefficients), self.classes))
+        coefficients = coefficients[:, : int(np.flatnonzero(coefficients.any(0)).max(initial=-1)) + 1]
+        for block, single in self._blocks(coefficients):
+            if single:
+                found += coefficients[:, block].astype(np.float32) @ self._single[block]
+            else:
+                found += coefficients[:, block] @ self.vectors[block]
         return found
 
-    def _single_from(self, coefficients: np.ndarray) -> int:
-        """The first component from which on float32 is exact: no sum of some of the products of a row and a column is
-        larger than the product of their norms. What comes before is little, as variances fall."""
-        used = coefficients.shape[1]
-        starts = np.array([band.start for band in split(used)], np.int64)
-        if not used:
-            return 0
-        energy = np.add.reduceat(np.square(coefficients), starts, axis=1)
-        norms = np.sqrt(energy[:, ::-1].cumsum(1)[:, ::-1].max(0, initial=0))
-        exact = np.flatnonzero(norms * self._longest[starts] < _EXACT_SINGLE)
-        return int(starts[exact[0]]) if len(exact) else used
+    def _blocks(self, coefficients: np.ndarray) -> Iterator[tuple[slice, bool]]:
+        """Components that are multiplied together, and whether float32 is exact for them: no sum of some of the
+        products of a row and a column is larger than the product of their norms."""
+        bands = split(coefficients.shape[1])
+        if not bands:
+            return
+        energy = np.add.reduceat(np.square(coefficients), [band.start for band in bands], axis=1).T
+        start, row, column = 0, np.zeros(len(coefficients)), np.zeros(self.classes)
+        for band, mine, squares in zip(bands, energy, self._squares, strict=False):
+            if _exact(row + mine, column + squares):
+                row, column = row + mine, column + squares
+                continue
+            if start < band.start:
+                yield slice(start, band.start), True
+            start, row, column = band.start, mine, squares
+            if not _exact(row, column):
+                yield band, False
+                start, row, column = band.stop, np.zeros_like(mine), np.zeros_like(squares)
+        if start < bands[-1].stop:
+            yield slice(start, bands[-1].stop), True
 
     @cached_property
     def _single(self) -> np.ndarray:
@@ -116,10 +123,11 @@ class Basis:
         return self.vectors.astype(np.float32)
 
     @cached_property
-    def _longest(self) -> np.ndarray:
-        """float64 [D]: the norm of the longest column of the vectors from each on."""
+    def _squares(self) -> np.ndarray:
+        """float64 [bands, C]: squared norms of the columns of the vectors within each band, all of it counted where
+        only a part of the band is used."""
         assert self.vectors is not None
-        return np.sqrt(np.square(self.vectors)[::-1].cumsum(0)[::-1].max(1, initial=0))
+        return np.add.reduceat(np.square(self.vectors), [band.start for band in split(self.size)], axis=0)
 
     def shares(self, lam: np.ndarray) -> np.ndarray:
         """float64, as lam: how much of its image's mean a view shows. Piecewise linear; elementwise, hence exact."""
@@ -187,6 +195,11 @@ def from_bytes(shared: bytes) -> Basis:
         return basis
     vectors = Reader(parts["V"]).read(basis._bucket())
     return replace(basis, vectors=vectors.reshape(size, classes).astype(np.float64))
+
+
+def _exact(rows: np.ndarray, columns: np.ndarray) -> bool:
+    """Whether float32 holds every sum of products of vectors with these squared norms."""
+    return float(np.sqrt(rows.max(initial=0) * columns.max(initial=0))) < _EXACT_SINGLE
 
 
 def identity(classes: int, exponent: int) -> Basis:

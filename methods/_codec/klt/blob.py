@@ -22,7 +22,7 @@ from methods._codec.klt.tables import DIGEST, STEP
 
 CODEC = "klt"
 OVERHEAD = 70  # bytes of header and section table, about
-_STREAM_BYTES = 20000  # views share a stream until it is so long: a stream costs time, ends on a word, has its length
+_STREAM_BYTES = 40000  # views share a stream until it is so long: a stream costs time, ends on a word, has its length
 _AT_A_TIME = 512  # rows that are decoded together: their coefficients fit the cache
 
 

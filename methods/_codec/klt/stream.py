@@ -24,13 +24,13 @@ class Writer:
         self._encoder = constriction.stream.queue.RangeEncoder()
 
     def write(self, buckets: np.ndarray, levels: np.ndarray) -> None:
-        """Levels int32 [m] with buckets int [m]; the reader must know the buckets when it comes to this block."""
-        order, counts, above = _order(buckets)
-        picked = levels.take(order)
-        high = picked
-        if above.size:
-            shift = octaves(buckets.take(order))
-            high = picked >> shift
+        """Levels int32 [m] with buckets int [m], -1 or more; the reader must know the buckets when it comes to this
+        block."""
+        order, counts, shift = _order(buckets)
+        high = levels.take(order)
+        beyond = high[len(high) - len(shift) :]
+        whole = beyond.copy()
+        beyond >>= shift
         symbols = np.minimum(np.maximum(high, -LARGEST), LARGEST)
         symbols += LARGEST
         start = 0
@@ -38,10 +38,8 @@ class Writer:
             if count:
                 self._encoder.encode(symbols[start : start + count], model(bucket))
                 start += count
-        if above.size:
-            for bits in above:
-                places = shift == bits
-                self._raw(picked[places] & ((1 << int(bits)) - 1), int(bits))
+        for bits in _octaves_of(shift):
+            self._raw(whole[shift == bits] & ((1 << bits) - 1), bits)
         if symbols.size and (symbols.max() == 2 * LARGEST or symbols.min() == 0):
             far = np.abs(high[(symbols == 2 * LARGEST) | (symbols == 0)])
             self._gamma(far - LARGEST + 1)
@@ -69,8 +67,8 @@ class Reader:
         self._decoder = constriction.stream.queue.RangeDecoder(np.ascontiguousarray(words, np.uint32))
 
     def read(self, buckets: np.ndarray) -> np.ndarray:
-        """int32 [m]: the levels of the next block."""
-        order, counts, above = _order(buckets)
+        """int32 [m]: the levels of the next block, buckets int [m], -1 or more."""
+        order, counts, shift = _order(buckets)
         high = np.empty(len(order), np.int32)
         start = 0
         for bucket, count in enumerate(counts):
@@ -78,18 +76,16 @@ class Reader:
                 high[start : start + count] = self._decoder.decode(model(bucket), count)
                 start += count
         high -= LARGEST
-        low: np.ndarray | int = 0
-        if above.size:
-            shift = octaves(buckets.take(order))
-            low = np.zeros_like(high)
-            for bits in above:
-                places = shift == bits
-                low[places] = self._raw(int(places.sum()), int(bits))
+        low = np.zeros(len(shift), np.int32)
+        for bits in _octaves_of(shift):
+            places = shift == bits
+            low[places] = self._raw(int(np.count_nonzero(places)), bits)
         if high.size and (high.max() == LARGEST or high.min() == -LARGEST):
             far = np.flatnonzero(np.abs(high) == LARGEST)
             high[far] = np.sign(high[far]) * (self._gamma(len(far)) + LARGEST - 1)
-        if above.size:
-            high = (high << shift) | low
+        beyond = high[len(high) - len(shift) :]
+        beyond <<= shift
+        beyond |= low
         levels = np.zeros(len(buckets), np.int32)
         levels[order] = high
         return levels
@@ -111,11 +107,17 @@ class Reader:
 
 def _order(buckets: np.ndarray) -> tuple[np.ndarray, list[int], np.ndarray]:
     """Places of what is not certainly zero, bucket by bucket, those beyond the tables with the last; how many each
-    bucket has; and int64, ascending, which numbers of octaves beyond the tables occur, more than none."""
-    narrow = (np.minimum(np.maximum(buckets, -1), TOP) + 1).astype(np.uint8)
+    bucket has; and int32: how many octaves beyond the tables the last places are, empty where none is."""
+    narrow = np.minimum(buckets, TOP)
+    narrow += 1
+    narrow = narrow.astype(np.uint8)
     counts = np.bincount(narrow, minlength=1)
     order = np.argsort(narrow, kind="stable")[counts[0] :]
-    above = np.zeros(0, np.int64)
-    if len(counts) == TOP + 2 and buckets.max() > TOP:
-        above = np.flatnonzero(np.bincount(octaves(buckets).ravel()))
-    return order, counts[1:].tolist(), above[above > 0]
+    last = counts[TOP + 1] if len(counts) == TOP + 2 else 0
+    shift = octaves(buckets.take(order[len(order) - last :]))
+    return order, counts[1:].tolist(), shift if shift.any() else shift[:0]
+
+
+def _octaves_of(shift: np.ndarray) -> list[int]:
+    """Which numbers of octaves occur, ascending, more than none."""
+    return [bits for bits in np.flatnonzero(np.bincount(shift)).tolist() if bits] if len(shift) else []
