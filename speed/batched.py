@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
-from methods._codec import batched, lowrank, pcp, pcp_batched
+from methods._codec import batched, godec, godec_batched, lowrank, pcp, pcp_batched
 from speed._tools import milliseconds, mixed_view_logits
 from speed.row import Row
 
 
 def measure(quick: bool = False) -> list[Row]:
-    """Two rows, pursuit as `rpca` asks for it and truncated SVD, on as many matrices as compressors hand over."""
+    """A row each for the pursuit as `rpca` asks for it, SVD, exact and randomised, and `godec`, on as many matrices as
+    compressors hand over."""
     count, k, c = (4, 60, 120) if quick else (13, 300, 1000)
     rank = 4 if quick else 15
-    whats = [f"{name}, {count} of {k} x {c}: CPU / GPU" for name in ("PCP, mixed", f"truncated SVD, rank {rank}")]
+    names = ("PCP, mixed", f"truncated SVD, rank {rank}", f"randomised SVD, rank {rank}", "godec at 1/30")
+    whats = [f"{name}, {count} of {k} x {c}: CPU / GPU" for name in names]
     if not torch.cuda.is_available():
         return [Row(what, float("nan"), "x", None, True, "no CUDA device") for what in whats]
     gpu = torch.device("cuda")
     matrices = mixed_view_logits(count, k, c).astype(np.float64)
     matrices /= np.linalg.norm(matrices, axis=(1, 2), keepdims=True)
+    test = np.random.default_rng(0).standard_normal((c, rank + 10))
+    share = 16 * k * c // 30
     pairs: list[tuple[Callable[[], object], Callable[[], object]]] = [
         (
             lambda: pcp.pcp(matrices, tol=1e-4, precision="mixed"),
@@ -34,6 +39,14 @@ def measure(quick: bool = False) -> list[Row]:
         (
             lambda: lowrank.truncated_svd(matrices, rank),
             lambda: batched.truncated_svd(matrices, rank, gpu),
+        ),
+        (
+            lambda: lowrank.randomised_svd(matrices, rank, test, 1),
+            lambda: batched.randomised_svd(matrices, rank, test, 1, gpu),
+        ),
+        (
+            lambda: godec.split(matrices, share, 4),
+            lambda: godec.split(matrices, share, 4, partial(godec_batched.search, device=gpu)),
         ),
     ]
     rows = []

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from bench.api import SoftLabels
-from methods._codec import batched, decompositions, lowrank, pcp, pcp_batched
-from methods.compressors import rpca, svd
+from methods._codec import batched, decompositions, godec, godec_batched, lowrank, pcp, pcp_batched
+from methods._codec.split import rank_grid
+from methods.compressors import godec as godec_compressor
+from methods.compressors import rpca, rsvd, svd
 from speed import batched as speed_batched
 from speed.__main__ import table
 
@@ -81,6 +83,31 @@ def assert_same_product(data: np.ndarray, rank: int, device: torch.device) -> No
     np.testing.assert_allclose(found_singular, singular, atol=1e-5)
 
 
+def assert_same_search(data: np.ndarray, share: int, device: torch.device) -> None:
+    """The walk of every image ends at the same rank, with as little left over, of which as much is in the entries."""
+    _, k, c = data.shape
+    grid = rank_grid(min(share // (16 * (k + c)), k, c))
+    matrices = np.ascontiguousarray(data, np.float32)
+    found = godec_batched.search(matrices, grid, share, 4, device)
+    for matrix, there in zip(matrices, found, strict=True):
+        here = godec.search(matrix, grid, share, 4)
+        assert (there.basis.shape, there.sparse.shape) == (here.basis.shape, here.sparse.shape)
+        assert (there.basis.dtype, there.sparse.dtype) == (np.float32, np.float32)
+        norm = float(np.vdot(matrix, matrix))
+        assert there.error == pytest.approx(here.error, rel=2e-2, abs=1e-6 * norm)
+        filled = [np.count_nonzero(one.sparse) for one in (here, there)]
+        assert abs(filled[0] - filled[1]) <= 0.02 * filled[0] + 2
+
+
+def assert_same_random_range(data: np.ndarray, rank: int, power_iterations: int, device: torch.device) -> None:
+    test = np.random.default_rng(3).standard_normal((data.shape[2], min(rank + 2, *data.shape[1:])))
+    left, right, singular = lowrank.randomised_svd(data, rank, test, power_iterations)
+    found = batched.randomised_svd(data, rank, test, power_iterations, device)
+    assert [part.shape for part in found] == [left.shape, right.shape, singular.shape]
+    np.testing.assert_allclose(found[0] @ found[1], left @ right, atol=1e-5)
+    np.testing.assert_allclose(found[2], singular, atol=1e-5)
+
+
 def normalised(data: np.ndarray) -> np.ndarray:
     norm = np.linalg.norm(data.astype(np.float64), axis=(1, 2), keepdims=True)
     return data / np.where(norm > 0, norm, 1)
@@ -141,6 +168,48 @@ def test_the_truncated_svd_in_float32_is_that_of_numpy():
     assert_same_product(data.transpose(0, 2, 1), 3, CPU)
 
 
+@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("power_iterations", [0, 2])
+def test_the_random_range_is_that_of_numpy(name, power_iterations):
+    data = normalised(cases()[name])
+    side = min(data.shape[1:])
+    for rank in {1, (side + 1) // 2, side}:
+        assert_same_random_range(data, rank, power_iterations, CPU)
+
+
+@pytest.mark.parametrize("share_of", [0.1, 0.3, 0.8])
+@pytest.mark.parametrize("name", ["noise", "heavy tails", "low rank plus sparse", "more views than classes", "zeros"])
+def test_the_search_of_godec_is_that_of_numpy(name, share_of):
+    rng = np.random.default_rng(4)
+    data = {
+        "noise": rng.standard_normal((4, 40, 60)),
+        "heavy tails": rng.standard_t(2, (4, 40, 60)),
+        "low rank plus sparse": planted(5, 40, 60, 4, 0.05, 4) + 0.1 * rng.standard_normal((5, 40, 60)),
+        "more views than classes": rng.standard_t(3, (3, 90, 20)),
+        "zeros": np.zeros((2, 40, 60)),
+    }[name]
+    assert_same_search(normalised(data), int(16 * share_of * data[0].size), CPU)
+
+
+def test_images_walk_by_themselves_and_no_more_at_once_than_memory_holds(monkeypatch: pytest.MonkeyPatch):
+    data = normalised(np.concatenate([planted(4, 40, 60, rank, 0.05, rank) for rank in (1, 3, 9)])).astype(np.float32)
+    grid, share = rank_grid(12), 16 * 1200
+    together = godec_batched.search(data, grid, share, 4, CPU)
+    assert len({state.basis.shape[1] for state in together}) > 1
+    sizes: list[int] = []
+
+    def watched(matrices: np.ndarray, _: torch.device) -> torch.Tensor:
+        sizes.append(len(matrices))
+        return torch.from_numpy(np.ascontiguousarray(matrices))
+
+    monkeypatch.setattr(batched, "moved", watched)
+    alone = godec_batched.search(data, grid, share, 4, CPU, working_bytes=1)
+    assert sizes == [1] * len(data)
+    for one, other in zip(alone, together, strict=True):
+        assert one.basis.shape == other.basis.shape
+        assert one.error == pytest.approx(other.error, rel=1e-3)
+
+
 def test_what_is_worked_on_at_once_is_bounded_and_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     data = mixed_difficulty()
     low, _, iterations = pcp_batched.pcp(data, device=CPU)
@@ -175,6 +244,8 @@ def test_matrices_handed_in_are_left_alone():
 def test_without_a_gpu_numpy_decomposes(context):
     assert decompositions.of(context).pcp is pcp.pcp
     assert decompositions.of(context).truncated_svd is lowrank.truncated_svd
+    assert decompositions.of(context).randomised_svd is lowrank.randomised_svd
+    assert decompositions.of(context).godec is godec.split
 
 
 def field() -> SoftLabels:
@@ -188,7 +259,8 @@ def assert_same_blob(module: ModuleType, options: dict) -> None:
     """Encoded for a GPU: as many bytes, decoded within as much of the labels as what the CPU makes of them."""
     labels, budget = field(), 2 * 6 * 20 * 30 // 4
     wide = labels.logits.double()
-    blobs = [module.encode(labels, budget, SimpleNamespace(device=device), **options) for device in (CPU, GPU)]
+    contexts = [SimpleNamespace(device=device, numpy=lambda _: np.random.default_rng(0)) for device in (CPU, GPU)]
+    blobs = [module.encode(labels, budget, context, **options) for context in contexts]
     here, there = (module.decode(blob).double() for blob in blobs)
     assert len(blobs[1]) <= budget
     errors = [float((decoded - wide).norm() / wide.norm()) for decoded in (here, there)]
@@ -204,6 +276,9 @@ COMPRESSORS = pytest.mark.parametrize(
         (svd, {}),
         (svd, {"factor": "int8"}),
         (svd, {"layout": "set"}),
+        (rsvd, {}),
+        (godec_compressor, {}),
+        (godec_compressor, {"domain": "probabilities"}),
     ],
 )
 
@@ -218,15 +293,15 @@ def test_a_compressor_lent_a_gpu_makes_an_equal_blob(module, options, monkeypatc
 
     monkeypatch.setattr(batched, "moved", here)
     assert_same_blob(module, options)
-    assert asked == ([] if options.get("layout") == "set" else ["cuda"])
+    assert set(asked) == (set() if options.get("layout") == "set" else {"cuda"})
 
 
 def test_the_speed_table_says_why_it_has_no_figures_of_a_gpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     rows = speed_batched.measure(quick=True)
-    assert len(rows) == 2
+    assert len(rows) == 4
     assert all(row.holds is None for row in rows)
-    assert table(rows).count("skipped") == 2
+    assert table(rows).count("skipped") == 4
     assert "no CUDA device" in table(rows)
 
 
@@ -238,6 +313,8 @@ def test_a_gpu_decomposes_as_numpy_does(name):
     for options in ({}, {"precision": "mixed"}):
         assert_same_split(data, GPU, **options)
     assert_same_product(normalised(data), min(data.shape[1:]), GPU)
+    assert_same_random_range(normalised(data), min(data.shape[1:]), 1, GPU)
+    assert_same_search(normalised(planted(5, 40, 60, 4, 0.05, 4)), 16 * 700, GPU)
 
 
 @pytest.mark.gpu

@@ -1,4 +1,5 @@
-"""Batches of matrices on a torch device: how they get there, how many at once, and the exact truncated SVD of all.
+"""Batches of matrices on a torch device: how they get there, how many at once, and the truncated SVD of all, exact or
+from a random range.
 
 Nothing here asks for a GPU; every tensor stands where `moved` has put the matrices.
 """
@@ -63,7 +64,7 @@ def truncated_svd(
     # The matrices, V^T twice; the Gram matrix, its vectors, the solver's own, U.
     for part in parts(matrices.shape, 3, 6, working_bytes):
         work = moved(matrices[part].astype(dtype, copy=False), device)
-        basis = torch.linalg.eigh(work @ work.mT)[1].flip(2)[:, :, :rank]
+        basis = leading(work, rank)
         projected = basis.mT @ work
         singular = torch.linalg.vector_norm(projected, dim=2)
         root = singular.sqrt()
@@ -72,3 +73,51 @@ def truncated_svd(
         right[part] = (projected * inverse[:, :, None]).cpu().numpy()
         lengths[part] = singular.cpu().numpy()
     return left, right, lengths
+
+
+def leading(matrices: torch.Tensor, rank: int) -> torch.Tensor:
+    """[b, K, rank]: orthonormal bases of the leading left singular subspaces of matrices [b, K, C], the largest
+    singular value first.
+
+    Raises:
+        torch.linalg.LinAlgError: the eigenvalues of a Gram matrix did not converge.
+    """
+    return torch.linalg.eigh(matrices @ matrices.mT)[1].flip(2)[:, :, :rank]
+
+
+def randomised_svd(
+    matrices: np.ndarray,
+    rank: int,
+    test: np.ndarray,
+    power_iterations: int,
+    device: torch.device,
+    working_bytes: int = WORKING_BYTES,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `lowrank.randomised_svd` gives, up to the signs of components and rotations among equal singular values.
+
+    Args:
+        matrices: [b, K, C].
+        rank: 1..min(K, C).
+        test: the Gaussian test matrix [C, rank + oversampling], shared by the batch.
+        power_iterations: passes of A A^T, orthonormalised in between.
+        device: where to compute.
+        working_bytes: memory of the working arrays on the device.
+
+    Returns:
+        As `truncated_svd`.
+    """
+    b, k, c = matrices.shape
+    dtype = working_dtype(k, c)
+    columns = min(test.shape[1], k)
+    spans, rests = np.empty((b, k, columns), dtype), np.empty((b, columns, c), dtype)
+    shape = (b, min(k, c), max(k, c))
+    for part in parts(shape, 5, 2, working_bytes):
+        work = moved(matrices[part].astype(dtype, copy=False), device)
+        span = torch.linalg.qr(work @ moved(test.astype(dtype), device))[0]
+        for _ in range(power_iterations):
+            span = torch.linalg.qr(work.mT @ span)[0]
+            span = torch.linalg.qr(work @ span)[0]
+        spans[part] = span.cpu().numpy()
+        rests[part] = (span.mT @ work).cpu().numpy()
+    left, right, singular = truncated_svd(rests, rank, device, working_bytes)
+    return spans @ left, right, singular

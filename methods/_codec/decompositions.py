@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from methods._codec import batched, lowrank, pcp, pcp_batched
+from methods._codec import batched, godec, godec_batched, lowrank, pcp, pcp_batched
+from methods._codec.split import Split
 
 if TYPE_CHECKING:
     from bench.api import Context
@@ -23,9 +24,11 @@ class Decompositions:
 
     pcp: Callable[..., Three]  # pcp.pcp
     truncated_svd: Callable[[np.ndarray, int], Three]  # lowrank.truncated_svd
+    randomised_svd: Callable[[np.ndarray, int, np.ndarray, int], Three]  # lowrank.randomised_svd
+    godec: Callable[[np.ndarray, int, int], Split]  # godec.split
 
 
-_ON_CPU = Decompositions(pcp.pcp, lowrank.truncated_svd)
+_ON_CPU = Decompositions(pcp.pcp, lowrank.truncated_svd, lowrank.randomised_svd, godec.split)
 
 
 def of(ctx: Context | None) -> Decompositions:
@@ -37,4 +40,9 @@ def of(ctx: Context | None) -> Decompositions:
     device = getattr(ctx, "device", None)
     if device is None or device.type != "cuda":
         return _ON_CPU
-    return Decompositions(partial(pcp_batched.pcp, device=device), partial(batched.truncated_svd, device=device))
+    return Decompositions(
+        partial(pcp_batched.pcp, device=device),
+        partial(batched.truncated_svd, device=device),
+        partial(batched.randomised_svd, device=device),
+        partial(godec.split, search=partial(godec_batched.search, device=device)),
+    )

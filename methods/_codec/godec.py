@@ -8,6 +8,7 @@ throughout: the error is of second order in that of the subspace.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +18,14 @@ from methods._codec.lowrank import balanced, truncated_svd
 from methods._codec.sparse import Entries
 from methods._codec.split import Split, rank_grid
 
-_SEARCH_ROUNDS = 2  # alternations at each rank that is tried
+SEARCH_ROUNDS = 2  # alternations at each rank that is tried
 _SAMPLE = 1 << 15  # values whose quantile stands for that of all, but for the entries that are stored
-_START = 0.4  # of the bits go to the low-rank part where the search begins
+START = 0.4  # of the bits go to the low-rank part where the search begins
 
 
 @dataclass(frozen=True)
-class _State:
-    """An image's decomposition on the way: D ~ Q W + S."""
+class State:
+    """An image's decomposition: D ~ Q W + S."""
 
     basis: np.ndarray  # Q, float32 [K, r], orthonormal
     sparse: np.ndarray  # S, float32 [K, C]
@@ -32,22 +33,25 @@ class _State:
     error: float  # squared
 
 
-def split(data: np.ndarray, share: int, rounds: int) -> Split:
+Search = Callable[[np.ndarray, list[int], int, int], Iterable[State]]  # as `search`, of float32 [b, K, C]
+
+
+def split(data: np.ndarray, share: int, rounds: int, search: Search | None = None) -> Split:
     """Low rank and entries of each image.
 
     Args:
         data: [b, K, C], Frobenius norm < 1.
         share: bits for each image, see `split.share_bits`.
         rounds: alternations at the rank that is chosen.
+        search: of all images; None: `search` of this module.
     """
     b, k, c = data.shape
     grid = rank_grid(min(share // (16 * (k + c)), k, c))
+    matrices = np.ascontiguousarray(data, np.float32)
     parts, ranks, entries = [], np.zeros(b, np.int64), []
-    for image in range(b):
-        matrix = np.ascontiguousarray(data[image], np.float32)
-        state = _search(matrix, grid, share, rounds)
+    for image, state in enumerate((search or _each)(matrices, grid, share, rounds)):
         rank = state.basis.shape[1]
-        left, right, _ = balanced(state.basis[None], (state.basis.T @ (matrix - state.sparse))[None])
+        left, right, _ = balanced(state.basis[None], (state.basis.T @ (matrices[image] - state.sparse))[None])
         stored = factors.quantise(left, right, "fp16")
         # S was taken from what the low-rank part in float32 leaves over; the entries make up for its rounding too.
         rest = data[image] - stored.left[0].astype(np.float64) @ stored.right[0].astype(np.float64)
@@ -57,12 +61,24 @@ def split(data: np.ndarray, share: int, rounds: int) -> Split:
     return Split(ranks, factors.Factors.join(parts), entries)
 
 
-def _search(matrix: np.ndarray, grid: list[int], share: int, rounds: int) -> _State:
+def _each(matrices: np.ndarray, grid: list[int], share: int, rounds: int) -> Iterator[State]:
+    return (search(matrix, grid, share, rounds) for matrix in matrices)
+
+
+def search(matrix: np.ndarray, grid: list[int], share: int, rounds: int) -> State:
+    """The best decomposition of an image along the grid.
+
+    Args:
+        matrix: float32 [K, C].
+        grid: ranks, rising.
+        share: bits.
+        rounds: alternations at the rank that is chosen.
+    """
     k, c = matrix.shape
     directions = np.linalg.qr(truncated_svd(matrix[None], grid[-1])[0][0])[0].astype(np.float32)
-    found: dict[int, _State] = {}
+    found: dict[int, State] = {}
 
-    def at(place: int, start: _State | None) -> _State:
+    def at(place: int, start: State | None) -> State:
         if place not in found:
             rank = grid[place]
             basis = directions[:, :rank]
@@ -73,11 +89,11 @@ def _search(matrix: np.ndarray, grid: list[int], share: int, rounds: int) -> _St
                         :, :rank
                     ]
             found[place] = _alternate(
-                matrix, basis, None if start is None else start.sparse, share - 16 * (k + c) * rank, _SEARCH_ROUNDS
+                matrix, basis, None if start is None else start.sparse, share - 16 * (k + c) * rank, SEARCH_ROUNDS
             )
         return found[place]
 
-    place = int(np.searchsorted(grid, _START * grid[-1]))
+    place = int(np.searchsorted(grid, START * grid[-1]))
     best = at(place, None)
     for step in (-1, 1):
         while 0 <= place + step < len(grid):
@@ -88,7 +104,7 @@ def _search(matrix: np.ndarray, grid: list[int], share: int, rounds: int) -> _St
     return _alternate(matrix, best.basis, best.sparse, share - 16 * (k + c) * grid[place], rounds)
 
 
-def _alternate(matrix: np.ndarray, basis: np.ndarray, start: np.ndarray | None, room: int, rounds: int) -> _State:
+def _alternate(matrix: np.ndarray, basis: np.ndarray, start: np.ndarray | None, room: int, rounds: int) -> State:
     """`rounds` alternations; without a `start` for S the first one takes the subspace as it is."""
     k, c = matrix.shape
     kept = np.zeros_like(matrix) if start is None else start
@@ -104,14 +120,19 @@ def _alternate(matrix: np.ndarray, basis: np.ndarray, start: np.ndarray | None, 
         kept = np.where(size >= threshold, rest, np.float32(0))
         turn = True
     rest -= kept
-    return _State(basis, kept, threshold, float(np.vdot(rest, rest)))
+    return State(basis, kept, threshold, float(np.vdot(rest, rest)))
 
 
 def _quantile(values: np.ndarray, count: int) -> float:
     """What about `count` of the values reach, from a sample where there are many."""
-    sample = values[:: max(1, values.size // _SAMPLE) | 1]  # an odd stride does not keep to a few columns
+    sample = values[:: stride_of(values.size)]
     count = count * sample.size // values.size
     return float(np.partition(sample, -count)[-count]) if count else np.inf
+
+
+def stride_of(size: int) -> int:
+    """Of the sample of so many values; an odd one does not keep to a few columns."""
+    return max(1, size // _SAMPLE) | 1
 
 
 def _padded(stored: factors.Factors, rank: int) -> factors.Factors:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from methods._codec import decompositions, lowsparse
 from methods._codec import domain as domains
-from methods._codec import godec, lowsparse
 from methods._codec import labels as shared
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def encode(
     Args:
         labels: logits [n, K, C].
         budget_bytes: total for the n images, header included.
-        ctx: not used.
+        ctx: gives the device: a GPU takes the images of a chunk at once.
         rounds: alternations at the rank that is chosen.
         domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
         temperature: T of the probabilities.
@@ -49,9 +49,10 @@ def encode(
     if rounds < 1:
         raise ValueError(f"rounds: must be at least 1, got {rounds}")
     logits = shared.checked_logits(labels)
+    split = decompositions.of(ctx).godec
 
     def plain(values: np.ndarray, budget: int) -> bytes:
-        return lowsparse.encode(CODEC, values, budget, lambda chunk, share: godec.split(chunk, share, rounds))
+        return lowsparse.encode(CODEC, values, budget, lambda chunk, share: split(chunk, share, rounds))
 
     return _STORED.encode(logits, budget_bytes, domain, temperature, plain)
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from methods._codec import decompositions, factors
 from methods._codec import domain as domains
-from methods._codec import factors
 from methods._codec import labels as shared
-from methods._codec.lowrank import randomised_svd
 
 if TYPE_CHECKING:
     from bench.api import Context, SoftLabels
@@ -37,7 +36,8 @@ def encode(
     Args:
         labels: logits [n, K, C].
         budget_bytes: total for the n images, header included.
-        ctx: gives the Gaussian test matrix, the same for all images.
+        ctx: gives the Gaussian test matrix, the same for all images, and the device: a GPU takes the images of a chunk
+            at once.
         oversampling: columns of the test matrix beyond the rank, >= 0.
         power_iterations: orthonormalised passes of A A^T, >= 0.
         factor: "fp16", or "int8" with a float16 scale per component.
@@ -55,11 +55,12 @@ def encode(
 
     # Row by row from one stream: the test matrix of a lower rank is a part of that of a higher one, so the range, and
     # with it the error, only improves with the budget.
+    svd = decompositions.of(ctx).randomised_svd
     stream = ctx.numpy("test matrix").standard_normal((side, classes))
 
     def decompose(matrices: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         columns = min(rank + oversampling, side)
-        return randomised_svd(matrices, rank, stream[:columns].T, power_iterations)
+        return svd(matrices, rank, stream[:columns].T, power_iterations)
 
     def plain(values: np.ndarray, budget: int) -> bytes:
         return factors.encode(CODEC, values, budget, factor, decompose)
