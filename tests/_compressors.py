@@ -48,6 +48,8 @@ VARIANTS: list[tuple[str, dict]] = [
     ("rsvd", {"domain": "probabilities"}),
     ("cur", {"domain": "probabilities"}),
     ("rpca", {"domain": "probabilities"}),
+    ("pq", {"domain": "probabilities"}),
+    ("vq", {"domain": "probabilities", "temperature": 4.0, "steps": 4}),
 ]
 LOW_RANK = {"svd", "rsvd", "cur", "rpca", "godec"}
 # What these keep of an image or a row is fixed: no budget brings all of it back.

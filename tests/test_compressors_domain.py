@@ -7,15 +7,17 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import rel_entr, softmax
 
 from bench.errors import InfeasibleError
+from bench.label_sets import PartOfSet
 from methods._codec import bits, domain, labels
 from methods._codec.container import pack, unpack
-from tests._compressors import NAMES, PLENTY, encode, module, smallest
+from tests._compressors import NAMES, PLENTY, context, encode, module, smallest
 
 LOGITS = (3 * np.random.default_rng(0).standard_normal((4, 9, 17))).astype(np.float16)
-NAMED = {"quant", "godec", "svd", "rsvd", "cur", "rpca"}
+NAMED = {"quant", "godec", "svd", "rsvd", "cur", "rpca", "pq", "vq"}
 
 
 def test_every_compressor_that_offers_the_choice_is_tested_here_or_keeps_one_label():
@@ -31,6 +33,8 @@ CASES = [
     ("rsvd", 700, {}),
     ("cur", 900, {}),
     ("rpca", 600, {}),
+    ("pq", 1200, {}),
+    ("vq", 1200, {"steps": 20}),
 ]
 every_case = pytest.mark.parametrize(("name", "budget", "options"), CASES)
 PEAKED = (6 * np.random.default_rng(3).standard_normal((2, 8, 40))).astype(np.float16)
@@ -141,3 +145,36 @@ def test_any_temperature_and_scale_stay_finite(name, temperature, scale):
     logits = (np.random.default_rng(1).standard_normal((2, 5, 6)) * scale).astype(np.float32)
     blob = encode(name, logits, domain="probabilities", temperature=temperature)
     assert np.isfinite(module(name).decode(blob).numpy()).all()
+
+
+@pytest.mark.parametrize(("name", "options"), [("pq", {}), ("vq", {"steps": 30})])
+def test_what_is_shared_is_of_the_domain_too(name, options):
+    """Fitted on the first of three shards, within the budget of all; of another domain it is refused."""
+    rng = np.random.default_rng(5)
+    low = rng.standard_normal((24, 30, 4)) @ rng.standard_normal((4, 16))
+    logits = (3 * rng.standard_normal((24, 1, 16)) + low).astype(np.float16)
+    chosen = {"domain": "probabilities", "temperature": 4.0} | options
+    first = PartOfSet(torch.from_numpy(logits[:8]), torch.zeros(8, dtype=torch.int64), set_images=24)
+    shared = module(name).fit(first, 9000, context(), **chosen)
+    left = (9000 - len(shared)) // 3
+    for start in (0, 8, 16):
+        shard = logits[start : start + 8]
+        blob = encode(name, shard, left, shared=shared, **chosen)
+        assert len(blob) <= left
+        whole = module(name).decode(blob, shared=shared)
+        true = softmax(shard.astype(np.float64) / 4, 2)
+        left_over, all_there_is = (rel_entr(true, q).mean() for q in (softmax(whole.double().numpy() / 4, 2), 1 / 16))
+        assert left_over < 0.25 * all_there_is
+        assert torch.equal(module(name).decode(blob, [7, 0, 7], shared=shared), whole[:, [7, 0, 7]])
+        negative, off = module(name).invalid(blob)
+        assert 0 <= negative <= shard.size
+        assert 0 <= off <= 8 * 30
+    with pytest.raises(ValueError, match="fitted on probabilities at T = 4, the labels are to be stored as logits"):
+        encode(name, logits, left, shared=shared, **options)
+    with pytest.raises(ValueError, match="at T = 4, the labels are to be stored as probabilities at T = 1"):
+        encode(name, logits, left, shared=shared, **chosen | {"temperature": 1.0})
+    of_logits = module(name).fit(first, 9000, context(), **options)
+    with pytest.raises(ValueError, match="fitted on logits, the labels are to be stored as probabilities at T = 4"):
+        encode(name, logits, left, shared=of_logits, **chosen)
+    with pytest.raises(ValueError, match="domain: 'odds'"):
+        module(name).fit(first, 9000, context(), domain="odds", **options)

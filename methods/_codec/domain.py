@@ -42,6 +42,37 @@ def check(domain: str, temperature: float) -> None:
         raise ValueError(f"temperature: logits have none. Type domain=probabilities,temperature={temperature}")
 
 
+def entered(logits: np.ndarray, domain: str, temperature: float) -> np.ndarray:
+    """What is approximated, [n, K, C]: the logits, or float32 probabilities. Raises ValueError as `check`."""
+    check(domain, temperature)
+    return logits if domain == "logits" else _probabilities(logits, temperature)
+
+
+def blob_specs(domain: str) -> Specs:
+    """What `Stored.encode` adds to a blob."""
+    return {} if domain == "logits" else _SPECS
+
+
+def shared_specs(domain: str) -> Specs:
+    """What `told` is, as sections of a shared part."""
+    return {} if domain == "logits" else {"T": ("<f4", 1)}
+
+
+def told(domain: str, temperature: float) -> dict[str, np.ndarray]:
+    """For a shared part: the domain that it was fitted in."""
+    return {} if domain == "logits" else {"T": np.array([temperature], np.float32)}
+
+
+def require(container: Container, domain: str, temperature: float) -> None:
+    """Raise ValueError if a shared part was `told` of another domain."""
+    fitted, asked = (
+        sections.get("T", np.zeros(0, np.float32)) for sections in (container.sections, told(domain, temperature))
+    )
+    if fitted.tolist() != asked.tolist():
+        was, now = (f"probabilities at T = {t[0]:g}" if t.size else "logits" for t in (fitted, asked))
+        raise ValueError(f"shared: was fitted on {was}, the labels are to be stored as {now}")
+
+
 @dataclass(frozen=True)
 class Stored:
     """What a compressor of logits or probabilities has of its three functions; `codec` is the name in the header,
@@ -64,18 +95,17 @@ class Stored:
             ValueError: a domain or a temperature that is none.
             InfeasibleError: from `plain`; the smallest size is that of the whole blob.
         """
-        check(domain, temperature)
+        probabilities = entered(logits, domain, temperature)
         if domain == "logits":
             return plain(logits, budget_bytes)
         extra = packed_size(self.codec, logits.shape, _SPECS) - packed_size(self.codec, logits.shape, {})
-        probabilities = _probabilities(logits, temperature)
         try:
             container = unpack(plain(probabilities, max(budget_bytes - extra, 0)), self.codec)
         except InfeasibleError as error:
             raise InfeasibleError(error.smallest_bytes + extra, error.why) from None
-        told = np.array([temperature, _floor(container, probabilities, self.restore)], np.float32)
+        known = np.array([temperature, _floor(container, probabilities, self.restore)], np.float32)
         counted = _invalid(container, self.restore)
-        return pack(self.codec, container.shape, {**container.sections, "T": told, "Z": counted})
+        return pack(self.codec, container.shape, {**container.sections, "T": known, "Z": counted})
 
     def decode(self, blob: bytes, rows: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
         """Logits float32 [n, len(rows), C], of probabilities by the rule above; `rows`: view indices 0..K-1, None for

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from bench.errors import InfeasibleError
-from methods._codec import codebooks, vqae
+from methods._codec import codebooks, sharedpart, vqae
+from methods._codec import domain as domains
 from methods._codec import labels as common
-from methods._codec.container import Container, CorruptBlobError, Specs, pack, packed_size, unpack
+from methods._codec.container import Container, Specs, pack, packed_size
 from methods._codec.topk import flat_rows
 from methods._codec.vqae import Autoencoder, Shape
 from methods._codec.wholeset import images_of
@@ -27,10 +28,17 @@ CHECK_EXCEPTIONS = {
 CODEC = "vq"
 _FITTED_ON = 8192  # rows at most
 _SPARE = 16  # bytes of each shard: the label file has headers of its own
-_REFERENCE: Specs = {"s": ("<u4", 1)}  # checksum of the shared part that a blob was made with
 
 
-def fit(labels: SoftLabels, budget_bytes: int, ctx: Context, *, steps: int = 400) -> bytes:
+def fit(
+    labels: SoftLabels,
+    budget_bytes: int,
+    ctx: Context,
+    *,
+    steps: int = 400,
+    domain: str = "logits",
+    temperature: float = 1.0,
+) -> bytes:
     """The decoder and the codebook, trained on some rows.
 
     The paper's abstract says what is compared and what comes out; its code is not public, and of the network only the
@@ -43,26 +51,41 @@ def fit(labels: SoftLabels, budget_bytes: int, ctx: Context, *, steps: int = 400
         budget_bytes: for the whole set, what is returned included.
         ctx: seeds training.
         steps: of training.
+        domain, temperature: as of `encode`.
 
     Returns:
         bytes; none at all where not even the smallest network fits besides the codes of all images.
 
     Raises:
-        ValueError: a value that is not finite, steps below 0.
+        ValueError: a value that is not finite, an argument out of its range.
     """
-    values = _checked(labels, steps)
+    values = domains.entered(_checked(labels, steps), domain, temperature)
     n, k, c = values.shape
     shards = -(-images_of(labels) // n)
+    besides = sharedpart.REFERENCE | domains.blob_specs(domain)
 
     def size(shape: Shape) -> int:
-        blob = packed_size(CODEC, (n, k, c), _REFERENCE | _code_specs(n * k, shape))
-        return packed_size(CODEC, (n, k, c), shape.specs(c)) + shards * (blob + _SPARE)
+        blob = packed_size(CODEC, (n, k, c), besides | _code_specs(n * k, shape))
+        own = packed_size(CODEC, (n, k, c), shape.specs(c) | domains.shared_specs(domain))
+        return own + shards * (blob + _SPARE)
 
     fitting = [shape for shape in vqae.shapes(c) if size(shape) <= budget_bytes]
-    return pack(CODEC, (n, k, c), _trained(values, fitting[-1], ctx, steps).sections()) if fitting else b""
+    if not fitting:
+        return b""
+    model = _trained(values, fitting[-1], ctx, steps)
+    return pack(CODEC, (n, k, c), model.sections() | domains.told(domain, temperature))
 
 
-def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, steps: int = 400, shared: bytes = b"") -> bytes:
+def encode(
+    labels: SoftLabels,
+    budget_bytes: int,
+    ctx: Context,
+    *,
+    steps: int = 400,
+    domain: str = "logits",
+    temperature: float = 1.0,
+    shared: bytes = b"",
+) -> bytes:
     """The tokens of each row.
 
     Args:
@@ -70,34 +93,24 @@ def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, steps: int = 
         budget_bytes: total for the n images, header included.
         ctx: seeds training where there is nothing shared.
         steps: of training where there is nothing shared.
+        domain: "logits", or "probabilities" at the temperature (see `methods/_codec/domain.py`).
+        temperature: T of the probabilities.
         shared: from `fit`; without it the blob holds a network of its own.
 
     Raises:
-        ValueError: a value that is not finite, steps below 0; `shared` is of another number of classes.
+        ValueError: a value that is not finite, an argument out of its range; `shared` is of another number of classes,
+            or of another domain.
         InfeasibleError: the tokens of the shared network, or the smallest network of its own, do not fit.
     """
-    values = _checked(labels, steps)
-    n, k, c = values.shape
-    head: dict[str, np.ndarray]
+    logits = _checked(labels, steps)
+    domains.check(domain, temperature)
     if shared:
-        model = _shared(shared, c)
-        needed = packed_size(CODEC, (n, k, c), _REFERENCE | _code_specs(n * k, model.shape))
-        common.require(needed, budget_bytes, "the tokens of each row")
-        head = {"s": np.array([zlib.crc32(shared)], np.uint32)}
-    else:
-        sizes = {
-            shape: packed_size(CODEC, (n, k, c), shape.specs(c) | _code_specs(n * k, shape)) for shape in vqae.shapes(c)
-        }
-        fitting = [shape for shape, size in sizes.items() if size <= budget_bytes]
-        if not fitting:
-            least = min(sizes.values())
-            raise InfeasibleError(least, f"the smallest network takes more than the {budget_bytes} bytes left")
-        model = _trained(values, fitting[-1], ctx, steps)
-        head = model.sections()
-    codes = []
-    for _, chunk in common.chunks(values):
-        codes.append(model.encode(np.ldexp(chunk.reshape(-1, c).astype(np.float64), -model.exponent)))
-    return pack(CODEC, (n, k, c), head | {"q": codebooks.pack_codes(np.concatenate(codes), model.shape.bits)})
+        domains.require(sharedpart.opened(CODEC, shared, logits.shape[2]), domain, temperature)
+
+    def plain(values: np.ndarray, budget: int) -> bytes:
+        return _encode(values, budget, ctx, steps, shared)
+
+    return _stored(shared).encode(logits, budget_bytes, domain, temperature, plain)
 
 
 def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None, *, shared: bytes = b"") -> torch.Tensor:
@@ -112,15 +125,36 @@ def decode(blob: bytes, rows: Sequence[int] | np.ndarray | None = None, *, share
         CorruptBlobError: a damaged blob, or one that was made with another shared part.
         ValueError: a row out of range.
     """
-    container = unpack(blob, CODEC)
-    n, k, c = container.shape
-    picked = common.checked_rows(rows, k)
-    model = _model(container, shared)
-    stored = container.sections["q"]
-    codes = codebooks.unpack_codes(stored, model.shape.tokens, model.shape.bits, flat_rows(n, k, picked))
-    largest = np.finfo(np.float32).max
-    values = model.decode(codes).clip(-largest, largest).astype(np.float32)
-    return torch.from_numpy(values).reshape(n, len(picked), c)
+    return _stored(shared).decode(blob, rows)
+
+
+def invalid(blob: bytes) -> tuple[int, int]:
+    """(negative values, rows whose sum was not one) of approximated probabilities, see `methods/_codec/domain.py`."""
+    return _stored(b"").invalid(blob)
+
+
+def _encode(values: np.ndarray, budget_bytes: int, ctx: Context, steps: int, shared: bytes) -> bytes:
+    n, k, c = values.shape
+    head: dict[str, np.ndarray]
+    if shared:
+        model = Autoencoder.read(sharedpart.opened(CODEC, shared, c).sections)
+        needed = packed_size(CODEC, (n, k, c), sharedpart.REFERENCE | _code_specs(n * k, model.shape))
+        common.require(needed, budget_bytes, "the tokens of each row")
+        head = sharedpart.reference(shared)
+    else:
+        sizes = {
+            shape: packed_size(CODEC, (n, k, c), shape.specs(c) | _code_specs(n * k, shape)) for shape in vqae.shapes(c)
+        }
+        fitting = [shape for shape, size in sizes.items() if size <= budget_bytes]
+        if not fitting:
+            least = min(sizes.values())
+            raise InfeasibleError(least, f"the smallest network takes more than the {budget_bytes} bytes left")
+        model = _trained(values, fitting[-1], ctx, steps)
+        head = model.sections()
+    codes = []
+    for _, chunk in common.chunks(values):
+        codes.append(model.encode(np.ldexp(chunk.reshape(-1, c).astype(np.float64), -model.exponent)))
+    return pack(CODEC, (n, k, c), head | {"q": codebooks.pack_codes(np.concatenate(codes), model.shape.bits)})
 
 
 def _checked(labels: SoftLabels, steps: int) -> np.ndarray:
@@ -141,17 +175,14 @@ def _trained(values: np.ndarray, shape: Shape, ctx: Context, steps: int) -> Auto
     return vqae.train(np.ldexp(flat[some].astype(np.float64), -exponent), shape, exponent, seed, steps)
 
 
-def _model(container: Container, shared: bytes) -> Autoencoder:
-    stored = container.sections
-    if "s" not in stored:
-        return Autoencoder.read(stored)
-    if zlib.crc32(shared) != int(stored["s"][0]):
-        raise CorruptBlobError("label blob was made with a shared part other than the one given")
-    return _shared(shared, container.shape[2])
+def _stored(shared: bytes) -> domains.Stored:
+    return domains.Stored(CODEC, partial(_restored, shared=shared))
 
 
-def _shared(shared: bytes, classes: int) -> Autoencoder:
-    container = unpack(shared, CODEC)
-    if container.shape[2] != classes:
-        raise ValueError(f"shared: was fitted on {container.shape[2]} classes, the labels have {classes}")
-    return Autoencoder.read(container.sections)
+def _restored(container: Container, rows: np.ndarray, shared: bytes) -> torch.Tensor:
+    n, k, c = container.shape
+    model = Autoencoder.read(sharedpart.sections(CODEC, container, shared))
+    codes = codebooks.unpack_codes(container.sections["q"], model.shape.tokens, model.shape.bits, flat_rows(n, k, rows))
+    largest = np.finfo(np.float32).max
+    values = model.decode(codes).clip(-largest, largest).astype(np.float32)
+    return torch.from_numpy(values).reshape(n, len(rows), c)
