@@ -112,7 +112,8 @@ class Stored:
         all.
 
         Raises:
-            CorruptBlobError: not a blob of this compressor.
+            CorruptBlobError: not a blob of this compressor, or made with another shared part.
+            ValueError: a row out of range.
         """
         container = unpack(blob, self.codec)
         values, stored = self.restore(container, labels.checked_rows(rows, container.shape[1])), container.sections

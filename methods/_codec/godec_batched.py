@@ -83,8 +83,8 @@ class _Walk:
         return [State(basis.cpu().numpy(), kept, float(least), float(error)) for basis, kept, least, error in parts]
 
     def _move(self, images: np.ndarray, places: np.ndarray, rounds: int, below: np.ndarray | None = None) -> np.ndarray:
-        """Alternate images, int64 [m], at places of the grid, int64 [m], from where they are. They stay there if the
-        error is `below` what it says for each image, or in any case; int64: which ones did."""
+        """Alternate images, int64 [m], at places of the grid, int64 [m], from where they are. Those move whose error is
+        `below` what it says for each image; all where it is None. Returns which ones did, int64."""
         stay = []
         for some, place, found in self._alternated(images, places, rounds):
             lower = np.flatnonzero(found.errors < below[some]) if below is not None else np.arange(len(some))
@@ -147,7 +147,7 @@ def _alternate(
 
 
 def _quantiles(values: torch.Tensor, counts: list[int]) -> torch.Tensor:
-    """[m]: what about counts[i] of the values [m, size] reach in each row; as `godec.quantile`."""
+    """[m]: what about counts[i] of the values [m, size] reach in each row; as `godec._quantile`."""
     size = values.shape[1]
     sample = values[:, :: godec.stride_of(size)]
     falling = torch.sort(sample, 1, descending=True).values

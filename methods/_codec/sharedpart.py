@@ -1,4 +1,4 @@
-"""What all blobs of a set share: which of them were made with it, and whether it is the one given."""
+"""What all blobs of `pq` or `vq` share: whether one was made with it, and whether it is the one given."""
 
 from __future__ import annotations
 

@@ -52,10 +52,9 @@ def encode(
         raise ValueError(f"oversampling and power_iterations: must be >= 0, got {oversampling} and {power_iterations}")
     logits = shared.checked_logits(labels)
     classes, side = logits.shape[2], min(logits.shape[1:])
-
+    svd = decompositions.of(ctx).randomised_svd
     # Row by row from one stream: the test matrix of a lower rank is a part of that of a higher one, so the range, and
     # with it the error, only improves with the budget.
-    svd = decompositions.of(ctx).randomised_svd
     stream = ctx.numpy("test matrix").standard_normal((side, classes))
 
     def decompose(matrices: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

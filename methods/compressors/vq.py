@@ -43,8 +43,8 @@ def fit(
 
     The paper's abstract says what is compared and what comes out; its code is not public, and of the network only the
     kinds of its numbers are (a codebook's size, widths of code and hidden layer). Fixed here: what is written in
-    `methods/_codec/vqae.py`, 256 codes of 4 numbers, 64 hidden units, squared error of the logits, Adam; as many tokens
-    as the budget holds, shorter codes and no hidden part where it holds less.
+    `methods/_codec/vqae.py`, 256 codes of 4 numbers, 64 hidden units, squared error of what is approximated, Adam;
+    as many tokens as the budget holds, shorter codes and no hidden part where it holds less.
 
     Args:
         labels: logits [n, K, C] of some images of the set.
