@@ -2,13 +2,17 @@
 
 A set passes by once, shard by shard (bench.label_sets); every compressor encodes, decodes and is measured on a shard
 before the next one is made. Bytes are counted as in a trial: one label file, its budget shared among the shards.
+
+Where the images stand for a larger set, what a compressor makes of the set's labels as a whole (a basis, codebooks) is
+as large as the larger set can pay, and would learn these few by heart. It is fitted on some of them then and measured
+on the others, in turns.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +33,7 @@ from bench.teacher_line import OUTSIDE
 
 COLD, WARM = 1.0, 20.0  # temperatures: the teacher's own, and that of the literature's protocols
 _EXACT_EXP = 500.0  # exponents up to here stay finite in float64
+_FOLDS = 3  # parts of the first shard, each measured with what was fitted on the others
 _BLOCK_VALUES = 1 << 22  # logits compared at once: 32 MiB in float64
 
 
@@ -78,6 +83,9 @@ class Quality:
     top1: float | None = None
     fit_seconds: float = 0.0  # once a set, core time; a survey's labels included
     surveyed: bool = False  # what is shared was fitted on all images and may grow with them
+    # Of a part of a set: whether the images that were measured are others than those that what is shared was fitted on.
+    # None: nothing is shared, or the images are the set.
+    unseen: bool | None = None
     encode_ms: float | None = None  # an image, core time
     decode_ms: float | None = None  # an image, all its views, core time
 
@@ -147,9 +155,12 @@ class _Running:
         if self._found.status == "failed":
             return
         try:
-            blob = self._encode(part, shard)
+            turns = self._turns(part, shard)
+            image = np.arange(len(part.logits))
+            blobs = [self._turn(part, shard, image % turns == turn, turns) for turn in range(turns)]
             if self._found.status == "ok":
-                self._decode(part, blob)
+                self._blobs.append(max(len(blob) for blob in blobs))
+                self._count(blobs[-1])
         except InfeasibleError as error:
             views, shared = len(self._labels.views), len(self._shared)
             needed = smallest_total(error.smallest_bytes, shard, views=views, shared=shared, shard_sizes=self._sizes)
@@ -158,21 +169,42 @@ class _Running:
         except Exception as error:  # of this compressor: the others are still measured
             self._found.status, self._found.message = "failed", f"{type(error).__name__}: {error}"
 
-    def _encode(self, part: SoftLabels, shard: int) -> bytes:
+    def _turns(self, part: SoftLabels, shard: int) -> int:
+        """How many parts of a shard are measured one by one."""
+        if shard or self._images == self._labels.shape[0] or not takes_shared(self._module):
+            return 1
+        turns = min(_FOLDS, len(part.logits))
+        self._found.unseen = turns > 1
+        return turns
+
+    def _turn(self, part: SoftLabels, shard: int, measured: np.ndarray, turns: int) -> bytes:
+        """The blob of a shard, of which some images, bool [n], are measured; of several turns, with what was fitted on
+        the others."""
+        if shard == 0 and takes_shared(self._module):
+            self._fit(part, ~measured if turns > 1 else measured, turns)
         views = len(self._labels.views)
         with self._labels.context(self._spec) as ctx:
-            if shard == 0 and takes_shared(self._module):
-                started = time.process_time()
-                known = PartOfSet(part.logits, part.hard, part.views, part.images, set_images=self._images)
-                self._shared = fit(
-                    self._module, known, self._total - views, ctx, self._survey(), **self._spec.parameters
-                )
-                self._found.fit_seconds = time.process_time() - started
             allowance = blob_allowance(self._total, views=views, shared=len(self._shared), shard_sizes=self._sizes)
             started = time.process_time()
             blob = encode(self._module, part, allowance[shard], ctx, self._shared, **self._spec.parameters)
-            self._seconds["encode"] += time.process_time() - started
+            self._seconds["encode"] += (time.process_time() - started) / turns
+        if self._found.status == "ok":
+            self._decode(part, blob, measured, turns)
         return blob
+
+    def _fit(self, part: SoftLabels, chosen: np.ndarray, turns: int) -> None:
+        """Fit what is shared on some images, bool [n]."""
+        known = PartOfSet(part.logits, part.hard, part.views, part.images, set_images=self._images)
+        if not chosen.all():
+            at = np.flatnonzero(chosen)
+            rows = torch.from_numpy(at)
+            images = at if part.images is None else part.images[at]
+            known = replace(known, logits=part.logits[rows], hard=part.hard[rows], images=images)
+        with self._labels.context(self._spec) as ctx:
+            started = time.process_time()
+            room = self._total - len(self._labels.views)
+            self._shared = fit(self._module, known, room, ctx, self._survey(), **self._spec.parameters)
+            self._found.fit_seconds += (time.process_time() - started) / turns
 
     def _survey(self) -> Survey | None:
         """That of the set; of a part of a set nobody can be asked for the other images."""
@@ -186,7 +218,8 @@ class _Running:
 
         return noted
 
-    def _decode(self, part: SoftLabels, blob: bytes) -> None:
+    def _decode(self, part: SoftLabels, blob: bytes, measured: np.ndarray, turns: int) -> None:
+        """Read a shard's blob and compare some of its images, bool [n]."""
         rows = np.arange(part.shape[1])
         pool = self._module.batches(blob) if hasattr(self._module, "batches") else None
         if pool is not None:
@@ -196,20 +229,23 @@ class _Running:
         extra = {"shared": self._shared} if takes_shared(self._module) else {}
         started = time.process_time()
         decoded = self._module.decode(blob, rows=rows, **extra)
-        self._seconds["decode"] += time.process_time() - started
-        first = not self._blobs
-        self._blobs.append(len(blob))
-        self._compare(part.logits, decoded, rows, partly=pool is not None)
+        self._seconds["decode"] += (time.process_time() - started) / turns
+        first = not self._counts.any()
+        self._compare(part.logits, decoded, rows, np.flatnonzero(measured), partly=pool is not None)
         here = np.zeros(len(self._stored), bool)
         here[rows] = True
         # A view is read only where all images have it; a batch is read by itself.
         self._stored = here if first else self._stored | here if pool is not None else self._stored & here
+
+    def _count(self, blob: bytes) -> None:
         if (counted := invalid(self._module, blob)) is not None:
             self._found.invalid_values = (self._found.invalid_values or 0) + counted[0]
             self._found.invalid_rows = (self._found.invalid_rows or 0) + counted[1]
 
-    def _compare(self, logits: torch.Tensor, decoded: torch.Tensor, rows: np.ndarray, *, partly: bool) -> None:
-        """Add a shard to the sums. `partly`: rows of which nothing is stored are NaN."""
+    def _compare(
+        self, logits: torch.Tensor, decoded: torch.Tensor, rows: np.ndarray, images: np.ndarray, *, partly: bool
+    ) -> None:
+        """Add these images of a shard to the sums. `partly`: rows of which nothing is stored are NaN."""
         n, _, c = logits.shape
         shaped = tuple(decoded.shape) == (n, len(rows), c)
         there = ~decoded.isnan().all(dim=-1) if partly and shaped else torch.ones(n, len(rows), dtype=torch.bool)
@@ -220,10 +256,11 @@ class _Running:
             )
         step = max(1, _BLOCK_VALUES // max(1, len(rows) * c))
         at = torch.from_numpy(rows)
-        for start in range(0, n, step):
-            stored = there[start : start + step]
-            reference = logits[start : start + step, at]
-            ours = torch.where(stored[..., None], decoded[start : start + step], reference.to(decoded.dtype))
+        for start in range(0, len(images), step):
+            some = torch.from_numpy(images[start : start + step])
+            stored = there[some]
+            reference = logits[some][:, at]
+            ours = torch.where(stored[..., None], decoded[some], reference.to(decoded.dtype))
             found = (divergence(reference, ours, COLD), divergence(reference, ours, WARM), agreement(reference, ours))
             for total, values in zip(self._sums, found, strict=True):
                 total[at] += (values.to(torch.float64) * stored).sum(dim=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -184,6 +184,7 @@ def _notes(labels: LabelSet, report: Report, of: int) -> list[str]:
     ]
     if of > n:
         notes.append(f"Counted as a part of {of:,} images: bytes are those of such a set, in proportion.")
+        notes += _fitted(report)
     if not labels.views:
         notes.append("The parameters of the views are not in the file and not counted.")
     for quality in report.qualities:
@@ -200,6 +201,18 @@ def _notes(labels: LabelSet, report: Report, of: int) -> list[str]:
         elif quality.invalid_values or quality.invalid_rows:
             notes.append(_invalid(place, quality, labels.shape))
     return notes
+
+
+def _fitted(report: Report) -> Iterator[str]:
+    ways = {
+        True: "fitted on some of the images and measured on the others, in turns. A set of that size has more to "
+        "fit it on.",
+        False: "fitted on the one image that is measured: on images that it has not seen it does less well.",
+    }
+    for unseen, way in ways.items():
+        names = dict.fromkeys(quality.compressor for quality in report.qualities if quality.unseen is unseen)
+        if names:
+            yield f"{', '.join(names)}: what all images share was {way}"
 
 
 def _invalid(place: str, quality: Quality, shape: tuple[int, int, int]) -> str:
