@@ -42,7 +42,7 @@ def test_blocks_of_levels_read_back_whatever_their_buckets(seed, count, highest,
         assert reader.read(buckets).tolist() == levels.tolist()
 
 
-@pytest.mark.parametrize("largest", [1, LARGEST - 1, LARGEST, 2**26 - 1, 2**26, FARTHEST])
+@pytest.mark.parametrize("largest", [1, LARGEST - 1, LARGEST, 2**26 - 1, 2**26, FARTHEST, 2**31 - 1])
 @pytest.mark.parametrize("bucket", [0, TOP, TOP + 1, TOP + 90])
 def test_a_level_means_the_middle_of_its_cell_or_itself_beyond_the_tables(bucket, largest):
     """Beside one value after the other in Python's integers, which do not run over."""

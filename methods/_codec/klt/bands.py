@@ -215,7 +215,7 @@ def _signed(sizes: np.ndarray, like: np.ndarray) -> np.ndarray:
 def restore(levels: Levels) -> np.ndarray:
     """int32: reconstructed values in 1/FRACTION steps; int64 where a level is too large for that."""
     values: np.ndarray = _signed(CENTRES.take(levels.cells), levels.values)
-    top, bottom = levels.values.max(initial=0), levels.values.min(initial=0)
+    top, bottom = int(levels.values.max(initial=0)), int(levels.values.min(initial=0))
     if levels.buckets.max(initial=-1) > TOP or max(top, -bottom) >= LARGEST:
         whole = (levels.buckets > TOP) | (np.abs(levels.values) >= LARGEST)
         wide = np.int32 if max(top, -bottom) < _WIDE else np.int64

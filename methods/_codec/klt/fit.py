@@ -12,6 +12,7 @@ from methods._codec.klt.tables import UNITS
 
 _RIDGE = 0.5  # a mean seen in rows of little weight is drawn to the mean of all
 _PRECISIONS = range(6, 13)
+_PARTS = 3  # of a sample
 _ROUNDS = 2  # shares and means are fitted in turns
 
 
@@ -101,16 +102,23 @@ def fit(values: np.ndarray, side: Side, exponent: int, budget_bytes: int, rows: 
         basis = replace(basis, weights=shares(values, side, everyone, basis.weights))
     table = means(values, side, basis)
     everyone = table if side.outside is None else np.concatenate([table, side.outside])
-    covariance = np.zeros((c, c))
-    for image in range(len(values)):
+    seen = float(np.mean(basis.shares(side.lam) ** 2) + np.mean(_others(side, basis) ** 2))
+    n, k, _ = values.shape
+    # The basis is cut where little is lost. What images lose that it was not fitted on is told by parts of the sample.
+    parts = min(_PARTS, n) if rows > n * k else 1
+    within, between = np.zeros((parts, c, c)), np.zeros((parts, c, c))
+    for image in range(n):
         rest = values[image] - predict(everyone, side, basis, image).astype(np.float32)
         rest -= rest.mean(1, keepdims=True)
-        covariance += rest.T @ rest
-    covariance /= values.shape[0] * values.shape[1]
-    seen = float(np.mean(basis.shares(side.lam) ** 2) + np.mean(_others(side, basis) ** 2))
-    between = seen * (everyone.T @ everyone).astype(np.float64) / len(everyone)
-    energy, wide = _spectrum(covariance + between)
-    size, precision = best_size(_spectrum(covariance)[0], energy, np.diag(covariance), budget_bytes, rows)
+        within[image % parts] += rest.T @ rest
+    within /= n * k
+    for part in range(parts):
+        some = everyone[part::parts]
+        between[part] = seen * (some.T @ some).astype(np.float64) / len(everyone)
+    covariance = within.sum(0)
+    energy, wide = _spectrum(covariance + between.sum(0))
+    lost = lost_beyond(energy) if parts == 1 else lost_unseen(within + between)
+    size, precision = best_size(_spectrum(covariance)[0], lost, np.diag(covariance), budget_bytes, rows)
     if not size:
         spread = np.diag(covariance)
         return replace(basis, rows=_units(spread), means=scales_of(table))
@@ -145,14 +153,33 @@ def _spectrum(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(values[::-1], 0), vectors[:, ::-1]
 
 
+def lost_beyond(energy: np.ndarray) -> np.ndarray:
+    """float64 [C + 1]: what is beyond the first 0..C components."""
+    return np.append(energy[::-1].cumsum()[::-1], 0.0)
+
+
+def lost_unseen(parts: np.ndarray) -> np.ndarray:
+    """The same for images that the components are not fitted on: of each part, by the components of the others.
+
+    Args:
+        parts: float64 [parts, C, C]: second moments, which add up to that of the whole.
+    """
+    whole = parts.sum(0)
+    lost = np.zeros(parts.shape[1] + 1)
+    for part in parts:
+        wide = _spectrum(whole - part)[1]
+        lost += lost_beyond(np.einsum("cd,cd->d", wide, part @ wide))
+    return lost
+
+
 def best_size(
-    variance: np.ndarray, energy: np.ndarray, diagonal: np.ndarray, budget_bytes: int, rows: int
+    variance: np.ndarray, lost: np.ndarray, diagonal: np.ndarray, budget_bytes: int, rows: int
 ) -> tuple[int, int]:
     """(D, p) of the basis that leaves the least error by the rate-distortion function; (0, 0): none pays.
 
     Args:
         variance: of rows' KLT coefficients, falling.
-        energy: the same with what means contribute; what is beyond D of it is lost.
+        lost: [C + 1], what is beyond the first 0..C components, with what means contribute.
         diagonal: of the classes themselves.
         budget_bytes, rows: of the whole set.
     """
@@ -166,9 +193,8 @@ def best_size(
             if left <= 0:
                 break
             level, error = water_level(variance[:size], 8 * left / rows)
-            lost = energy[size:].sum()
             blurred = c * 4.0**-precision / 12 * np.maximum(variance[:size] - level, 0).sum()
-            best = min(best, (error + lost + blurred, size, precision))
+            best = min(best, (error + float(lost[size]) + blurred, size, precision))
     return best[1], best[2]
 
 

@@ -16,7 +16,7 @@ from methods._codec.klt.steps import PER_OCTAVE, STEPS, step_units
 from methods._codec.klt.tables import rate
 
 _CLOSE = (0.001, 0.002, 0.004, 0.006)  # of the budget: what may stay unused after one, two, ... tries
-_SPARE = 8  # bytes that may stay unused in any case
+_SPARE = 12  # bytes that may stay unused in any case
 _NEAR = PER_OCTAVE // 4  # low-rank parts planned at a step serve steps so near
 _ROUGH = PER_OCTAVE // 12  # steps: a sample of rows says no more, and what is left is soon corrected
 _LEAST_GROWTH = 0.2  # of ln(bytes) by octave
