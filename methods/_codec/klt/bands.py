@@ -34,20 +34,20 @@ from methods._codec.klt.tables import (
     rate,
 )
 
-_PRIOR = GAIN_ONE // 20  # information before the first wave: rows of an image differ by about 4.5 units
-_MEMORY = GAIN_ONE // 2  # information is never taken for more: later waves may differ from the first
-_FINE = 256
-_FARTHEST = 64  # units
-_LOUDEST = 1 << 13  # units
+PRIOR = GAIN_ONE // 20  # information before the first wave: rows of an image differ by about 4.5 units
+MEMORY = GAIN_ONE // 2  # information is never taken for more: later waves may differ from the first
+FINE = 256
+FARTHEST = 64  # units
+LOUDEST = 1 << 13  # units
 _LOUDEST_BAND = 120  # quarter octaves
-_MOST_RAW = 30
+MOST_RAW = 30
 _WIDE = (1 << 31) // FRACTION  # levels from which on reconstructed values take int64
 _BUCKET_BITS = PER_OCTAVE.bit_length() - 1
 assert PER_OCTAVE == 1 << _BUCKET_BITS
 
 
 _UNITS_OF = LOWEST + STEP * np.arange(-1, TOP + 1)
-_GROWTH = np.where(_UNITS_OF < LOWEST, 0.0, rate(_UNITS_OF + UNITS / 4) - rate(_UNITS_OF - UNITS / 4)) * 2
+GROWTH = np.where(_UNITS_OF < LOWEST, 0.0, rate(_UNITS_OF + UNITS / 4) - rate(_UNITS_OF - UNITS / 4)) * 2
 
 
 class Levels(NamedTuple):
@@ -128,10 +128,10 @@ def run(base: np.ndarray, rows: int, take: Take) -> Levels:
     """
     width = base.shape[1]
     found = nothing((rows, width))
-    gain, information = np.zeros(rows, np.int64), np.full(rows, _PRIOR, np.int64)
-    start = clipped(base, _LOUDEST).astype(np.int16) - (LOWEST - STEP // 2)
+    gain, information = np.zeros(rows, np.int64), np.full(rows, PRIOR, np.int64)
+    start = clipped(base, LOUDEST).astype(np.int16) - (LOWEST - STEP // 2)
     for wave in waves(width):
-        louder = clipped(gain // _FINE, _FARTHEST).astype(np.int16)
+        louder = clipped(gain // FINE, FARTHEST).astype(np.int16)
         chosen = start[:, wave] + louder[:, None]
         chosen >>= 2
         np.maximum(chosen, -1, out=chosen)
@@ -142,8 +142,8 @@ def run(base: np.ndarray, rows: int, take: Take) -> Levels:
         found.values[:, wave], found.buckets[:, wave], found.cells[:, wave] = taken, chosen, cells
         if wave.stop < width:
             information += INFORMATION.take(cells).sum(1, dtype=np.int64)
-            np.minimum(information, _MEMORY, out=information)
-            gain += SCORE.take(cells).sum(1, dtype=np.int64) * _FINE // information
+            np.minimum(information, MEMORY, out=information)
+            gain += SCORE.take(cells).sum(1, dtype=np.int64) * FINE // information
     return found
 
 
@@ -161,7 +161,7 @@ def cells_of(buckets: np.ndarray, levels: np.ndarray) -> np.ndarray:
 def octaves(buckets: np.ndarray) -> np.ndarray:
     """int32: how many octaves above the last table: bits that go out raw."""
     above = (buckets.astype(np.int32) + (PER_OCTAVE - 1 - TOP)) >> _BUCKET_BITS
-    return np.minimum(np.maximum(above, 0, out=above), _MOST_RAW, out=above)
+    return np.minimum(np.maximum(above, 0, out=above), MOST_RAW, out=above)
 
 
 def bits(levels: Levels) -> float:
@@ -177,7 +177,7 @@ def bits(levels: Levels) -> float:
 
 def growth(levels: Levels) -> float:
     """By how much `bits` grows on average for each octave that scales rise."""
-    return float(np.bincount(levels.buckets.ravel() + 1, minlength=len(_GROWTH))[: len(_GROWTH)] @ _GROWTH)
+    return float(np.bincount(levels.buckets.ravel() + 1, minlength=len(GROWTH))[: len(GROWTH)] @ GROWTH)
 
 
 def plain_bits(bucket: int, numbers: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from methods._codec import bits as packing
 from methods._codec.container import Container, pack
-from methods._codec.klt import bands, refine
+from methods._codec.klt import bands, refine, trellis
 from methods._codec.klt import head as heads
 from methods._codec.klt.basis import Basis, check_digest
 from methods._codec.klt.codec import Coded, Source
@@ -44,21 +44,19 @@ def to_bytes(coded: Coded, index: int, source: Source, extra: Mapping[str, np.nd
 def sections(coded: Coded, group: int) -> dict[str, np.ndarray]:
     """What belongs to images ("h"), streams of `group` views each ("d"), and their lengths in words ("l").
 
-    A stream holds all images' rows of its views: leading levels, coefficients wave by wave, likely classes.
+    A stream has two parts, each with its length: all images' leading levels and likely classes of its views, and their
+    coefficients.
     """
-    k, size = coded.rows[0].values.shape
+    k = len(coded.views)
     leading = max(levels.values.shape[1] for levels in coded.lead)
     lead = [
         _stacked([_padded(levels[part], leading, fill) for levels in coded.lead]) for part, fill in ((0, 0), (1, -1))
     ]
-    rows = [_stacked([levels[part] for levels in coded.rows]) for part in (0, 1)]
-    streams = []
+    streams = list[np.ndarray]()
     for start in range(0, k, group):
         views, stop = slice(start, start + group), min(k, start + group)
         stream = Writer()
         stream.write(lead[1][:, views].ravel(), lead[0][:, views].ravel())
-        for wave in bands.waves(size):
-            stream.write(rows[1][:, views, wave].ravel(), rows[0][:, views, wave].ravel())
         if coded.fine:
             inside = [slice(*np.searchsorted(likely.row, (start, stop))) for likely in coded.likely]
             fine = [
@@ -66,7 +64,7 @@ def sections(coded: Coded, group: int) -> dict[str, np.ndarray]:
                 for part in (0, 1)
             ]
             stream.write(fine[1], fine[0])
-        streams.append(stream.words())
+        streams += [stream.words(), trellis.write(coded.rows, views)]
     lengths = packing.encode_uints(np.array([len(words) for words in streams]))
     return {"h": coded.head.words(), "l": lengths, "d": np.concatenate(streams)}
 
@@ -111,10 +109,10 @@ def read(
     for image in range(n):
         rebuilder.tell(image, head.along[image], head.ranked[image])
     base = basis.rows - step_units(index) + bands.widen(STEP * head.gains, basis.size)
-    ends = np.cumsum(packing.decode_uints(parts["l"], -(-k // group)))
+    ends = np.cumsum(packing.decode_uints(parts["l"], 2 * -(-k // group)))
 
-    def words(stream: int) -> np.ndarray:
-        return parts["d"][ends[stream - 1] if stream else 0 : ends[stream]]
+    def words(part: int) -> np.ndarray:
+        return parts["d"][ends[part - 1] if part else 0 : ends[part]]
 
     decoder = _Rows(rebuilder, head, base)
     # Places among `there` of the views of each stream, and of the views asked for.
@@ -122,7 +120,8 @@ def read(
     asked = np.searchsorted(there, views)
     for some in _batches(len(streams), n * group):
         inside = [places[at] for at in some]
-        logits = decoder.read([Reader(words(int(streams[at]))) for at in some], inside)
+        chosen = streams[some.start : some.stop].tolist()
+        logits = decoder.read([(Reader(words(2 * one)), words(2 * one + 1)) for one in chosen], inside)
         first, last = inside[0][0], inside[-1][-1]
         wanted = np.flatnonzero((asked >= first) & (asked <= last))
         result[:, wanted] = logits[:, asked[wanted] - first]
@@ -143,7 +142,7 @@ class _Rows:
         """base: int32 [n, D], log-scales of rows' levels."""
         self._rebuilder, self._head, self._base = rebuilder, head, base
 
-    def read(self, readers: list[Reader], places: list[np.ndarray]) -> np.ndarray:
+    def read(self, streams: list[tuple[Reader, np.ndarray]], places: list[np.ndarray]) -> np.ndarray:
         """float64 [n, views, C]: what streams hold whose views stand at these consecutive places in the side."""
         n = len(self._base)
         # Rows stand stream by stream, in each image by image.
@@ -152,19 +151,16 @@ class _Rows:
         edges = np.cumsum([0, *(n * len(p) for p in places)])
         slices = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
-        def take(chosen: np.ndarray) -> np.ndarray:
-            parts = [
-                reader.read(chosen[rows].ravel()).reshape(-1, chosen.shape[1])
-                for reader, rows in zip(readers, slices, strict=True)
-            ]
-            return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-        lead = take(self._rebuilder.leading_buckets(images, views))
-        base = self._base if n == 1 else self._base[images]
-        levels = bands.run(base, len(images), lambda _, chosen: take(chosen))
-        logits = self._rebuilder.logits(images, views, lead, levels)
+        chosen = self._rebuilder.leading_buckets(images, views)
+        lead = np.empty(chosen.shape, np.int32)
+        for (reader, _), rows in zip(streams, slices, strict=True):
+            lead[rows] = reader.read(chosen[rows].ravel()).reshape(-1, chosen.shape[1])
+        whole = self._rebuilder.led_by(images, views, lead)
+        for (_, words), rows in zip(streams, slices, strict=True):
+            trellis.read(words, self._base, images[rows], whole[rows])
+        logits = self._rebuilder.logits(whole)
         if self._head.refined is not None:
-            self._refine(logits, self._head.refined[images], readers, edges)
+            self._refine(logits, self._head.refined[images], [reader for reader, _ in streams], edges)
         if len(places) == 1:
             return logits.reshape(n, len(views) // n, -1)
         result = np.empty((n, len(views) // n, logits.shape[1]))

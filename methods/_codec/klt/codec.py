@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import log_softmax
 
-from methods._codec.klt import bands, meanrows, plan, refine
+from methods._codec.klt import bands, meanrows, plan, refine, trellis
 from methods._codec.klt import head as heads
 from methods._codec.klt.bands import Levels
 from methods._codec.klt.basis import Basis
@@ -24,6 +24,7 @@ from methods._codec.klt.refine import Likely
 from methods._codec.klt.side import Side
 from methods._codec.klt.steps import OFFSETS_KEPT, step_of, step_units
 from methods._codec.klt.tables import FRACTION, STEP
+from methods._codec.klt.trellis import Rows
 
 _LOOKED_AT = 32  # rows, to see how large that share is
 _TEMPERATURES = (1.0, 20.0)
@@ -40,14 +41,14 @@ class Coded:
     head: Head  # what is not of the mean is filled in for the m
     rebuilder: Rebuilder
     lead: list[Levels] = field(default_factory=list)  # [v, 1 + f] of each image: see Rebuilder
-    rows: list[Levels] = field(default_factory=list)  # [v, D]
+    rows: list[Rows] = field(default_factory=list)  # [v, D]
     likely: list[Likely] = field(default_factory=list)  # see Source.refine; empty: nothing is refined
     fine: list[Levels] = field(default_factory=list)  # of the likely classes
 
     def bytes(self, views: int) -> float:
         """Estimate of what it takes to write `views` views of all n images, if what is here stands for them: good to a
         part in a thousand and some bytes."""
-        rows = sum(bands.bits(levels) for part in (self.lead, self.rows) for levels in part)
+        rows = sum(bands.bits(levels) for levels in self.lead) + sum(rows.bits for rows in self.rows)
         return (self.head.means.bits() + self._all(self.head.own_bits(self.images), rows, views)) / 8 + self.refinement(
             views
         )
@@ -65,7 +66,7 @@ class Coded:
 
     def growth(self, views: int) -> float:
         """Estimate of how many bytes `bytes` grows by for each octave that the step gets finer."""
-        rows = sum(bands.growth(levels) for part in (self.lead, self.rows) for levels in part)
+        rows = sum(bands.growth(levels) for levels in self.lead) + sum(rows.growth for rows in self.rows)
         own = sum(bands.growth(self.head.ranked[image].levels) for image in self.images)
         return (bands.growth(self.head.means.levels) + self._all(own, rows, views)) / 8
 
@@ -107,13 +108,8 @@ class Source:
             head.along[image], head.ranked[image] = rebuilder.along[image], rebuilder.ranked[image]
             head.gains[image] = bands.gains_of(rest, self.basis.rows, base)
             rest /= step
-            levels = bands.run(
-                (base + bands.widen(STEP * head.gains[image], len(base)))[None],
-                len(views),
-                lambda wave, b, rest=rest: bands.quantise(rest[:, wave], b),  # type: ignore[misc]
-            )
             coded.lead.append(lead)
-            coded.rows.append(levels)
+            coded.rows.append(trellis.quantise(rest, base + bands.widen(STEP * head.gains[image], len(base))))
         return coded
 
     def refine(self, coded: Coded, least: int) -> None:
@@ -122,9 +118,8 @@ class Source:
         if least == refine.NOTHING or head.refined is not None:
             return
         head.refined, head.least = np.zeros((self.shape[0], refine.NUMBERS), np.int32), least
-        for image, lead, levels in zip(coded.images, coded.lead, coded.rows, strict=True):
-            found = coded.rebuilder.logits(*self._rows_of(image, coded.views), lead.values, levels)
-            head.refined[image] = self._refine(image, found, coded)
+        for place, image in enumerate(coded.images):
+            head.refined[image] = self._refine(image, self._decoded(coded, place), coded)
 
     def divergence(self, coded: Coded) -> float:
         """Logarithm of the KL divergence at T = 1 times that at T = 20, means over the rows that are coded: a student's
@@ -132,8 +127,7 @@ class Source:
         total = np.zeros(len(_TEMPERATURES))
         step = refine.step_of(coded.index, self.basis.exponent)
         for place, image in enumerate(coded.images):
-            lead, levels = coded.lead[place], coded.rows[place]
-            found = coded.rebuilder.logits(*self._rows_of(image, coded.views), lead.values, levels)
+            found = self._decoded(coded, place)
             if coded.head.refined is not None:
                 fine, numbers = (
                     coded.fine[place],
@@ -145,6 +139,13 @@ class Source:
                 p, q = log_softmax(true / temperature, axis=1), log_softmax(found / temperature, axis=1)
                 total[at] += float((np.exp(p) * (p - q)).sum(1).mean())
         return float(np.log(np.maximum(total, 1e-300)).sum())
+
+    def _decoded(self, coded: Coded, place: int) -> np.ndarray:
+        """float64 [v, C], natural unit: rows of the image at this place, likely classes not yet refined."""
+        at = self._rows_of(coded.images[place], coded.views)
+        whole = coded.rebuilder.led_by(*at, coded.lead[place].values)
+        trellis.restore(coded.rows[place], whole)
+        return coded.rebuilder.logits(whole)
 
     def _at(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows [n, K, D] and means [n, D], float32."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from methods._codec.klt import bands, rank
-from methods._codec.klt.bands import Levels
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.rank import Ranked
 from methods._codec.klt.side import Side
@@ -100,10 +99,13 @@ class Rebuilder:
                 result[rows] = rank.product(levels[rows, : len(rights)], rights)
         return result
 
-    def logits(self, images: np.ndarray, views: np.ndarray, lead: np.ndarray, levels: Levels) -> np.ndarray:
-        """float64 [m, C], natural unit, from leading levels [m, leading] and levels of coefficients [m, D]."""
-        whole = self.predicted(images, views, lead[:, 0]) + self.led(lead[:, 1:], images)
-        whole = np.add(whole, bands.restore(levels), dtype=np.float64)
+    def led_by(self, images: np.ndarray, views: np.ndarray, lead: np.ndarray) -> np.ndarray:
+        """float64 integers [m, D], in 1/FRACTION steps: rows but for their coefficients, from leading levels
+        [m, leading]."""
+        return np.add(self.predicted(images, views, lead[:, 0]), self.led(lead[:, 1:], images), dtype=np.float64)
+
+    def logits(self, whole: np.ndarray) -> np.ndarray:
+        """float64 [m, C], natural unit, from integers [m, D], in 1/FRACTION steps."""
         found = self.basis.expand(whole)
         found *= np.ldexp(step_of(self.index) / FRACTION, self.basis.exponent - self.basis.precision)
         found += np.ldexp(self.basis.mean, self.basis.exponent)

@@ -32,13 +32,13 @@ STRIDE = 64
 EVEN = -LOWEST // STEP  # the bucket of scale 1
 LAMBDA = 0.11  # bits are worth this many squared steps
 SPREAD = 0.2  # nats
-FORMAT = 3  # raised whenever a decoder makes other labels of the same bytes; it is part of the digest
+FORMAT = 4  # raised whenever a decoder makes other labels of the same bytes; it is part of the digest
 FRACTION = 32  # a reconstructed level is a multiple of 1/32 step
 GAIN_ONE = 1 << 16  # scores are fixed-point numbers
 _FREQUENCY = 1 << 20
 
 
-def _normal_mixture(edges: np.ndarray, scale: float) -> np.ndarray:
+def normal_mixture(edges: np.ndarray, scale: float) -> np.ndarray:
     """P(|x| < edge) for x of standard deviation exp(SPREAD * t) * scale, t normal."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(15)
     spread = scale * np.exp(SPREAD * nodes - SPREAD**2)
@@ -47,7 +47,7 @@ def _normal_mixture(edges: np.ndarray, scale: float) -> np.ndarray:
 
 def _magnitudes(thresholds: np.ndarray, scale: float) -> np.ndarray:
     """P(|level| = 0..LARGEST), the last with all above; `thresholds` [LARGEST]: where level m turns into m + 1."""
-    inside = _normal_mixture(np.arange(LARGEST) + thresholds, scale)
+    inside = normal_mixture(np.arange(LARGEST) + thresholds, scale)
     return np.maximum(np.diff(np.concatenate([[0.0], inside, [1.0]])), 2.0**-19)
 
 
@@ -92,7 +92,7 @@ def _centroids(turn: np.ndarray, scale: float) -> np.ndarray:
     upper = np.append(lower[1:], LARGEST + 0.5)
     x = lower[:, None] + (upper - lower)[:, None] * grid
     edges = np.concatenate([lower[:, None], lower[:, None] + (upper - lower)[:, None] * (np.arange(1, 65) / 64)], 1)
-    mass = np.maximum(np.diff(_normal_mixture(edges, scale), axis=1), 1e-300)
+    mass = np.maximum(np.diff(normal_mixture(edges, scale), axis=1), 1e-300)
     centre = (mass * x).sum(1) / mass.sum(1)
     centre[0] = 0
     far = mass.sum(1) < 1e-12  # too rare to say: the middle
@@ -136,7 +136,7 @@ def _prices() -> np.ndarray:
     result = np.zeros(BUCKETS)
     for bucket in range(BUCKETS):
         scale = 2.0 ** ((LOWEST + STEP * bucket) / UNITS)
-        inside = np.diff(_normal_mixture(np.linspace(0, 8 * scale, 2001), scale))
+        inside = np.diff(normal_mixture(np.linspace(0, 8 * scale, 2001), scale))
         size = np.linspace(0, 8 * scale, 2001)[:-1] + 0.002 * scale
         low = np.floor(size).astype(np.int64)
         first = (bucket + 1) * STRIDE

@@ -1,0 +1,436 @@
+"""Trellis-coded quantisation and its range coding, one coefficient after the other, compiled by numba.
+
+A row is one path through a trellis of `STATES` states (Ungerboeck 1982; Marcellin and Fischer 1990, entropy-coded:
+Fischer and Wang 1992). The state of a coefficient says which of two quantisers it has, whose points alternate: the
+even multiples of half a distance, or zero and the odd ones; whether a level is even or odd says to which state the path
+goes on. The encoder finds the path of the least distortion + lambda * bits by the algorithm of Viterbi.
+
+Coefficients stand in falling order of variance, in waves that widen. What a wave turned out to be tells the decoder
+whether this row is louder or quieter than its image; the gain is the running estimate of a one-dimensional filter
+(Fisher scoring: sum of scores over sum of information). Each survivor of the trellis has its own; those whose gain is
+not that of the best are given up where a wave ends, so that all have the same scales ahead.
+
+Levels go into one stream of words by asymmetric numeral systems (Duda 2013), magnitude, sign, and what a table does not
+tell. All that a decoder computes is integers. Numbers from other modules come in a `Model`: what is compiled is kept on
+disk and is made again when this file changes, not when others do.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+_MEMORY = 5  # bits of a state
+STATES = 1 << _MEMORY
+_TELLS = 2  # the bit that tells the quantiser
+_TAP = 3  # bits 0 and this, and the lowest of the level, make the next one: Ungerboeck's code 45, 10 (octal)
+_FIRST_WAVE, _LAST_WAVE = 4, 128
+_TABLE_BITS = 16  # of frequencies, and of what goes out raw at once
+_LOWER = 1 << 31  # the coder's state is at least that between symbols
+_SHIFT = 47  # what makes room for a symbol of frequency f starts at f << 47
+_WORD = (1 << 32) - 1
+_COUNTED = np.float32(4096)  # costs are multiples of so small a part of a squared step
+_DEAREST = np.float32(1 << 10)  # no level is ever needed that costs more
+_NEVER = 1 << 60
+_HALF = STATES // 2
+# Of a state, with a next bit of zero: twice its quantiser, and whether the level is odd.
+_BY = np.array([2 * (s >> _TELLS & 1) + ((s ^ s >> _TAP) & 1) for s in range(STATES)], np.int64)
+
+
+class Model(NamedTuple):
+    """What levels cost and mean. Tables are flat: their places are (2 * bucket + quantiser) * stride + magnitude."""
+
+    bits: np.ndarray  # float32: of a magnitude with its sign
+    points: np.ndarray  # int32: what it stands for, 1/fraction
+    cumulative: np.ndarray  # int32: frequencies of all smaller ones, of 2^16
+    score: np.ndarray  # int32: what it says of the gain
+    information: np.ndarray  # int32 [buckets]
+    growth: np.ndarray  # float64 [buckets]: bits for each octave that a scale rises
+    weight: float  # what a bit is worth, squared steps
+    half: int  # 1/fraction: half the distance of two points of one quantiser
+    fraction: int
+    zero: int  # where the scales of bucket 0 begin, units
+    first: int  # scales of buckets below it have only zeros
+    bucket_bits: int  # log2 of units in a bucket
+    octave_bits: int  # log2 of buckets in an octave
+    top: int  # the last bucket that has tables
+    largest: int  # magnitudes from which on they are escaped
+    escape_bits: int
+    stride: int
+    most_raw: int
+    loudest: int  # no level is above that
+    prior: int
+    memory: int
+    fine: int
+    grid: int  # gains are multiples of it, units
+    farthest: int
+
+
+@njit(cache=True, inline="always")
+def _quantiser(state):
+    return state >> _TELLS & 1
+
+
+@njit(cache=True, inline="always")
+def _follow(state, level):
+    """The state after a level: a register of bits that are shifted towards the lowest."""
+    return state >> 1 | ((level ^ state ^ state >> _TAP) & 1) << _MEMORY - 1
+
+
+@njit(cache=True, inline="always")
+def _bucket(units, model):
+    found = (units - model.zero) >> model.bucket_bits
+    return found if found >= model.first else -1
+
+
+@njit(cache=True, inline="always")
+def _octaves(bucket, model):
+    above = (bucket + (1 << model.octave_bits) - 1 - model.top) >> model.octave_bits
+    return 0 if above < 0 else min(above, model.most_raw)
+
+
+@njit(cache=True, inline="always")
+def _table(bucket, raw, model):
+    """Of which bucket the tables are used, for levels without their lowest bits."""
+    return min(bucket - (raw << model.octave_bits), model.top)
+
+
+@njit(cache=True, inline="always")
+def _louder(gain, model):
+    grid = model.grid
+    found = gain // (model.fine * grid) * grid + (grid >> 1)
+    return max(-model.farthest, min(found, model.farthest))
+
+
+@njit(cache=True, inline="always")
+def _point(size, quantiser, model):
+    """Where no table tells it."""
+    return (2 * size - quantiser) * model.half if size else 0
+
+
+@njit(cache=True, inline="always")
+def _sign_besides(high, level):
+    """Bits of a sign that a table does not count."""
+    return 1 if high == 0 and level else 0
+
+
+@njit(cache=True, inline="always")
+def _key(cost, score):
+    """What a level adds to a survivor."""
+    return (np.int64(min(cost, _DEAREST) * _COUNTED) << 32) + score
+
+
+@njit(cache=True, nogil=True)
+def quantise(values, base, model, levels, cells):
+    """Levels of float32 `values` [m, D], in steps, whose log-scales are `base`, int32 [D], but for each row's gain.
+
+    Fills `levels`, int32, and `cells`, int16, [m, D]: 2 * bucket + quantiser, -1 where a level is certainly zero.
+    Returns the bits that they take, and by how many these grow for each octave that the step gets finer.
+    """
+    rows, width = values.shape
+    half = np.float32(model.half / model.fraction)
+    per_distance = np.float32(0.5) / half
+    weight = np.float32(model.weight)
+    back = np.empty((width, STATES), np.uint8)
+    offered = np.empty((width, 4), np.int32)
+    where = np.empty(width, np.int64)
+    points = model.points.astype(np.float32) / np.float32(model.fraction)
+    bits, told = model.bits * weight, model.score.astype(np.int64) << _MEMORY
+    # Survivors: the cost so far in the upper half of a number; in the lower, which the same sum carries along, scores
+    # in this wave, and the state where the wave began in the lowest bits. A minimum of integers takes no branch.
+    best, best_next = np.empty(STATES, np.int64), np.empty(STATES, np.int64)
+    cost = np.empty(4, np.int64)
+    gain, gain_next = np.empty(STATES, np.int64), np.empty(STATES, np.int64)
+    total, growth = 0.0, 0.0
+    for row in range(rows):
+        for state in range(STATES):
+            best[state], gain[state] = _NEVER + state, 0
+        best[0] = 0
+        information, louder, count = model.prior, 0, 0
+        start, size = 0, _FIRST_WAVE
+        while start < width:
+            stop = min(start + size, width)
+            size = min(2 * size, _LAST_WAVE)
+            seen = 0
+            for place in range(start, stop):
+                bucket = _bucket(base[place] + louder, model)
+                if bucket < 0:
+                    levels[row, place] = 0
+                    continue
+                raw = _octaves(bucket, model)
+                narrow = _table(bucket, raw, model)
+                seen += model.information[narrow]
+                value = min(abs(values[row, place]), np.float32(model.loudest))
+                nothing = value * value
+                for quantiser in range(2):
+                    cell = (2 * narrow + quantiser) * model.stride
+                    low = int(value * per_distance + np.float32(0.5 * quantiser))
+                    same, other = 2 * quantiser + (low & 1), 2 * quantiser + (~low & 1)
+                    if raw == 0 and low < model.largest - 1:
+                        # The points on both sides, the next one below, and zero.
+                        error = value - points[cell + low]
+                        cost[same] = _key(error * error + bits[cell + low], told[cell + low])
+                        offered[count, same] = low
+                        error = value - points[cell + low + 1]
+                        one = _key(error * error + bits[cell + low + 1], told[cell + low + 1])
+                        lower = abs(low - 1)
+                        error = value - points[cell + lower]
+                        two = _key(error * error + bits[cell + lower], told[cell + lower])
+                        cost[other] = min(one, two)
+                        offered[count, other] = lower if two < one else low + 1
+                        one, two = cost[2 * quantiser], _key(nothing + bits[cell], told[cell])
+                        cost[2 * quantiser] = min(one, two)
+                        offered[count, 2 * quantiser] = 0 if two < one else offered[count, 2 * quantiser]
+                        continue
+                    for at, level in ((same, low), (other, low + 1)):
+                        high = min(level >> raw, model.largest)
+                        error = value - np.float32(_point(level, quantiser, model)) / np.float32(model.fraction)
+                        besides = weight * np.float32(raw + _sign_besides(high, level))
+                        cost[at] = _key(error * error + bits[cell + high] + besides, told[cell + high])
+                        offered[count, at] = level
+                # States 2 i and 2 i + 1 come before i, where the next bit is zero, and before i + half of all.
+                for i in range(_HALF):
+                    first, second = best[2 * i], best[2 * i + 1]
+                    by_first, by_second = _BY[2 * i], _BY[2 * i + 1]
+                    one, two = first + cost[by_first], second + cost[by_second]
+                    best_next[i], back[count, i] = min(one, two), two < one
+                    one, two = first + cost[by_first ^ 1], second + cost[by_second ^ 1]
+                    best_next[i + _HALF], back[count, i + _HALF] = min(one, two), two < one
+                best, best_next = best_next, best
+                where[count] = place
+                count += 1
+            start = stop
+            if start < width and seen:
+                information = min(information + seen, model.memory)
+                leader = 0
+                for state in range(STATES):
+                    if best[state] < best[leader]:
+                        leader = state
+                    carried = np.int64(np.int32(best[state] & _WORD))
+                    scores = (carried >> _MEMORY) * model.fine // information
+                    gain_next[state] = gain[carried & (STATES - 1)] + scores
+                louder, least = _louder(gain_next[leader], model), best[leader] >> 32 << 32
+                for state in range(STATES):
+                    gain[state] = gain_next[state]
+                    agrees = _louder(gain[state], model) == louder
+                    best[state] = ((best[state] - least) >> 32 << 32 if agrees else _NEVER) + state
+        state = 0
+        for other_state in range(1, STATES):
+            if best[other_state] < best[state]:
+                state = other_state
+        for step in range(count - 1, -1, -1):
+            before = 2 * (state & (_HALF - 1)) + back[step, state]
+            level = offered[step, _BY[before] ^ (state >> _MEMORY - 1)]
+            levels[row, where[step]] = level if values[row, where[step]] >= 0 else -level
+            state = before
+        more_bits, more_growth = _replay(levels[row], base, model, cells[row])
+        total += more_bits
+        growth += more_growth
+    return total, growth
+
+
+@njit(cache=True, nogil=True)
+def _replay(levels, base, model, cells):
+    """Fills `cells` of one row as a decoder will find them; bits and growth."""
+    width = len(levels)
+    total, growth = 0.0, 0.0
+    information, louder, gain, state = model.prior, 0, 0, 0
+    start, size = 0, _FIRST_WAVE
+    while start < width:
+        stop = min(start + size, width)
+        size = min(2 * size, _LAST_WAVE)
+        seen, heard = 0, 0
+        for place in range(start, stop):
+            bucket = _bucket(base[place] + louder, model)
+            cells[place] = -1
+            if bucket < 0:
+                continue
+            raw = _octaves(bucket, model)
+            narrow = _table(bucket, raw, model)
+            magnitude = abs(levels[place])
+            high = min(magnitude >> raw, model.largest)
+            cells[place] = 2 * bucket + _quantiser(state)
+            at = (2 * narrow + _quantiser(state)) * model.stride + high
+            seen += model.information[narrow]
+            heard += model.score[at]
+            total += model.bits[at] + raw + _sign_besides(high, magnitude)
+            growth += model.growth[narrow]
+            if high == model.largest:
+                total += 2 * math.log2((magnitude >> raw) - model.largest + 1.0) + model.escape_bits
+            state = _follow(state, magnitude)
+        start = stop
+        if start < width and seen:
+            information = min(information + seen, model.memory)
+            gain += heard * model.fine // information
+            louder = _louder(gain, model)
+    return total, growth
+
+
+@njit(cache=True, nogil=True)
+def restore(levels, cells, model, whole):
+    """Adds to float64 `whole` [m, D] what levels stand for, 1/fraction steps."""
+    rows, width = levels.shape
+    for row in range(rows):
+        for place in range(width):
+            cell, level = cells[row, place], levels[row, place]
+            if cell < 0 or level == 0:
+                continue
+            bucket, quantiser, size = cell >> 1, cell & 1, abs(level)
+            if bucket <= model.top and size < model.largest:
+                point = np.int64(model.points[cell * model.stride + size])
+            else:
+                point = _point(np.int64(size), quantiser, model)
+            whole[row, place] += point if level > 0 else -point
+
+
+@njit(cache=True, inline="always")
+def _put(state, words, count, start, frequency):
+    """One symbol; the coder's state and how many words there are."""
+    if state >= frequency << _SHIFT:
+        words[count] = state & _WORD
+        count += 1
+        state >>= 32
+    return (state // frequency << _TABLE_BITS) + state % frequency + start, count
+
+
+@njit(cache=True, inline="always")
+def _put_raw(state, words, count, value, bits):
+    """The lowest bits of a number, so that the highest are read first."""
+    low = 0
+    while low < bits:
+        width = min(_TABLE_BITS - 1, bits - low)
+        part = value >> low & ((1 << width) - 1)
+        shift = _TABLE_BITS - width
+        state, count = _put(state, words, count, part << shift, 1 << shift)
+        low += width
+    return state, count
+
+
+@njit(cache=True, nogil=True)
+def write(levels, cells, model):
+    """uint32 words: levels [m, D] with their cells, row by row; none where all levels are certainly zero."""
+    rows, width = levels.shape
+    # A magnitude takes at most 16 bits, and what it escapes 5 and twice 31; a word more for each is safe.
+    words = np.empty(1024, np.uint32)
+    state, count, any_level = np.int64(_LOWER), 0, False
+    for row in range(rows - 1, -1, -1):
+        if count + 4 * width + 8 > len(words):
+            longer = np.empty(2 * len(words) + 4 * width + 8, np.uint32)
+            longer[:count] = words[:count]
+            words = longer
+        for place in range(width - 1, -1, -1):
+            cell = np.int64(cells[row, place])
+            if cell < 0:
+                continue
+            any_level = True
+            bucket, level = cell >> 1, np.int64(levels[row, place])
+            size = abs(level)
+            raw = _octaves(bucket, model)
+            high = size >> raw
+            # What is read last is written first: whether there is a sign is known once the lowest bits are.
+            if size:
+                state, count = _put_raw(state, words, count, np.int64(level < 0), 1)
+            if high >= model.largest:
+                rest, length = high - model.largest + 1, 0
+                while rest >> (length + 1):
+                    length += 1
+                state, count = _put_raw(state, words, count, rest, length)
+                state, count = _put_raw(state, words, count, length, model.escape_bits)
+                high = np.int64(model.largest)
+            if raw:
+                state, count = _put_raw(state, words, count, size, raw)
+            at = (2 * _table(bucket, raw, model) + (cell & 1)) * model.stride + high
+            start = np.int64(model.cumulative[at])
+            state, count = _put(state, words, count, start, model.cumulative[at + 1] - start)
+    if not any_level:
+        return words[:0].copy()
+    words[count], words[count + 1] = state & _WORD, state >> 32
+    return words[: count + 2][::-1].copy()
+
+
+@njit(cache=True, inline="always")
+def _advance(state, words, at, start, frequency):
+    """The state after a symbol has been read, and the next word's place; zeros follow the last."""
+    state = frequency * (state >> _TABLE_BITS) + (state & ((1 << _TABLE_BITS) - 1)) - start
+    if state < _LOWER:
+        state = state << 32 | (np.int64(words[at]) if at < len(words) else 0)
+        at += 1
+    return state, at
+
+
+@njit(cache=True, inline="always")
+def _take_raw(state, words, at, bits):
+    """The inverse of `_put_raw`: the number, the state and the next word's place."""
+    value = np.int64(0)
+    low = (bits - 1) // (_TABLE_BITS - 1) * (_TABLE_BITS - 1)
+    while low >= 0:
+        width = min(_TABLE_BITS - 1, bits - low)
+        shift = _TABLE_BITS - width
+        part = (state & ((1 << _TABLE_BITS) - 1)) >> shift
+        value |= part << low
+        state, at = _advance(state, words, at, part << shift, np.int64(1) << shift)
+        low -= _TABLE_BITS - 1
+    return value, state, at
+
+
+@njit(cache=True, nogil=True)
+def read(words, base, images, model, whole):
+    """Adds to float64 `whole` [m, D] what the levels in `words` stand for; `base`, int32 [n, D], is of images, int64
+    [m] are those of rows."""
+    rows, width = whole.shape
+    state, at = np.int64(_LOWER), 2
+    if len(words) > 1:
+        state = np.int64(words[0]) << 32 | np.int64(words[1])
+    mask = (1 << _TABLE_BITS) - 1
+    for row in range(rows):
+        scales = base[images[row]]
+        information, louder, gain, path = model.prior, 0, 0, 0
+        start, size = 0, _FIRST_WAVE
+        while start < width:
+            stop = min(start + size, width)
+            size = min(2 * size, _LAST_WAVE)
+            seen, heard = 0, 0
+            for place in range(start, stop):
+                bucket = _bucket(scales[place] + louder, model)
+                if bucket < 0:
+                    continue
+                raw = _octaves(bucket, model)
+                narrow = _table(bucket, raw, model)
+                quantiser = _quantiser(path)
+                cell = (2 * narrow + quantiser) * model.stride
+                slot, high = state & mask, 0
+                while model.cumulative[cell + high + 1] <= slot:
+                    high += 1
+                below = np.int64(model.cumulative[cell + high])
+                state, at = _advance(state, words, at, below, model.cumulative[cell + high + 1] - below)
+                seen += model.information[narrow]
+                heard += model.score[cell + high]
+                if high == 0 and raw == 0:
+                    path = _follow(path, 0)
+                    continue
+                magnitude = np.int64(high)
+                if raw:
+                    low, state, at = _take_raw(state, words, at, raw)
+                if high == model.largest:
+                    length, state, at = _take_raw(state, words, at, model.escape_bits)
+                    rest, state, at = _take_raw(state, words, at, length)
+                    magnitude += (np.int64(1) << length | rest) - 1
+                if raw:
+                    magnitude = magnitude << raw | low
+                negative = np.int64(0)
+                if magnitude:
+                    negative, state, at = _take_raw(state, words, at, 1)
+                if bucket <= model.top and magnitude < model.largest:
+                    point = np.int64(model.points[cell + high])
+                else:
+                    point = _point(magnitude, quantiser, model)
+                whole[row, place] += -point if negative else point
+                path = _follow(path, magnitude)
+            start = stop
+            if start < width and seen:
+                information = min(information + seen, model.memory)
+                gain += heard * model.fine // information
+                louder = _louder(gain, model)

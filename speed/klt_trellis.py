@@ -1,0 +1,138 @@
+"""What levels of the trellis cost and mean, counted: `python -m speed.klt_trellis` writes methods/_codec/klt/trellis_data.py.
+
+Rows of normal coefficients are drawn, in falling order of scale, from louder than any table to quieter than what is
+coded; each scale is as uncertain as the entropy model has it, and each row is louder or softer by as much as rows of
+an image differ. They are quantised with tables that formulas give, then with what was counted, and so on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from methods._codec.klt import trellis
+from methods._codec.klt.tables import (
+    BUCKETS,
+    FRACTION,
+    LARGEST,
+    LOWEST,
+    SPREAD,
+    STEP,
+    STRIDE,
+    TOP,
+    UNITS,
+    normal_mixture,
+)
+from methods._codec.klt.trellis import HALF, WHOLE
+
+_WIDTH = 400
+_ROW_SPREAD = 4.5  # units
+_SURE = 20  # so many counts does a formula stand for
+_TABLE = Path(trellis.__file__).with_name("trellis_data.py")
+_HEAD = '''"""What levels of the trellis cost and mean: made by `python -m speed.klt_trellis`, see there and `trellis`.
+
+A line for each bucket and quantiser. Frequencies of magnitudes from zero on, of 2^16; those not shown are 1. By how much
+points from magnitude one on are nearer to zero than the quantiser has them, 1/FRACTION steps; not shown: zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from methods._codec.klt.tables import BUCKETS, LARGEST
+
+'''
+_FOOT = '''
+
+def _table(lines: str, rest: int) -> np.ndarray:
+    table = np.full((2 * BUCKETS, LARGEST + 1), rest)
+    for row, line in enumerate(lines.strip().split("\\n")):
+        told = [int(number) for number in line.split()]
+        table[row, : len(told)] = told
+    return table.reshape(BUCKETS, 2, LARGEST + 1)
+
+
+FREQUENCIES = _table(_FREQUENCIES, 1)  # int64 [BUCKETS, 2, LARGEST + 1]
+NEARER = _table(_NEARER, 0)  # int64, the same shape
+'''
+
+
+def by_formula() -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and points (steps) [BUCKETS, 2, LARGEST + 1] of quantisers that round to the nearest."""
+    points = trellis.grid() / FRACTION
+    p = np.zeros(points.shape)
+    for bucket in range(BUCKETS):
+        for quantiser in (0, 1):
+            edges = points[bucket, quantiser, :-1] + HALF / FRACTION
+            inside = normal_mixture(edges, 2.0 ** ((LOWEST + STEP * bucket) / UNITS))
+            p[bucket, quantiser] = np.maximum(np.diff(np.concatenate([[0.0], inside, [1.0]])), 2.0**-18)
+    return p / p.sum(2, keepdims=True), points
+
+
+def counted(rows: int, rounds: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """int64 frequencies and points [BUCKETS, 2, LARGEST + 1] after so many rounds of counting."""
+    rng = np.random.default_rng(seed)
+    p, points = first_p, first_points = by_formula()
+    loudest = LOWEST + STEP * TOP + STEP * 2
+    start = rng.integers(LOWEST, loudest, rows)
+    fall = np.linspace(0, 1, _WIDTH)
+    base = np.rint(start[:, None] + (LOWEST - 2 * STEP - start[:, None]) * fall).astype(np.int32)
+    true = base + rng.normal(0, _ROW_SPREAD, (rows, 1))
+    uncertain = np.exp(SPREAD * rng.normal(size=true.shape) - SPREAD**2)
+    values = (2.0 ** (true / UNITS) * uncertain * rng.normal(size=true.shape)).astype(np.float32)
+    for _ in range(rounds):
+        model = trellis.model_of(whole(p), np.rint(FRACTION * points).astype(np.int64))
+        count, total = np.zeros(p.size), np.zeros(p.size)
+        for row in range(rows):
+            found = trellis.quantise(values[row : row + 1], base[row], model=model)
+            told = (found.cells >= 0) & (found.cells < 2 * BUCKETS)
+            size = np.abs(found.levels[told])
+            place = found.cells[told].astype(np.int64) * (LARGEST + 1) + np.minimum(size, LARGEST)
+            count += np.bincount(place, minlength=p.size)
+            total += np.bincount(place, np.abs(values[row : row + 1][told]), minlength=p.size)
+        count, total = count.reshape(p.shape), total.reshape(p.shape)
+        p = count + _SURE * first_p
+        p /= p.sum(2, keepdims=True)
+        points = (total + _SURE * first_points) / (count + _SURE)
+        points[..., 0] = 0
+    return whole(p), np.rint(FRACTION * points).astype(np.int64)
+
+
+def whole(p: np.ndarray) -> np.ndarray:
+    """int64 frequencies, at least one, that sum to WHOLE in each row."""
+    frequencies = np.maximum(np.rint(p * WHOLE).astype(np.int64), 1)
+    np.put_along_axis(
+        frequencies,
+        p.argmax(2)[..., None],
+        np.take_along_axis(frequencies, p.argmax(2)[..., None], 2) + WHOLE - frequencies.sum(2, keepdims=True),
+        2,
+    )
+    return frequencies
+
+
+def source(frequencies: np.ndarray, points: np.ndarray) -> str:
+    """The module's text."""
+    parts = []
+    for name, table, rest in (("_FREQUENCIES", frequencies, 1), ("_NEARER", trellis.grid() - points, 0)):
+        lines = []
+        for row in table.reshape(2 * BUCKETS, -1):
+            told = np.flatnonzero(row != rest)
+            lines.append(" ".join(str(number) for number in row[: told[-1] + 1 if len(told) else 1]))
+        parts.append(f'{name} = """\n' + "\n".join(lines) + '\n"""\n')
+    return _HEAD + "\n".join(parts) + _FOOT
+
+
+def main() -> None:
+    """Count and write."""
+    parser = argparse.ArgumentParser(prog="python -m speed.klt_trellis", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--rows", type=int, default=20000)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=_TABLE)
+    options = parser.parse_args()
+    options.out.write_text(source(*counted(options.rows, options.rounds)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
