@@ -1,8 +1,7 @@
 """What levels of the trellis cost and mean, counted: `python -m speed.klt_trellis` writes methods/_codec/klt/trellis_data.py.
 
 Rows of normal coefficients are drawn, in falling order of scale, from louder than any table to quieter than what is
-coded; each scale is as uncertain as the entropy model has it, and each row is louder or softer by as much as rows of
-an image differ. They are quantised with tables that formulas give, then with what was counted, and so on.
+coded; each scale is uncertain, and each row is louder or softer by as much as rows of an image differ. They are quantised with tables that formulas give, then with what was counted, and so on.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from methods._codec.klt.tables import (
     FRACTION,
     LARGEST,
     LOWEST,
-    SPREAD,
     STEP,
     STRIDE,
     TOP,
@@ -28,7 +26,8 @@ from methods._codec.klt.tables import (
 from methods._codec.klt.trellis import HALF, WHOLE
 
 _WIDTH = 400
-_ROW_SPREAD = 4.5  # units
+_SPREAD = 0.15  # nats: how uncertain a scale is
+_ROW_SPREAD = 4.5  # units: how much rows differ
 _SURE = 20  # so many counts does a formula stand for
 _TABLE = Path(trellis.__file__).with_name("trellis_data.py")
 _HEAD = '''"""What levels of the trellis cost and mean: made by `python -m speed.klt_trellis`, see there and `trellis`.
@@ -80,7 +79,7 @@ def counted(rows: int, rounds: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     fall = np.linspace(0, 1, _WIDTH)
     base = np.rint(start[:, None] + (LOWEST - 2 * STEP - start[:, None]) * fall).astype(np.int32)
     true = base + rng.normal(0, _ROW_SPREAD, (rows, 1))
-    uncertain = np.exp(SPREAD * rng.normal(size=true.shape) - SPREAD**2)
+    uncertain = np.exp(_SPREAD * rng.normal(size=true.shape) - _SPREAD**2)
     values = (2.0 ** (true / UNITS) * uncertain * rng.normal(size=true.shape)).astype(np.float32)
     for _ in range(rounds):
         model = trellis.model_of(whole(p), np.rint(FRACTION * points).astype(np.int64))
@@ -127,8 +126,8 @@ def source(frequencies: np.ndarray, points: np.ndarray) -> str:
 def main() -> None:
     """Count and write."""
     parser = argparse.ArgumentParser(prog="python -m speed.klt_trellis", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rows", type=int, default=20000)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=10000)
+    parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--out", type=Path, default=_TABLE)
     options = parser.parse_args()
     options.out.write_text(source(*counted(options.rows, options.rounds)), encoding="utf-8")

@@ -21,7 +21,7 @@ from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import DIGEST, STEP
 
 CODEC = "klt"
-OVERHEAD = 70  # bytes of header and section table, about
+OVERHEAD = 80  # bytes of header, section table, ends of streams, about
 _STREAM_BYTES = 40000  # views share a stream until it is so long: a stream costs time, ends on a word, has its length
 _AT_A_TIME = 512  # rows that are decoded together: their coefficients fit the cache
 

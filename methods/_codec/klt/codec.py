@@ -6,7 +6,7 @@ element, which IEEE arithmetic fixes to the last bit; matrix products are of int
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import log_softmax
@@ -60,6 +60,10 @@ class Coded:
             own = refine.numbers_bits(self.head.refined[self.images], self.head.least)
         return self._all(own, sum(bands.bits(levels) for levels in self.fine), views) / 8
 
+    def of_rows(self, views: int) -> float:
+        """How much of `bytes` the coefficients take."""
+        return self._all(0.0, sum(rows.bits for rows in self.rows), views) / 8
+
     def _all(self, own: float, rows: float, views: int) -> float:
         """What these images take for themselves and for the rows here, as a share of n images and `views` views."""
         return (own + rows * views / len(self.views)) * len(self.head.gains) / len(self.images)
@@ -101,16 +105,26 @@ class Source:
         rows = self._at(index)[0]
         rebuilder, head = self._start(index)
         coded = Coded(index, images, views, head, rebuilder)
-        base, step = self.basis.rows - step_units(index), np.float32(step_of(index))
+        step = np.float32(step_of(index))
         for image, mine in zip(images, plans, strict=True):
             at = self._rows_of(image, views)
             lead, rest = self._lead(rows[image, views], at, mine, rebuilder)
             head.along[image], head.ranked[image] = rebuilder.along[image], rebuilder.ranked[image]
-            head.gains[image] = bands.gains_of(rest, self.basis.rows, base)
+            head.gains[image] = bands.gains_of(rest, self.basis.rows, self.basis.rows - step_units(index))
             rest /= step
             coded.lead.append(lead)
-            coded.rows.append(trellis.quantise(rest, base + bands.widen(STEP * head.gains[image], len(base))))
+            coded.rows.append(trellis.quantise(rest, self._base(coded, image)))
         return coded
+
+    def weighed(self, coded: Coded, weight: float) -> Coded:
+        """The same with so many times the usual weight of bits for coefficients, and nothing refined."""
+        other = replace(coded, head=replace(coded.head, refined=None, least=refine.NOTHING), rows=[], likely=[], fine=[])
+        for place, image in enumerate(coded.images):
+            whole = coded.rebuilder.led_by(*self._rows_of(image, coded.views), coded.lead[place].values)
+            rest = self._at(coded.index)[0][image, coded.views] / np.float32(step_of(coded.index))
+            rest -= (whole / FRACTION).astype(np.float32)
+            other.rows.append(trellis.quantise(rest, self._base(coded, image), weight))
+        return other
 
     def refine(self, coded: Coded, least: int) -> None:
         """Code the likely classes too, of this grade and more likely; nothing happens the second time."""
@@ -139,6 +153,11 @@ class Source:
                 p, q = log_softmax(true / temperature, axis=1), log_softmax(found / temperature, axis=1)
                 total[at] += float((np.exp(p) * (p - q)).sum(1).mean())
         return float(np.log(np.maximum(total, 1e-300)).sum())
+
+    def _base(self, coded: Coded, image: int) -> np.ndarray:
+        """int32 [D]: log-scales of an image's coefficients, before the gains of rows."""
+        base = self.basis.rows - step_units(coded.index)
+        return base + bands.widen(STEP * coded.head.gains[image], len(base))
 
     def _decoded(self, coded: Coded, place: int) -> np.ndarray:
         """float64 [v, C], natural unit: rows of the image at this place, likely classes not yet refined."""

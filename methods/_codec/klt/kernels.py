@@ -35,6 +35,7 @@ _WORD = (1 << 32) - 1
 _COUNTED = np.float32(4096)  # costs are multiples of so small a part of a squared step
 _DEAREST = np.float32(1 << 10)  # no level is ever needed that costs more
 _NEVER = 1 << 60
+_SMALL = 4  # from this magnitude on nothing is rounded to zero
 _HALF = STATES // 2
 # Of a state, with a next bit of zero: twice its quantiser, and whether the level is odd.
 _BY = np.array([2 * (s >> _TELLS & 1) + ((s ^ s >> _TAP) & 1) for s in range(STATES)], np.int64)
@@ -170,7 +171,7 @@ def quantise(values, base, model, levels, cells):
                     low = int(value * per_distance + np.float32(0.5 * quantiser))
                     same, other = 2 * quantiser + (low & 1), 2 * quantiser + (~low & 1)
                     if raw == 0 and low < model.largest - 1:
-                        # The points on both sides, the next one below, and zero.
+                        # The nearest point, both its neighbours, and zero.
                         error = value - points[cell + low]
                         cost[same] = _key(error * error + bits[cell + low], told[cell + low])
                         offered[count, same] = low
@@ -181,9 +182,10 @@ def quantise(values, base, model, levels, cells):
                         two = _key(error * error + bits[cell + lower], told[cell + lower])
                         cost[other] = min(one, two)
                         offered[count, other] = lower if two < one else low + 1
-                        one, two = cost[2 * quantiser], _key(nothing + bits[cell], told[cell])
-                        cost[2 * quantiser] = min(one, two)
-                        offered[count, 2 * quantiser] = 0 if two < one else offered[count, 2 * quantiser]
+                        if low < _SMALL:
+                            one, two = cost[2 * quantiser], _key(nothing + bits[cell], told[cell])
+                            cost[2 * quantiser] = min(one, two)
+                            offered[count, 2 * quantiser] = 0 if two < one else offered[count, 2 * quantiser]
                         continue
                     for at, level in ((same, low), (other, low + 1)):
                         high = min(level >> raw, model.largest)

@@ -23,6 +23,9 @@ _LEAST_GROWTH = 0.2  # of ln(bytes) by octave
 _IMAGES = 16  # that stand for all in a first search,
 _ROWS = 64  # and about so many rows in all, at least
 _FEWEST = 12  # rows of an image
+_NEARLY = 0.04  # of the budget: from here on the weight of bits is changed instead of the step
+_HEAVIEST = 1.6  # times the usual weight; squared errors stay close to the least while it is not far off
+_YIELD = 0.5  # by how much ln(bytes of coefficients) falls with ln(weight), at first
 _TRIES = 12
 _REPLANNED = 3  # tries that plan anew where the step has moved far
 _MUCH = 1 / 8  # of the budget: if likely classes take more, it is tried whether fewer of them do better
@@ -38,11 +41,14 @@ class _Trials:
         self._known: dict[int, Coded] = {}  # the last two
         self.refinement, self._refined_at = 0.0, -PER_OCTAVE  # bytes, and the index of the step at which they were told
 
+    @property
+    def views(self) -> int:
+        """K of the source."""
+        return self._source.shape[1]
+
     def code(self, index: int) -> Coded:
         """All of it."""
-        coded = self._coarse(index)
-        self._source.refine(coded, self._least)
-        return coded
+        return self.refined(self._coarse(index))
 
     def bytes(self, index: int) -> tuple[float, float]:
         """Estimate of the size of all images and views, and by how much its logarithm grows with the index.
@@ -55,6 +61,20 @@ class _Trials:
             self.refinement, self._refined_at = coded.refinement(views), index
         size = max(coded.bytes(views) - coded.refinement(views) + self.refinement, 1.0)
         return size, max(coded.growth(views) / size, _LEAST_GROWTH) / PER_OCTAVE
+
+    def weighed(self, index: int, weight: float) -> tuple[Coded, float]:
+        """All of it, nothing refined, with so many times the usual weight of bits, and an estimate of its size; to be
+        asked after `bytes`."""
+        coded = self._coarse(index)
+        if weight != 1:
+            coded = self._source.weighed(coded, weight)
+        views = self._source.shape[1]
+        return coded, coded.bytes(views) - coded.refinement(views) + self.refinement
+
+    def refined(self, coded: Coded) -> Coded:
+        """It, with likely classes."""
+        self._source.refine(coded, self._least)
+        return coded
 
     def planned_as(self, other: _Trials) -> _Trials:
         """With the plans of others for the same images; self."""
@@ -90,24 +110,17 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
     trials = _Trials(source, np.arange(n), np.arange(k), least)
     if len(images) == n:
         trials.planned_as(plans)
-    bracket, best = _Bracket(), b""
-    besides = float(overhead)  # corrected once a blob tells
+    bracket = _Bracket()
     for tries in range(_TRIES):
         trials.frozen = tries >= _REPLANNED
         size, growth = trials.bytes(index)
-        size += besides
-        spare = max(_CLOSE[min(tries, len(_CLOSE) - 1)] * budget_bytes, _SPARE)
-        enough = size >= budget_bytes - spare or index == STEPS
-        if enough and size <= budget_bytes + spare:
-            found = blob(trials.code(index), index)
-            besides += len(found) - size
-            size = len(found)
-            enough = size >= budget_bytes - 2 * spare or index == STEPS
-            best = found if size <= budget_bytes else best
+        size += overhead
         bracket.tell(index, size, size <= budget_bytes)
-        if bracket.closed or (enough and size <= budget_bytes):
+        near = abs(size - budget_bytes) <= max(_NEARLY * budget_bytes, _SPARE)
+        if near or bracket.closed or index == STEPS:
             break
-        index = bracket.step(index, size, growth, budget_bytes - spare / 2)
+        index = bracket.step(index, size, growth, budget_bytes)
+    best = _filled(trials, index if near else max(bracket.low, 0), blob, budget_bytes, overhead)
     if best:
         return best
     for step in _descent(max(bracket.low, 0)):
@@ -119,6 +132,65 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
     if len(found) <= budget_bytes:
         return found
     raise InfeasibleError(len(found), f"the coarsest step takes more than the {budget_bytes} bytes left")
+
+
+def _filled(
+    trials: _Trials, index: int, blob: Callable[[Coded, int], bytes], budget_bytes: int, overhead: int
+) -> bytes:
+    """A blob with the step of this index that leaves little of the budget, by more or less weight of bits; none where
+    that is not enough to keep within it."""
+    best, besides, weights = b"", float(overhead), _Weights()  # besides: corrected once a blob tells
+    for tries in range(_TRIES):
+        coded, size = trials.weighed(index, weights.now)
+        size += besides
+        spare = max(_CLOSE[min(tries, len(_CLOSE) - 1)] * budget_bytes, _SPARE)
+        if size <= budget_bytes + spare and (size >= budget_bytes - spare or weights.settled):
+            found = blob(trials.refined(coded), index)
+            besides += len(found) - size
+            size = len(found)
+            if len(best) < size <= budget_bytes:
+                best = found
+            if budget_bytes - 2 * spare <= size <= budget_bytes:
+                break
+        if weights.settled:
+            break
+        weights.tell(size, budget_bytes - spare / 2, coded.of_rows(trials.views))
+    return best
+
+
+class _Weights:
+    """Weights of bits, times the usual one, and what sizes they led to."""
+
+    def __init__(self) -> None:
+        self._over, self._under = (-math.log(_HEAVIEST), math.inf), (math.log(_HEAVIEST), -math.inf)
+        self._log = 0.0
+
+    @property
+    def now(self) -> float:
+        """The one to try."""
+        return math.exp(self._log)
+
+    @property
+    def settled(self) -> bool:
+        """Whether no other is left."""
+        return self._under[0] - self._over[0] < 1e-3 or abs(self._log) == math.log(_HEAVIEST)
+
+    def tell(self, size: float, target: float, rows: float) -> None:
+        """A size that was found, the one that is wanted, and how much of it the coefficients take."""
+        (low, large), (high, small) = self._over, self._under
+        known = large if size > target else small
+        falls = _YIELD * max(rows, 1.0)
+        if not math.isinf(known) and self._log:
+            falls = max(falls / 4, (known - size) / (self._log - (low if size > target else high)))
+        if size > target:
+            low, large = self._over = self._log, size
+        else:
+            high, small = self._under = self._log, size
+        if math.isinf(large) or math.isinf(small):
+            self._log += (size - target) / falls
+        else:
+            self._log = low + (high - low) * min(max((large - target) / (large - small), 0.05), 0.95)
+        self._log = min(max(self._log, low), high)
 
 
 def _likely_and_step(source: Source, images: np.ndarray, views: np.ndarray, room: int) -> tuple[int, int, _Trials]:
