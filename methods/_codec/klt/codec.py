@@ -64,6 +64,11 @@ class Coded:
         """How much of `bytes` the coefficients take."""
         return self._all(0.0, sum(rows.bits for rows in self.rows), views) / 8
 
+    def density(self) -> float:
+        """Bits that a coefficient takes which is not certainly zero; at least a quarter."""
+        count = sum(int(np.count_nonzero(rows.cells >= 0)) for rows in self.rows)
+        return max(sum(rows.bits for rows in self.rows) / max(count, 1), 0.25)
+
     def _all(self, own: float, rows: float, views: int) -> float:
         """What these images take for themselves and for the rows here, as a share of n images and `views` views."""
         return (own + rows * views / len(self.views)) * len(self.head.gains) / len(self.images)

@@ -33,9 +33,8 @@ _LOWER = 1 << 31  # the coder's state is at least that between symbols
 _SHIFT = 47  # what makes room for a symbol of frequency f starts at f << 47
 _WORD = (1 << 32) - 1
 _COUNTED = np.float32(4096)  # costs are multiples of so small a part of a squared step
-_DEAREST = np.float32(1 << 10)  # no level is ever needed that costs more
 _NEVER = 1 << 60
-_SMALL = 4  # from this magnitude on nothing is rounded to zero
+_PER_STEP = 16  # values are told apart so far when it is looked up which levels are near
 _HALF = STATES // 2
 # Of a state, with a next bit of zero: twice its quantiser, and whether the level is odd.
 _BY = np.array([2 * (s >> _TELLS & 1) + ((s ^ s >> _TAP) & 1) for s in range(STATES)], np.int64)
@@ -121,12 +120,33 @@ def _sign_besides(high, level):
 @njit(cache=True, inline="always")
 def _key(cost, score):
     """What a level adds to a survivor."""
-    return (np.int64(min(cost, _DEAREST) * _COUNTED) << 32) + score
+    return (np.int64(cost * _COUNTED) << 32) + score
 
 
 @njit(cache=True, nogil=True)
-def quantise(values, base, model, levels, cells):
-    """Levels of float32 `values` [m, D], in steps, whose log-scales are `base`, int32 [D], but for each row's gain.
+def near(model, choice):
+    """Fills `choice`, int8 [2 * buckets, values, 2]: which even and which odd magnitude is best for a value of so many
+    1/_PER_STEP steps, what its bits weigh included."""
+    tables, values, _ = choice.shape
+    for table in range(tables):
+        cell, quantiser = table * model.stride, table & 1
+        for at in range(values):
+            value = at / _PER_STEP
+            low = int(value * model.fraction / (2 * model.half) + 0.5 * quantiser)
+            for parity in range(2):
+                best = np.inf
+                for level in range(parity, min(low + 3, model.largest), 2):
+                    error = value - model.points[cell + level] / model.fraction
+                    cost = error * error + model.weight * model.bits[cell + level]
+                    if cost < best:
+                        best = cost
+                        choice[table, at, parity] = level
+
+
+@njit(cache=True, nogil=True)
+def quantise(values, base, model, choice, levels, cells):
+    """Levels of float32 `values` [m, D], in steps, whose log-scales are `base`, int32 [D], but for each row's gain;
+    `choice` is from `near`.
 
     Fills `levels`, int32, and `cells`, int16, [m, D]: 2 * bucket + quantiser, -1 where a level is certainly zero.
     Returns the bits that they take, and by how many these grow for each octave that the step gets finer.
@@ -165,32 +185,23 @@ def quantise(values, base, model, levels, cells):
                 narrow = _table(bucket, raw, model)
                 seen += model.information[narrow]
                 value = min(abs(values[row, place]), np.float32(model.loudest))
-                nothing = value * value
+                seen_at = int(value * _PER_STEP + np.float32(0.5))
                 for quantiser in range(2):
                     cell = (2 * narrow + quantiser) * model.stride
-                    low = int(value * per_distance + np.float32(0.5 * quantiser))
-                    same, other = 2 * quantiser + (low & 1), 2 * quantiser + (~low & 1)
-                    if raw == 0 and low < model.largest - 1:
-                        # The nearest point, both its neighbours, and zero.
-                        error = value - points[cell + low]
-                        cost[same] = _key(error * error + bits[cell + low], told[cell + low])
-                        offered[count, same] = low
-                        error = value - points[cell + low + 1]
-                        one = _key(error * error + bits[cell + low + 1], told[cell + low + 1])
-                        lower = abs(low - 1)
-                        error = value - points[cell + lower]
-                        two = _key(error * error + bits[cell + lower], told[cell + lower])
-                        cost[other] = min(one, two)
-                        offered[count, other] = lower if two < one else low + 1
-                        if low < _SMALL:
-                            one, two = cost[2 * quantiser], _key(nothing + bits[cell], told[cell])
-                            cost[2 * quantiser] = min(one, two)
-                            offered[count, 2 * quantiser] = 0 if two < one else offered[count, 2 * quantiser]
+                    if raw == 0 and seen_at < choice.shape[1]:
+                        for parity in range(2):
+                            level = np.int64(choice[2 * narrow + quantiser, seen_at, parity])
+                            error = value - points[cell + level]
+                            at = 2 * quantiser + parity
+                            cost[at] = _key(error * error + bits[cell + level], told[cell + level])
+                            offered[count, at] = level
                         continue
-                    for at, level in ((same, low), (other, low + 1)):
+                    low = int(value * per_distance + np.float32(0.5 * quantiser))
+                    for level in (low, low + 1):
                         high = min(level >> raw, model.largest)
                         error = value - np.float32(_point(level, quantiser, model)) / np.float32(model.fraction)
                         besides = weight * np.float32(raw + _sign_besides(high, level))
+                        at = 2 * quantiser + (level & 1)
                         cost[at] = _key(error * error + bits[cell + high] + besides, told[cell + high])
                         offered[count, at] = level
                 # States 2 i and 2 i + 1 come before i, where the next bit is zero, and before i + half of all.

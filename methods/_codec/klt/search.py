@@ -23,9 +23,9 @@ _LEAST_GROWTH = 0.2  # of ln(bytes) by octave
 _IMAGES = 16  # that stand for all in a first search,
 _ROWS = 64  # and about so many rows in all, at least
 _FEWEST = 12  # rows of an image
-_NEARLY = 0.04  # of the budget: from here on the weight of bits is changed instead of the step
+_NEARLY = (0.003, 0.005, 0.01, 0.02, 0.04)  # of the budget, after one, two, ... tries: from here on the weight of bits is changed
 _HEAVIEST = 1.6  # times the usual weight; squared errors stay close to the least while it is not far off
-_YIELD = 0.5  # by how much ln(bytes of coefficients) falls with ln(weight), at first
+_YIELD = 0.4  # ln(bytes of coefficients) falls about so much with ln(weight), by the square of bits a coefficient
 _TRIES = 12
 _REPLANNED = 3  # tries that plan anew where the step has moved far
 _MUCH = 1 / 8  # of the budget: if likely classes take more, it is tried whether fewer of them do better
@@ -81,6 +81,10 @@ class _Trials:
         self.plans, self.planned = other.plans, other.planned
         return self
 
+    def refined_as(self, other: _Trials) -> None:
+        """Take likely classes to be as many bytes as others, that stand for these, say."""
+        self.refinement, self._refined_at = other.refinement, other._refined_at
+
     def _coarse(self, index: int) -> Coded:
         if index not in self._known:
             if abs(index - self.planned) > _NEAR and not self.frozen:
@@ -106,17 +110,19 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
     n, k, _ = source.shape
     images = _spread(n, _IMAGES)
     views = _spread(k, max(_FEWEST, _ROWS // len(images)))
-    least, index, plans = _likely_and_step(source, images, views, budget_bytes - overhead)
+    least, index, some = _likely_and_step(source, images, views, budget_bytes - overhead)
     trials = _Trials(source, np.arange(n), np.arange(k), least)
+    trials.refined_as(some)
     if len(images) == n:
-        trials.planned_as(plans)
+        trials.planned_as(some)
     bracket = _Bracket()
     for tries in range(_TRIES):
         trials.frozen = tries >= _REPLANNED
         size, growth = trials.bytes(index)
         size += overhead
         bracket.tell(index, size, size <= budget_bytes)
-        near = abs(size - budget_bytes) <= max(_NEARLY * budget_bytes, _SPARE)
+        nearly = _NEARLY[min(tries, len(_NEARLY) - 1)]
+        near = abs(size - budget_bytes) <= max(nearly * budget_bytes, _SPARE)
         if near or bracket.closed or index == STEPS:
             break
         index = bracket.step(index, size, growth, budget_bytes)
@@ -154,7 +160,7 @@ def _filled(
                 break
         if weights.settled:
             break
-        weights.tell(size, budget_bytes - spare / 2, coded.of_rows(trials.views))
+        weights.tell(size, budget_bytes - spare / 2, _YIELD * coded.of_rows(trials.views) / coded.density() ** 2)
     return best
 
 
@@ -175,11 +181,11 @@ class _Weights:
         """Whether no other is left."""
         return self._under[0] - self._over[0] < 1e-3 or abs(self._log) == math.log(_HEAVIEST)
 
-    def tell(self, size: float, target: float, rows: float) -> None:
-        """A size that was found, the one that is wanted, and how much of it the coefficients take."""
+    def tell(self, size: float, target: float, falls: float) -> None:
+        """A size that was found, the one that is wanted, and by how much it falls with ln(weight), as far as is known
+        beforehand."""
         (low, large), (high, small) = self._over, self._under
         known = large if size > target else small
-        falls = _YIELD * max(rows, 1.0)
         if not math.isinf(known) and self._log:
             falls = max(falls / 4, (known - size) / (self._log - (low if size > target else high)))
         if size > target:

@@ -7,6 +7,7 @@ uncertain as those of real ones, by `python -m speed.klt_trellis`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ FIRST = 1  # bucket: below it, what coding wins is not worth the bits
 GRID = 2  # units: gains are multiples, so that most survivors agree
 _STEEPEST = 4.0
 _COUNTED = 0.999  # up to here edges of cells follow from frequencies
+_LOOKED_UP = 800  # values: to magnitudes that are not yet escaped
 _LOUDEST = 1 << 28  # no level is above: coarser steps are for that
 
 
@@ -135,10 +137,21 @@ def quantise(values: np.ndarray, base: np.ndarray, weight: float = 1.0, model: M
         weight: of bits, where fewer or more than usual are wanted. A decoder need not know.
         model: what levels cost and mean.
     """
-    model = model._replace(weight=weight * model.weight)
+    model, choice = _weighed(weight) if model is MODEL else _with_choice(model)
     levels, cells = np.empty(values.shape, np.int32), np.empty(values.shape, np.int16)
-    bits, growth = kernels.quantise(np.ascontiguousarray(values), _clipped(base), model, levels, cells)
+    bits, growth = kernels.quantise(np.ascontiguousarray(values), _clipped(base), model, choice, levels, cells)
     return Rows(levels, cells, bits, growth)
+
+
+@lru_cache(maxsize=8)
+def _weighed(weight: float) -> tuple[Model, np.ndarray]:
+    return _with_choice(MODEL._replace(weight=weight * MODEL.weight))
+
+
+def _with_choice(model: Model) -> tuple[Model, np.ndarray]:
+    choice = np.zeros((2 * BUCKETS, _LOOKED_UP, 2), np.int8)
+    kernels.near(model, choice)
+    return model, choice
 
 
 def restore(rows: Rows, whole: np.ndarray) -> None:
