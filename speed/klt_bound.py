@@ -1,9 +1,9 @@
 """What any other quantiser could win for `klt`: `python -m speed.klt_bound FOLDER` (as for speed.rate_distortion).
 
-`klt` rounds each coefficient by itself. Given the variances that it works with, no way of rounding, however many
-coefficients at once, does better than the rate-distortion function of those variances. It is computed here by the
-algorithm of Blahut and Arimoto (1972) for the distribution that the entropy model has for each scale, and set beside
-the bits and squared errors of the scalar quantiser, in the numbers in which scales really occur in coded images.
+Given the variances that `klt` works with, no way of rounding, however many coefficients at once, does better than the
+rate-distortion function of those variances. It is computed here by the algorithm of Blahut and Arimoto (1972) for the
+distribution that the entropy model has for each scale, and so are the bits and squared errors of a scalar quantiser;
+both are set beside what coded images really have, for scales in the numbers in which they occur.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from methods._codec.klt import bands, tables
+from methods._codec.klt import tables
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.codec import Coded
 from methods._codec.klt.steps import OFFSETS_KEPT, step_of
+from methods._codec.klt.trellis import CODER
 from speed.rate_distortion import Shared, load_all
 
 _POINTS = 501
@@ -54,7 +55,7 @@ def bound(scale: float, slope: float, spread: float = tables.SPREAD) -> tuple[fl
 
 
 def scalar(bucket: int) -> tuple[float, float]:
-    """Bits and squared error (squared steps) of a coefficient as `klt` codes it."""
+    """Bits and squared error (squared steps) of a coefficient that is rounded by itself, as `klt` does with means."""
     scale = scale_of(bucket)
     size = np.linspace(0, 8 * scale, 8001)
     p = density(scale, size)
@@ -70,17 +71,16 @@ def scale_of(bucket: int) -> float:
     return float(2.0 ** ((tables.LOWEST + tables.STEP * bucket) / tables.UNITS))
 
 
-def uncoded_error(coded: Coded, values: np.ndarray, basis: Basis) -> float:
-    """Squared error, in squared steps, of the coefficients of an image's `values` [K, C] that are certainly zero."""
+def squared_errors(coded: Coded, values: np.ndarray, basis: Basis) -> tuple[float, float]:
+    """In squared steps: of the coefficients of an image's `values` [K, C] that are coded, and of those that are not."""
     centred = values - basis.mean.astype(np.float32)
     if coded.index < OFFSETS_KEPT:
         centred -= centred.mean(1, keepdims=True)
-    images, levels = np.zeros(len(values), np.int64), coded.lead[0].values
-    predicted = coded.rebuilder.predicted(images, coded.views, levels[:, 0]).astype(np.float64)
-    if levels.shape[1] > 1:
-        predicted += coded.rebuilder.led(levels[:, 1:], images)
-    rest = basis.project(centred) / step_of(coded.index) - predicted / tables.FRACTION
-    return float(np.square(rest[coded.rows[0].buckets < 0]).sum())
+    whole = coded.rebuilder.led_by(np.zeros(len(values), np.int64), coded.views, coded.lead[0].values)
+    CODER.restore(coded.rows[0], whole)
+    error = np.square(basis.project(centred) / step_of(coded.index) - whole / tables.FRACTION)
+    there = coded.rows[0].cells >= 0
+    return float(error[there].sum()), float(error[~there].sum())
 
 
 def main() -> None:
@@ -99,16 +99,16 @@ def main() -> None:
         shared, ratios = Shared(photos, pool, means, budget, 10000, free=False), []
         for image in np.linspace(0, len(photos.logits) - 1, options.photos).astype(int):
             _, coded = shared.encode(image)
-            buckets = coded.rows[0].buckets
-            count = np.bincount(np.minimum(buckets[buckets >= 0], tables.TOP), minlength=tables.BUCKETS)
-            (bits, error), (least_bits, least_error) = count @ own, count @ best
-            zero = uncoded_error(coded, photos.values[image], shared.basis)
-            # At as many bits as the scalar quantiser takes, along the tangent.
-            there = least_error - tables.LAMBDA * (bits - least_bits)
-            ratios.append([bits / 8, bands.bits(coded.rows[0]) / 8, (there + zero) / (error + zero)])
+            cells = coded.rows[0].cells
+            count = np.bincount(np.minimum(cells[cells >= 0] >> 1, tables.TOP), minlength=tables.BUCKETS)
+            bits, (error, zero) = coded.rows[0].bits, squared_errors(coded, photos.values[image], shared.basis)
+            # At as many bits as are taken, along the tangents.
+            others = [(found[1] - tables.LAMBDA * (bits - found[0]) + zero) for found in (count @ own, count @ best)]
+            ratios.append([bits / 8, *(other / (error + zero) for other in others)])
         rows.append([budget, *np.mean(ratios, 0)])
-    heads = ["budget", "bytes of rows, by the model", "as coded", "least squared error at these bytes, share"]
-    print(tabulate(rows, heads, tablefmt="github", floatfmt=("", ".0f", ".0f", ".3f")))
+    heads = ["budget", "bytes of coefficients", "scalar quantiser", "least of any quantiser"]
+    print("squared error at equal bytes, of that of klt:")
+    print(tabulate(rows, heads, tablefmt="github", floatfmt=("", ".0f", ".3f", ".3f")))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What levels of the trellis cost and mean, counted: `python -m speed.klt_trellis` writes methods/_codec/klt/trellis_data.py.
+"""What levels of the trellis cost and mean, counted: `python -m speed.klt_trellis` writes `trellis_data` of `klt`.
 
 Rows of normal coefficients are drawn, in falling order of scale, from louder than any table to quieter than what is
-coded; each scale is uncertain, and each row is louder or softer by as much as rows of an image differ. They are quantised with tables that formulas give, then with what was counted, and so on.
+coded; each scale is uncertain, and each row is louder or softer by as much as rows of an image differ. They are
+quantised with tables that formulas give, then with what was counted, and so on.
 """
 
 from __future__ import annotations
@@ -17,23 +18,26 @@ from methods._codec.klt.tables import (
     FRACTION,
     LARGEST,
     LOWEST,
+    PER_OCTAVE,
     STEP,
-    STRIDE,
     TOP,
     UNITS,
     normal_mixture,
 )
-from methods._codec.klt.trellis import HALF, WHOLE
+from methods._codec.klt.trellis import HALF, SCORE_PARTS, WHOLE
 
 _WIDTH = 400
 _SPREAD = 0.15  # nats: how uncertain a scale is
 _ROW_SPREAD = 4.5  # units: how much rows differ
+_STEEPEST = 4.0  # slopes
+_COUNTED = 0.999  # up to here edges of cells follow from frequencies
 _SURE = 20  # so many counts does a formula stand for
 _TABLE = Path(trellis.__file__).with_name("trellis_data.py")
 _HEAD = '''"""What levels of the trellis cost and mean: made by `python -m speed.klt_trellis`, see there and `trellis`.
 
-A line for each bucket and quantiser. Frequencies of magnitudes from zero on, of 2^16; those not shown are 1. By how much
-points from magnitude one on are nearer to zero than the quantiser has them, 1/FRACTION steps; not shown: zero.
+A line for each bucket and quantiser. Frequencies of magnitudes from zero on, of 2^16; those not shown are 1. By how
+much points are nearer to zero than the quantiser has them, 1/FRACTION steps, from magnitude zero on; not shown: zero.
+By how much logarithms of frequencies grow for each unit that a scale does, 1/SCORE_PARTS.
 """
 
 from __future__ import annotations
@@ -43,7 +47,7 @@ import numpy as np
 from methods._codec.klt.tables import BUCKETS, LARGEST
 
 '''
-_FOOT = '''
+_FOOT = """
 
 def _table(lines: str, rest: int) -> np.ndarray:
     table = np.full((2 * BUCKETS, LARGEST + 1), rest)
@@ -55,7 +59,8 @@ def _table(lines: str, rest: int) -> np.ndarray:
 
 FREQUENCIES = _table(_FREQUENCIES, 1)  # int64 [BUCKETS, 2, LARGEST + 1]
 NEARER = _table(_NEARER, 0)  # int64, the same shape
-'''
+SCORES = _table(_SCORES, 0)  # int64, the same shape
+"""
 
 
 def by_formula() -> tuple[np.ndarray, np.ndarray]:
@@ -70,8 +75,8 @@ def by_formula() -> tuple[np.ndarray, np.ndarray]:
     return p / p.sum(2, keepdims=True), points
 
 
-def counted(rows: int, rounds: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """int64 frequencies and points [BUCKETS, 2, LARGEST + 1] after so many rounds of counting."""
+def counted(rows: int, rounds: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """int64 frequencies, points and scores [BUCKETS, 2, LARGEST + 1] after so many rounds of counting."""
     rng = np.random.default_rng(seed)
     p, points = first_p, first_points = by_formula()
     loudest = LOWEST + STEP * TOP + STEP * 2
@@ -82,21 +87,54 @@ def counted(rows: int, rounds: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     uncertain = np.exp(_SPREAD * rng.normal(size=true.shape) - _SPREAD**2)
     values = (2.0 ** (true / UNITS) * uncertain * rng.normal(size=true.shape)).astype(np.float32)
     for _ in range(rounds):
-        model = trellis.model_of(whole(p), np.rint(FRACTION * points).astype(np.int64))
-        count, total = np.zeros(p.size), np.zeros(p.size)
+        coder = trellis.Coder(trellis.model_of(*rounded(p, points)))
+        counts, totals = np.zeros(p.size), np.zeros(p.size)
         for row in range(rows):
-            found = trellis.quantise(values[row : row + 1], base[row], model=model)
+            found = coder.quantise(values[row : row + 1], base[row])
             told = (found.cells >= 0) & (found.cells < 2 * BUCKETS)
             size = np.abs(found.levels[told])
             place = found.cells[told].astype(np.int64) * (LARGEST + 1) + np.minimum(size, LARGEST)
-            count += np.bincount(place, minlength=p.size)
-            total += np.bincount(place, np.abs(values[row : row + 1][told]), minlength=p.size)
-        count, total = count.reshape(p.shape), total.reshape(p.shape)
+            counts += np.bincount(place, minlength=p.size)
+            totals += np.bincount(place, np.abs(values[row : row + 1][told]), minlength=p.size)
+        count, total = counts.reshape(p.shape), totals.reshape(p.shape)
         p = count + _SURE * first_p
         p /= p.sum(2, keepdims=True)
         points = (total + _SURE * first_points) / (count + _SURE)
         points[..., 0] = 0
-    return whole(p), np.rint(FRACTION * points).astype(np.int64)
+    return rounded(p, points)
+
+
+def rounded(p: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frequencies, points and scores in integers, as for `trellis.model_of`."""
+    frequencies = whole(p)
+    scores = np.rint(SCORE_PARTS * slopes(frequencies / WHOLE))
+    return frequencies, np.rint(FRACTION * points).astype(np.int64), scores.astype(np.int64)
+
+
+def slopes(p: np.ndarray) -> np.ndarray:
+    """[BUCKETS, 2, LARGEST + 1]: by how much the logarithm of a probability grows for each unit that a scale does.
+
+    The cells are taken for intervals, so that the entropy model gives them these probabilities; far out, where nothing
+    was counted, edges are in the middle between points.
+    """
+    result = np.empty(p.shape)
+    points = trellis.grid() / FRACTION
+    for bucket in range(BUCKETS):
+        scale = 2.0 ** ((LOWEST + STEP * bucket) / UNITS)
+        x = np.linspace(0, 10 * scale, 4001)
+        below = normal_mixture(x, scale)
+        for quantiser in (0, 1):
+            middle = (points[bucket, quantiser, 1:] + points[bucket, quantiser, :-1]) / 2
+            cumulative = p[bucket, quantiser].cumsum()[:-1]
+            edges = np.where(cumulative < _COUNTED, np.interp(cumulative, below, x), middle)
+            edges = np.maximum.accumulate(np.maximum(edges, middle * (cumulative >= _COUNTED)))
+            louder, softer = (_mass(edges, scale * 2.0 ** (side * 0.5 / PER_OCTAVE)) for side in (1, -1))
+            result[bucket, quantiser] = np.log(louder / softer) / STEP
+    return np.clip(result, -_STEEPEST, _STEEPEST)
+
+
+def _mass(edges: np.ndarray, scale: float) -> np.ndarray:
+    return np.maximum(np.diff(np.concatenate([[0.0], normal_mixture(edges, scale), [1.0]])), 1e-12)
 
 
 def whole(p: np.ndarray) -> np.ndarray:
@@ -111,10 +149,11 @@ def whole(p: np.ndarray) -> np.ndarray:
     return frequencies
 
 
-def source(frequencies: np.ndarray, points: np.ndarray) -> str:
+def source(frequencies: np.ndarray, points: np.ndarray, scores: np.ndarray) -> str:
     """The module's text."""
     parts = []
-    for name, table, rest in (("_FREQUENCIES", frequencies, 1), ("_NEARER", trellis.grid() - points, 0)):
+    tables = (("_FREQUENCIES", frequencies, 1), ("_NEARER", trellis.grid() - points, 0), ("_SCORES", scores, 0))
+    for name, table, rest in tables:
         lines = []
         for row in table.reshape(2 * BUCKETS, -1):
             told = np.flatnonzero(row != rest)
@@ -126,7 +165,7 @@ def source(frequencies: np.ndarray, points: np.ndarray) -> str:
 def main() -> None:
     """Count and write."""
     parser = argparse.ArgumentParser(prog="python -m speed.klt_trellis", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rows", type=int, default=10000)
+    parser.add_argument("--rows", type=int, default=40000)
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--out", type=Path, default=_TABLE)
     options = parser.parse_args()

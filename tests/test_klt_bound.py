@@ -29,7 +29,7 @@ def test_no_scalar_quantiser_is_below_the_bound():
         assert least_error + tables.LAMBDA * least_bits < error + tables.LAMBDA * bits
 
 
-def test_the_scalar_quantiser_is_the_one_that_klt_uses():
+def test_the_scalar_quantiser_is_that_of_means():
     """Its bits and errors beside a plain integral over the thresholds of one bucket."""
     bucket, scale = 10, klt_bound.scale_of(10)
     first = (bucket + 1) * tables.STRIDE

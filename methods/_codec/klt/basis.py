@@ -173,7 +173,7 @@ class Basis:
 def from_bytes(shared: bytes) -> Basis:
     """The inverse of `Basis.to_bytes`. Raises CorruptBlobError."""
     container = unpack(shared, CODEC)
-    check_digest(int(container.sections["g"][0]))
+    check_digest(int(container.sections["g"][0]), DIGEST)
     _, size, classes = container.shape
     parts = container.sections
     exponent, precision, stored = (int(v) for v in parts["i"])
@@ -208,10 +208,10 @@ def identity(classes: int, exponent: int) -> Basis:
     return Basis(exponent, np.zeros(classes), None, 0, flat, flat, np.arange(KNOTS) / (KNOTS - 1))
 
 
-def check_digest(found: int) -> None:
+def check_digest(found: int, ours: int) -> None:
     """Raise CorruptBlobError if the entropy model of the encoder was another one."""
-    if found != DIGEST:
+    if found != ours:
         raise CorruptBlobError(
-            f"label blob was coded with entropy model {found:08x}, this program has {DIGEST:08x}: read it with the "
+            f"label blob was coded with entropy model {found:08x}, this program has {ours:08x}: read it with the "
             f"release that wrote it"
         )

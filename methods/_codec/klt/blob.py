@@ -9,7 +9,7 @@ import numpy as np
 
 from methods._codec import bits as packing
 from methods._codec.container import Container, pack
-from methods._codec.klt import bands, refine, trellis
+from methods._codec.klt import bands, refine
 from methods._codec.klt import head as heads
 from methods._codec.klt.basis import Basis, check_digest
 from methods._codec.klt.codec import Coded, Source
@@ -18,7 +18,8 @@ from methods._codec.klt.rebuild import Rebuilder
 from methods._codec.klt.side import Side
 from methods._codec.klt.steps import step_units
 from methods._codec.klt.stream import Reader, Writer
-from methods._codec.klt.tables import DIGEST, STEP
+from methods._codec.klt.tables import STEP
+from methods._codec.klt.trellis import CODER, DIGEST
 
 CODEC = "klt"
 OVERHEAD = 80  # bytes of header, section table, ends of streams, about
@@ -64,7 +65,7 @@ def sections(coded: Coded, group: int) -> dict[str, np.ndarray]:
                 for part in (0, 1)
             ]
             stream.write(fine[1], fine[0])
-        streams += [stream.words(), trellis.write(coded.rows, views)]
+        streams += [stream.words(), CODER.write(coded.rows, views)]
     lengths = packing.encode_uints(np.array([len(words) for words in streams]))
     return {"h": coded.head.words(), "l": lengths, "d": np.concatenate(streams)}
 
@@ -95,7 +96,7 @@ def read(
         CorruptBlobError: coded with another entropy model.
     """
     parts, (n, k, _) = container.sections, container.shape
-    check_digest(int(parts["g"][0]))
+    check_digest(int(parts["g"][0]), DIGEST)
     exponent, index, group, least = (int(v) for v in parts["i"])
     basis = basis_of(exponent)
     result = np.empty((n, len(views), basis.classes), np.float32)
@@ -157,7 +158,7 @@ class _Rows:
             lead[rows] = reader.read(chosen[rows].ravel()).reshape(-1, chosen.shape[1])
         whole = self._rebuilder.led_by(images, views, lead)
         for (_, words), rows in zip(streams, slices, strict=True):
-            trellis.read(words, self._base, images[rows], whole[rows])
+            CODER.read(words, self._base, images[rows], whole[rows])
         logits = self._rebuilder.logits(whole)
         if self._head.refined is not None:
             self._refine(logits, self._head.refined[images], [reader for reader, _ in streams], edges)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.special import log_softmax
 
-from methods._codec.klt import bands, meanrows, plan, refine, trellis
+from methods._codec.klt import bands, meanrows, plan, refine
 from methods._codec.klt import head as heads
 from methods._codec.klt.bands import Levels
 from methods._codec.klt.basis import Basis
@@ -24,7 +24,7 @@ from methods._codec.klt.refine import Likely
 from methods._codec.klt.side import Side
 from methods._codec.klt.steps import OFFSETS_KEPT, step_of, step_units
 from methods._codec.klt.tables import FRACTION, STEP
-from methods._codec.klt.trellis import Rows
+from methods._codec.klt.trellis import CODER, Rows
 
 _LOOKED_AT = 32  # rows, to see how large that share is
 _TEMPERATURES = (1.0, 20.0)
@@ -118,17 +118,18 @@ class Source:
             head.gains[image] = bands.gains_of(rest, self.basis.rows, self.basis.rows - step_units(index))
             rest /= step
             coded.lead.append(lead)
-            coded.rows.append(trellis.quantise(rest, self._base(coded, image)))
+            coded.rows.append(CODER.quantise(rest, self._base(coded, image)))
         return coded
 
     def weighed(self, coded: Coded, weight: float) -> Coded:
         """The same with so many times the usual weight of bits for coefficients, and nothing refined."""
-        other = replace(coded, head=replace(coded.head, refined=None, least=refine.NOTHING), rows=[], likely=[], fine=[])
+        head = replace(coded.head, refined=None, least=refine.NOTHING)
+        other = replace(coded, head=head, rows=[], likely=[], fine=[])
         for place, image in enumerate(coded.images):
             whole = coded.rebuilder.led_by(*self._rows_of(image, coded.views), coded.lead[place].values)
             rest = self._at(coded.index)[0][image, coded.views] / np.float32(step_of(coded.index))
             rest -= (whole / FRACTION).astype(np.float32)
-            other.rows.append(trellis.quantise(rest, self._base(coded, image), weight))
+            other.rows.append(CODER.quantise(rest, self._base(coded, image), weight))
         return other
 
     def refine(self, coded: Coded, least: int) -> None:
@@ -168,7 +169,7 @@ class Source:
         """float64 [v, C], natural unit: rows of the image at this place, likely classes not yet refined."""
         at = self._rows_of(coded.images[place], coded.views)
         whole = coded.rebuilder.led_by(*at, coded.lead[place].values)
-        trellis.restore(coded.rows[place], whole)
+        CODER.restore(coded.rows[place], whole)
         return coded.rebuilder.logits(whole)
 
     def _at(self, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -70,61 +70,61 @@ class Model(NamedTuple):
 
 
 @njit(cache=True, inline="always")
-def _quantiser(state):
+def _quantiser(state: int) -> int:
     return state >> _TELLS & 1
 
 
 @njit(cache=True, inline="always")
-def _follow(state, level):
+def _follow(state: int, level: int) -> int:
     """The state after a level: a register of bits that are shifted towards the lowest."""
     return state >> 1 | ((level ^ state ^ state >> _TAP) & 1) << _MEMORY - 1
 
 
 @njit(cache=True, inline="always")
-def _bucket(units, model):
+def _bucket(units: int, model: Model) -> int:
     found = (units - model.zero) >> model.bucket_bits
     return found if found >= model.first else -1
 
 
 @njit(cache=True, inline="always")
-def _octaves(bucket, model):
+def _octaves(bucket: int, model: Model) -> int:
     above = (bucket + (1 << model.octave_bits) - 1 - model.top) >> model.octave_bits
     return 0 if above < 0 else min(above, model.most_raw)
 
 
 @njit(cache=True, inline="always")
-def _table(bucket, raw, model):
+def _table(bucket: int, raw: int, model: Model) -> int:
     """Of which bucket the tables are used, for levels without their lowest bits."""
     return min(bucket - (raw << model.octave_bits), model.top)
 
 
 @njit(cache=True, inline="always")
-def _louder(gain, model):
+def _louder(gain: int, model: Model) -> int:
     grid = model.grid
     found = gain // (model.fine * grid) * grid + (grid >> 1)
     return max(-model.farthest, min(found, model.farthest))
 
 
 @njit(cache=True, inline="always")
-def _point(size, quantiser, model):
+def _point(size: int, quantiser: int, model: Model) -> int:
     """Where no table tells it."""
     return (2 * size - quantiser) * model.half if size else 0
 
 
 @njit(cache=True, inline="always")
-def _sign_besides(high, level):
+def _sign_besides(high: int, level: int) -> int:
     """Bits of a sign that a table does not count."""
     return 1 if high == 0 and level else 0
 
 
 @njit(cache=True, inline="always")
-def _key(cost, score):
+def _key(cost: np.float32, score: int) -> np.int64:
     """What a level adds to a survivor."""
     return (np.int64(cost * _COUNTED) << 32) + score
 
 
 @njit(cache=True, nogil=True)
-def near(model, choice):
+def near(model: Model, choice: np.ndarray) -> None:
     """Fills `choice`, int8 [2 * buckets, values, 2]: which even and which odd magnitude is best for a value of so many
     1/_PER_STEP steps, what its bits weigh included."""
     tables, values, _ = choice.shape
@@ -143,28 +143,99 @@ def near(model, choice):
                         choice[table, at, parity] = level
 
 
-@njit(cache=True, nogil=True)
-def quantise(values, base, model, choice, levels, cells):
-    """Levels of float32 `values` [m, D], in steps, whose log-scales are `base`, int32 [D], but for each row's gain;
-    `choice` is from `near`.
+@njit(cache=True, inline="always")
+def _offer(
+    value: np.float32,
+    narrow: int,
+    raw: int,
+    model: Model,
+    scaled: tuple,
+    choice: np.ndarray,
+    cost: np.ndarray,
+    offered: np.ndarray,
+) -> None:
+    """The best even and the best odd level of both quantisers for a coefficient, and what they cost, [4] each."""
+    points, bits, told, weight = scaled
+    near_at = int(value * _PER_STEP + np.float32(0.5))
+    for quantiser in range(2):
+        cell = (2 * narrow + quantiser) * model.stride
+        if raw == 0 and near_at < choice.shape[1]:
+            for parity in range(2):
+                level = np.int64(choice[2 * narrow + quantiser, near_at, parity])
+                error = value - points[cell + level]
+                cost[2 * quantiser + parity] = _key(error * error + bits[cell + level], told[cell + level])
+                offered[2 * quantiser + parity] = level
+        else:
+            distance = np.float32(2 * model.half) / np.float32(model.fraction)
+            low = int(value / distance + np.float32(0.5 * quantiser))
+            for size in (low, low + 1):
+                high = min(size >> raw, model.largest)
+                error = value - np.float32(_point(size, quantiser, model)) / np.float32(model.fraction)
+                besides = weight * np.float32(raw + _sign_besides(high, size))
+                at = 2 * quantiser + (size & 1)
+                cost[at] = _key(error * error + bits[cell + high] + besides, told[cell + high])
+                offered[at] = size
 
-    Fills `levels`, int32, and `cells`, int16, [m, D]: 2 * bucket + quantiser, -1 where a level is certainly zero.
-    Returns the bits that they take, and by how many these grow for each octave that the step gets finer.
+
+@njit(cache=True, inline="always")
+def _survive(best: np.ndarray, cost: np.ndarray, best_next: np.ndarray, back: np.ndarray) -> None:
+    """The better of both ways into each state: 2 i and 2 i + 1 come before i, where the next bit is zero, and before
+    i + half of all states."""
+    for i in range(_HALF):
+        first, second = best[2 * i], best[2 * i + 1]
+        by_first, by_second = _BY[2 * i], _BY[2 * i + 1]
+        one, two = first + cost[by_first], second + cost[by_second]
+        best_next[i], back[i] = min(one, two), two < one
+        one, two = first + cost[by_first ^ 1], second + cost[by_second ^ 1]
+        best_next[i + _HALF], back[i + _HALF] = min(one, two), two < one
+
+
+@njit(cache=True, inline="always")
+def _agree(best: np.ndarray, gain: np.ndarray, gain_next: np.ndarray, information: int, model: Model) -> int:
+    """Where a wave ends: survivors' gains, and those given up that do not agree with the best; by how much its row is
+    louder, units."""
+    leader = 0
+    for state in range(STATES):
+        if best[state] < best[leader]:
+            leader = state
+        carried = np.int64(np.int32(best[state] & _WORD))
+        gain_next[state] = gain[carried & (STATES - 1)] + np.int64(carried >> _MEMORY) * model.fine // information
+    louder, least = _louder(gain_next[leader], model), best[leader] >> 32 << 32
+    for state in range(STATES):
+        gain[state] = gain_next[state]
+        agrees = _louder(gain[state], model) == louder
+        best[state] = ((best[state] - least) >> 32 << 32 if agrees else _NEVER) + state
+    return louder
+
+
+@njit(cache=True, nogil=True)
+def quantise(
+    values: np.ndarray, base: np.ndarray, model: Model, choice: np.ndarray, levels: np.ndarray, cells: np.ndarray
+) -> tuple[float, float]:
+    """Levels of rows, each by its best path.
+
+    Args:
+        values: float32 [m, D], in steps.
+        base: int32 [D], log-scales but for each row's gain.
+        model: what levels cost and mean.
+        choice: from `near`.
+        levels: int32 [m, D], filled.
+        cells: int16 [m, D], filled: 2 * bucket + quantiser, -1 where a level is certainly zero.
+
+    Returns:
+        The bits that they take, and by how many these grow for each octave that the step gets finer.
     """
     rows, width = values.shape
-    half = np.float32(model.half / model.fraction)
-    per_distance = np.float32(0.5) / half
     weight = np.float32(model.weight)
-    back = np.empty((width, STATES), np.uint8)
-    offered = np.empty((width, 4), np.int32)
-    where = np.empty(width, np.int64)
     points = model.points.astype(np.float32) / np.float32(model.fraction)
-    bits, told = model.bits * weight, model.score.astype(np.int64) << _MEMORY
+    scaled = (points, model.bits * weight, model.score.astype(np.int64) << _MEMORY, weight)
     # Survivors: the cost so far in the upper half of a number; in the lower, which the same sum carries along, scores
     # in this wave, and the state where the wave began in the lowest bits. A minimum of integers takes no branch.
     best, best_next = np.empty(STATES, np.int64), np.empty(STATES, np.int64)
-    cost = np.empty(4, np.int64)
     gain, gain_next = np.empty(STATES, np.int64), np.empty(STATES, np.int64)
+    cost = np.empty(4, np.int64)
+    back, offered = np.empty((width, STATES), np.uint8), np.empty((width, 4), np.int32)
+    where = np.empty(width, np.int64)
     total, growth = 0.0, 0.0
     for row in range(rows):
         for state in range(STATES):
@@ -185,55 +256,16 @@ def quantise(values, base, model, choice, levels, cells):
                 narrow = _table(bucket, raw, model)
                 seen += model.information[narrow]
                 value = min(abs(values[row, place]), np.float32(model.loudest))
-                seen_at = int(value * _PER_STEP + np.float32(0.5))
-                for quantiser in range(2):
-                    cell = (2 * narrow + quantiser) * model.stride
-                    if raw == 0 and seen_at < choice.shape[1]:
-                        for parity in range(2):
-                            level = np.int64(choice[2 * narrow + quantiser, seen_at, parity])
-                            error = value - points[cell + level]
-                            at = 2 * quantiser + parity
-                            cost[at] = _key(error * error + bits[cell + level], told[cell + level])
-                            offered[count, at] = level
-                        continue
-                    low = int(value * per_distance + np.float32(0.5 * quantiser))
-                    for level in (low, low + 1):
-                        high = min(level >> raw, model.largest)
-                        error = value - np.float32(_point(level, quantiser, model)) / np.float32(model.fraction)
-                        besides = weight * np.float32(raw + _sign_besides(high, level))
-                        at = 2 * quantiser + (level & 1)
-                        cost[at] = _key(error * error + bits[cell + high] + besides, told[cell + high])
-                        offered[count, at] = level
-                # States 2 i and 2 i + 1 come before i, where the next bit is zero, and before i + half of all.
-                for i in range(_HALF):
-                    first, second = best[2 * i], best[2 * i + 1]
-                    by_first, by_second = _BY[2 * i], _BY[2 * i + 1]
-                    one, two = first + cost[by_first], second + cost[by_second]
-                    best_next[i], back[count, i] = min(one, two), two < one
-                    one, two = first + cost[by_first ^ 1], second + cost[by_second ^ 1]
-                    best_next[i + _HALF], back[count, i + _HALF] = min(one, two), two < one
+                _offer(value, narrow, raw, model, scaled, choice, cost, offered[count])
+                _survive(best, cost, best_next, back[count])
                 best, best_next = best_next, best
                 where[count] = place
                 count += 1
             start = stop
             if start < width and seen:
                 information = min(information + seen, model.memory)
-                leader = 0
-                for state in range(STATES):
-                    if best[state] < best[leader]:
-                        leader = state
-                    carried = np.int64(np.int32(best[state] & _WORD))
-                    scores = (carried >> _MEMORY) * model.fine // information
-                    gain_next[state] = gain[carried & (STATES - 1)] + scores
-                louder, least = _louder(gain_next[leader], model), best[leader] >> 32 << 32
-                for state in range(STATES):
-                    gain[state] = gain_next[state]
-                    agrees = _louder(gain[state], model) == louder
-                    best[state] = ((best[state] - least) >> 32 << 32 if agrees else _NEVER) + state
-        state = 0
-        for other_state in range(1, STATES):
-            if best[other_state] < best[state]:
-                state = other_state
+                louder = _agree(best, gain, gain_next, information, model)
+        state = int(best.argmin())
         for step in range(count - 1, -1, -1):
             before = 2 * (state & (_HALF - 1)) + back[step, state]
             level = offered[step, _BY[before] ^ (state >> _MEMORY - 1)]
@@ -246,7 +278,7 @@ def quantise(values, base, model, choice, levels, cells):
 
 
 @njit(cache=True, nogil=True)
-def _replay(levels, base, model, cells):
+def _replay(levels: np.ndarray, base: np.ndarray, model: Model, cells: np.ndarray) -> tuple[float, float]:
     """Fills `cells` of one row as a decoder will find them; bits and growth."""
     width = len(levels)
     total, growth = 0.0, 0.0
@@ -272,7 +304,7 @@ def _replay(levels, base, model, cells):
             total += model.bits[at] + raw + _sign_besides(high, magnitude)
             growth += model.growth[narrow]
             if high == model.largest:
-                total += 2 * math.log2((magnitude >> raw) - model.largest + 1.0) + model.escape_bits
+                total += math.floor(math.log2((magnitude >> raw) - model.largest + 1.0)) + model.escape_bits
             state = _follow(state, magnitude)
         start = stop
         if start < width and seen:
@@ -283,7 +315,7 @@ def _replay(levels, base, model, cells):
 
 
 @njit(cache=True, nogil=True)
-def restore(levels, cells, model, whole):
+def restore(levels: np.ndarray, cells: np.ndarray, model: Model, whole: np.ndarray) -> None:
     """Adds to float64 `whole` [m, D] what levels stand for, 1/fraction steps."""
     rows, width = levels.shape
     for row in range(rows):
@@ -300,7 +332,7 @@ def restore(levels, cells, model, whole):
 
 
 @njit(cache=True, inline="always")
-def _put(state, words, count, start, frequency):
+def _put(state: int, words: np.ndarray, count: int, start: int, frequency: int) -> tuple[int, int]:
     """One symbol; the coder's state and how many words there are."""
     if state >= frequency << _SHIFT:
         words[count] = state & _WORD
@@ -310,7 +342,7 @@ def _put(state, words, count, start, frequency):
 
 
 @njit(cache=True, inline="always")
-def _put_raw(state, words, count, value, bits):
+def _put_raw(state: int, words: np.ndarray, count: int, value: int, bits: int) -> tuple[int, int]:
     """The lowest bits of a number, so that the highest are read first."""
     low = 0
     while low < bits:
@@ -323,7 +355,7 @@ def _put_raw(state, words, count, value, bits):
 
 
 @njit(cache=True, nogil=True)
-def write(levels, cells, model):
+def write(levels: np.ndarray, cells: np.ndarray, model: Model) -> np.ndarray:
     """uint32 words: levels [m, D] with their cells, row by row; none where all levels are certainly zero."""
     rows, width = levels.shape
     # A magnitude takes at most 16 bits, and what it escapes 5 and twice 31; a word more for each is safe.
@@ -365,17 +397,19 @@ def write(levels, cells, model):
 
 
 @njit(cache=True, inline="always")
-def _advance(state, words, at, start, frequency):
+def _advance(state: int, words: np.ndarray, at: int, start: int, frequency: int) -> tuple[int, int]:
     """The state after a symbol has been read, and the next word's place; zeros follow the last."""
     state = frequency * (state >> _TABLE_BITS) + (state & ((1 << _TABLE_BITS) - 1)) - start
     if state < _LOWER:
-        state = state << 32 | (np.int64(words[at]) if at < len(words) else 0)
+        state <<= 32
+        if at < len(words):
+            state |= int(words[at])
         at += 1
     return state, at
 
 
 @njit(cache=True, inline="always")
-def _take_raw(state, words, at, bits):
+def _take_raw(state: int, words: np.ndarray, at: int, bits: int) -> tuple[np.int64, int, int]:
     """The inverse of `_put_raw`: the number, the state and the next word's place."""
     value = np.int64(0)
     low = (bits - 1) // (_TABLE_BITS - 1) * (_TABLE_BITS - 1)
@@ -390,7 +424,7 @@ def _take_raw(state, words, at, bits):
 
 
 @njit(cache=True, nogil=True)
-def read(words, base, images, model, whole):
+def read(words: np.ndarray, base: np.ndarray, images: np.ndarray, model: Model, whole: np.ndarray) -> None:
     """Adds to float64 `whole` [m, D] what the levels in `words` stand for; `base`, int32 [n, D], is of images, int64
     [m] are those of rows."""
     rows, width = whole.shape

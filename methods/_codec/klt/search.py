@@ -23,7 +23,8 @@ _LEAST_GROWTH = 0.2  # of ln(bytes) by octave
 _IMAGES = 16  # that stand for all in a first search,
 _ROWS = 64  # and about so many rows in all, at least
 _FEWEST = 12  # rows of an image
-_NEARLY = (0.003, 0.005, 0.01, 0.02, 0.04)  # of the budget, after one, two, ... tries: from here on the weight of bits is changed
+# So near the budget, as a share of it, after one, two, ... tries, not the step but the weight of bits is changed.
+_NEARLY = (0.003, 0.005, 0.01, 0.02, 0.04)
 _HEAVIEST = 1.6  # times the usual weight; squared errors stay close to the least while it is not far off
 _YIELD = 0.4  # ln(bytes of coefficients) falls about so much with ln(weight), by the square of bits a coefficient
 _TRIES = 12
@@ -38,7 +39,7 @@ class _Trials:
         """`least`: the least grade of likely classes that is refined, see `refine`."""
         self._source, self._images, self._views, self._least = source, images, views, least
         self.plans, self.planned, self.frozen = list[Plan](), -PER_OCTAVE, False
-        self._known: dict[int, Coded] = {}  # the last two
+        self._known: dict[int, Coded] = {}  # the last
         self.refinement, self._refined_at = 0.0, -PER_OCTAVE  # bytes, and the index of the step at which they were told
 
     @property
@@ -89,8 +90,7 @@ class _Trials:
         if index not in self._known:
             if abs(index - self.planned) > _NEAR and not self.frozen:
                 self.plans, self.planned = self._source.plans(index, self._images), index
-            while len(self._known) > 1:
-                self._known.pop(next(iter(self._known)))
+            self._known.clear()  # as large as the labels
             self._known[index] = self._source.code(index, self._images, self.plans, self._views)
         return self._known[index]
 
@@ -115,21 +115,24 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
     trials.refined_as(some)
     if len(images) == n:
         trials.planned_as(some)
-    bracket = _Bracket()
+    bracket, besides = _Bracket(), float(overhead)  # besides: corrected once a blob tells
     for tries in range(_TRIES):
         trials.frozen = tries >= _REPLANNED
         size, growth = trials.bytes(index)
-        size += overhead
+        size += besides
         bracket.tell(index, size, size <= budget_bytes)
         nearly = _NEARLY[min(tries, len(_NEARLY) - 1)]
         near = abs(size - budget_bytes) <= max(nearly * budget_bytes, _SPARE)
         if near or bracket.closed or index == STEPS:
+            index = index if near else max(bracket.low, 0)
+            best, besides = _filled(trials, index, blob, budget_bytes, besides)
+            if best:
+                return best
+            bracket.tell(index, max(size, budget_bytes + 1.0), fits=False)
+        if bracket.closed:
             break
         index = bracket.step(index, size, growth, budget_bytes)
-    best = _filled(trials, index if near else max(bracket.low, 0), blob, budget_bytes, overhead)
-    if best:
-        return best
-    for step in _descent(max(bracket.low, 0)):
+    for step in _descent(bracket.finest):
         found = blob(trials.code(step), step)
         if len(found) <= budget_bytes:
             return found
@@ -141,11 +144,11 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
 
 
 def _filled(
-    trials: _Trials, index: int, blob: Callable[[Coded, int], bytes], budget_bytes: int, overhead: int
-) -> bytes:
+    trials: _Trials, index: int, blob: Callable[[Coded, int], bytes], budget_bytes: int, besides: float
+) -> tuple[bytes, float]:
     """A blob with the step of this index that leaves little of the budget, by more or less weight of bits; none where
-    that is not enough to keep within it."""
-    best, besides, weights = b"", float(overhead), _Weights()  # besides: corrected once a blob tells
+    that is not enough to keep within it. And what blobs take besides the estimate, about which is told as well."""
+    best, weights = b"", _Weights()
     for tries in range(_TRIES):
         coded, size = trials.weighed(index, weights.now)
         size += besides
@@ -161,7 +164,8 @@ def _filled(
         if weights.settled:
             break
         weights.tell(size, budget_bytes - spare / 2, _YIELD * coded.of_rows(trials.views) / coded.density() ** 2)
-    return best
+        del coded  # as large as the labels
+    return best, besides
 
 
 class _Weights:
@@ -193,7 +197,7 @@ class _Weights:
         else:
             high, small = self._under = self._log, size
         if math.isinf(large) or math.isinf(small):
-            self._log += (size - target) / falls
+            self._log += (size - target) / max(falls, 1.0)
         else:
             self._log = low + (high - low) * min(max((large - target) / (large - small), 0.05), 0.95)
         self._log = min(max(self._log, low), high)
@@ -239,6 +243,11 @@ class _Bracket:
             self.low, self._low_size = index, size
         else:
             self._high, self._high_size = index, size
+
+    @property
+    def finest(self) -> int:
+        """The finest step that is known to fit, or else that is not known not to."""
+        return self.low if self.low >= 0 else max(self._high - 1, 0)
 
     @property
     def closed(self) -> bool:

@@ -1,0 +1,265 @@
+"""Trellis-coded rows of klt: the best path, the words it becomes, and what was counted for its tables."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from methods._codec.klt import bands, kernels, tables, trellis
+from methods._codec.klt.tables import ESCAPE_BITS, FRACTION, LAMBDA, LARGEST, LOWEST, STEP, STRIDE, TOP, UNITS
+from methods._codec.klt.trellis import CODER, FIRST, HALF, WHOLE
+from speed import klt_bound, klt_trellis
+
+LAW = settings(max_examples=60, deadline=None, derandomize=True)
+MODEL = CODER._model
+
+
+def drawn(seed: int, rows: int, width: int, loudest: int, far: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients in falling order of scale, float32 [rows, width], and log-scales; rows differ from what is said."""
+    rng = np.random.default_rng(seed)
+    base = np.linspace(loudest, LOWEST - 8, width).astype(np.int32)
+    louder = rng.normal(0, 8, (rows, 1))
+    values = far * 2.0 ** ((base + louder) / UNITS) * rng.standard_normal((rows, width))
+    return np.clip(values, -1e30, 1e30).astype(np.float32), base
+
+
+def quantiser(state: int) -> int:
+    """Bit 2 of a register of five."""
+    return state >> 2 & 1
+
+
+def follow(state: int, level: int) -> int:
+    """The register shifts down; the new bit is the level's lowest, with bits 0 and 3 added."""
+    return state >> 1 | ((level + state + (state >> 3)) % 2) << 4
+
+
+def naive_cells(levels: list[int], base: np.ndarray) -> tuple[list[int], list[int]]:
+    """Bucket (-1: certainly zero) and quantiser of each coefficient of a row."""
+    buckets, quantisers = [], []
+    gain, information, louder, state, start, size = 0, bands.PRIOR, 0, 0, 0, 4
+    while start < len(base):
+        seen = heard = 0
+        for place in range(start, min(start + size, len(base))):
+            bucket = (int(base[place]) + louder - (LOWEST - STEP // 2)) // STEP
+            buckets.append(bucket if bucket >= FIRST else -1)
+            quantisers.append(quantiser(state))
+            if bucket < FIRST:
+                continue
+            raw = max(0, -(-(bucket - TOP) // 4))
+            table = 2 * min(bucket - 4 * raw, TOP) + quantiser(state)
+            seen += int(MODEL.information[table // 2])
+            heard += int(MODEL.score[table * STRIDE + min(abs(levels[place]) >> raw, LARGEST)])
+            state = follow(state, abs(levels[place]))
+        if seen:
+            information = min(information + seen, bands.MEMORY)
+            gain += heard * bands.FINE // information
+            louder = min(max(gain // (bands.FINE * 2) * 2 + 1, -bands.FARTHEST), bands.FARTHEST)
+        start, size = start + size, min(2 * size, 128)
+    return buckets, quantisers
+
+
+def naive_point(level: int, bucket: int, side: int) -> int:
+    size = abs(level)
+    if bucket <= TOP and size < LARGEST:
+        point = int(MODEL.points[(2 * bucket + side) * STRIDE + size])
+    else:
+        point = HALF * (2 * size - side) if size else 0
+    return point if level > 0 else -point
+
+
+@pytest.mark.parametrize("loudest", [-20, 20, 60, 400])
+def test_levels_mean_what_a_plain_walk_along_the_row_says(loudest):
+    values, base = drawn(1, 5, 90, loudest)
+    rows = CODER.quantise(values, base)
+    whole = np.zeros(values.shape)
+    CODER.restore(rows, whole)
+    for levels, cells, found in zip(rows.levels.tolist(), rows.cells.tolist(), whole.tolist(), strict=True):
+        buckets, quantisers = naive_cells(levels, base)
+        assert cells == [2 * b + q if b >= 0 else -1 for b, q in zip(buckets, quantisers, strict=True)]
+        told = zip(levels, buckets, quantisers, strict=True)
+        assert found == [naive_point(level, bucket, side) if bucket >= 0 else 0 for level, bucket, side in told]
+
+
+def cost_of(levels: tuple[int, ...], values: np.ndarray, buckets: list[int]) -> float:
+    """Squared error + LAMBDA * bits of a row within one wave."""
+    state, total = 0, 0.0
+    for level, value, bucket in zip(levels, values.tolist(), buckets, strict=True):
+        side = quantiser(state)
+        point = naive_point(level, bucket, side) / FRACTION
+        total += (value - point) ** 2 + LAMBDA * float(MODEL.bits[(2 * bucket + side) * STRIDE + abs(level)])
+        state = follow(state, abs(level))
+    return total
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_path_is_better_than_the_one_taken(seed):
+    """Beside all paths of four levels, of which a wave is."""
+    rng = np.random.default_rng(seed)
+    buckets = rng.integers(FIRST + 2, 10, 4).tolist()
+    base = (LOWEST + STEP * np.array(buckets)).astype(np.int32)
+    values = (2.0 ** (base / UNITS) * rng.standard_normal(4)).astype(np.float32)
+    taken = tuple(CODER.quantise(values[None], base).levels[0].tolist())
+    signs = [1 if value >= 0 else -1 for value in values]
+    least = min(
+        cost_of(tuple(s * m for s, m in zip(signs, sizes, strict=True)), values, buckets)
+        for sizes in itertools.product(range(5), repeat=4)
+    )
+    # Costs are counted in 1/4096, and which levels are near is looked up in 1/16.
+    assert cost_of(taken, values, buckets) == pytest.approx(least, abs=4e-3)
+
+
+@LAW
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(1, 4),
+    width=st.integers(1, 300),
+    loudest=st.sampled_from([LOWEST - 8, -10, 30, 60, 200, 2000]),
+    far=st.sampled_from([0.0, 1.0, 30.0, 1e5, 1e12]),
+)
+def test_words_read_back_to_what_was_written(seed, rows, width, loudest, far):
+    values, base = drawn(seed, rows, width, loudest, far)
+    coded = CODER.quantise(values, base)
+    whole, back = np.zeros(values.shape), np.zeros(values.shape)
+    CODER.restore(coded, whole)
+    CODER.read(CODER.write([coded], slice(None)), base[None], np.zeros(rows, np.int64), back)
+    assert back.tolist() == whole.tolist()
+
+
+def test_rows_of_several_images_stand_one_image_after_the_other():
+    parts = [drawn(seed, 3, 60, loud) for seed, loud in ((1, 30), (2, 60))]
+    coded = [CODER.quantise(*part) for part in parts]
+    back = np.zeros((4, 60))
+    words = CODER.write(coded, slice(1, 3))
+    CODER.read(words, np.stack([base for _, base in parts]), np.array([0, 0, 1, 1]), back)
+    for place, one in enumerate(coded):
+        whole = np.zeros((3, 60))
+        CODER.restore(one, whole)
+        assert back[2 * place : 2 * place + 2].tolist() == whole[1:].tolist()
+
+
+def naive_read(words: list[int], base: np.ndarray, width: int) -> list[int]:
+    """Levels of one row in Python's integers, which do not run over; a cell is told when its turn comes."""
+    state, rest = words[0] << 32 | words[1], words[2:]
+
+    def advance(start: int, frequency: int) -> None:
+        nonlocal state
+        state = frequency * (state >> 16) + state % WHOLE - start
+        if state < 1 << 31:
+            state = state << 32 | (rest.pop(0) if rest else 0)
+
+    def raw_bits(count: int) -> int:
+        value = 0
+        chunks = [min(15, count - low) for low in range(0, count, 15)]
+        for chunk in chunks[::-1]:
+            part = state % WHOLE >> 16 - chunk
+            advance(part << 16 - chunk, 1 << 16 - chunk)
+            value = value << chunk | part
+        return value
+
+    levels: list[int] = []
+    for place in range(width):
+        buckets, quantisers = naive_cells([*levels, *[0] * (width - place)], base)
+        bucket, side = buckets[place], quantisers[place]
+        if bucket < 0:
+            levels.append(0)
+            continue
+        octaves = max(0, -(-(bucket - TOP) // 4))
+        first = (2 * min(bucket - 4 * octaves, TOP) + side) * STRIDE
+        cumulative = MODEL.cumulative[first : first + LARGEST + 2].tolist()
+        size = next(m for m in range(LARGEST + 1) if cumulative[m + 1] > state % WHOLE)
+        advance(cumulative[size], cumulative[size + 1] - cumulative[size])
+        low = raw_bits(octaves)
+        if size == LARGEST:
+            length = raw_bits(ESCAPE_BITS)
+            size += (1 << length | raw_bits(length)) - 1
+        size = size << octaves | low
+        levels.append(-size if size and raw_bits(1) else size)
+    return levels
+
+
+@pytest.mark.parametrize(("loudest", "far"), [(20, 1.0), (20, 500.0), (150, 1.0), (60, 1e4)])
+def test_a_plain_reader_finds_the_same_levels(loudest, far):
+    values, base = drawn(3, 1, 40, loudest, far)
+    coded = CODER.quantise(values, base)
+    assert naive_read(CODER.write([coded], slice(None)).tolist(), base, 40) == coded.levels[0].tolist()
+
+
+@pytest.mark.parametrize(("loudest", "far"), [(0, 1.0), (60, 1.0), (300, 1.0), (60, 20.0)])
+def test_sizes_are_foretold(loudest, far):
+    coded = CODER.quantise(*drawn(4, 200, 200, loudest, far))
+    assert 8 * CODER.write([coded], slice(None)).nbytes == pytest.approx(coded.bits, rel=0.01, abs=96)
+
+
+@LAW
+@given(seed=st.integers(0, 10_000), count=st.integers(0, 20))
+def test_any_words_are_read_without_harm(seed, count):
+    """Checksums find damage first; what is behind them must not crash."""
+    words = np.random.default_rng(seed).integers(0, 1 << 32, count, dtype=np.uint32)
+    _, base = drawn(seed, 1, 200, 300)
+    whole = np.zeros((2, 200))
+    CODER.read(words, base[None], np.zeros(2, np.int64), whole)
+    assert np.isfinite(whole).all()
+
+
+def test_more_weight_of_bits_means_fewer_bits_and_a_larger_error():
+    values, base = drawn(5, 100, 300, 40)
+    found = []
+    for weight in (0.7, 1.0, 1.4):
+        coded, whole = CODER.quantise(values, base, weight), np.zeros(values.shape)
+        CODER.restore(coded, whole)
+        found.append((coded.bits, float(np.square(whole / FRACTION - values).sum())))
+    assert found[0][0] > found[1][0] > found[2][0]
+    assert found[0][1] < found[1][1] < found[2][1]
+
+
+def test_a_path_costs_less_than_a_scalar_quantiser_and_more_than_any_can():
+    """On normal coefficients of one scale after the other: squared error + LAMBDA * bits."""
+    rng = np.random.default_rng(0)
+    for bucket in range(5, tables.BUCKETS, 4):
+        scale = klt_bound.scale_of(bucket)
+        base = np.full(100, LOWEST + STEP * bucket, np.int32)
+        values = (scale * rng.standard_normal((300, 100))).astype(np.float32)
+        coded, whole = CODER.quantise(values, base), np.zeros(values.shape)
+        CODER.restore(coded, whole)
+        error = float(np.square(whole / FRACTION - values).mean())
+        cost = error + LAMBDA * coded.bits / values.size
+        bits, error = klt_bound.scalar(bucket)
+        least_bits, least_error = klt_bound.bound(scale, LAMBDA, spread=0.0)
+        assert least_error + LAMBDA * least_bits < cost < error + LAMBDA * bits, bucket
+
+
+def test_tables_are_whole_frequencies():
+    frequencies = np.diff(MODEL.cumulative.reshape(-1, STRIDE)[:, : LARGEST + 2], axis=1)
+    assert (frequencies >= 1).all()
+    assert (frequencies.sum(1) == WHOLE).all()
+
+
+@functools.cache
+def recounted() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return klt_trellis.counted(rows=4000, rounds=24)
+
+
+def test_tables_are_what_is_counted():
+    """Bits that levels take by the tables that ship, beside those by tables counted anew on fewer rows."""
+    frequencies = recounted()[0]
+    kept = np.diff(MODEL.cumulative.reshape(-1, STRIDE)[:, : LARGEST + 2], axis=1).reshape(frequencies.shape)
+    p, q = (table[FIRST:] / WHOLE for table in (frequencies, kept))
+    assert ((p * np.log2(p / q)).sum(2) < 0.03).all()
+
+
+def test_tables_that_are_counted_can_be_read_as_a_module():
+    frequencies, points, scores = recounted()
+    made: dict[str, np.ndarray] = {}
+    exec(klt_trellis.source(frequencies, points, scores), made)
+    assert np.array_equal(made["FREQUENCIES"], frequencies)
+    assert np.array_equal(trellis.grid() - made["NEARER"], points)
+    assert np.array_equal(made["SCORES"], scores)
+
+
+def test_states_are_few_enough_for_a_byte():
+    assert kernels.STATES <= 256
