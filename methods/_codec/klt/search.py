@@ -25,7 +25,7 @@ _ROWS = 64  # and about so many rows in all, at least
 _FEWEST = 12  # rows of an image
 # So near the budget, as a share of it, after one, two, ... tries, not the step but the weight of bits is changed.
 _NEARLY = (0.003, 0.005, 0.01, 0.02, 0.04)
-_HEAVIEST = 1.6  # times the usual weight; squared errors stay close to the least while it is not far off
+_LOG_HEAVIEST = 0.5  # of the greatest weight, times the usual one; the least is as far below
 _YIELD = 0.4  # ln(bytes of coefficients) falls about so much with ln(weight), by the square of bits a coefficient
 _TRIES = 12
 _REPLANNED = 3  # tries that plan anew where the step has moved far
@@ -150,8 +150,8 @@ def _filled(
     that is not enough to keep within it. And what blobs take besides the estimate, about which is told as well."""
     best, weights = b"", _Weights()
     for tries in range(_TRIES):
-        coded, size = trials.weighed(index, weights.now)
-        size += besides
+        coded, estimate = trials.weighed(index, weights.now)
+        size = estimate + besides
         spare = max(_CLOSE[min(tries, len(_CLOSE) - 1)] * budget_bytes, _SPARE)
         if size <= budget_bytes + spare and (size >= budget_bytes - spare or weights.settled):
             found = blob(trials.refined(coded), index)
@@ -163,8 +163,9 @@ def _filled(
                 break
         if weights.settled:
             break
-        weights.tell(size, budget_bytes - spare / 2, _YIELD * coded.of_rows(trials.views) / coded.density() ** 2)
+        falls = _YIELD * coded.of_rows(trials.views) / coded.density() ** 2
         del coded  # as large as the labels
+        weights.tell(estimate, budget_bytes - spare / 2 - besides, falls)
     return best, besides
 
 
@@ -172,8 +173,8 @@ class _Weights:
     """Weights of bits, times the usual one, and what sizes they led to."""
 
     def __init__(self) -> None:
-        self._over, self._under = (-math.log(_HEAVIEST), math.inf), (math.log(_HEAVIEST), -math.inf)
-        self._log = 0.0
+        self._log, self._told = 0.0, list[tuple[float, float]]()
+        self._low, self._high = -_LOG_HEAVIEST, _LOG_HEAVIEST  # the wanted one is between these
 
     @property
     def now(self) -> float:
@@ -183,24 +184,23 @@ class _Weights:
     @property
     def settled(self) -> bool:
         """Whether no other is left."""
-        return self._under[0] - self._over[0] < 1e-3 or abs(self._log) == math.log(_HEAVIEST)
+        return self._high - self._low < 1e-3 or abs(self._log) == _LOG_HEAVIEST
 
     def tell(self, size: float, target: float, falls: float) -> None:
         """A size that was found, the one that is wanted, and by how much it falls with ln(weight), as far as is known
         beforehand."""
-        (low, large), (high, small) = self._over, self._under
-        known = large if size > target else small
-        if not math.isinf(known) and self._log:
-            falls = max(falls / 4, (known - size) / (self._log - (low if size > target else high)))
-        if size > target:
-            low, large = self._over = self._log, size
-        else:
-            high, small = self._under = self._log, size
-        if math.isinf(large) or math.isinf(small):
-            self._log += (size - target) / max(falls, 1.0)
-        else:
-            self._log = low + (high - low) * min(max((large - target) / (large - small), 0.05), 0.95)
-        self._log = min(max(self._log, low), high)
+        self._told.append((self._log, size))
+        over = max(((at, size) for at, size in self._told if size > target), default=None)
+        under = min(((at, size) for at, size in self._told if size <= target), default=None)
+        self._low, self._high = over[0] if over else -_LOG_HEAVIEST, under[0] if under else _LOG_HEAVIEST
+        if over and under:
+            (low, large), (high, small) = over, under
+            self._log = low + (high - low) * min(max((large - target) / max(large - small, 1.0), 0.05), 0.95)
+            return
+        if len(self._told) > 1 and self._told[-1][0] != self._told[-2][0]:
+            (before, first), (after, last) = self._told[-2:]
+            falls = max(falls / 4, (first - last) / (after - before))
+        self._log = min(max(self._log + (size - target) / max(falls, 1.0), self._low), self._high)
 
 
 def _likely_and_step(source: Source, images: np.ndarray, views: np.ndarray, room: int) -> tuple[int, int, _Trials]:
