@@ -18,6 +18,7 @@ disk and is made again when this file changes, not when others do.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -69,61 +70,69 @@ class Model(NamedTuple):
     farthest: int
 
 
-@njit(cache=True, inline="always")
+def _compiled(function: Callable) -> Callable:
+    """Compiled when first called, and kept on disk where that can be written."""
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # neither beside this file nor in the user's cache folder
+        return njit(nogil=True)(function)
+
+
+@njit(inline="always")
 def _quantiser(state: int) -> int:
     return state >> _TELLS & 1
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _follow(state: int, level: int) -> int:
     """The state after a level: a register of bits that are shifted towards the lowest."""
     return state >> 1 | ((level ^ state ^ state >> _TAP) & 1) << _MEMORY - 1
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _bucket(units: int, model: Model) -> int:
     found = (units - model.zero) >> model.bucket_bits
     return found if found >= model.first else -1
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _octaves(bucket: int, model: Model) -> int:
     above = (bucket + (1 << model.octave_bits) - 1 - model.top) >> model.octave_bits
     return 0 if above < 0 else min(above, model.most_raw)
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _table(bucket: int, raw: int, model: Model) -> int:
     """Of which bucket the tables are used, for levels without their lowest bits."""
     return min(bucket - (raw << model.octave_bits), model.top)
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _louder(gain: int, model: Model) -> int:
     grid = model.grid
     found = gain // (model.fine * grid) * grid + (grid >> 1)
     return max(-model.farthest, min(found, model.farthest))
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _point(size: int, quantiser: int, model: Model) -> int:
     """Where no table tells it."""
     return (2 * size - quantiser) * model.half if size else 0
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _sign_besides(high: int, level: int) -> int:
     """Bits of a sign that a table does not count."""
     return 1 if high == 0 and level else 0
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _key(cost: np.float32, score: int) -> np.int64:
     """What a level adds to a survivor."""
     return (np.int64(cost * _COUNTED) << 32) + score
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def near(model: Model, choice: np.ndarray) -> None:
     """Fills `choice`, int8 [2 * buckets, values, 2]: which even and which odd magnitude is best for a value of so many
     1/_PER_STEP steps, what its bits weigh included."""
@@ -143,7 +152,7 @@ def near(model: Model, choice: np.ndarray) -> None:
                         choice[table, at, parity] = level
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _offer(
     value: np.float32,
     narrow: int,
@@ -177,7 +186,7 @@ def _offer(
                 offered[at] = size
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _survive(best: np.ndarray, cost: np.ndarray, best_next: np.ndarray, back: np.ndarray) -> None:
     """The better of both ways into each state: 2 i and 2 i + 1 come before i, where the next bit is zero, and before
     i + half of all states."""
@@ -190,7 +199,7 @@ def _survive(best: np.ndarray, cost: np.ndarray, best_next: np.ndarray, back: np
         best_next[i + _HALF], back[i + _HALF] = min(one, two), two < one
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _agree(best: np.ndarray, gain: np.ndarray, gain_next: np.ndarray, information: int, model: Model) -> int:
     """Where a wave ends: survivors' gains, and those given up that do not agree with the best; by how much its row is
     louder, units."""
@@ -208,7 +217,7 @@ def _agree(best: np.ndarray, gain: np.ndarray, gain_next: np.ndarray, informatio
     return louder
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def quantise(
     values: np.ndarray, base: np.ndarray, model: Model, choice: np.ndarray, levels: np.ndarray, cells: np.ndarray
 ) -> tuple[float, float]:
@@ -277,7 +286,7 @@ def quantise(
     return total, growth
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _replay(levels: np.ndarray, base: np.ndarray, model: Model, cells: np.ndarray) -> tuple[float, float]:
     """Fills `cells` of one row as a decoder will find them; bits and growth."""
     width = len(levels)
@@ -314,7 +323,7 @@ def _replay(levels: np.ndarray, base: np.ndarray, model: Model, cells: np.ndarra
     return total, growth
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def restore(levels: np.ndarray, cells: np.ndarray, model: Model, whole: np.ndarray) -> None:
     """Adds to float64 `whole` [m, D] what levels stand for, 1/fraction steps."""
     rows, width = levels.shape
@@ -331,7 +340,7 @@ def restore(levels: np.ndarray, cells: np.ndarray, model: Model, whole: np.ndarr
             whole[row, place] += point if level > 0 else -point
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _put(state: int, words: np.ndarray, count: int, start: int, frequency: int) -> tuple[int, int]:
     """One symbol; the coder's state and how many words there are."""
     if state >= frequency << _SHIFT:
@@ -341,7 +350,7 @@ def _put(state: int, words: np.ndarray, count: int, start: int, frequency: int) 
     return (state // frequency << _TABLE_BITS) + state % frequency + start, count
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _put_raw(state: int, words: np.ndarray, count: int, value: int, bits: int) -> tuple[int, int]:
     """The lowest bits of a number, so that the highest are read first."""
     low = 0
@@ -354,7 +363,7 @@ def _put_raw(state: int, words: np.ndarray, count: int, value: int, bits: int) -
     return state, count
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def write(levels: np.ndarray, cells: np.ndarray, model: Model) -> np.ndarray:
     """uint32 words: levels [m, D] with their cells, row by row; none where all levels are certainly zero."""
     rows, width = levels.shape
@@ -396,7 +405,7 @@ def write(levels: np.ndarray, cells: np.ndarray, model: Model) -> np.ndarray:
     return words[: count + 2][::-1].copy()
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _advance(state: int, words: np.ndarray, at: int, start: int, frequency: int) -> tuple[int, int]:
     """The state after a symbol has been read, and the next word's place; zeros follow the last."""
     state = frequency * (state >> _TABLE_BITS) + (state & ((1 << _TABLE_BITS) - 1)) - start
@@ -408,7 +417,7 @@ def _advance(state: int, words: np.ndarray, at: int, start: int, frequency: int)
     return state, at
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _take_raw(state: int, words: np.ndarray, at: int, bits: int) -> tuple[np.int64, int, int]:
     """The inverse of `_put_raw`: the number, the state and the next word's place."""
     value = np.int64(0)
@@ -423,7 +432,7 @@ def _take_raw(state: int, words: np.ndarray, at: int, bits: int) -> tuple[np.int
     return value, state, at
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def read(words: np.ndarray, base: np.ndarray, images: np.ndarray, model: Model, whole: np.ndarray) -> None:
     """Adds to float64 `whole` [m, D] what the levels in `words` stand for; `base`, int32 [n, D], is of images, int64
     [m] are those of rows."""
