@@ -261,5 +261,14 @@ def test_tables_that_are_counted_can_be_read_as_a_module():
     assert np.array_equal(made["SCORES"], scores)
 
 
-def test_states_are_few_enough_for_a_byte():
-    assert kernels.STATES <= 256
+def test_compiled_code_that_cannot_be_kept_on_disk_is_compiled_each_time(monkeypatch):
+    """As numba says it where neither the folder of the file nor the user's cache can be written."""
+    real = kernels.njit
+
+    def without_a_cache(cache: bool = False, **options: object) -> object:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available for file")
+        return real(**options)
+
+    monkeypatch.setattr(kernels, "njit", without_a_cache)
+    assert kernels._compiled(lambda x: x + 1)(2) == 3

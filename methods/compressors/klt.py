@@ -28,7 +28,7 @@ from methods._codec.wholeset import images_of
 if TYPE_CHECKING:
     from bench.api import Context, SoftLabels, Survey
 
-CITATION = "Karhunen-Loeve transform coding with uniform steps: Goyal 2001, Theoretical foundations of transform coding"
+CITATION = "transform coding: Goyal 2001; entropy-coded trellis-coded quantisation: Fischer and Wang 1992"
 _SHARED_MOST = 0.5  # of the budget: a basis that takes more leaves labels nothing
 _SHARED_LITTLE = 0.02  # of the budget: a basis that takes less is not put to the test
 _TRIED_ON = 1 << 22  # values of a set that is small enough to be coded twice

@@ -264,7 +264,9 @@ def quantise(
                 raw = _octaves(bucket, model)
                 narrow = _table(bucket, raw, model)
                 seen += model.information[narrow]
-                value = min(abs(values[row, place]), np.float32(model.loudest))
+                value = abs(values[row, place])
+                if not value <= model.loudest:  # whatever it is, it must not be an index
+                    value = np.float32(model.loudest)
                 _offer(value, narrow, raw, model, scaled, choice, cost, offered[count])
                 _survive(best, cost, best_next, back[count])
                 best, best_next = best_next, best

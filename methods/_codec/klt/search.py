@@ -25,6 +25,7 @@ _ROWS = 64  # and about so many rows in all, at least
 _FEWEST = 12  # rows of an image
 # So near the budget, as a share of it, after one, two, ... tries, not the step but the weight of bits is changed.
 _NEARLY = (0.003, 0.005, 0.01, 0.02, 0.04)
+_FULL = 0.995  # of the budget: if less is filled, another step is tried
 _LOG_HEAVIEST = 0.5  # of the greatest weight, times the usual one; the least is as far below
 _YIELD = 0.4  # ln(bytes of coefficients) falls about so much with ln(weight), by the square of bits a coefficient
 _TRIES = 12
@@ -115,7 +116,7 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
     trials.refined_as(some)
     if len(images) == n:
         trials.planned_as(some)
-    bracket, besides = _Bracket(), float(overhead)  # besides: corrected once a blob tells
+    bracket, best, besides = _Bracket(), b"", float(overhead)  # besides: corrected once a blob tells
     for tries in range(_TRIES):
         trials.frozen = tries >= _REPLANNED
         size, growth = trials.bytes(index)
@@ -123,15 +124,20 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
         bracket.tell(index, size, size <= budget_bytes)
         nearly = _NEARLY[min(tries, len(_NEARLY) - 1)]
         near = abs(size - budget_bytes) <= max(nearly * budget_bytes, _SPARE)
-        if near or bracket.closed or index == STEPS:
-            index = index if near else max(bracket.low, 0)
-            best, besides = _filled(trials, index, blob, budget_bytes, besides)
-            if best:
-                return best
-            bracket.tell(index, max(size, budget_bytes + 1.0), fits=False)
+        last = bracket.closed
+        if near or last:
+            index = index if near else bracket.finest
+            found, besides = _filled(trials, index, blob, budget_bytes, besides)
+            best = max(best, found, key=len)
+            if last or len(best) >= _FULL * budget_bytes - _SPARE:
+                break
+            size = len(found) if found else max(size, budget_bytes + 1.0)
+            bracket.tell(index, size, bool(found))
         if bracket.closed:
             break
         index = bracket.step(index, size, growth, budget_bytes)
+    if best:
+        return best
     for step in _descent(bracket.finest):
         found = blob(trials.code(step), step)
         if len(found) <= budget_bytes:
@@ -238,11 +244,15 @@ class _Bracket:
         self._high, self._high_size = STEPS + 1, 0.0  # the coarsest known not to
 
     def tell(self, index: int, size: float, fits: bool) -> None:
-        """A step that was tried."""
+        """A step that was tried; what was told before and does not go with it is forgotten."""
         if fits:
             self.low, self._low_size = index, size
+            if self._high <= index:
+                self._high, self._high_size = STEPS + 1, 0.0
         else:
             self._high, self._high_size = index, size
+            if self.low >= index:
+                self.low, self._low_size = -1, 0.0
 
     @property
     def finest(self) -> int:
@@ -259,7 +269,7 @@ class _Bracket:
         if self._low_size and self._high_size > self._low_size:
             growth = math.log(self._high_size / self._low_size) / (self._high - self.low)
         index += math.floor(math.log(max(target, 1) / size) / growth)
-        return max(min(index, self._high - 1, STEPS), self.low + 1, 0)
+        return min(max(min(index, self._high - 1), self.low + 1, 0), STEPS)
 
 
 def _spread(count: int, most: int) -> np.ndarray:

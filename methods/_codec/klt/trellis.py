@@ -137,18 +137,20 @@ class Coder:
             images: int64 [m], whose a row is.
             whole: float64 [m, D], 1/FRACTION steps; changed in place.
         """
-        kernels.read(np.ascontiguousarray(words), _clipped(base), images, self._model, whole)
+        # In a blob they are little-endian, anywhere, and not to be written: one compiled function serves all.
+        kernels.read(words.astype(np.uint32), _clipped(base), images, self._model, whole)
 
     def _with(self, weight: float) -> tuple[Model, np.ndarray]:
         """The model with another weight of bits, and which levels are near with it; the usual and the last are kept."""
-        if weight not in self._weighed:
-            for other in [known for known in self._weighed if known != 1]:
-                del self._weighed[other]
+        known = self._weighed.get(weight)
+        if known is None:
             model = self._model._replace(weight=weight * self._model.weight)
             choice = np.zeros((2 * BUCKETS, _LOOKED_UP, 2), np.int8)
             kernels.near(model, choice)
-            self._weighed[weight] = model, choice
-        return self._weighed[weight]
+            for other in [other for other in list(self._weighed) if other != 1]:
+                self._weighed.pop(other, None)
+            known = self._weighed[weight] = model, choice
+        return known
 
 
 def _clipped(base: np.ndarray) -> np.ndarray:
