@@ -2,7 +2,8 @@
 
 Rows of normal coefficients are drawn, in falling order of scale, from louder than any table to quieter than what is
 coded; each scale is uncertain, and each row is louder or softer by as much as rows of an image differ. They are
-quantised with tables that formulas give, then with what was counted, and so on.
+quantised with tables that formulas give, then with what was counted, and so on. Formulas take scales for somewhat less
+certain (`SPREAD`): they only start the counting, say what is too rare to count, and how scores fall off.
 """
 
 from __future__ import annotations

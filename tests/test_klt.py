@@ -235,7 +235,8 @@ def test_a_product_with_the_basis_is_exact_in_whatever_precision(seed, loud, fal
 
 
 def test_the_decoded_bits_do_not_depend_on_threads_or_kernels(tmp_path):
-    """The same blob in processes with other BLAS kernels and thread counts, by a checksum of the decoded labels."""
+    """The same blob in processes with other BLAS kernels, thread counts and compiled instructions, by a checksum of the
+    decoded labels."""
     program = (
         "import sys, zlib; from methods.compressors import klt\n"
         "shared, blob = (open(p, 'rb').read() for p in sys.argv[1:])\n"
@@ -246,12 +247,25 @@ def test_the_decoded_bits_do_not_depend_on_threads_or_kernels(tmp_path):
     for path, data in zip(paths, (shared(), blob), strict=True):
         path.write_bytes(data)
     here = zlib.crc32(klt.decode(blob, shared=shared()).numpy().tobytes())
-    for threads, kernel in (("2", "SANDYBRIDGE"), ("1", "NEHALEM")):
+    for threads, kernel, compiled in (("2", "SANDYBRIDGE", "host"), ("1", "NEHALEM", "generic")):
         environment = os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-        environment["OPENBLAS_CORETYPE"] = kernel
+        environment |= {"OPENBLAS_CORETYPE": kernel, "NUMBA_CPU_NAME": compiled}
         command = [sys.executable, "-c", program, *map(str, paths)]
         found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT).stdout
         assert int(found) == here
+
+
+@pytest.mark.parametrize("budget", [9600, 48500, 49250])
+@pytest.mark.parametrize("louder", [1 / 16, 16])
+def test_a_budget_is_used_though_the_images_that_are_tried_first_mislead(budget, louder):
+    """Sixteen of two hundred stand for all at first; here they are much softer, or much louder. At fine steps the last
+    one is reached."""
+    rng = np.random.default_rng(0)
+    logits = rng.uniform(-8, 8, (200, 12, 8)).astype(np.float16)
+    logits[np.linspace(0, 199, 16).astype(int)] *= np.float16(louder)
+    labels = SoftLabels(torch.from_numpy(logits), torch.zeros(200, dtype=torch.int64))
+    finest = len(klt.encode(labels, 10**6, None))
+    assert min(0.985 * budget, finest) <= len(klt.encode(labels, budget, None)) <= budget
 
 
 def test_every_label_of_the_set_is_there():

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 
 from methods._codec.klt import bands, kernels, tables, trellis
 from methods._codec.klt.tables import ESCAPE_BITS, FRACTION, LAMBDA, LARGEST, LOWEST, STEP, STRIDE, TOP, UNITS
-from methods._codec.klt.trellis import CODER, FIRST, HALF, WHOLE
+from methods._codec.klt.trellis import CODER, FIRST, HALF, SCORE_PARTS, WHOLE
 from speed import klt_bound, klt_trellis
 
 LAW = settings(max_examples=60, deadline=None, derandomize=True)
@@ -198,8 +202,8 @@ def test_sizes_are_foretold(loudest, far):
 @LAW
 @given(seed=st.integers(0, 10_000), count=st.integers(0, 20))
 def test_any_words_are_read_without_harm(seed, count):
-    """Checksums find damage first; what is behind them must not crash."""
-    words = np.random.default_rng(seed).integers(0, 1 << 32, count, dtype=np.uint32)
+    """Checksums find damage first; what is behind them must not crash. In a blob words stand anywhere, read-only."""
+    words = np.frombuffer(np.random.default_rng(seed).bytes(4 * count + 1), "<u4", count, offset=1)
     _, base = drawn(seed, 1, 200, 300)
     whole = np.zeros((2, 200))
     CODER.read(words, base[None], np.zeros(2, np.int64), whole)
@@ -220,7 +224,7 @@ def test_more_weight_of_bits_means_fewer_bits_and_a_larger_error():
 def test_a_path_costs_less_than_a_scalar_quantiser_and_more_than_any_can():
     """On normal coefficients of one scale after the other: squared error + LAMBDA * bits."""
     rng = np.random.default_rng(0)
-    for bucket in range(5, tables.BUCKETS, 4):
+    for bucket in range(3, tables.BUCKETS, 4):  # below, most levels are zero and nothing is to be won
         scale = klt_bound.scale_of(bucket)
         base = np.full(100, LOWEST + STEP * bucket, np.int32)
         values = (scale * rng.standard_normal((300, 100))).astype(np.float32)
@@ -252,6 +256,14 @@ def test_tables_are_what_is_counted():
     assert ((p * np.log2(p / q)).sum(2) < 0.03).all()
 
 
+def test_points_and_scores_follow_from_what_is_counted():
+    """Points beside those counted anew, where a level is not rare; scores from the frequencies that ship."""
+    frequencies, points, _ = recounted()
+    often = frequencies > WHOLE // 10
+    assert (np.abs(points - (trellis.grid() - trellis.NEARER))[often] <= 3).all()
+    assert np.array_equal(np.rint(SCORE_PARTS * klt_trellis.slopes(trellis.FREQUENCIES / WHOLE)), trellis.SCORES)
+
+
 def test_tables_that_are_counted_can_be_read_as_a_module():
     frequencies, points, scores = recounted()
     made: dict[str, np.ndarray] = {}
@@ -272,3 +284,28 @@ def test_compiled_code_that_cannot_be_kept_on_disk_is_compiled_each_time(monkeyp
 
     monkeypatch.setattr(kernels, "njit", without_a_cache)
     assert kernels._compiled(lambda x: x + 1)(2) == 3
+
+
+def test_sums_that_survivors_carry_do_not_run_over():
+    """Scores of a wave share 32 bits with a state; levels that are near are looked up as bytes."""
+    assert int(np.abs(MODEL.score).max()) * kernels.STATES * 128 < 2**31
+    assert LARGEST - 1 <= 127
+
+
+def test_compiled_code_keeps_within_its_arrays():
+    """Damaged words and numbers that are none, in a process that checks every index."""
+    program = (
+        "import numpy as np\n"
+        "from methods._codec.klt.trellis import CODER\n"
+        "base, rng = np.linspace(300, -40, 60).astype(np.int32), np.random.default_rng(0)\n"
+        "for bad in (np.nan, np.inf, 1e30, 0.0):\n"
+        "    values = rng.standard_normal((2, 60)).astype(np.float32); values[:, ::7] = bad\n"
+        "    words = CODER.write([CODER.quantise(values, base)], slice(None))\n"
+        "    for some in (words, words[:1], words[::-1], ~words):\n"
+        "        CODER.read(some, base[None], np.zeros(2, np.int64), np.zeros((2, 60)))\n"
+        "print('done')"
+    )
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert found.stdout.strip() == "done", found.stderr

@@ -1,4 +1,4 @@
-"""Variable-rate transform coding of the logits in a basis that all images share, range coded."""
+"""Variable-rate transform coding of the logits in a basis that all images share, trellis-quantised, range coded."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def _pays(labels: SoftLabels, budget_bytes: int, ctx: Context, shared: bytes) ->
 
 
 def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, shared: bytes = b"") -> bytes:
-    """All images with one step, the finest that the budget allows: that is reverse water-filling over images, rows and
-    components.
+    """All images with one step, about the finest that the budget allows: that is reverse water-filling over images,
+    rows and components.
 
     Args:
         labels: logits [n, K, C].

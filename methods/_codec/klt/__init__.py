@@ -1,1 +1,1 @@
-"""Pieces of the compressor `klt`: entropy model, range coding, shared basis, prediction, refinement."""
+"""Pieces of the compressor `klt`: entropy models, quantisers, range coding, shared basis, prediction, refinement."""

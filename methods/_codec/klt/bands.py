@@ -1,4 +1,6 @@
-"""Quantising rows of coefficients wave by wave, with a scale that follows each row.
+"""Bands and gains; and quantising rows one level by itself, wave by wave, with a scale that follows each row.
+
+So are means, right factors, leading levels and likely classes quantised; coefficients of rows are in `trellis`.
 
 Coefficients stand in falling order of variance, in waves that widen. The first waves of a row tell the decoder whether
 this row is louder or quieter than its image; the gain is the running estimate of a one-dimensional filter (Fisher
@@ -122,7 +124,7 @@ def run(base: np.ndarray, rows: int, take: Take) -> Levels:
     """Levels [rows, D], wave by wave.
 
     Args:
-        base: int32 [rows or 1, D] log-scales before the row's own gain, units.
+        base: int32 [rows, D] log-scales before the row's own gain, units.
         rows: how many there are.
         take: quantises, or reads, the levels of one wave.
     """

@@ -23,7 +23,7 @@ from methods._codec.klt.trellis import CODER, DIGEST
 
 CODEC = "klt"
 OVERHEAD = 80  # bytes of header, section table, ends of streams, about
-_STREAM_BYTES = 40000  # views share a stream until it is so long: a stream costs time, ends on a word, has its length
+_STREAM_BYTES = 40000  # views share a stream until it is so long: it costs time, and its two parts some 16 bytes
 _AT_A_TIME = 512  # rows that are decoded together: their coefficients fit the cache
 
 

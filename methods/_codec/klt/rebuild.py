@@ -105,7 +105,7 @@ class Rebuilder:
         return np.add(self.predicted(images, views, lead[:, 0]), self.led(lead[:, 1:], images), dtype=np.float64)
 
     def logits(self, whole: np.ndarray) -> np.ndarray:
-        """float64 [m, C], natural unit, from integers [m, D], in 1/FRACTION steps."""
+        """float64 [m, C], natural unit, from integers [m, D], in 1/FRACTION steps, which may be overwritten."""
         found = self.basis.expand(whole)
         found *= np.ldexp(step_of(self.index) / FRACTION, self.basis.exponent - self.basis.precision)
         found += np.ldexp(self.basis.mean, self.basis.exponent)

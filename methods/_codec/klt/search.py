@@ -1,4 +1,4 @@
-"""The finest step within a budget."""
+"""The finest step within a budget, and the weight of bits that fills what is left."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _Trials:
 
 
 def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: int, overhead: int) -> bytes:
-    """The blob of the finest step within the budget, as far as an estimate of sizes tells.
+    """The blob of about the finest step within the budget, filled by the weight of bits.
 
     Args:
         source: what is coded.

@@ -1,4 +1,4 @@
-"""The entropy model: for each scale of a coefficient, what its quantised levels cost, where to round, what they mean.
+"""The entropy model of levels that are rounded one by one: what they cost at a scale, where to round, what they mean.
 
 A scale is the standard deviation of a coefficient divided by the step, on a grid of 1/4 octave (a bucket). A level is
 coded with the model of its bucket: a normal distribution whose logarithmic scale is itself uncertain (sd `SPREAD`),
