@@ -3,6 +3,9 @@
 FOLDER holds labels-1000c-dev.npz (photos to encode), labels-1000c-pool.npz (other photos, to fit the basis on) and
 labels-1000c-photo-means.npz (means of all photos that are mixed in, from a few views each). Every image is coded for
 itself, within the budget less its share of the basis and of the table of means, and decoded from bytes.
+
+`--turns N`: a part of the photos is coded with a basis that is fitted as a set's is, on all views of the other photos
+and some views of those in the pool, N times; none is ever fitted on.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ from methods._codec.klt import fit as fitting
 from methods._codec.klt import side as sides
 from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.search import finest
-from methods._codec.klt.survey import with_means
+from methods._codec.klt.side import Side
+from methods._codec.klt.spectrum import Moment
+from methods._codec.klt.survey import LeastSquares, with_means
 from methods.compressors import rpca, svd
 from speed.row import NO_CONTEXT
 
@@ -46,6 +51,10 @@ class Photos:
     def values(self) -> np.ndarray:
         """float32, relative to 2^EXPONENT."""
         return np.ldexp(self.logits.astype(np.float32), -EXPONENT)
+
+    def some(self, at: np.ndarray) -> Photos:
+        """Those at these places, int64."""
+        return Photos(self.logits[at], self.views, self.numbers[at])
 
 
 def load(folder: Path, name: str, photos: int) -> Photos:
@@ -83,13 +92,34 @@ def quality(true: np.ndarray, found: np.ndarray) -> tuple[float, float, float]:
 class Shared:
     """What all images of a set share, and how `klt` codes one image with it."""
 
-    def __init__(self, photos: Photos, pool: Photos, means: np.ndarray, budget: int, images: int, free: bool) -> None:
-        """`images`: of the set; `free`: partners' means are given, not paid for."""
-        values = pool.values
-        surveyed = np.ldexp(means.astype(np.float32), -EXPONENT) - fitting.centre_of(values)
+    def __init__(
+        self,
+        photos: Photos,
+        pool: Photos,
+        means: np.ndarray,
+        budget: int,
+        images: int,
+        free: bool,
+        others: np.ndarray | None = None,
+    ) -> None:
+        """
+        Args:
+            photos: to encode.
+            pool: to fit on.
+            means: [m, C], of all photos.
+            budget: bytes per image.
+            images: of the set.
+            free: partners' means are given, not paid for.
+            others: int64, places in `photos` of some to fit on with all their views; then the pool is a survey.
+        """
+        sample = pool if others is None else photos.some(others)
+        values = sample.values
+        centre = fitting.centre_of(values)
+        surveyed = np.ldexp(means.astype(np.float32), -EXPONENT) - centre
         k = photos.logits.shape[1]
-        side = sides.from_views(pool.views, pool.numbers, surveyed.__getitem__)
-        stored = fitting.fit(values, side, EXPONENT, budget * images, images * k).to_bytes()
+        side = sides.from_views(sample.views, sample.numbers, surveyed.__getitem__)
+        about = None if others is None else _about(pool, surveyed, centre)
+        stored = fitting.fit(values, side, EXPONENT, budget * images, images * k, about).to_bytes()
         basis = bases.from_bytes(stored)
         self.share = -(-len(stored) // images)  # bytes an image
         if not free:
@@ -122,8 +152,15 @@ class Shared:
         return data, made[data]
 
 
-def klt_row(photos: Photos, shared: Shared, budget: int, chosen: np.ndarray) -> list[float | int]:
-    """Bytes, KL20, KL1, top-1, ms to encode and to decode of `klt`: means over the chosen photos."""
+def _about(photos: Photos, surveyed: np.ndarray, centre: np.ndarray) -> Moment:
+    collected = LeastSquares(*surveyed.shape)
+    side = Side(*sides.mixtures(photos.views, photos.numbers))
+    collected.add(fitting.centred(photos.values, centre), side, photos.numbers)
+    return collected.about(surveyed)
+
+
+def klt_rows(photos: Photos, shared: Shared, budget: int, chosen: np.ndarray) -> list[list[float]]:
+    """Bytes, KL20, KL1, top-1, ms to encode and to decode of `klt`, for each of the chosen photos."""
     views, rows = np.arange(photos.logits.shape[1]), []
     for image in chosen:
         mine = shared.side(image)
@@ -136,7 +173,7 @@ def klt_row(photos: Photos, shared: Shared, budget: int, chosen: np.ndarray) -> 
         assert size <= budget
         told = quality(photos.logits[image].astype(np.float32), found[0])
         rows.append([size, *told, 1e3 * (encoded - start), 1e3 * (decoded - encoded)])
-    return list(np.mean(rows, 0))
+    return rows
 
 
 def rpca_row(photos: Photos, budget: int, chosen: np.ndarray) -> list[float]:
@@ -184,6 +221,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=24, help="how many of the file (default: all 24)")
     parser.add_argument("--images", type=int, default=10000, help="of the set that shares the basis (default: 10,000)")
     parser.add_argument("--free", action="store_true", help="partners' means are given, not paid for")
+    parser.add_argument("--turns", type=int, default=0, help="fit on the other photos too, in so many turns")
     parser.add_argument("--against", nargs="*", choices=("rpca", "svd"), default=(), help="other compressors")
     options = parser.parse_args()
     photos, pool, means = load_all(options.folder, options.file)
@@ -191,8 +229,13 @@ def main() -> None:
     chosen = np.unique(np.linspace(0, n - 1, min(n, options.photos)).astype(int))
     rows = []
     for budget in options.budgets:
-        shared = Shared(photos, pool, means, budget, options.images, options.free)
-        rows.append(["klt", budget, *klt_row(photos, shared, budget, chosen)])
+        coded = []
+        for turn in range(max(options.turns, 1)):
+            mine = chosen[turn :: options.turns] if options.turns else chosen
+            others = np.setdiff1d(np.arange(n), mine) if options.turns else None
+            shared = Shared(photos, pool, means, budget, options.images, options.free, others)
+            coded += klt_rows(photos, shared, budget, mine)
+        rows.append(["klt", budget, *np.mean(coded, 0)])
         if "rpca" in options.against:
             rows.append(["rpca", budget, *rpca_row(photos, budget, chosen)])
         if "svd" in options.against:

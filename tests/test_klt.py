@@ -22,7 +22,6 @@ from bench.api import SoftLabels
 from bench.errors import InfeasibleError
 from bench.label_sets import PartOfSet
 from methods._codec.container import CorruptBlobError
-from methods._codec.klt import fit as fitting
 from methods._codec.klt.basis import Basis
 from methods.compressors import klt, svd
 
@@ -292,21 +291,3 @@ def test_a_basis_fitted_on_eight_images_of_many_serves_others_better_than_none(r
         decoded = klt.decode(klt.encode(SoftLabels(logits[8:], hard), room, None, shared=part), shared=part)
         errors.append(float((decoded - logits[8:].float()).square().mean()))
     assert errors[0] < errors[1]
-
-
-def test_what_unseen_images_lose_is_what_components_of_the_others_leave_of_them():
-    """Beside a loop over rows; what is fitted on itself loses less."""
-    rng = np.random.default_rng(1)
-    rows = rng.standard_normal((12, 7)) * np.arange(7, 0, -1)
-    parts = np.stack([rows[at::3].T @ rows[at::3] for at in range(3)])
-    expected = np.zeros(8)
-    for at in range(3):
-        others = np.concatenate([rows[other::3] for other in range(3) if other != at])
-        axes = np.linalg.svd(others, full_matrices=True)[2]
-        for size, row in itertools.product(range(8), rows[at::3]):
-            expected[size] += np.square(row - axes[:size].T @ (axes[:size] @ row)).sum()
-    lost = fitting.lost_unseen(parts)
-    np.testing.assert_allclose(lost, expected, atol=1e-9)
-    itself = fitting.lost_beyond(np.linalg.eigvalsh(parts.sum(0))[::-1])
-    assert itself[0] == pytest.approx(lost[0])
-    assert (itself <= lost + 1e-9).all()

@@ -18,7 +18,9 @@ from methods._codec.container import unpack
 from methods._codec.klt import basis as bases
 from methods._codec.klt import refine, setmeans
 from methods._codec.klt import side as sides
+from methods._codec.klt import survey as surveys
 from methods._codec.klt.side import Side
+from methods._codec.klt.spectrum import Moment
 from methods._codec.klt.survey import LeastSquares
 from methods.compressors import klt
 
@@ -80,6 +82,14 @@ def test_most_of_what_sharding_loses_is_won_back():
     at_once = klt.decode(klt.encode(labels, BUDGET - len(whole), None, shared=whole), shared=whole).numpy()
     blind, seeing = (error(coded(labels, BUDGET, survey)[2], labels) for survey in (None, survey_of(labels)))
     assert blind - seeing > 0.6 * (blind - error(at_once, labels))
+
+
+def test_a_survey_tells_in_which_directions_rows_of_other_shards_vary(monkeypatch: pytest.MonkeyPatch):
+    labels = mixed(N)
+    seeing = error(coded(labels, BUDGET, survey_of(labels))[2], labels)
+    look = surveys.look
+    monkeypatch.setattr(surveys, "look", lambda *asked: (look(*asked)[0], Moment(np.zeros((40, 40)), 0)))
+    assert seeing < 0.98 * error(coded(labels, BUDGET, survey_of(labels))[2], labels)
 
 
 @pytest.mark.parametrize(("n", "size", "budget"), [(60, 30, 6000), (100, 50, 10_000), (60, 20, 24_000)])
@@ -149,7 +159,7 @@ def test_a_shared_part_of_a_smaller_set_is_refused():
 
 @LAW
 @given(n=st.integers(1, 9), s=st.integers(1, 6), seed=st.integers(0, 1000), mixing=st.sampled_from([0.0, 0.5, 1.0]))
-def test_means_are_those_of_dense_least_squares(n, s, seed, mixing):
+def test_means_and_what_they_leave_are_those_of_dense_least_squares(n, s, seed, mixing):
     rng = np.random.default_rng(seed)
     lam = rng.random((n, s)).astype(np.float32)
     partner = np.where(rng.random((n, s)) < mixing, rng.integers(0, n, (n, s)), -1)
@@ -166,6 +176,10 @@ def test_means_are_those_of_dense_least_squares(n, s, seed, mixing):
     ridge = np.sqrt(0.5) * np.eye(n)
     dense, *_ = np.linalg.lstsq(np.vstack([shares, ridge]), np.vstack([values.reshape(-1, 4), np.zeros((n, 4))]))
     assert np.abs(collected.means() - dense).max() < 0.01 * max(1.0, np.abs(dense).max())
+    left = values.reshape(-1, 4) - shares @ dense
+    about = collected.about(dense.astype(np.float32))
+    assert about.rows == n * s
+    np.testing.assert_allclose(about.total, left.T @ left, atol=1e-3 * np.square(values).sum())
 
 
 # --- the table -------------------------------------------------------------------------------------------------------

@@ -66,9 +66,9 @@ def fit(labels: SoftLabels, budget_bytes: int, ctx: Context, *, survey: Survey |
     if len(shared) > _SHARED_MOST * budget_bytes:
         return b""
     if survey is not None and len(labels.views) and _mixes(labels.views, surveys.asked_of(k)):
-        known = surveys.means(survey, images, k, exponent, fitting.centre_of(sample))
+        known, about = surveys.look(survey, images, k, exponent, fitting.centre_of(sample))
         side = sides.from_views(labels.views, numbers[some], known.__getitem__)
-        other = fitting.fit(sample, side, exponent, budget_bytes, images * k)
+        other = fitting.fit(sample, side, exponent, budget_bytes, images * k, about)
         chosen = surveys.with_means(basis, other, known, sample, labels.views, numbers[some], budget_bytes - len(views))
         shared = chosen.to_bytes(views)
     # The rate-distortion function knows nothing of an image's own low-rank part, which needs no basis: where a basis is

@@ -8,12 +8,13 @@ import numpy as np
 
 from methods._codec.klt.basis import KNOTS, Basis, identity
 from methods._codec.klt.side import Side
+from methods._codec.klt.spectrum import Moment, best_axes, best_size, lost_beyond, lost_unseen, spectrum
 from methods._codec.klt.tables import UNITS
 
 _RIDGE = 0.5  # a mean seen in rows of little weight is drawn to the mean of all
-_PRECISIONS = range(6, 13)
 _PARTS = 3  # of a sample
 _ROUNDS = 2  # shares and means are fitted in turns
+_ROWS_A_MEAN = 2  # that an image's mean counts for, where it tells in which directions rows vary
 
 
 def means(values: np.ndarray, side: Side, basis: Basis) -> np.ndarray:
@@ -82,7 +83,9 @@ def _hats(lam: np.ndarray) -> np.ndarray:
     return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(KNOTS)))
 
 
-def fit(values: np.ndarray, side: Side, exponent: int, budget_bytes: int, rows: int) -> Basis:
+def fit(
+    values: np.ndarray, side: Side, exponent: int, budget_bytes: int, rows: int, others: Moment | None = None
+) -> Basis:
     """A basis for labels like these.
 
     Args:
@@ -91,6 +94,7 @@ def fit(values: np.ndarray, side: Side, exponent: int, budget_bytes: int, rows: 
         exponent: of the scale.
         budget_bytes: for the whole label set, this basis included.
         rows: images x views of the whole label set.
+        others: of rows of the set besides these, less what means say of them, in the same unit.
     """
     c = values.shape[2]
     centre = centre_of(values)
@@ -116,15 +120,22 @@ def fit(values: np.ndarray, side: Side, exponent: int, budget_bytes: int, rows: 
         some = everyone[part::parts]
         between[part] = seen * (some.T @ some).astype(np.float64) / len(everyone)
     covariance = within.sum(0)
-    energy, wide = _spectrum(covariance + between.sum(0))
+    energy, wide = spectrum(covariance + between.sum(0))
     lost = lost_beyond(energy) if parts == 1 else lost_unseen(within + between)
-    size, precision = best_size(_spectrum(covariance)[0], lost, np.diag(covariance), budget_bytes, rows)
+    size, precision = best_size(spectrum(covariance)[0], lost, np.diag(covariance), budget_bytes, rows)
     if not size:
         spread = np.diag(covariance)
         return replace(basis, rows=_units(spread), means=scales_of(table))
     # The subspace holds what means and rows need; its axes are those in which rows are uncorrelated.
     wide = wide[:, :size]
-    variance, axes = _spectrum(wide.T @ covariance @ wide)
+    if parts == 1:
+        variance, axes = spectrum(wide.T @ covariance @ wide)
+    else:
+        counts = [k * len(range(part, n, parts)) for part in range(parts)]
+        sample = [Moment(n * k * one, count).along(wide) for one, count in zip(within, counts, strict=True)]
+        told = Moment(between.sum(0), _ROWS_A_MEAN * len(everyone)).along(wide)
+        known = [] if others is None else [others.along(wide)]
+        variance, axes = best_axes(sample, known, told, 8 * budget_bytes / rows)
     vectors = wide @ axes
     return replace(
         basis,
@@ -145,67 +156,6 @@ def centred(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
     values = values - values.mean(2, keepdims=True)
     values -= centre
     return values
-
-
-def _spectrum(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, falling and not below zero, and eigenvectors in columns."""
-    values, vectors = np.linalg.eigh(matrix)
-    return np.maximum(values[::-1], 0), vectors[:, ::-1]
-
-
-def lost_beyond(energy: np.ndarray) -> np.ndarray:
-    """float64 [C + 1]: what is beyond the first 0..C components."""
-    return np.append(energy[::-1].cumsum()[::-1], 0.0)
-
-
-def lost_unseen(parts: np.ndarray) -> np.ndarray:
-    """The same for images that the components are not fitted on: of each part, by the components of the others.
-
-    Args:
-        parts: float64 [parts, C, C]: second moments, which add up to that of the whole.
-    """
-    whole = parts.sum(0)
-    lost = np.zeros(parts.shape[1] + 1)
-    for part in parts:
-        wide = _spectrum(whole - part)[1]
-        lost += lost_beyond(np.einsum("cd,cd->d", wide, part @ wide))
-    return lost
-
-
-def best_size(
-    variance: np.ndarray, lost: np.ndarray, diagonal: np.ndarray, budget_bytes: int, rows: int
-) -> tuple[int, int]:
-    """(D, p) of the basis that leaves the least error by the rate-distortion function; (0, 0): none pays.
-
-    Args:
-        variance: of rows' KLT coefficients, falling.
-        lost: [C + 1], what is beyond the first 0..C components, with what means contribute.
-        diagonal: of the classes themselves.
-        budget_bytes, rows: of the whole set.
-    """
-    c = len(variance)
-    best = (water_level(diagonal, 8 * budget_bytes / rows)[1], 0, 0)
-    sizes = sorted({min(c, int(s)) for s in np.geomspace(4, c, 25)})
-    for precision in _PRECISIONS:
-        each = c * max(1.0, precision - 0.5 * np.log2(c) + 2.05) / 8
-        for size in sizes:
-            left = budget_bytes - size * each
-            if left <= 0:
-                break
-            level, error = water_level(variance[:size], 8 * left / rows)
-            blurred = c * 4.0**-precision / 12 * np.maximum(variance[:size] - level, 0).sum()
-            best = min(best, (error + float(lost[size]) + blurred, size, precision))
-    return best[1], best[2]
-
-
-def water_level(variance: np.ndarray, bits: float) -> tuple[float, float]:
-    """(level, error) of independent normal coefficients at `bits` for all of them: reverse water-filling."""
-    logs = np.log2(np.maximum(np.sort(variance)[::-1], 1e-30))
-    count = np.arange(1, len(logs) + 1)
-    level = (np.cumsum(logs) - 2 * bits) / count  # if the first `count` were coded
-    chosen = int(np.flatnonzero(level <= logs).max(initial=0))
-    height = float(np.exp2(min(level[chosen], 200)))
-    return height, float(np.minimum(variance, height).sum())
 
 
 def scales_of(means: np.ndarray) -> np.ndarray:

@@ -24,10 +24,11 @@ _IMAGES = 16  # that stand for all in a first search,
 _ROWS = 64  # and about so many rows in all, at least
 _FEWEST = 12  # rows of an image
 # So near the budget, as a share of it, after one, two, ... tries, not the step but the weight of bits is changed.
-_NEARLY = (0.003, 0.005, 0.01, 0.02, 0.04)
+_NEARLY = (0.01, 0.015, 0.02, 0.03, 0.04)
 _FULL = 0.995  # of the budget: if less is filled, another step is tried
 _LOG_HEAVIEST = 0.5  # of the greatest weight, times the usual one; the least is as far below
-_YIELD = 0.4  # ln(bytes of coefficients) falls about so much with ln(weight), by the square of bits a coefficient
+_YIELD = 0.45  # ln(bytes of coefficients) falls so much with ln(weight) at one bit a coefficient
+_GUESSED_FINER = PER_OCTAVE // 7  # a guess is too fine by so much: it knows of coefficients and means alone
 _TRIES = 12
 _REPLANNED = 3  # tries that plan anew where the step has moved far
 _MUCH = 1 / 8  # of the budget: if likely classes take more, it is tried whether fewer of them do better
@@ -169,9 +170,10 @@ def _filled(
                 break
         if weights.settled:
             break
-        falls = _YIELD * coded.of_rows(trials.views) / coded.density() ** 2
+        bits = coded.density()
+        falls = _YIELD * coded.of_rows(trials.views) / (bits * max(bits, 1.0))
         del coded  # as large as the labels
-        weights.tell(estimate, budget_bytes - spare / 2 - besides, falls)
+        weights.tell(estimate, budget_bytes - spare - besides, falls)
     return best, besides
 
 
@@ -213,7 +215,7 @@ def _likely_and_step(source: Source, images: np.ndarray, views: np.ndarray, room
     """The least grade of likely classes that pays, about the finest step that fits in `room` bytes with it, and the
     trials that told: of these images and views."""
     some = _Trials(source, images, views, source.least)
-    index = _roughly(some, _guess(source, room), room)
+    index = _roughly(some, max(_guess(source, room) - _GUESSED_FINER, 0), room)
     if some.refinement <= _MUCH * room:
         return source.least, index, some
     tried = []

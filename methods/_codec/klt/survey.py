@@ -1,4 +1,5 @@
-"""The means of all images of a set from a few views of each, and how precisely it pays to keep them."""
+"""All images of a set from a few views of each: their means, how precisely it pays to keep these, and in which
+directions rows vary about them."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from methods._codec.klt.basis import Basis
 from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.search import finest
 from methods._codec.klt.side import Side
+from methods._codec.klt.spectrum import Moment
 from methods._codec.klt.steps import PER_OCTAVE
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class LeastSquares:
     def __init__(self, images: int, classes: int) -> None:
         self._normal = csr_array((images, images))
         self._target = np.zeros((images, classes), np.float32)
+        self._squares, self._rows = np.zeros((classes, classes)), 0
 
     def add(self, values: np.ndarray, side: Side, images: np.ndarray) -> None:
         """Some views of some images.
@@ -59,7 +62,10 @@ class LeastSquares:
         shown = np.concatenate([lam, 1 - lam[mixed]])
         seen, column = np.unique(np.concatenate([own, partner[mixed]]), return_inverse=True)
         shares = coo_array((shown, (np.concatenate([rows, rows[mixed]]), column)), shape=(n * s, len(seen))).tocsr()
-        self._target[seen] += shares.T @ values.reshape(n * s, c)
+        flat = values.reshape(n * s, c)
+        self._target[seen] += shares.T @ flat
+        self._squares += flat.T @ flat
+        self._rows += n * s
         among = (shares.T @ shares).tocoo()
         places = seen[among.row], seen[among.col]
         self._normal = self._normal + coo_array((among.data, places), shape=self._normal.shape).tocsr()
@@ -72,9 +78,15 @@ class LeastSquares:
         found, _ = cg(operator, self._target.ravel(), rtol=_CLOSE, maxiter=_MOST)
         return found.reshape(shape)
 
+    def about(self, means: np.ndarray) -> Moment:
+        """Of the rows, less what `means`, float32 [N, C], say of them."""
+        told = means.T @ self._target
+        return Moment(self._squares - told - told.T + means.T @ (self._normal.astype(np.float32) @ means), self._rows)
 
-def means(survey: Survey, images: int, views: int, exponent: int, centre: np.ndarray) -> np.ndarray:
-    """float32 [images, C]: the images' means less `centre`, relative to 2^exponent, from some of the K views."""
+
+def look(survey: Survey, images: int, views: int, exponent: int, centre: np.ndarray) -> tuple[np.ndarray, Moment]:
+    """float32 [images, C]: the images' means less `centre`, relative to 2^exponent, from some of the K views; and what
+    these views are about."""
     collected = LeastSquares(images, len(centre))
     for part in survey(asked_of(views)):
         assert part.images is not None
@@ -86,7 +98,8 @@ def means(survey: Survey, images: int, views: int, exponent: int, centre: np.nda
         values = np.ldexp(logits.astype(np.float32), -exponent)
         lam, partner = sides.mixtures(part.views, part.images)
         collected.add(fitting.centred(values, centre), Side(lam, partner), part.images)
-    return collected.means()
+    means = collected.means()
+    return means, collected.about(means)
 
 
 def asked_of(views: int) -> list[int]:
@@ -108,7 +121,7 @@ def with_means(
 
     Args:
         without, basis: of the set, fitted without and with what the survey says of partners.
-        surveyed: float32 [N, C], from `means`.
+        surveyed: float32 [N, C], from `look`.
         values: float32 [n, K, C], rows of some images, relative to 2^exponent.
         views: of the set.
         numbers: int64 [n], indices of these images in the set.
