@@ -118,13 +118,14 @@ class Shared:
         surveyed = np.ldexp(means.astype(np.float32), -EXPONENT) - centre
         k = photos.logits.shape[1]
         side = sides.from_views(sample.views, sample.numbers, surveyed.__getitem__)
-        about = None if others is None else _about(pool, surveyed, centre)
-        stored = fitting.fit(values, side, EXPONENT, budget * images, images * k, about).to_bytes()
+        residuals = None if others is None else _residuals(pool, surveyed, centre)
+        stored = fitting.fit(values, side, EXPONENT, budget * images, images * k, residuals).to_bytes()
         basis = bases.from_bytes(stored)
         self.share = -(-len(stored) // images)  # bytes an image
         if not free:
+            tried = photos if others is None else sample
             room = round((budget - len(stored) / images) * len(means)) + len(stored)
-            basis = with_means(basis, basis, surveyed, photos.values, photos.views, photos.numbers, room)
+            basis = with_means(basis, basis, surveyed, tried.values, tried.views, tried.numbers, room)
         if basis.everyone is not None:
             self.share += -(-basis.everyone.words.nbytes // len(means))
         self.basis, self._photos, self._budget, self._free = basis, photos, budget, free
@@ -152,11 +153,11 @@ class Shared:
         return data, made[data]
 
 
-def _about(photos: Photos, surveyed: np.ndarray, centre: np.ndarray) -> Moment:
+def _residuals(photos: Photos, surveyed: np.ndarray, centre: np.ndarray) -> Moment:
     collected = LeastSquares(*surveyed.shape)
     side = Side(*sides.mixtures(photos.views, photos.numbers))
     collected.add(fitting.centred(photos.values, centre), side, photos.numbers)
-    return collected.about(surveyed)
+    return collected.residuals(surveyed)
 
 
 def klt_rows(photos: Photos, shared: Shared, budget: int, chosen: np.ndarray) -> list[list[float]]:
@@ -226,6 +227,8 @@ def main() -> None:
     options = parser.parse_args()
     photos, pool, means = load_all(options.folder, options.file)
     n = len(photos.logits)
+    if options.turns and not 2 <= options.turns <= min(n, options.photos):
+        parser.error(f"--turns {options.turns}: must be 2 to {min(n, options.photos)}, the photos that are encoded")
     chosen = np.unique(np.linspace(0, n - 1, min(n, options.photos)).astype(int))
     rows = []
     for budget in options.budgets:

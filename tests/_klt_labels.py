@@ -21,10 +21,10 @@ def views(n: int = N, k: int = K) -> Views:
 
 
 @functools.cache
-def mixed(n: int = N, k: int = K, c: int = C, seed: int = 0) -> SoftLabels:
-    """Each row: lambda of the image's own logits, the rest of its partner's, and correlated noise."""
+def mixed(n: int = N, k: int = K, c: int = C, seed: int = 0, loud: float = 3) -> SoftLabels:
+    """Each row: lambda of the image's own logits, the rest of its partner's, `loud` both; and correlated noise."""
     rng = np.random.default_rng(seed)
-    own = 3 * rng.standard_normal((n, c)) @ np.diag(1 / np.sqrt(1 + np.arange(c)))
+    own = loud * rng.standard_normal((n, c)) @ np.diag(1 / np.sqrt(1 + np.arange(c)))
     mixing = rng.standard_normal((c, c)) / np.sqrt(1 + np.arange(c))[:, None]
     logits = np.empty((n, k, c))
     for at, view in enumerate(views(n, k)):

@@ -52,31 +52,64 @@ def sample() -> list[Moment]:
     return [moment(rng.standard_normal((20, D)) @ correlated(0)) for _ in range(3)]
 
 
-def test_means_that_vary_as_rows_do_help_to_find_axes_and_others_are_not_let_in(sample):
-    like, unlike = (Moment(7 * correlated(seed).T @ correlated(seed), 200) for seed in (0, 1))
-    nothing = Moment(np.zeros((D, D)), 0)
-    alone, helped, misled = (
-        error(best_axes(sample, [], means, BITS)[1], correlated(0)) for means in (nothing, like, unlike)
-    )
-    assert helped < 0.97 * alone
-    assert misled == alone
+NOTHING = Moment(np.zeros((D, D)), 0)
 
 
-def test_other_rows_help_to_find_axes_however_loud_they_are(sample):
-    others = moment(np.random.default_rng(4).standard_normal((600, D)) @ correlated(0))
-    nothing = Moment(np.zeros((D, D)), 0)
-    alone = error(best_axes(sample, [], nothing, BITS)[1], correlated(0))
-    errors = [
-        error(best_axes(sample, [Moment(loud * others.total, others.rows)], nothing, BITS)[1], correlated(0))
-        for loud in (1e-6, 1.0, 1e6)
+def of(seed: int, rows: int = 600) -> Moment:
+    """Of other rows, with the mixing of this seed."""
+    return moment(np.random.default_rng(4).standard_normal((rows, D)) @ correlated(seed))
+
+
+def left(parts: list[Moment], mixes: list[list[Moment]], bits: float = BITS) -> float:
+    """The error, in the axes that are chosen, of rows like those of the sample."""
+    return error(best_axes(parts, mixes, bits)[1], correlated(0))
+
+
+def test_what_varies_as_rows_do_is_let_in_and_nothing_else(sample):
+    alone = left(sample, [[]])
+    helped = left(sample, [[of(0)]])
+    assert helped < 0.9 * alone
+    assert left(sample, [[], [of(0)]]) == left(sample, [[of(0)], []]) == helped
+    assert left(sample, [[], [of(1)]]) == alone
+    assert left(sample, [[], [of(0)], [of(0), of(1, 10**5)]]) == helped
+
+
+def test_a_mix_is_chosen_by_all_parts(sample):
+    """The first and the last have rows of another kind, but few of them count in the sum."""
+    few = [Moment(1e-3 * of(1, 20).total, 20), *sample, Moment(1e-3 * of(1, 20).total, 20)]
+    assert left(few, [[of(0)], [of(1)]]) == left(few, [[of(0)]])
+    assert left(few[:1] + few[-1:], [[of(0)], [of(1)]]) == left(few[:1] + few[-1:], [[of(1)]])
+
+
+def test_a_mix_is_chosen_for_the_bits_that_a_row_has():
+    """One mix knows the loudest direction alone, the other all but that."""
+    energy = np.array([1000.0, *np.geomspace(8, 1, D - 1)])
+    turned = np.eye(D)
+    turned[1:, 1:] = np.linalg.qr(np.random.default_rng(5).standard_normal((D - 1, D - 1)))[0]
+    swapped = np.eye(D)
+    swapped[:2, :2] = [[np.cos(0.1), -np.sin(0.1)], [np.sin(0.1), np.cos(0.1)]]
+    parts = [Moment(np.diag(energy), 1)] * 2
+    loudest, others = (Moment(axes @ np.diag(energy) @ axes.T, 10**6) for axes in (turned, swapped))
+    chosen = [
+        np.argmin(
+            [
+                np.abs(best_axes(parts, [[loudest], [others]], bits)[1] - best_axes(parts, [mix], bits)[1]).max()
+                for mix in ([loudest], [others])
+            ]
+        )
+        for bits in (2.0, 400.0)
     ]
-    assert max(errors) < 0.9 * alone
+    assert chosen == [0, 1]
+
+
+def test_other_rows_help_however_loud_they_are(sample):
+    errors = [left(sample, [[Moment(loud * of(0).total, 600)]]) for loud in (1e-6, 1.0, 1e6)]
     assert max(errors) == pytest.approx(min(errors))
 
 
 def test_variances_are_as_loud_as_the_sample(sample):
     loud = Moment(1e6 * moment(np.random.default_rng(4).standard_normal((600, D))).total, 600)
-    variance, axes = best_axes(sample, [loud], loud, BITS)
+    variance, axes = best_axes(sample, [[loud, loud]], BITS)
     rows = sum(part.rows for part in sample)
     assert variance.sum() == pytest.approx(sum(np.trace(part.total) for part in sample) / rows)
     assert (np.diff(variance) <= 1e-12).all()
@@ -85,6 +118,6 @@ def test_variances_are_as_loud_as_the_sample(sample):
 
 def test_nothing_but_zeros_has_axes_too():
     zeros = [Moment(np.zeros((D, D)), 5)] * 2
-    variance, axes = best_axes(zeros, [Moment(np.zeros((D, D)), 0)], zeros[0], BITS)
+    variance, axes = best_axes(zeros, [[], [NOTHING], [zeros[0]]], BITS)
     assert not variance.any()
     np.testing.assert_allclose(axes.T @ axes, np.eye(D), atol=1e-9)

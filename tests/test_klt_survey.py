@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from bench.api import SoftLabels, Survey
 from methods._codec.container import unpack
 from methods._codec.klt import basis as bases
+from methods._codec.klt import fit as fitting
 from methods._codec.klt import refine, setmeans
 from methods._codec.klt import side as sides
 from methods._codec.klt import survey as surveys
@@ -84,12 +86,34 @@ def test_most_of_what_sharding_loses_is_won_back():
     assert blind - seeing > 0.6 * (blind - error(at_once, labels))
 
 
-def test_a_survey_tells_in_which_directions_rows_of_other_shards_vary(monkeypatch: pytest.MonkeyPatch):
-    labels = mixed(N)
+@pytest.mark.parametrize("loud", [0.5, 3.0])
+def test_a_survey_tells_in_which_directions_rows_of_other_shards_vary(loud, monkeypatch: pytest.MonkeyPatch):
+    """Where means are soft their table does not pay; the axes that the survey tells do."""
+    labels = mixed(N, loud=loud)
     seeing = error(coded(labels, BUDGET, survey_of(labels))[2], labels)
-    look = surveys.look
-    monkeypatch.setattr(surveys, "look", lambda *asked: (look(*asked)[0], Moment(np.zeros((40, 40)), 0)))
-    assert seeing < 0.98 * error(coded(labels, BUDGET, survey_of(labels))[2], labels)
+    asked = surveys.means_and_residuals
+    nothing = Moment(np.zeros((40, 40)), 0)
+    monkeypatch.setattr(surveys, "means_and_residuals", lambda *of: (asked(*of)[0], nothing))
+    shared, _, blind = coded(labels, BUDGET, survey_of(labels))
+    assert (bases.from_bytes(shared).everyone is None) == (loud < 1)
+    assert seeing < 0.98 * error(blind, labels)
+
+
+def test_rows_of_the_sample_are_not_told_twice():
+    labels = mixed(60)
+    views = surveys.asked_of(24)
+    centre = fitting.centre_of(labels.logits.float().numpy())
+    sample = np.arange(20)
+    means, moment = surveys.means_and_residuals(survey_of(labels), 60, 24, 0, centre, sample)
+    expected = np.zeros((40, 40))
+    rows = fitting.centred(labels.logits.float().numpy(), centre)
+    for image, view in itertools.product(range(20, 60), views):
+        lam, partner = labels.views[view].lam[image], labels.views[view].partner[image]
+        rest = rows[image, view] - lam * means[image] - (1 - lam) * means[partner]
+        expected += np.outer(rest, rest)
+    assert moment.rows == 40 * len(views)
+    np.testing.assert_allclose(moment.total, expected, atol=1e-3 * np.trace(expected))
+    assert surveys.means_and_residuals(survey_of(labels), 60, 24, 0, centre, np.arange(60))[1].rows == 0
 
 
 @pytest.mark.parametrize(("n", "size", "budget"), [(60, 30, 6000), (100, 50, 10_000), (60, 20, 24_000)])
@@ -133,8 +157,9 @@ def test_few_views_are_asked_for_and_none_where_nothing_is_mixed():
 def test_a_table_that_does_not_pay_is_left_out():
     labels = mixed(N)
     noise = replace(labels, logits=labels.logits[np.random.default_rng(1).permutation(N)])  # partners say nothing
-    shared, _, _ = coded(noise, BUDGET, survey_of(noise))
-    assert shared == coded(noise, BUDGET, None)[0]
+    shared, _, found = coded(noise, BUDGET, survey_of(noise))
+    assert bases.from_bytes(shared).everyone is None
+    assert error(found, noise) < 1.01 * error(coded(noise, BUDGET, None)[2], noise)
 
 
 def test_rows_have_the_same_bits_as_in_the_whole():
@@ -177,9 +202,9 @@ def test_means_and_what_they_leave_are_those_of_dense_least_squares(n, s, seed, 
     dense, *_ = np.linalg.lstsq(np.vstack([shares, ridge]), np.vstack([values.reshape(-1, 4), np.zeros((n, 4))]))
     assert np.abs(collected.means() - dense).max() < 0.01 * max(1.0, np.abs(dense).max())
     left = values.reshape(-1, 4) - shares @ dense
-    about = collected.about(dense.astype(np.float32))
-    assert about.rows == n * s
-    np.testing.assert_allclose(about.total, left.T @ left, atol=1e-3 * np.square(values).sum())
+    residuals = collected.residuals(dense.astype(np.float32))
+    assert residuals.rows == n * s
+    np.testing.assert_allclose(residuals.total, left.T @ left, atol=1e-3 * np.square(values).sum())
 
 
 # --- the table -------------------------------------------------------------------------------------------------------

@@ -43,7 +43,8 @@ def fit(labels: SoftLabels, budget_bytes: int, ctx: Context, *, survey: Survey |
         labels: logits [n, K, C] of some images of the set.
         budget_bytes: for the whole set, what is returned included.
         ctx: not used.
-        survey: see bench.api.Survey. A few views of all images are asked for where views mix images.
+        survey: see bench.api.Survey. A few views of all images are asked for where views mix images: they tell means
+            of images, and in which directions rows vary.
 
     Returns:
         bytes; none at all where a basis would take more than half of the budget, or does not pay.
@@ -60,15 +61,18 @@ def fit(labels: SoftLabels, budget_bytes: int, ctx: Context, *, survey: Survey |
     sample, side = _scaled(values[some], exponent), sides.plain(len(some), k)
     if len(labels.views):
         side = sides.from_views(labels.views, numbers[some])
-    basis = fitting.fit(sample, side, exponent, budget_bytes, images * k)
+    known, residuals = None, None
+    if survey is not None and len(labels.views) and _mixes(labels.views, surveys.asked_of(k)):
+        centre = fitting.centre_of(sample)
+        known, residuals = surveys.means_and_residuals(survey, images, k, exponent, centre, numbers[some])
+    basis = fitting.fit(sample, side, exponent, budget_bytes, images * k, residuals)
     views = labels.views.to_bytes() if isinstance(labels.views, Views) else b""
     shared = basis.to_bytes(views)
     if len(shared) > _SHARED_MOST * budget_bytes:
         return b""
-    if survey is not None and len(labels.views) and _mixes(labels.views, surveys.asked_of(k)):
-        known, about = surveys.look(survey, images, k, exponent, fitting.centre_of(sample))
+    if known is not None:
         side = sides.from_views(labels.views, numbers[some], known.__getitem__)
-        other = fitting.fit(sample, side, exponent, budget_bytes, images * k, about)
+        other = fitting.fit(sample, side, exponent, budget_bytes, images * k, residuals)
         chosen = surveys.with_means(basis, other, known, sample, labels.views, numbers[some], budget_bytes - len(views))
         shared = chosen.to_bytes(views)
     # The rate-distortion function knows nothing of an image's own low-rank part, which needs no basis: where a basis is

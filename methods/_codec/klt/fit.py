@@ -8,7 +8,7 @@ import numpy as np
 
 from methods._codec.klt.basis import KNOTS, Basis, identity
 from methods._codec.klt.side import Side
-from methods._codec.klt.spectrum import Moment, best_axes, best_size, lost_beyond, lost_unseen, spectrum
+from methods._codec.klt.spectrum import Moment, best_axes, best_size, lost_beyond, lost_unseen, spectrum, stored_bytes
 from methods._codec.klt.tables import UNITS
 
 _RIDGE = 0.5  # a mean seen in rows of little weight is drawn to the mean of all
@@ -94,7 +94,8 @@ def fit(
         exponent: of the scale.
         budget_bytes: for the whole label set, this basis included.
         rows: images x views of the whole label set.
-        others: of rows of the set besides these, less what means say of them, in the same unit.
+        others: of rows of other images of the set, less what means say of them, in the square of the same unit. It may
+            turn axes; the subspace is that of the sample.
     """
     c = values.shape[2]
     centre = centre_of(values)
@@ -126,16 +127,20 @@ def fit(
     if not size:
         spread = np.diag(covariance)
         return replace(basis, rows=_units(spread), means=scales_of(table))
-    # The subspace holds what means and rows need; its axes are those in which rows are uncorrelated.
+    # The subspace holds what means and rows need; its axes are those in which rows are hardly correlated.
     wide = wide[:, :size]
-    if parts == 1:
-        variance, axes = spectrum(wide.T @ covariance @ wide)
-    else:
+    if rows > n * k:
         counts = [k * len(range(part, n, parts)) for part in range(parts)]
         sample = [Moment(n * k * one, count).along(wide) for one, count in zip(within, counts, strict=True)]
-        told = Moment(between.sum(0), _ROWS_A_MEAN * len(everyone)).along(wide)
-        known = [] if others is None else [others.along(wide)]
-        variance, axes = best_axes(sample, known, told, 8 * budget_bytes / rows)
+        mixes = [[], [Moment(between.sum(0), _ROWS_A_MEAN * len(everyone)).along(wide)]]
+        if others is not None:
+            mixes = [[], *([others.along(wide), *mix] for mix in mixes)]
+        if parts == 1:  # nothing can be tried
+            mixes = mixes[-2:-1]
+        room = budget_bytes - stored_bytes(c, size, precision)
+        variance, axes = best_axes(sample, mixes, 8 * room / rows)
+    else:
+        variance, axes = spectrum(wide.T @ covariance @ wide)
     vectors = wide @ axes
     return replace(
         basis,

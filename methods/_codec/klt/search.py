@@ -23,8 +23,9 @@ _LEAST_GROWTH = 0.2  # of ln(bytes) by octave
 _IMAGES = 16  # that stand for all in a first search,
 _ROWS = 64  # and about so many rows in all, at least
 _FEWEST = 12  # rows of an image
-# So near the budget, as a share of it, after one, two, ... tries, not the step but the weight of bits is changed.
+# So near the budget, as a share of it, after one, two, ... tries, not the step but the weight of bits is changed; ...
 _NEARLY = (0.01, 0.015, 0.02, 0.03, 0.04)
+_REACH = 0.25  # ... and so near, as a share of ln(weight), at most
 _FULL = 0.995  # of the budget: if less is filled, another step is tried
 _LOG_HEAVIEST = 0.5  # of the greatest weight, times the usual one; the least is as far below
 _YIELD = 0.45  # ln(bytes of coefficients) falls so much with ln(weight) at one bit a coefficient
@@ -64,6 +65,10 @@ class _Trials:
             self.refinement, self._refined_at = coded.refinement(views), index
         size = max(coded.bytes(views) - coded.refinement(views) + self.refinement, 1.0)
         return size, max(coded.growth(views) / size, _LEAST_GROWTH) / PER_OCTAVE
+
+    def reach(self, index: int) -> float:
+        """Bytes by which a size is easily changed by the weight of bits."""
+        return _REACH * _falls(self._coarse(index), self.views)
 
     def weighed(self, index: int, weight: float) -> tuple[Coded, float]:
         """All of it, nothing refined, with so many times the usual weight of bits, and an estimate of its size; to be
@@ -124,7 +129,7 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
         size += besides
         bracket.tell(index, size, size <= budget_bytes)
         nearly = _NEARLY[min(tries, len(_NEARLY) - 1)]
-        near = abs(size - budget_bytes) <= max(nearly * budget_bytes, _SPARE)
+        near = abs(size - budget_bytes) <= max(min(nearly * budget_bytes, trials.reach(index)), _SPARE)
         last = bracket.closed
         if near or last:
             index = index if near else bracket.finest
@@ -170,11 +175,16 @@ def _filled(
                 break
         if weights.settled:
             break
-        bits = coded.density()
-        falls = _YIELD * coded.of_rows(trials.views) / (bits * max(bits, 1.0))
+        falls = _falls(coded, trials.views)
         del coded  # as large as the labels
-        weights.tell(estimate, budget_bytes - spare - besides, falls)
+        weights.tell(estimate, budget_bytes - spare / 2 - besides, falls)
     return best, besides
+
+
+def _falls(coded: Coded, views: int) -> float:
+    """By about how many bytes the size falls with ln(weight)."""
+    bits = coded.density()
+    return _YIELD * coded.of_rows(views) / (bits * max(bits, 1.0))
 
 
 class _Weights:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,14 +13,18 @@ _PRECISIONS = range(6, 13)
 
 
 class Moment(NamedTuple):
-    """Second moments of rows in C dimensions."""
+    """Second moments of rows in C dimensions, in the square of their unit."""
 
-    total: np.ndarray  # float64 [C, C]: their sum
-    rows: int  # how many
+    total: np.ndarray  # float64 [C, C]: the sum over rows, or in proportion to it
+    rows: int  # how many; of how many it is to count for
 
     def plus(self, other: Moment) -> Moment:
         """Of both."""
         return Moment(self.total + other.total, self.rows + other.rows)
+
+    def less(self, other: Moment) -> Moment:
+        """Without some of the rows."""
+        return Moment(self.total - other.total, self.rows - other.rows)
 
     def along(self, vectors: np.ndarray) -> Moment:
         """Of the rows' projections on vectors [C, D]."""
@@ -65,15 +71,19 @@ def best_size(
     best = (water_level(diagonal, 8 * budget_bytes / rows)[1], 0, 0)
     sizes = sorted({min(c, int(s)) for s in np.geomspace(4, c, 25)})
     for precision in _PRECISIONS:
-        each = c * max(1.0, precision - 0.5 * np.log2(c) + 2.05) / 8
         for size in sizes:
-            left = budget_bytes - size * each
+            left = budget_bytes - stored_bytes(c, size, precision)
             if left <= 0:
                 break
             level, error = water_level(variance[:size], 8 * left / rows)
             blurred = c * 4.0**-precision / 12 * np.maximum(variance[:size] - level, 0).sum()
             best = min(best, (error + float(lost[size]) + blurred, size, precision))
     return best[1], best[2]
+
+
+def stored_bytes(c: int, size: int, precision: int) -> float:
+    """About what so many vectors in `c` dimensions take."""
+    return size * c * max(1.0, precision - 0.5 * float(np.log2(c)) + 2.05) / 8
 
 
 def water_level(variance: np.ndarray, bits: float) -> tuple[float, float]:
@@ -86,32 +96,31 @@ def water_level(variance: np.ndarray, bits: float) -> tuple[float, float]:
     return height, float(np.minimum(variance, height).sum())
 
 
-def best_axes(parts: list[Moment], known: list[Moment], means: Moment, bits: float) -> tuple[np.ndarray, np.ndarray]:
-    """Variances and axes (columns) for rows like those of these parts of a sample and what else is known of rows.
+def best_axes(parts: Sequence[Moment], mixes: Sequence[Sequence[Moment]], bits: float) -> tuple[np.ndarray, np.ndarray]:
+    """Axes for rows like those of a sample, from the sample and what else may tell in which directions rows vary.
 
-    The means of images may vary in the same directions as rows do, or not: they are let in if each part, in axes that
-    the others tell, then has less error at so many bits a row.
+    Other rows may vary otherwise, and so may the means of images. Hence it is tried: each part of the sample in axes
+    that the other parts tell, with each mix.
 
     Args:
-        parts: of disjoint images; at least two.
-        known: of other rows.
-        means: of the means of images, counted as so many rows.
-        bits: of a row.
+        parts: of disjoint images of the sample; two or more, or there must be one mix.
+        mixes: what is let in beside the sample.
+        bits: for a row: the mix that leaves the least error with these is taken.
+
+    Returns:
+        float64 [D], falling, the mean square of a coefficient in that mix, which is made as loud as the sample; and the
+        axes, float64 [D, D], in columns.
     """
     whole = functools.reduce(Moment.plus, parts)
-    more = [*known, means]
-    errors = np.zeros(2)
-    for part in parts:
-        others = Moment(whole.total - part.total, whole.rows - part.rows)
-        for at, let_in in enumerate((known, more)):
-            axes = spectrum(_mixed(others, let_in))[1]
-            errors[at] += water_level(np.einsum("cd,cd->d", axes, part.total @ axes) / part.rows, bits)[1]
-    return spectrum(_mixed(whole, more if errors[1] < errors[0] else known))
+    errors = np.zeros(len(mixes))
+    for part, (at, mix) in itertools.product(parts, enumerate(mixes) if len(mixes) > 1 else ()):
+        axes = spectrum(_mixed(whole.less(part), mix))[1]
+        errors[at] += water_level(np.einsum("cd,cd->d", axes, part.total @ axes) / part.rows, bits)[1]
+    return spectrum(_mixed(whole, mixes[int(errors.argmin())]))
 
 
-def _mixed(first: Moment, more: list[Moment]) -> np.ndarray:
-    """float64 [D, D]: the mean square of a row, as loud as one of the first; of directions, each says as much as it has
-    rows."""
+def _mixed(first: Moment, more: Sequence[Moment]) -> np.ndarray:
+    """float64 [D, D]: the mean square of a row; all are made as loud as the first and weigh by numbers of rows."""
     energy, count, mixed = np.trace(first.total), float(first.rows), first.total.copy()
     for one in more:
         loud = np.trace(one.total)

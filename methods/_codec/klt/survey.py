@@ -78,16 +78,28 @@ class LeastSquares:
         found, _ = cg(operator, self._target.ravel(), rtol=_CLOSE, maxiter=_MOST)
         return found.reshape(shape)
 
-    def about(self, means: np.ndarray) -> Moment:
-        """Of the rows, less what `means`, float32 [N, C], say of them."""
+    def residuals(self, means: np.ndarray) -> Moment:
+        """Of the rows less what `means`, float32 [N, C], say of them; any means, not only those that fit best."""
         told = means.T @ self._target
         return Moment(self._squares - told - told.T + means.T @ (self._normal.astype(np.float32) @ means), self._rows)
 
 
-def look(survey: Survey, images: int, views: int, exponent: int, centre: np.ndarray) -> tuple[np.ndarray, Moment]:
-    """float32 [images, C]: the images' means less `centre`, relative to 2^exponent, from some of the K views; and what
-    these views are about."""
-    collected = LeastSquares(images, len(centre))
+def means_and_residuals(
+    survey: Survey, images: int, views: int, exponent: int, centre: np.ndarray, sample: np.ndarray
+) -> tuple[np.ndarray, Moment]:
+    """What some of the K views say of all images.
+
+    Args:
+        survey: of the set.
+        images, views: how many the set has.
+        exponent: results are relative to 2^exponent, moments to its square.
+        centre: float32 [C], the mean of all rows.
+        sample: int64, images whose rows the moment is not to have.
+
+    Returns:
+        float32 [images, C], the images' means less `centre`, and the moment of rows less what means say of them.
+    """
+    collected, inside = LeastSquares(images, len(centre)), []
     for part in survey(asked_of(views)):
         assert part.images is not None
         try:
@@ -95,11 +107,20 @@ def look(survey: Survey, images: int, views: int, exponent: int, centre: np.ndar
         except ValueError as error:
             first, last = part.images[[0, -1]]
             raise ValueError(f"of images {first} to {last}, some views of a survey: {error}") from None
-        values = np.ldexp(logits.astype(np.float32), -exponent)
+        values = fitting.centred(np.ldexp(logits.astype(np.float32), -exponent), centre)
         lam, partner = sides.mixtures(part.views, part.images)
-        collected.add(fitting.centred(values, centre), Side(lam, partner), part.images)
+        collected.add(values, Side(lam, partner), part.images)
+        ours = np.isin(part.images, sample)
+        inside.append((values[ours], Side(lam[ours], partner[ours]), part.images[ours]))
     means = collected.means()
-    return means, collected.about(means)
+    residuals = collected.residuals(means)
+    for values, side, numbers in inside:
+        there = side.partner >= 0
+        told = side.lam[..., None] * means[numbers][:, None]
+        told += np.where(there, 1 - side.lam, 0)[..., None] * means[np.where(there, side.partner, 0)]
+        rest = (values - told).reshape(-1, len(centre))
+        residuals = residuals.less(Moment(rest.T @ rest, len(rest)))
+    return means, residuals
 
 
 def asked_of(views: int) -> list[int]:
@@ -121,7 +142,7 @@ def with_means(
 
     Args:
         without, basis: of the set, fitted without and with what the survey says of partners.
-        surveyed: float32 [N, C], from `look`.
+        surveyed: float32 [N, C], from `means_and_residuals`.
         values: float32 [n, K, C], rows of some images, relative to 2^exponent.
         views: of the set.
         numbers: int64 [n], indices of these images in the set.
