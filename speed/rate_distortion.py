@@ -127,7 +127,7 @@ class Shared:
             room = round((budget - len(stored) / images) * len(means)) + len(stored)
             basis = with_means(basis, basis, surveyed, tried.values, tried.views, tried.numbers, room)
         if basis.everyone is not None:
-            self.share += -(-basis.everyone.words.nbytes // len(means))
+            self.share += -(-sum(part.nbytes for part in basis.everyone.sections.values()) // len(means))
         self.basis, self._photos, self._budget, self._free = basis, photos, budget, free
         self._known = basis.project(surveyed)
 

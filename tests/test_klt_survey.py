@@ -221,7 +221,7 @@ def test_a_table_reads_back_what_was_written(n, size, octaves, loud):
     means = (loud * np.random.default_rng(n + size).standard_normal((n, size))).astype(np.float32)
     scales = np.full(size, -16, np.int32)
     written = setmeans.code(means, scales, octaves * 1024, 3)
-    back = setmeans.read(written.words, n, scales, written.index, 3)
+    back = setmeans.read(written.sections, n, scales, written.index, 3)
     assert np.array_equal(back.values, written.values)
     assert np.abs(written.values - means).max() <= 2.0 ** (5 - octaves)
     some = np.array([n - 1, 0])

@@ -156,7 +156,7 @@ class Basis:
             sections |= {
                 "n": np.array([len(self.everyone.values), self.everyone.index], np.uint32),
                 "s": self.everyone.scales.astype(np.int16),
-                "t": self.everyone.words,
+                **self.everyone.sections,
             }
         return pack(CODEC, (1, self.size, self.classes), sections)
 
@@ -189,7 +189,7 @@ def from_bytes(shared: bytes) -> Basis:
     )
     if "t" in parts:
         count, index = (int(v) for v in parts["n"])
-        everyone = setmeans.read(parts["t"], count, parts["s"].astype(np.int32), index, exponent)
+        everyone = setmeans.read(parts, count, parts["s"].astype(np.int32), index, exponent)
         basis = replace(basis, everyone=everyone)
     if not stored:
         return basis

@@ -46,14 +46,15 @@ def sections(coded: Coded, group: int) -> dict[str, np.ndarray]:
     """What belongs to images ("h"), streams of `group` views each ("d"), and their lengths in words ("l").
 
     A stream has two parts, each with its length: all images' leading levels and likely classes of its views, and their
-    coefficients.
+    coefficients. Images' right factors stand before the first.
     """
     k = len(coded.views)
     leading = max(levels.values.shape[1] for levels in coded.lead)
     lead = [
         _stacked([_padded(levels[part], leading, fill) for levels in coded.lead]) for part, fill in ((0, 0), (1, -1))
     ]
-    streams = list[np.ndarray]()
+    head, rights = coded.head.words()
+    streams = [rights]
     for start in range(0, k, group):
         views, stop = slice(start, start + group), min(k, start + group)
         stream = Writer()
@@ -67,7 +68,7 @@ def sections(coded: Coded, group: int) -> dict[str, np.ndarray]:
             stream.write(fine[1], fine[0])
         streams += [stream.words(), CODER.write(coded.rows, views)]
     lengths = packing.encode_uints(np.array([len(words) for words in streams]))
-    return {"h": coded.head.words(), "l": lengths, "d": np.concatenate(streams)}
+    return {"h": head, "l": lengths, "d": np.concatenate(streams)}
 
 
 def _stacked(parts: list[np.ndarray]) -> np.ndarray:
@@ -105,16 +106,16 @@ def read(
     streams = np.unique(views // group)
     there = np.concatenate([np.arange(s * group, min(k, (s + 1) * group)) for s in streams])
     side = side_of(there, basis)
-    head = heads.read(parts["h"], n, index, basis, least)
-    rebuilder = Rebuilder(index, heads.table(head.means, side, index), side, basis, k)
-    for image in range(n):
-        rebuilder.tell(image, head.along[image], head.ranked[image])
-    base = basis.rows - step_units(index) + bands.widen(STEP * head.gains, basis.size)
-    ends = np.cumsum(packing.decode_uints(parts["l"], 2 * -(-k // group)))
+    ends = np.cumsum(packing.decode_uints(parts["l"], 1 + 2 * -(-k // group)))
 
     def words(part: int) -> np.ndarray:
         return parts["d"][ends[part - 1] if part else 0 : ends[part]]
 
+    head = heads.read(parts["h"], words(0), n, index, basis, least)
+    rebuilder = Rebuilder(index, heads.table(head.means, side, index), side, basis, k)
+    for image in range(n):
+        rebuilder.tell(image, head.along[image], head.ranked[image])
+    base = basis.rows - step_units(index) + bands.widen(STEP * head.gains, basis.size)
     decoder = _Rows(rebuilder, head, base)
     # Places among `there` of the views of each stream, and of the views asked for.
     places = np.split(np.arange(len(there)), np.flatnonzero(np.diff(there // group)) + 1)
@@ -122,7 +123,7 @@ def read(
     for some in _batches(len(streams), n * group):
         inside = [places[at] for at in some]
         chosen = streams[some.start : some.stop].tolist()
-        logits = decoder.read([(Reader(words(2 * one)), words(2 * one + 1)) for one in chosen], inside)
+        logits = decoder.read([(Reader(words(1 + 2 * one)), words(2 + 2 * one)) for one in chosen], inside)
         first, last = inside[0][0], inside[-1][-1]
         wanted = np.flatnonzero((asked >= first) & (asked <= last))
         result[:, wanted] = logits[:, asked[wanted] - first]

@@ -6,7 +6,8 @@ element, which IEEE arithmetic fixes to the last bit; matrix products are of int
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import log_softmax
@@ -48,7 +49,7 @@ class Coded:
     def bytes(self, views: int) -> float:
         """Estimate of what it takes to write `views` views of all n images, if what is here stands for them: good to a
         part in a thousand and some bytes."""
-        rows = sum(bands.bits(levels) for levels in self.lead) + sum(rows.bits for rows in self.rows)
+        rows = sum(bands.bits(levels) for levels in self.lead) + self._of_rows()
         return (self.head.means.bits() + self._all(self.head.own_bits(self.images), rows, views)) / 8 + self.refinement(
             views
         )
@@ -62,12 +63,15 @@ class Coded:
 
     def of_rows(self, views: int) -> float:
         """How much of `bytes` the coefficients take."""
-        return self._all(0.0, sum(rows.bits for rows in self.rows), views) / 8
+        return self._all(0.0, self._of_rows(), views) / 8
 
     def density(self) -> float:
         """Bits that a coefficient takes which is not certainly zero; at least a quarter."""
         count = sum(int(np.count_nonzero(rows.cells >= 0)) for rows in self.rows)
-        return max(sum(rows.bits for rows in self.rows) / max(count, 1), 0.25)
+        return max(self._of_rows() / max(count, 1), 0.25)
+
+    def _of_rows(self) -> float:
+        return sum(float(rows.bits.sum()) for rows in self.rows)
 
     def _all(self, own: float, rows: float, views: int) -> float:
         """What these images take for themselves and for the rows here, as a share of n images and `views` views."""
@@ -76,8 +80,17 @@ class Coded:
     def growth(self, views: int) -> float:
         """Estimate of how many bytes `bytes` grows by for each octave that the step gets finer."""
         rows = sum(bands.growth(levels) for levels in self.lead) + sum(rows.growth for rows in self.rows)
-        own = sum(bands.growth(self.head.ranked[image].levels) for image in self.images)
+        own = sum(self.head.ranked[image].growth for image in self.images)
         return (bands.growth(self.head.means.levels) + self._all(own, rows, views)) / 8
+
+
+class _Errors(NamedTuple):
+    """What the coefficients leave of the likely classes of some rows."""
+
+    true: np.ndarray  # float64 [v, C], natural unit: the rows
+    found: np.ndarray  # float64 [v, C]: as their coefficients say
+    likely: Likely
+    values: np.ndarray  # float64 [m]: true less found, of the likely classes
 
 
 class Source:
@@ -121,16 +134,30 @@ class Source:
             coded.rows.append(CODER.quantise(rest, self._base(coded, image)))
         return coded
 
-    def weighed(self, coded: Coded, weight: float) -> Coded:
-        """The same with so many times the usual weight of bits for coefficients, and nothing refined."""
-        head = replace(coded.head, refined=None, least=refine.NOTHING)
-        other = replace(coded, head=head, rows=[], likely=[], fine=[])
+    def weigh(self, coded: Coded, at: np.ndarray, weight: float) -> None:
+        """Code the rows of some views anew, with so many times the usual weight of bits for coefficients.
+
+        Args:
+            coded: changed in place; likely classes of these rows too, where they are refined: with the numbers that
+                their images have.
+            at: int64, places of the views among `coded.views`, ascending.
+            weight: see `Coder.quantise`.
+        """
+        head = coded.head
         for place, image in enumerate(coded.images):
-            whole = coded.rebuilder.led_by(*self._rows_of(image, coded.views), coded.lead[place].values)
-            rest = self._at(coded.index)[0][image, coded.views] / np.float32(step_of(coded.index))
+            views = coded.views[at]
+            whole = coded.rebuilder.led_by(*self._rows_of(image, views), coded.lead[place].values[at])
+            rest = self._at(coded.index)[0][image, views] / np.float32(step_of(coded.index))
             rest -= (whole / FRACTION).astype(np.float32)
-            other.rows.append(CODER.quantise(rest, self._base(coded, image), weight))
-        return other
+            rows = CODER.quantise(rest, self._base(coded, image), weight)
+            coded.rows[place].take(at, rows)
+            if head.refined is not None:
+                CODER.restore(rows, whole)
+                errors = self._errors(image, views, coded.rebuilder.logits(whole), coded)
+                fine = self._fine(errors, head.refined[image], coded.index)
+                coded.likely[place], coded.fine[place] = refine.spliced(
+                    coded.likely[place], coded.fine[place], at, errors.likely, fine
+                )
 
     def refine(self, coded: Coded, least: int) -> None:
         """Code the likely classes too, of this grade and more likely; nothing happens the second time."""
@@ -139,7 +166,13 @@ class Source:
             return
         head.refined, head.least = np.zeros((self.shape[0], refine.NUMBERS), np.int32), least
         for place, image in enumerate(coded.images):
-            head.refined[image] = self._refine(image, self._decoded(coded, place), coded)
+            errors = self._errors(image, coded.views, self._decoded(coded, place), coded)
+            numbers = refine.look(errors.values, errors.likely.grade, self._units(coded.index))
+            fine = self._fine(errors, numbers, coded.index)
+            numbers[-1] = self._raise(errors, fine, numbers, coded.index)
+            head.refined[image] = numbers
+            coded.likely.append(errors.likely)
+            coded.fine.append(fine)
 
     def divergence(self, coded: Coded) -> float:
         """Logarithm of the KL divergence at T = 1 times that at T = 20, means over the rows that are coded: a student's
@@ -227,24 +260,32 @@ class Source:
             rest -= self._meaning(rebuilder.led(values[:, 1:], at[0]), index)
         return Levels(values, buckets, bands.cells_of(buckets, values)), rest
 
-    def _refine(self, image: int, found: np.ndarray, coded: Coded) -> np.ndarray:
-        """Code the likely classes of rows that decode to `found` so far; int32: the numbers of the image."""
-        index = coded.index
-        true = self._natural(self._true(image, index)[coded.views] + self.basis.mean.astype(np.float32))
-        step = refine.step_of(index, self.basis.exponent)
+    def _errors(self, image: int, views: np.ndarray, found: np.ndarray, coded: Coded) -> _Errors:
+        """Of rows that decode to `found` so far."""
+        true = self._natural(self._true(image, coded.index)[views] + self.basis.mean.astype(np.float32))
         likely = refine.likely(found, coded.head.least)
-        at, grade = (likely.row, likely.column), likely.grade
-        error = true[at] - found[at]
-        numbers = refine.look(error, grade, refine.natural_units(index, self.basis.exponent))
+        at = likely.row, likely.column
+        return _Errors(true, found, likely, true[at] - found[at])
+
+    def _fine(self, errors: _Errors, numbers: np.ndarray, index: int) -> Levels:
+        """Levels of the likely classes of an image with these numbers, int32 [NUMBERS]."""
+        grade, step = errors.likely.grade, refine.step_of(index, self.basis.exponent)
         mine = np.broadcast_to(numbers, (len(grade), len(numbers)))
         buckets = refine.buckets(grade, mine, step)
-        error -= refine.biases(grade, mine)
-        levels = bands.quantise((error / refine.steps_of(grade, step)).astype(np.float32), buckets)
-        found[at] += refine.corrections(levels, buckets, grade, mine, step)
-        numbers[-1] = refine.best_raise(true, found, likely)
-        coded.likely.append(likely)
-        coded.fine.append(Levels(levels, buckets, bands.cells_of(buckets, levels)))
-        return numbers
+        rest = errors.values - refine.biases(grade, mine)
+        levels = bands.quantise((rest / refine.steps_of(grade, step)).astype(np.float32), buckets)
+        return Levels(levels, buckets, bands.cells_of(buckets, levels))
+
+    def _raise(self, errors: _Errors, fine: Levels, numbers: np.ndarray, index: int) -> int:
+        """What unlikely classes of an image are best raised by."""
+        likely, step = errors.likely, refine.step_of(index, self.basis.exponent)
+        mine = np.broadcast_to(numbers, (len(likely.grade), len(numbers)))
+        better = refine.corrections(fine.values, fine.buckets, likely.grade, mine, step)
+        errors.found[likely.row, likely.column] += better
+        return refine.best_raise(errors.true, errors.found, likely)
+
+    def _units(self, index: int) -> int:
+        return refine.natural_units(index, self.basis.exponent)
 
     def _natural(self, values: np.ndarray) -> np.ndarray:
         return np.ldexp(values, self.basis.exponent, dtype=np.float64)

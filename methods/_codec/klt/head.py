@@ -34,19 +34,19 @@ class Head:
             total += bands.plain_bits(EVEN, bands.differences(numbers))
         return total
 
-    def words(self) -> np.ndarray:
-        """uint32: all of it."""
+    def words(self) -> tuple[np.ndarray, np.ndarray]:
+        """uint32: all of it but right factors, and these."""
         writer = Writer()
         self.means.write(writer)
         for numbers in (self.gains, self.along[None]):
             writer.write(np.full(numbers.size, EVEN, np.int16), bands.differences(numbers))
-        rank.write(self.ranked, writer)
+        rights = rank.write(self.ranked, writer)
         if self.refined is not None:
             refine.write_numbers(self.refined, self.least, writer)
-        return writer.words()
+        return writer.words(), rights
 
 
-def read(words: np.ndarray, n: int, index: int, basis: Basis, least: int) -> Head:
+def read(words: np.ndarray, rights: np.ndarray, n: int, index: int, basis: Basis, least: int) -> Head:
     """The inverse of `Head.words`."""
     reader = Reader(words)
     count = len(bands.split(basis.size))
@@ -57,7 +57,7 @@ def read(words: np.ndarray, n: int, index: int, basis: Basis, least: int) -> Hea
 
     means = meanrows.read(reader, n, basis.means, mean_index(index))
     gains, along = numbers(n, count), numbers(1, n)[0]
-    ranked = rank.read(reader, n, basis, step_units(index))
+    ranked = rank.read(reader, rights, n, basis, step_units(index))
     refined = refine.read_numbers(n, least, reader) if least < refine.NOTHING else None
     return Head(means, gains, along, ranked, refined, least)
 

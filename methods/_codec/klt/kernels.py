@@ -18,16 +18,27 @@ disk and is made again when this file changes, not when others do.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
-_MEMORY = 5  # bits of a state
+_MEMORY = 7  # bits of a state
 STATES = 1 << _MEMORY
-_TELLS = 2  # the bit that tells the quantiser
-_TAP = 3  # bits 0 and this, and the lowest of the level, make the next one: Ungerboeck's code 45, 10 (octal)
+_CODE = 0o235, 0o126  # Ungerboeck's of 128 states: which bits before tell the level's lowest, and which the quantiser
+
+
+def _parities(polynomial: int) -> np.ndarray:
+    """int64 [STATES]: whether an odd number of the bits that it takes are one: the bit `delay` levels ago, if its bit
+    of that number is one. Of a state the highest is the last."""
+    taken = sum((polynomial >> delay & 1) << (_MEMORY - delay) for delay in range(1, _MEMORY + 1))
+    return np.array([(state & taken).bit_count() & 1 for state in range(STATES)], np.int64)
+
+
+_NEXT, _QUANTISER = (_parities(polynomial) for polynomial in _CODE)  # with the lowest of the level: the next bit
 _FIRST_WAVE, _LAST_WAVE = 4, 128
 _TABLE_BITS = 16  # of frequencies, and of what goes out raw at once
 _LOWER = 1 << 31  # the coder's state is at least that between symbols
@@ -38,7 +49,9 @@ _NEVER = 1 << 60
 _PER_STEP = 16  # values are told apart so far when it is looked up which levels are near
 _HALF = STATES // 2
 # Of a state, with a next bit of zero: twice its quantiser, and whether the level is odd.
-_BY = np.array([2 * (s >> _TELLS & 1) + ((s ^ s >> _TAP) & 1) for s in range(STATES)], np.int64)
+_BY = 2 * _QUANTISER + _NEXT
+_AT_ONCE = 8  # states: as many bits are a byte
+_INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 
 
 class Model(NamedTuple):
@@ -47,6 +60,7 @@ class Model(NamedTuple):
     bits: np.ndarray  # float32: of a magnitude with its sign
     points: np.ndarray  # int32: what it stands for, 1/fraction
     cumulative: np.ndarray  # int32: frequencies of all smaller ones, of 2^16
+    smallest: np.ndarray  # uint8 [2 * buckets * 2^8]: for each high byte of 2^16 the least magnitude that has it
     score: np.ndarray  # int32: what it says of the gain
     information: np.ndarray  # int32 [buckets]
     growth: np.ndarray  # float64 [buckets]: bits for each octave that a scale rises
@@ -65,6 +79,7 @@ class Model(NamedTuple):
     loudest: int  # no level is above that
     prior: int
     memory: int
+    heard: int  # what a sum of scores is multiplied by before it is divided by information
     fine: int
     grid: int  # gains are multiples of it, units
     farthest: int
@@ -80,13 +95,13 @@ def _compiled(function: Callable) -> Callable:
 
 @njit(inline="always")
 def _quantiser(state: int) -> int:
-    return state >> _TELLS & 1
+    return _QUANTISER[state]
 
 
 @njit(inline="always")
 def _follow(state: int, level: int) -> int:
     """The state after a level: a register of bits that are shifted towards the lowest."""
-    return state >> 1 | ((level ^ state ^ state >> _TAP) & 1) << _MEMORY - 1
+    return state >> 1 | ((level ^ _NEXT[state]) & 1) << _MEMORY - 1
 
 
 @njit(inline="always")
@@ -186,53 +201,104 @@ def _offer(
                 offered[at] = size
 
 
-@njit(inline="always")
-def _survive(best: np.ndarray, cost: np.ndarray, best_next: np.ndarray, back: np.ndarray) -> None:
+@intrinsic
+def _survive(
+    typing: object,
+    best: types.Type,
+    after: types.Type,
+    back: types.Type,
+    even: types.Type,
+    odd: types.Type,
+    other_even: types.Type,
+    other_odd: types.Type,
+) -> tuple[object, Callable]:
     """The better of both ways into each state: 2 i and 2 i + 1 come before i, where the next bit is zero, and before
-    i + half of all states."""
-    for i in range(_HALF):
-        first, second = best[2 * i], best[2 * i + 1]
-        by_first, by_second = _BY[2 * i], _BY[2 * i + 1]
-        one, two = first + cost[by_first], second + cost[by_second]
-        best_next[i], back[i] = min(one, two), two < one
-        one, two = first + cost[by_first ^ 1], second + cost[by_second ^ 1]
-        best_next[i + _HALF], back[i + _HALF] = min(one, two), two < one
+    i + half of all states.
+
+    Vector instructions, `_AT_ONCE` states at a time: a compiler that is given loops makes four times as many of them.
+
+    Args:
+        best: address of int64 [STATES]: what survivors cost.
+        after: address of the same a coefficient later, filled.
+        back: address of a bit for each state, filled: whether the way comes from 2 i + 1.
+        even, odd: int64: what the best such level of one quantiser costs.
+        other_even, other_odd: of the other.
+    """
+    signature = types.void(types.intp, types.intp, types.intp, *4 * (types.int64,))
+
+    def generate(_: object, build: ir.IRBuilder, __: object, given: tuple[ir.Value, ...]) -> None:
+        four = ir.Constant(ir.VectorType(_INT64, 4), ir.Undefined)
+        for place, cost in enumerate(given[3:]):
+            four = build.insert_element(four, cost, ir.Constant(_INT32, place))
+
+        def at(address: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
+            return build.inttoptr(build.add(address, ir.Constant(_INT64, offset)), kind.as_pointer())
+
+        def picked(vector: ir.Value, places: Sequence[int]) -> ir.Value:
+            mask = ir.Constant(ir.VectorType(_INT32, len(places)), list(places))
+            return build.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
+
+        whole, decisions = ir.VectorType(_INT64, 2 * _AT_ONCE), ir.IntType(_AT_ONCE)
+        for start in range(0, _HALF, _AT_ONCE):
+            before = build.load(at(given[0], 16 * start, whole), align=8)
+            even, odd = picked(before, range(0, 2 * _AT_ONCE, 2)), picked(before, range(1, 2 * _AT_ONCE, 2))
+            by = [int(one) for one in _BY[2 * start : 2 * (start + _AT_ONCE) : 2]]
+            there, besides = picked(four, by), picked(four, [one ^ 1 for one in by])
+            for first, second, state in ((there, besides, start), (besides, there, start + _HALF)):
+                one, two = build.add(even, first), build.add(odd, second)
+                better = build.icmp_signed("<", two, one)
+                build.store(build.select(better, two, one), at(given[1], 8 * state, one.type), align=8)
+                build.store(build.bitcast(better, decisions), at(given[2], state // 8, decisions), align=1)
+
+    return signature, generate
 
 
 @njit(inline="always")
 def _agree(best: np.ndarray, gain: np.ndarray, gain_next: np.ndarray, information: int, model: Model) -> int:
     """Where a wave ends: survivors' gains, and those given up that do not agree with the best; by how much its row is
     louder, units."""
-    leader = 0
+    leader, seen = 0, np.float64(information)
     for state in range(STATES):
         if best[state] < best[leader]:
             leader = state
         carried = np.int64(np.int32(best[state] & _WORD))
-        gain_next[state] = gain[carried & (STATES - 1)] + np.int64(carried >> _MEMORY) * model.fine // information
-    louder, least = _louder(gain_next[leader], model), best[leader] >> 32 << 32
+        # Exact: numerators are below 2^53, and no quotient that is not whole is so near a whole number.
+        more = np.floor(np.float64((carried >> _MEMORY) * model.heard) / seen)
+        gain_next[state] = gain[carried & (STATES - 1)] + np.int64(more)
+    together, least = model.fine * model.grid, best[leader] >> 32 << 32
+    lowest = gain_next[leader] // together * together
     for state in range(STATES):
         gain[state] = gain_next[state]
-        agrees = _louder(gain[state], model) == louder
+        agrees = lowest <= gain[state] < lowest + together
         best[state] = ((best[state] - least) >> 32 << 32 if agrees else _NEVER) + state
-    return louder
+    return _louder(gain_next[leader], model)
 
 
 @_compiled
 def quantise(
-    values: np.ndarray, base: np.ndarray, model: Model, choice: np.ndarray, levels: np.ndarray, cells: np.ndarray
-) -> tuple[float, float]:
+    values: np.ndarray,
+    base: np.ndarray,
+    images: np.ndarray,
+    model: Model,
+    choice: np.ndarray,
+    levels: np.ndarray,
+    cells: np.ndarray,
+    bits: np.ndarray,
+) -> float:
     """Levels of rows, each by its best path.
 
     Args:
         values: float32 [m, D], in steps.
-        base: int32 [D], log-scales but for each row's gain.
+        base: int32 [n, D], log-scales but for each row's gain.
+        images: int64 [m], of which `base` is a row's.
         model: what levels cost and mean.
         choice: from `near`.
         levels: int32 [m, D], filled.
         cells: int16 [m, D], filled: 2 * bucket + quantiser, -1 where a level is certainly zero.
+        bits: float64 [m], filled: what rows take.
 
     Returns:
-        The bits that they take, and by how many these grow for each octave that the step gets finer.
+        By how many bits all of them grow for each octave that the step gets finer.
     """
     rows, width = values.shape
     weight = np.float32(model.weight)
@@ -240,16 +306,18 @@ def quantise(
     scaled = (points, model.bits * weight, model.score.astype(np.int64) << _MEMORY, weight)
     # Survivors: the cost so far in the upper half of a number; in the lower, which the same sum carries along, scores
     # in this wave, and the state where the wave began in the lowest bits. A minimum of integers takes no branch.
-    best, best_next = np.empty(STATES, np.int64), np.empty(STATES, np.int64)
+    best, now = np.empty((2, STATES), np.int64), 0
     gain, gain_next = np.empty(STATES, np.int64), np.empty(STATES, np.int64)
     cost = np.empty(4, np.int64)
-    back, offered = np.empty((width, STATES), np.uint8), np.empty((width, 4), np.int32)
-    where = np.empty(width, np.int64)
-    total, growth = 0.0, 0.0
+    back, offered = np.empty((width, STATES // 8), np.uint8), np.empty((width, 4), np.int32)
+    here, there = (best[0].ctypes.data, best[1].ctypes.data), back.ctypes.data
+    where, buckets = np.empty(width, np.int64), np.empty(width, np.int64)
+    growth = 0.0
     for row in range(rows):
+        scales = base[images[row]]
         for state in range(STATES):
-            best[state], gain[state] = _NEVER + state, 0
-        best[0] = 0
+            best[now, state], gain[state] = _NEVER + state, 0
+        best[now, 0] = 0
         information, louder, count = model.prior, 0, 0
         start, size = 0, _FIRST_WAVE
         while start < width:
@@ -257,9 +325,9 @@ def quantise(
             size = min(2 * size, _LAST_WAVE)
             seen = 0
             for place in range(start, stop):
-                bucket = _bucket(base[place] + louder, model)
+                bucket = _bucket(scales[place] + louder, model)
                 if bucket < 0:
-                    levels[row, place] = 0
+                    levels[row, place], cells[row, place] = 0, -1
                     continue
                 raw = _octaves(bucket, model)
                 narrow = _table(bucket, raw, model)
@@ -268,61 +336,29 @@ def quantise(
                 if not value <= model.loudest:  # whatever it is, it must not be an index
                     value = np.float32(model.loudest)
                 _offer(value, narrow, raw, model, scaled, choice, cost, offered[count])
-                _survive(best, cost, best_next, back[count])
-                best, best_next = best_next, best
-                where[count] = place
+                _survive(here[now], here[1 - now], there + count * (STATES // 8), cost[0], cost[1], cost[2], cost[3])
+                now = 1 - now
+                where[count], buckets[count] = place, bucket
                 count += 1
             start = stop
             if start < width and seen:
                 information = min(information + seen, model.memory)
-                louder = _agree(best, gain, gain_next, information, model)
-        state = int(best.argmin())
+                louder = _agree(best[now], gain, gain_next, information, model)
+        state, total = int(best[now].argmin()), 0.0
         for step in range(count - 1, -1, -1):
-            before = 2 * (state & (_HALF - 1)) + back[step, state]
-            level = offered[step, _BY[before] ^ (state >> _MEMORY - 1)]
-            levels[row, where[step]] = level if values[row, where[step]] >= 0 else -level
-            state = before
-        more_bits, more_growth = _replay(levels[row], base, model, cells[row])
-        total += more_bits
-        growth += more_growth
-    return total, growth
-
-
-@_compiled
-def _replay(levels: np.ndarray, base: np.ndarray, model: Model, cells: np.ndarray) -> tuple[float, float]:
-    """Fills `cells` of one row as a decoder will find them; bits and growth."""
-    width = len(levels)
-    total, growth = 0.0, 0.0
-    information, louder, gain, state = model.prior, 0, 0, 0
-    start, size = 0, _FIRST_WAVE
-    while start < width:
-        stop = min(start + size, width)
-        size = min(2 * size, _LAST_WAVE)
-        seen, heard = 0, 0
-        for place in range(start, stop):
-            bucket = _bucket(base[place] + louder, model)
-            cells[place] = -1
-            if bucket < 0:
-                continue
+            before = 2 * (state & (_HALF - 1)) + (back[step, state >> 3] >> (state & 7) & 1)
+            level = np.int64(offered[step, _BY[before] ^ (state >> _MEMORY - 1)])
+            place, bucket, quantiser, state = where[step], buckets[step], _quantiser(before), before
+            levels[row, place] = level if values[row, place] >= 0 else -level
+            cells[row, place] = 2 * bucket + quantiser
             raw = _octaves(bucket, model)
-            narrow = _table(bucket, raw, model)
-            magnitude = abs(levels[place])
-            high = min(magnitude >> raw, model.largest)
-            cells[place] = 2 * bucket + _quantiser(state)
-            at = (2 * narrow + _quantiser(state)) * model.stride + high
-            seen += model.information[narrow]
-            heard += model.score[at]
-            total += model.bits[at] + raw + _sign_besides(high, magnitude)
+            narrow, high = _table(bucket, raw, model), min(level >> raw, model.largest)
+            total += model.bits[(2 * narrow + quantiser) * model.stride + high] + raw + _sign_besides(high, level)
             growth += model.growth[narrow]
             if high == model.largest:
-                total += math.floor(math.log2((magnitude >> raw) - model.largest + 1.0)) + model.escape_bits
-            state = _follow(state, magnitude)
-        start = stop
-        if start < width and seen:
-            information = min(information + seen, model.memory)
-            gain += heard * model.fine // information
-            louder = _louder(gain, model)
-    return total, growth
+                total += math.floor(math.log2((level >> raw) - model.largest + 1.0)) + model.escape_bits
+        bits[row] = total
+    return growth
 
 
 @_compiled
@@ -349,7 +385,19 @@ def _put(state: int, words: np.ndarray, count: int, start: int, frequency: int) 
         words[count] = state & _WORD
         count += 1
         state >>= 32
-    return (state // frequency << _TABLE_BITS) + state % frequency + start, count
+    whole = state // frequency
+    return (whole << _TABLE_BITS) + state - whole * frequency + start, count
+
+
+@njit(inline="always")
+def _put_bit(state: int, words: np.ndarray, count: int, bit: int) -> tuple[int, int]:
+    """`_put_raw` of one bit."""
+    half = _TABLE_BITS - 1
+    if state >= 1 << _SHIFT + half:
+        words[count] = state & _WORD
+        count += 1
+        state >>= 32
+    return (state >> half << _TABLE_BITS) + (state & ((1 << half) - 1)) + (bit << half), count
 
 
 @njit(inline="always")
@@ -388,7 +436,7 @@ def write(levels: np.ndarray, cells: np.ndarray, model: Model) -> np.ndarray:
             high = size >> raw
             # What is read last is written first: whether there is a sign is known once the lowest bits are.
             if size:
-                state, count = _put_raw(state, words, count, np.int64(level < 0), 1)
+                state, count = _put_bit(state, words, count, np.int64(level < 0))
             if high >= model.largest:
                 rest, length = high - model.largest + 1, 0
                 while rest >> (length + 1):
@@ -434,6 +482,20 @@ def _take_raw(state: int, words: np.ndarray, at: int, bits: int) -> tuple[np.int
     return value, state, at
 
 
+@njit(inline="always")
+def _take_bit(state: int, words: np.ndarray, at: int) -> tuple[int, int, int]:
+    """`_take_raw` of one bit."""
+    half = _TABLE_BITS - 1
+    bit = state >> half & 1
+    state = (state >> _TABLE_BITS << half) + (state & ((1 << half) - 1))
+    if state < _LOWER:
+        state <<= 32
+        if at < len(words):
+            state |= int(words[at])
+        at += 1
+    return bit, state, at
+
+
 @_compiled
 def read(words: np.ndarray, base: np.ndarray, images: np.ndarray, model: Model, whole: np.ndarray) -> None:
     """Adds to float64 `whole` [m, D] what the levels in `words` stand for; `base`, int32 [n, D], is of images, int64
@@ -459,7 +521,8 @@ def read(words: np.ndarray, base: np.ndarray, images: np.ndarray, model: Model, 
                 narrow = _table(bucket, raw, model)
                 quantiser = _quantiser(path)
                 cell = (2 * narrow + quantiser) * model.stride
-                slot, high = state & mask, 0
+                slot = state & mask
+                high = np.int64(model.smallest[(2 * narrow + quantiser) << 8 | slot >> _TABLE_BITS - 8])
                 while model.cumulative[cell + high + 1] <= slot:
                     high += 1
                 below = np.int64(model.cumulative[cell + high])
@@ -469,7 +532,7 @@ def read(words: np.ndarray, base: np.ndarray, images: np.ndarray, model: Model, 
                 if high == 0 and raw == 0:
                     path = _follow(path, 0)
                     continue
-                magnitude = np.int64(high)
+                magnitude = high
                 if raw:
                     low, state, at = _take_raw(state, words, at, raw)
                 if high == model.largest:
@@ -480,7 +543,7 @@ def read(words: np.ndarray, base: np.ndarray, images: np.ndarray, model: Model, 
                     magnitude = magnitude << raw | low
                 negative = np.int64(0)
                 if magnitude:
-                    negative, state, at = _take_raw(state, words, at, 1)
+                    negative, state, at = _take_bit(state, words, at)
                 if bucket <= model.top and magnitude < model.largest:
                     point = np.int64(model.points[cell + high])
                 else:
@@ -490,5 +553,5 @@ def read(words: np.ndarray, base: np.ndarray, images: np.ndarray, model: Model, 
             start = stop
             if start < width and seen:
                 information = min(information + seen, model.memory)
-                gain += heard * model.fine // information
+                gain += heard * model.heard // information
                 louder = _louder(gain, model)

@@ -21,6 +21,7 @@ class Plan:
 
     along: bool  # whether rows are also told along their partners' means
     rights: np.ndarray  # float32 [f, D]: right factors of the low-rank part with all its energy
+    loud: np.ndarray  # float64 [K]: squared norms of rows less what means predict, squared steps
 
 
 def make(rest: np.ndarray, partners: np.ndarray, basis: Basis, step: float) -> Plan:
@@ -38,7 +39,8 @@ def make(rest: np.ndarray, partners: np.ndarray, basis: Basis, step: float) -> P
     told = len(rest) * float(price(np.square(numbers).mean()))
     along = _price(without) + told < _price(rest)
     usual = np.exp2(2.0 / UNITS * basis.rows)
-    return Plan(along, _free(without if along else rest, usual) * np.float32(step))
+    loud = np.einsum("kd,kd->k", rest, rest).astype(np.float64)
+    return Plan(along, _free(without if along else rest, usual) * np.float32(step), loud)
 
 
 def _free(rest: np.ndarray, usual: np.ndarray) -> np.ndarray:
@@ -87,15 +89,11 @@ def right_factors(plan: Plan, basis: Basis, step: float, step_units: int) -> Ran
     usual = np.exp2(2.0 / UNITS * (basis.rows - step_units)).sum()
     loud = np.square(scaled, dtype=np.float64).sum(1) / usual
     gains = bands.clipped(np.rint(0.5 * UNITS / STEP * np.log2(np.maximum(loud, 2.0**-40))), 80).astype(np.int32)
-    levels = bands.run(
-        rank.base(basis, gains, step_units), len(scaled), lambda wave, b: bands.quantise(scaled[:, wave], b)
-    )
-    return Ranked(gains, levels)
+    return rank.quantised(scaled, gains, basis, step_units)
 
 
 def left_factors(rest: np.ndarray, ranked: Ranked, step: float) -> np.ndarray:
     """float32 [K, f]: least-squares left factors for the right factors as decoded, in steps."""
-    rights = ranked.rights()
-    unit = (rights / rank.norms_of(rights)[:, None]).astype(np.float32)
+    unit = (ranked.rights / rank.norms_of(ranked.rights)[:, None]).astype(np.float32)
     gram = unit @ unit.T + 1e-4 * np.eye(len(unit), dtype=np.float32)
     return (rest @ unit.T) @ np.linalg.inv(gram) / np.float32(step)

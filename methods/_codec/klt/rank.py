@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from methods._codec.klt import bands
-from methods._codec.klt.bands import Levels
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.steps import root_of_two
 from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import EVEN, FRACTION, STEP, UNITS
+from methods._codec.klt.trellis import CODER, Rows
 
 _SPARE_BITS = 16  # rights are integers of 2^-16 of a reconstructed level
 _COUNT_BUCKET = EVEN + 4
@@ -28,45 +28,57 @@ class Ranked:
     """The low-rank part of one image: right factors, each with the energy of its component."""
 
     gains: np.ndarray  # int32 [f]: how loud they are, 1/4 octave
-    levels: Levels  # [f, D]
+    rights: np.ndarray  # float64 integers [f, D]: right factors in 1/FRACTION steps
+    levels: Rows | None = None  # of the right factors, where they were quantised here
 
     @property
     def rank(self) -> int:
         """f."""
         return len(self.gains)
 
-    def rights(self) -> np.ndarray:
-        """float64 integers [f, D]: right factors in 1/FRACTION steps."""
-        return bands.restore(self.levels).astype(np.float64)
+    @property
+    def bits(self) -> float:
+        """What its levels take."""
+        return 0.0 if self.levels is None else float(self.levels.bits.sum())
+
+    @property
+    def growth(self) -> float:
+        """By how many bits that grows for each octave that the step gets finer."""
+        return 0.0 if self.levels is None else self.levels.growth
 
 
-def write(ranked: Sequence[Ranked], writer: Writer) -> None:
-    """Code the low-rank parts of all images."""
+def quantised(rights: np.ndarray, gains: np.ndarray, basis: Basis, step_units: int) -> Ranked:
+    """Right factors [f, D], in steps, as they will be decoded."""
+    levels = CODER.quantise(rights.astype(np.float32), base(basis, gains, step_units))
+    found = np.zeros(rights.shape)
+    CODER.restore(levels, found)
+    return Ranked(gains, found, levels)
+
+
+def write(ranked: Sequence[Ranked], writer: Writer) -> np.ndarray:
+    """Code ranks and gains of all images with others of their numbers; uint32: the words of right factors."""
     for bucket, numbers in _numbers(ranked):
         writer.write(np.full(len(numbers), bucket, np.int16), numbers)
-    size = ranked[0].levels.values.shape[1]
-    for wave in bands.waves(size):
-        writer.write(
-            np.concatenate([one.levels.buckets[:, wave].ravel() for one in ranked]),
-            np.concatenate([one.levels.values[:, wave].ravel() for one in ranked]),
-        )
+    levels = [one.levels for one in ranked if one.levels is not None]
+    return CODER.write(levels, slice(None)) if levels else np.zeros(0, np.uint32)
 
 
 def bits(ranked: Sequence[Ranked]) -> float:
     """What `write` takes."""
     numbers = sum(bands.plain_bits(bucket, numbers) for bucket, numbers in _numbers(ranked))
-    return numbers + sum(bands.bits(one.levels) for one in ranked)
+    return numbers + sum(one.bits for one in ranked)
 
 
-def read(reader: Reader, n: int, basis: Basis, step_units: int) -> list[Ranked]:
-    """The inverse of `write`."""
+def read(reader: Reader, words: np.ndarray, n: int, basis: Basis, step_units: int) -> list[Ranked]:
+    """The inverse of `write`, which gave `words`."""
     counts = reader.read(np.full(n, _COUNT_BUCKET, np.int16))
     ends = np.cumsum(counts)
     found = reader.read(np.full(int(ends[-1]), EVEN, np.int16))
     gains = np.concatenate([np.cumsum(part) for part in np.split(found, ends[:-1])]).astype(np.int32)
-    levels = bands.run(base(basis, gains, step_units), len(gains), lambda _, b: reader.read(b.ravel()).reshape(b.shape))
+    rights = np.zeros((len(gains), basis.size))
+    CODER.read(words, base(basis, gains, step_units), np.arange(len(gains)), rights)
     return [
-        Ranked(gains[stop - count : stop], Levels(*(part[stop - count : stop] for part in levels)))
+        Ranked(gains[stop - count : stop], rights[stop - count : stop])
         for count, stop in zip(counts, ends, strict=True)
     ]
 
@@ -82,13 +94,12 @@ def _numbers(ranked: Sequence[Ranked]) -> list[tuple[int, np.ndarray]]:
 
 def nothing(size: int) -> Ranked:
     """Rank zero in D = `size` dimensions."""
-    return Ranked(np.zeros(0, np.int32), bands.nothing((0, size)))
+    return Ranked(np.zeros(0, np.int32), np.zeros((0, size)))
 
 
 def scaled_rights(ranked: Ranked) -> np.ndarray:
     """float64 integers [f, D] such that levels of lefts times these are rows in 2^-_SPARE_BITS / FRACTION steps."""
-    rights = ranked.rights()
-    return np.rint(rights * (FRACTION * 2.0**_SPARE_BITS / norms_of(rights))[:, None])
+    return np.rint(ranked.rights * (FRACTION * 2.0**_SPARE_BITS / norms_of(ranked.rights))[:, None])
 
 
 def norms_of(rights: np.ndarray) -> np.ndarray:
@@ -107,7 +118,7 @@ def product(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
 
 def left_units(ranked: Ranked, views: int) -> np.ndarray:
     """int32 [f]: log-scales of the lefts' levels: a left has norm one over the K views, a right has all energy."""
-    mantissa, octave = np.frexp(norms_of(ranked.rights()))
+    mantissa, octave = np.frexp(norms_of(ranked.rights))
     coarse = np.searchsorted(_MANTISSAS, mantissa, side="right") + UNITS * (octave - 1)
     return (coarse - _log_units(FRACTION) - _log_units(views) // 2).astype(np.int32)
 

@@ -94,6 +94,24 @@ def likely(logits: np.ndarray, least: int = 1) -> Likely:
     return Likely(row, column, grade)
 
 
+def spliced(likely: Likely, fine: Levels, rows: np.ndarray, others: Likely, levels: Levels) -> tuple[Likely, Levels]:
+    """Likely classes and their levels with those of some rows (int64 [m], ascending) replaced by `others`, whose rows
+    count from zero, and `levels`."""
+    replaced = np.zeros(max(likely.row.max(initial=-1), rows.max(initial=-1)) + 1, bool)
+    replaced[rows] = True
+    kept = np.flatnonzero(~replaced[likely.row])
+    row = np.concatenate([likely.row[kept], rows[others.row]])
+    order = np.argsort(row, kind="stable")
+
+    def merged(mine: np.ndarray, new: np.ndarray) -> np.ndarray:
+        return np.concatenate([mine[kept], new])[order]
+
+    return (
+        Likely(row[order], merged(likely.column, others.column), merged(likely.grade, others.grade)),
+        Levels(*(merged(mine, new) for mine, new in zip(fine, levels, strict=True))),
+    )
+
+
 def write_numbers(numbers: np.ndarray, least: int, writer: Writer) -> None:
     """Code what `look` and `best_raise` gave, int32 [n, NUMBERS], of the grades that count."""
     told = numbers[:, _told(least)]

@@ -20,13 +20,16 @@ _SPARE = 12  # bytes that may stay unused in any case
 _NEAR = PER_OCTAVE // 4  # low-rank parts planned at a step serve steps so near
 _ROUGH = PER_OCTAVE // 12  # steps: a sample of rows says no more, and what is left is soon corrected
 _LEAST_GROWTH = 0.2  # of ln(bytes) by octave
+_SLOPE_OVER = PER_OCTAVE // 8
 _IMAGES = 16  # that stand for all in a first search,
 _ROWS = 64  # and about so many rows in all, at least
 _FEWEST = 12  # rows of an image
 # So near the budget, as a share of it, after one, two, ... tries, not the step but the weight of bits is changed; ...
-_NEARLY = (0.01, 0.015, 0.02, 0.03, 0.04)
-_REACH = 0.25  # ... and so near, as a share of ln(weight), at most
+_NEARLY = (0.025, 0.03, 0.04, 0.05)
+_REACH = 0.2  # ... and so near, as a share of ln(weight), at most
 _FULL = 0.995  # of the budget: if less is filled, another step is tried
+_LOG_STEP = 1 / 5  # in which rows' weights differ, as logarithms
+_GOLDEN = 0.5 * (5**0.5 - 1)  # multiples of it, less whole numbers, are spread evenly, however many
 _LOG_HEAVIEST = 0.5  # of the greatest weight, times the usual one; the least is as far below
 _YIELD = 0.45  # ln(bytes of coefficients) falls so much with ln(weight) at one bit a coefficient
 _GUESSED_FINER = PER_OCTAVE // 7  # a guess is too fine by so much: it knows of coefficients and means alone
@@ -41,7 +44,7 @@ class _Trials:
     def __init__(self, source: Source, images: np.ndarray, views: np.ndarray, least: int) -> None:
         """`least`: the least grade of likely classes that is refined, see `refine`."""
         self._source, self._images, self._views, self._least = source, images, views, least
-        self.plans, self.planned, self.frozen = list[Plan](), -PER_OCTAVE, False
+        self._plans, self._planned, self.frozen = list[Plan](), -PER_OCTAVE, False
         self._known: dict[int, Coded] = {}  # the last
         self.refinement, self._refined_at = 0.0, -PER_OCTAVE  # bytes, and the index of the step at which they were told
 
@@ -51,43 +54,49 @@ class _Trials:
         return self._source.shape[1]
 
     def code(self, index: int) -> Coded:
-        """All of it."""
-        return self.refined(self._coarse(index))
+        """All of it, with likely classes."""
+        coded = self._coarse(index)
+        self._source.refine(coded, self._least)
+        return coded
 
     def bytes(self, index: int) -> tuple[float, float]:
         """Estimate of the size of all images and views, and by how much its logarithm grows with the index.
 
-        Likely classes take about as much at one step as at another near it, and much time.
+        Likely classes take about as much at one step as at another near it, and much time. What is certainly zero at
+        one step and is not at the next is in the scales of the basis alone, what an image is like is in its code: the
+        mean of both growths is nearer to the truth than either.
         """
         coded, views = self._coarse(index), self._source.shape[1]
         if abs(index - self._refined_at) > _NEAR:
             self._source.refine(coded, self._least)
             self.refinement, self._refined_at = coded.refinement(views), index
         size = max(coded.bytes(views) - coded.refinement(views) + self.refinement, 1.0)
-        return size, max(coded.growth(views) / size, _LEAST_GROWTH) / PER_OCTAVE
+        growth = max(coded.growth(views) / size, _LEAST_GROWTH) / PER_OCTAVE
+        return size, 0.5 * (growth + _growth(self._source, index))
 
     def reach(self, index: int) -> float:
         """Bytes by which a size is easily changed by the weight of bits."""
         return _REACH * _falls(self._coarse(index), self.views)
 
-    def weighed(self, index: int, weight: float) -> tuple[Coded, float]:
-        """All of it, nothing refined, with so many times the usual weight of bits, and an estimate of its size; to be
-        asked after `bytes`."""
-        coded = self._coarse(index)
-        if weight != 1:
-            coded = self._source.weighed(coded, weight)
-        views = self._source.shape[1]
-        return coded, coded.bytes(views) - coded.refinement(views) + self.refinement
-
-    def refined(self, coded: Coded) -> Coded:
-        """It, with likely classes."""
-        self._source.refine(coded, self._least)
+    def taken(self, index: int) -> Coded:
+        """All of it, with likely classes, to be changed at will: it is coded anew when asked for again."""
+        coded = self.code(index)
+        self._known.clear()
         return coded
+
+    def weigh(self, coded: Coded, before: np.ndarray, after: np.ndarray) -> None:
+        """Code the rows of those views anew whose weight of bits, as its logarithm [K], is another one after."""
+        for log in np.unique(after[before != after]):
+            self._source.weigh(coded, np.flatnonzero((before != after) & (after == log)), math.exp(log))
+
+    def planned(self, plans: list[Plan], index: int) -> _Trials:
+        """With plans for the same images that were made at the step of this index; self."""
+        self._plans, self._planned = plans, index
+        return self
 
     def planned_as(self, other: _Trials) -> _Trials:
         """With the plans of others for the same images; self."""
-        self.plans, self.planned = other.plans, other.planned
-        return self
+        return self.planned(other._plans, other._planned)
 
     def refined_as(self, other: _Trials) -> None:
         """Take likely classes to be as many bytes as others, that stand for these, say."""
@@ -95,10 +104,10 @@ class _Trials:
 
     def _coarse(self, index: int) -> Coded:
         if index not in self._known:
-            if abs(index - self.planned) > _NEAR and not self.frozen:
-                self.plans, self.planned = self._source.plans(index, self._images), index
+            if abs(index - self._planned) > _NEAR and not self.frozen:
+                self._plans, self._planned = self._source.plans(index, self._images), index
             self._known.clear()  # as large as the labels
-            self._known[index] = self._source.code(index, self._images, self.plans, self._views)
+            self._known[index] = self._source.code(index, self._images, self._plans, self._views)
         return self._known[index]
 
 
@@ -116,8 +125,7 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
     """
     n, k, _ = source.shape
     images = _spread(n, _IMAGES)
-    views = _spread(k, max(_FEWEST, _ROWS // len(images)))
-    least, index, some = _likely_and_step(source, images, views, budget_bytes - overhead)
+    least, index, some = _likely_and_step(source, images, budget_bytes - overhead)
     trials = _Trials(source, np.arange(n), np.arange(k), least)
     trials.refined_as(some)
     if len(images) == n:
@@ -160,13 +168,16 @@ def _filled(
 ) -> tuple[bytes, float]:
     """A blob with the step of this index that leaves little of the budget, by more or less weight of bits; none where
     that is not enough to keep within it. And what blobs take besides the estimate, about which is told as well."""
-    best, weights = b"", _Weights()
+    best, weights, coded = b"", _Weights(), trials.taken(index)
+    mine = np.zeros(trials.views)
     for tries in range(_TRIES):
-        coded, estimate = trials.weighed(index, weights.now)
+        before, mine = mine, weights.of(trials.views)
+        trials.weigh(coded, before, mine)
+        estimate = coded.bytes(trials.views)
         size = estimate + besides
         spare = max(_CLOSE[min(tries, len(_CLOSE) - 1)] * budget_bytes, _SPARE)
         if size <= budget_bytes + spare and (size >= budget_bytes - spare or weights.settled):
-            found = blob(trials.refined(coded), index)
+            found = blob(coded, index)
             besides += len(found) - size
             size = len(found)
             if len(best) < size <= budget_bytes:
@@ -175,9 +186,7 @@ def _filled(
                 break
         if weights.settled:
             break
-        falls = _falls(coded, trials.views)
-        del coded  # as large as the labels
-        weights.tell(estimate, budget_bytes - spare / 2 - besides, falls)
+        weights.tell(estimate, budget_bytes - spare / 2 - besides, _falls(coded, trials.views))
     return best, besides
 
 
@@ -188,16 +197,22 @@ def _falls(coded: Coded, views: int) -> float:
 
 
 class _Weights:
-    """Weights of bits, times the usual one, and what sizes they led to."""
+    """Weights of bits, times the usual one, and what sizes they led to.
+
+    A mean logarithm is reached by some views at a time: to code them anew takes less time than all, and neighbours on
+    a scale of weights so fine are equally good.
+    """
 
     def __init__(self) -> None:
         self._log, self._told = 0.0, list[tuple[float, float]]()
         self._low, self._high = -_LOG_HEAVIEST, _LOG_HEAVIEST  # the wanted one is between these
 
-    @property
-    def now(self) -> float:
-        """The one to try."""
-        return math.exp(self._log)
+    def of(self, views: int) -> np.ndarray:
+        """float64 [views]: logarithms of the weights to try, multiples of `_LOG_STEP` with about the mean wanted.
+        Those that are raised first are spread evenly."""
+        rank = np.argsort(np.argsort(np.arange(views) * _GOLDEN % 1, kind="stable"))
+        mine: np.ndarray = _LOG_STEP * np.floor(self._log / _LOG_STEP + (views - 1 - rank) / views + 1e-9)
+        return mine
 
     @property
     def settled(self) -> bool:
@@ -221,11 +236,14 @@ class _Weights:
         self._log = min(max(self._log + (size - target) / max(falls, 1.0), self._low), self._high)
 
 
-def _likely_and_step(source: Source, images: np.ndarray, views: np.ndarray, room: int) -> tuple[int, int, _Trials]:
+def _likely_and_step(source: Source, images: np.ndarray, room: int) -> tuple[int, int, _Trials]:
     """The least grade of likely classes that pays, about the finest step that fits in `room` bytes with it, and the
-    trials that told: of these images and views."""
-    some = _Trials(source, images, views, source.least)
-    index = _roughly(some, max(_guess(source, room) - _GUESSED_FINER, 0), room)
+    trials that told: of these images, and some views."""
+    index = max(_guess(source, room) - _GUESSED_FINER, 0)
+    plans = source.plans(index, images)
+    views = _typical(plans, max(_FEWEST, _ROWS // len(images)))
+    some = _Trials(source, images, views, source.least).planned(plans, index)
+    index = _roughly(some, index, room)
     if some.refinement <= _MUCH * room:
         return source.least, index, some
     tried = []
@@ -289,6 +307,15 @@ def _spread(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
+def _typical(plans: list[Plan], most: int) -> np.ndarray:
+    """int64, ascending: so many views that are as loud, and as different, as all: sizes of rows differ by a third."""
+    loud = np.sum([np.log(np.maximum(plan.loud, 1e-30)) for plan in plans], axis=0)
+    strata = np.arange(min(most, len(loud)))
+    inside = strata * _GOLDEN % 1  # the middle of each would leave out what is at both ends
+    places = ((strata + inside) * len(loud) / len(strata)).astype(np.int64)
+    return np.sort(np.argsort(loud, kind="stable")[places])
+
+
 def _descent(start: int) -> list[int]:
     """Steps to try from `start` on, in growing strides down to the coarsest."""
     strides = np.concatenate([np.arange(8), 8 * 2 ** np.arange(12)])
@@ -297,11 +324,21 @@ def _descent(start: int) -> list[int]:
 
 def _guess(source: Source, room: int) -> int:
     """The step at which coefficients with the scales of the basis would fill the room."""
-    n, k, _ = source.shape
     low, high = 0, STEPS
     while low < high:
         index = (low + high + 1) // 2
-        means = rate(source.basis.means - step_units(heads.mean_index(index)))
-        bits = rate(source.basis.rows - step_units(index)).sum() * k + means.sum()
-        low, high = (index, high) if bits * n <= 8 * room else (low, index - 1)
+        low, high = (index, high) if _expected(source, index) <= room else (low, index - 1)
     return low
+
+
+def _expected(source: Source, index: int) -> float:
+    """Bytes that coefficients with the scales of the basis, and means, take at a step."""
+    n, k, _ = source.shape
+    means = rate(source.basis.means - step_units(heads.mean_index(index)))
+    return float(rate(source.basis.rows - step_units(index)).sum() * k + means.sum()) * n / 8
+
+
+def _growth(source: Source, index: int) -> float:
+    """By how much the logarithm of that grows with the index."""
+    around = [_expected(source, min(max(index + side, 0), STEPS)) for side in (-_SLOPE_OVER, _SLOPE_OVER)]
+    return max(math.log(max(around[1], 1.0) / max(around[0], 1.0)) / (2 * _SLOPE_OVER), _LEAST_GROWTH / PER_OCTAVE)

@@ -6,17 +6,19 @@ blob then tells its own images' means as what the table leaves, so that the prec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from methods._codec.klt import bands, meanrows
-from methods._codec.klt.meanrows import MeanRows
-from methods._codec.klt.steps import step_of
+from methods._codec import bits as packing
+from methods._codec.klt import bands
+from methods._codec.klt.steps import step_of, step_units
 from methods._codec.klt.stream import Reader, Writer
-from methods._codec.klt.tables import FRACTION
+from methods._codec.klt.tables import EVEN, FRACTION, STEP
+from methods._codec.klt.trellis import CODER
 
-_TOGETHER = 1024  # images whose levels are in memory at once
+_TOGETHER = 1024  # images whose levels are in memory at once, and in a stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,7 @@ class SetMeans:
     exponent: int  # the values are relative to 2^exponent
     scales: np.ndarray  # int32 [D]: log2 of the means' standard deviation, units
     values: np.ndarray  # float32 [N, D]: as decoded
-    words: np.ndarray  # uint32: the code
+    sections: Mapping[str, np.ndarray]  # the code: "b" how loud bands are, "t" levels, "l" lengths of their streams
 
     def of(self, images: np.ndarray, exponent: int) -> np.ndarray:
         """float32 [m, D], relative to 2^exponent, of these images (int64 [m]).
@@ -43,24 +45,47 @@ class SetMeans:
 
 def code(means: np.ndarray, scales: np.ndarray, index: int, exponent: int) -> SetMeans:
     """The table of `means` (float32 [N, D], relative to 2^exponent) at the step of this index."""
-    writer, values = Writer(), np.empty(means.shape, np.float32)
-    for start in range(0, len(means), _TOGETHER):
-        some = slice(start, start + _TOGETHER)
-        coded = meanrows.code(means[some], scales, index)
-        coded.write(writer)
-        values[some] = _meaning(coded, index)
-    return SetMeans(index, exponent, scales, values, writer.words())
+    base, step = scales - step_units(index), np.float32(step_of(index))
+    writer, streams, values = Writer(), list[np.ndarray](), np.zeros(means.shape, np.float32)
+    for some in _chunks(len(means)):
+        gains = np.stack([bands.gains_of(one[None], scales, base) for one in means[some]])
+        writer.write(np.full(gains.size, EVEN, np.int16), bands.differences(gains))
+        levels = CODER.quantise(means[some] / step, _scales(base, gains))
+        streams.append(CODER.write([levels], slice(None)))
+        found = np.zeros(levels.levels.shape)
+        CODER.restore(levels, found)
+        values[some] = _meaning(found, index)
+    lengths = packing.encode_uints(np.array([len(words) for words in streams]))
+    return SetMeans(index, exponent, scales, values, {"b": writer.words(), "t": np.concatenate(streams), "l": lengths})
 
 
-def read(words: np.ndarray, count: int, scales: np.ndarray, index: int, exponent: int) -> SetMeans:
+def read(sections: Mapping[str, np.ndarray], count: int, scales: np.ndarray, index: int, exponent: int) -> SetMeans:
     """The inverse of `code` of `count` images."""
-    reader, values = Reader(words), np.empty((count, len(scales)), np.float32)
-    for start in range(0, count, _TOGETHER):
-        n = min(_TOGETHER, count - start)
-        values[start : start + n] = _meaning(meanrows.read(reader, n, scales, index), index)
-    return SetMeans(index, exponent, scales, values, words)
+    base = scales - step_units(index)
+    kept = {name: sections[name] for name in ("b", "t", "l")}
+    reader, values = Reader(kept["b"]), np.zeros((count, len(scales)), np.float32)
+    bands_of_one = len(bands.split(len(scales)))
+    chunks = _chunks(count)
+    ends = np.cumsum(packing.decode_uints(kept["l"], len(chunks)))
+    for some, words in zip(chunks, np.split(kept["t"], ends[:-1]), strict=True):
+        n = some.stop - some.start
+        told = reader.read(np.full(n * bands_of_one, EVEN, np.int16)).reshape(n, bands_of_one)
+        found = np.zeros((n, len(scales)))
+        CODER.read(words, _scales(base, np.cumsum(told, axis=1, dtype=np.int32)), np.arange(n), found)
+        values[some] = _meaning(found, index)
+    return SetMeans(index, exponent, scales, values, kept)
 
 
-def _meaning(coded: MeanRows, index: int) -> np.ndarray:
+def _chunks(count: int) -> list[slice]:
+    return [slice(start, min(start + _TOGETHER, count)) for start in range(0, count, _TOGETHER)]
+
+
+def _scales(base: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """int32 [n, D], from what all have [D] and gains [n, bands]."""
+    wide: np.ndarray = base + bands.widen(STEP * gains, len(base))
+    return wide
+
+
+def _meaning(whole: np.ndarray, index: int) -> np.ndarray:
     """float32: elementwise, hence the same everywhere."""
-    return (bands.restore(coded.levels) * (step_of(index) / FRACTION)).astype(np.float32)
+    return (whole * (step_of(index) / FRACTION)).astype(np.float32)

@@ -44,8 +44,13 @@ class Rows(NamedTuple):
 
     levels: np.ndarray  # int32 [v, D]
     cells: np.ndarray  # int16 [v, D]: 2 * bucket + quantiser; -1: certainly zero
-    bits: float  # about what they take
-    growth: float  # bits for each octave that the step gets finer
+    bits: np.ndarray  # float64 [v]: about what they take
+    growth: float  # bits of all for each octave that the step gets finer
+
+    def take(self, at: np.ndarray, others: Rows) -> Rows:
+        """With `others` in the place of those `at`, int64 [m]. Changes its arrays; of growth nothing new is told."""
+        self.levels[at], self.cells[at], self.bits[at] = others.levels, others.cells, others.bits
+        return self
 
 
 def grid() -> np.ndarray:
@@ -75,7 +80,8 @@ def model_of(frequencies: np.ndarray, points: np.ndarray, scores: np.ndarray) ->
         bits=bits.ravel().astype(np.float32),
         points=widened[0].ravel().astype(np.int32),
         cumulative=cumulative.ravel().astype(np.int32),
-        score=(widened[1].ravel() * (GAIN_ONE // SCORE_PARTS)).astype(np.int32),
+        smallest=_smallest(cumulative.reshape(-1, STRIDE)).ravel(),
+        score=widened[1].ravel().astype(np.int32),
         information=np.maximum(information, 1).astype(np.int32),
         growth=bands.GROWTH[1:],
         weight=LAMBDA,
@@ -93,10 +99,17 @@ def model_of(frequencies: np.ndarray, points: np.ndarray, scores: np.ndarray) ->
         loudest=_LOUDEST,
         prior=bands.PRIOR,
         memory=bands.MEMORY,
+        heard=bands.FINE * (GAIN_ONE // SCORE_PARTS),
         fine=bands.FINE,
         grid=GRID,
         farthest=bands.FARTHEST,
     )
+
+
+def _smallest(cumulative: np.ndarray) -> np.ndarray:
+    """uint8 [tables, 2^8]: the magnitude that a number of 16 bits with this high byte has, at least."""
+    starts = np.arange(1 << 8) << 8
+    return np.stack([np.searchsorted(table, starts, side="right") - 1 for table in cumulative]).astype(np.uint8)
 
 
 class Coder:
@@ -111,13 +124,15 @@ class Coder:
 
         Args:
             values: float32 [v, D], in steps.
-            base: int32 [D], log-scales before the row's own gain, units.
+            base: int32 [D], log-scales before the row's own gain, units; or [v, D], of each row.
             weight: of bits, times the usual one, where fewer or more are wanted. A decoder need not know.
         """
         levels, cells = np.empty(values.shape, np.int32), np.empty(values.shape, np.int16)
+        bits = np.empty(len(values))
         model, choice = self._with(weight)
-        bits, growth = kernels.quantise(np.ascontiguousarray(values), _clipped(base), model, choice, levels, cells)
-        return Rows(levels, cells, bits, growth)
+        whose = np.arange(len(values)) if base.ndim > 1 else np.zeros(len(values), np.int64)
+        given = np.ascontiguousarray(values), np.atleast_2d(_clipped(base)), whose, model, choice
+        return Rows(levels, cells, bits, kernels.quantise(*given, levels, cells, bits))
 
     def restore(self, rows: Rows, whole: np.ndarray) -> None:
         """Adds what levels stand for to float64 integers [v, D], 1/FRACTION steps."""
