@@ -149,7 +149,8 @@ class Shared:
             made[data] = coded
             return data
 
-        data = finest(source, blob, self._budget - self.share, blobs.OVERHEAD)
+        room = self._budget - self.share
+        data = finest(source, blob, room, blobs.overhead(room, logits.shape[0], {}))
         return data, made[data]
 
 

@@ -128,7 +128,7 @@ def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, shared: bytes
     def blob(coded: Coded, index: int) -> bytes:
         return blobs.to_bytes(coded, index, source, extra)
 
-    return finest(source, blob, budget_bytes, blobs.OVERHEAD + sum(part.nbytes for part in extra.values()))
+    return finest(source, blob, budget_bytes, blobs.overhead(budget_bytes, k, extra))
 
 
 def decode(

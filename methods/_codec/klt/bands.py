@@ -1,6 +1,7 @@
 """Bands and gains; and quantising rows one level by itself, wave by wave, with a scale that follows each row.
 
-So are means, right factors, leading levels and likely classes quantised; coefficients of rows are in `trellis`.
+So are images' means, leading levels and likely classes quantised; coefficients of rows, right factors and the table of
+all means are in `trellis`.
 
 Coefficients stand in falling order of variance, in waves that widen. The first waves of a row tell the decoder whether
 this row is louder or quieter than its image; the gain is the running estimate of a one-dimensional filter (Fisher

@@ -22,7 +22,9 @@ from methods._codec.klt.tables import STEP
 from methods._codec.klt.trellis import CODER, DIGEST
 
 CODEC = "klt"
-OVERHEAD = 80  # bytes of header, section table, ends of streams, about
+_FIXED = 62  # bytes of header and section table, about
+_OF_STREAM = 15  # of the ends of its two parts and of their lengths, about
+_OF_SECTION = 5
 _STREAM_BYTES = 40000  # views share a stream until it is so long: it costs time, and its two parts some 16 bytes
 _AT_A_TIME = 512  # rows that are decoded together: their coefficients fit the cache
 
@@ -31,6 +33,12 @@ def views_per_stream(payload: float, views: int) -> int:
     """How many views share a stream when all of them take `payload` bytes: streams about equally long."""
     streams = max(1, min(views, round(payload / _STREAM_BYTES)))
     return max(1, -(-views // streams))
+
+
+def overhead(budget: int, views: int, extra: Mapping[str, np.ndarray]) -> int:
+    """Bytes of a blob besides what `Coded.bytes` tells, to a few, where it takes about `budget` bytes."""
+    streams = -(-views // views_per_stream(budget, views))
+    return _FIXED + _OF_STREAM * streams + sum(_OF_SECTION + part.nbytes for part in extra.values())
 
 
 def to_bytes(coded: Coded, index: int, source: Source, extra: Mapping[str, np.ndarray]) -> bytes:

@@ -134,30 +134,29 @@ class Source:
             coded.rows.append(CODER.quantise(rest, self._base(coded, image)))
         return coded
 
-    def weigh(self, coded: Coded, at: np.ndarray, weight: float) -> None:
-        """Code the rows of some views anew, with so many times the usual weight of bits for coefficients.
+    def weigh(self, coded: Coded, place: int, at: np.ndarray, weight: float) -> None:
+        """Code some rows of an image anew, with so many times the usual weight of bits for coefficients.
 
         Args:
             coded: changed in place; likely classes of these rows too, where they are refined: with the numbers that
-                their images have.
-            at: int64, places of the views among `coded.views`, ascending.
+                the image has.
+            place: of the image among `coded.images`.
+            at: int64, places of the rows' views among `coded.views`, ascending.
             weight: see `Coder.quantise`.
         """
-        head = coded.head
-        for place, image in enumerate(coded.images):
-            views = coded.views[at]
-            whole = coded.rebuilder.led_by(*self._rows_of(image, views), coded.lead[place].values[at])
-            rest = self._at(coded.index)[0][image, views] / np.float32(step_of(coded.index))
-            rest -= (whole / FRACTION).astype(np.float32)
-            rows = CODER.quantise(rest, self._base(coded, image), weight)
-            coded.rows[place].take(at, rows)
-            if head.refined is not None:
-                CODER.restore(rows, whole)
-                errors = self._errors(image, views, coded.rebuilder.logits(whole), coded)
-                fine = self._fine(errors, head.refined[image], coded.index)
-                coded.likely[place], coded.fine[place] = refine.spliced(
-                    coded.likely[place], coded.fine[place], at, errors.likely, fine
-                )
+        image, views = int(coded.images[place]), coded.views[at]
+        whole = coded.rebuilder.led_by(*self._rows_of(image, views), coded.lead[place].values[at])
+        rest = self._at(coded.index)[0][image, views] / np.float32(step_of(coded.index))
+        rest -= (whole / FRACTION).astype(np.float32)
+        rows = CODER.quantise(rest, self._base(coded, image), weight)
+        coded.rows[place].take(at, rows)
+        if coded.head.refined is not None:
+            CODER.restore(rows, whole)
+            errors = self._errors(image, views, coded.rebuilder.logits(whole), coded)
+            fine = self._fine(errors, coded.head.refined[image], coded.index)
+            coded.likely[place], coded.fine[place] = refine.spliced(
+                coded.likely[place], coded.fine[place], at, errors.likely, fine
+            )
 
     def refine(self, coded: Coded, least: int) -> None:
         """Code the likely classes too, of this grade and more likely; nothing happens the second time."""

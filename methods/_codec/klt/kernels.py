@@ -220,7 +220,8 @@ def _survive(
     Args:
         best: address of int64 [STATES]: what survivors cost.
         after: address of the same a coefficient later, filled.
-        back: address of a bit for each state, filled: whether the way comes from 2 i + 1.
+        back: address of a bit for each state, filled: whether the way comes from 2 i + 1. The first is the lowest of a
+            byte where bytes are little-endian, which all machines are that numba compiles for.
         even, odd: int64: what the best such level of one quantiser costs.
         other_even, other_odd: of the other.
     """
@@ -232,7 +233,7 @@ def _survive(
             four = build.insert_element(four, cost, ir.Constant(_INT32, place))
 
         def at(address: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
-            return build.inttoptr(build.add(address, ir.Constant(_INT64, offset)), kind.as_pointer())
+            return build.inttoptr(build.add(address, ir.Constant(address.type, offset)), kind.as_pointer())
 
         def picked(vector: ir.Value, places: Sequence[int]) -> ir.Value:
             mask = ir.Constant(ir.VectorType(_INT32, len(places)), list(places))

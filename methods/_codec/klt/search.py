@@ -15,8 +15,9 @@ from methods._codec.klt.plan import Plan
 from methods._codec.klt.steps import PER_OCTAVE, STEPS, step_units
 from methods._codec.klt.tables import rate
 
-_CLOSE = (0.001, 0.002, 0.004, 0.006)  # of the budget: what may stay unused after one, two, ... tries
-_SPARE = 12  # bytes that may stay unused in any case
+# So near to this share of the budget below it, and to so many bytes below, is aimed after one, two, ... tries.
+_CLOSE = (0.0002, 0.0002, 0.0005, 0.001, 0.002, 0.004)
+_SPARE = 4
 _NEAR = PER_OCTAVE // 4  # low-rank parts planned at a step serve steps so near
 _ROUGH = PER_OCTAVE // 12  # steps: a sample of rows says no more, and what is left is soon corrected
 _LEAST_GROWTH = 0.2  # of ln(bytes) by octave
@@ -26,15 +27,19 @@ _ROWS = 64  # and about so many rows in all, at least
 _FEWEST = 12  # rows of an image
 # So near the budget, as a share of it, after one, two, ... tries, not the step but the weight of bits is changed; ...
 _NEARLY = (0.025, 0.03, 0.04, 0.05)
-_REACH = 0.2  # ... and so near, as a share of ln(weight), at most
+_REACH = 0.2  # ... and so near that ln(weight) need not change by more
+_MOSTLY = 0.9  # of the budget: if less is filled, nothing is refined and all tried anew
 _FULL = 0.995  # of the budget: if less is filled, another step is tried
+_FEW_ROWS = 64
 _LOG_STEP = 1 / 5  # in which rows' weights differ, as logarithms
 _GOLDEN = 0.5 * (5**0.5 - 1)  # multiples of it, less whole numbers, are spread evenly, however many
+_UNSURE = 20  # bytes, by which what blobs take besides the estimate may be guessed wrongly
 _LOG_HEAVIEST = 0.5  # of the greatest weight, times the usual one; the least is as far below
 _YIELD = 0.45  # ln(bytes of coefficients) falls so much with ln(weight) at one bit a coefficient
 _GUESSED_FINER = PER_OCTAVE // 7  # a guess is too fine by so much: it knows of coefficients and means alone
 _TRIES = 12
 _REPLANNED = 3  # tries that plan anew where the step has moved far
+_FAR_OVER = 1.1  # of the room: a size that was estimated may turn out so large, for a grade to be tried
 _MUCH = 1 / 8  # of the budget: if likely classes take more, it is tried whether fewer of them do better
 
 
@@ -82,12 +87,22 @@ class _Trials:
         """All of it, with likely classes, to be changed at will: it is coded anew when asked for again."""
         coded = self.code(index)
         self._known.clear()
+        self.refinement, self._refined_at = coded.refinement(self.views), index
         return coded
 
     def weigh(self, coded: Coded, before: np.ndarray, after: np.ndarray) -> None:
-        """Code the rows of those views anew whose weight of bits, as its logarithm [K], is another one after."""
-        for log in np.unique(after[before != after]):
-            self._source.weigh(coded, np.flatnonzero((before != after) & (after == log)), math.exp(log))
+        """Code those rows anew whose weight of bits, as its logarithm [images * views], is another one after."""
+        other = (before != after).reshape(len(coded.images), -1)
+        logs = after.reshape(other.shape)
+        for place in np.flatnonzero(other.any(1)):
+            for log in np.unique(logs[place, other[place]]):
+                at = np.flatnonzero(other[place] & (logs[place] == log))
+                self._source.weigh(coded, int(place), at, math.exp(log))
+
+    @property
+    def planned_at(self) -> int:
+        """The step at which plans were made."""
+        return self._planned
 
     def planned(self, plans: list[Plan], index: int) -> _Trials:
         """With plans for the same images that were made at the step of this index; self."""
@@ -123,17 +138,51 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
     Raises:
         InfeasibleError: the coarsest step does not fit; it carries the size that this would take.
     """
-    n, k, _ = source.shape
+    n = source.shape[0]
     images = _spread(n, _IMAGES)
     least, index, some = _likely_and_step(source, images, budget_bytes - overhead)
-    trials = _Trials(source, np.arange(n), np.arange(k), least)
-    trials.refined_as(some)
-    if len(images) == n:
-        trials.planned_as(some)
+    best, coarser = b"", index
+    # Where likely classes take the more the coarser a step is, only without them a budget is filled.
+    for grade in dict.fromkeys((least, refine.NOTHING)):
+        trials = _all(source, grade)
+        if grade == least:
+            trials.refined_as(some)
+        if len(images) == n:
+            trials.planned_as(some)
+        found, step = _searched(trials, index, blob, budget_bytes, overhead)
+        best, coarser = max(best, found, key=len), min(coarser, step)
+        if len(best) >= _MOSTLY * budget_bytes:
+            return best
+    if best:
+        return best
+    trials = _all(source, least)
+    for step in _descent(coarser):
+        found = blob(trials.code(step), step)
+        if len(found) <= budget_bytes:
+            return found
+    # Whatever was tried on the way: the least that there is does not depend on the budget.
+    found = blob(_all(source, refine.NOTHING).code(0), 0)
+    if len(found) <= budget_bytes:
+        return found
+    raise InfeasibleError(len(found), f"the coarsest step takes more than the {budget_bytes} bytes left")
+
+
+def _all(source: Source, least: int) -> _Trials:
+    n, k, _ = source.shape
+    return _Trials(source, np.arange(n), np.arange(k), least)
+
+
+def _searched(
+    trials: _Trials, index: int, blob: Callable[[Coded, int], bytes], budget_bytes: int, overhead: int
+) -> tuple[bytes, int]:
+    """The blob that fills most of the budget, none if no step was found that keeps within it; and the finest step that
+    is known to do, or not known not to."""
     bracket, best, besides = _Bracket(), b"", float(overhead)  # besides: corrected once a blob tells
     for tries in range(_TRIES):
-        trials.frozen = tries >= _REPLANNED
+        trials.frozen, planned = tries >= _REPLANNED, trials.planned_at
         size, growth = trials.bytes(index)
+        if trials.planned_at != planned:
+            bracket = _Bracket()  # what other plans led to says little
         size += besides
         bracket.tell(index, size, size <= budget_bytes)
         nearly = _NEARLY[min(tries, len(_NEARLY) - 1)]
@@ -141,53 +190,46 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
         last = bracket.closed
         if near or last:
             index = index if near else bracket.finest
-            found, besides = _filled(trials, index, blob, budget_bytes, besides)
+            found, size, besides = _filled(trials, index, blob, budget_bytes, besides)
             best = max(best, found, key=len)
             if last or len(best) >= _FULL * budget_bytes - _SPARE:
                 break
-            size = len(found) if found else max(size, budget_bytes + 1.0)
             bracket.tell(index, size, bool(found))
         if bracket.closed:
             break
         index = bracket.step(index, size, growth, budget_bytes)
-    if best:
-        return best
-    for step in _descent(bracket.finest):
-        found = blob(trials.code(step), step)
-        if len(found) <= budget_bytes:
-            return found
-    # Whatever was tried on the way: the least that there is does not depend on the budget.
-    found = blob(_Trials(source, np.arange(n), np.arange(k), refine.NOTHING).code(0), 0)
-    if len(found) <= budget_bytes:
-        return found
-    raise InfeasibleError(len(found), f"the coarsest step takes more than the {budget_bytes} bytes left")
+    return best, bracket.finest
 
 
 def _filled(
     trials: _Trials, index: int, blob: Callable[[Coded, int], bytes], budget_bytes: int, besides: float
-) -> tuple[bytes, float]:
+) -> tuple[bytes, float, float]:
     """A blob with the step of this index that leaves little of the budget, by more or less weight of bits; none where
-    that is not enough to keep within it. And what blobs take besides the estimate, about which is told as well."""
-    best, weights, coded = b"", _Weights(), trials.taken(index)
-    mine = np.zeros(trials.views)
+    that is not enough to keep within it. Also about the bytes that the step takes with the usual weight, and what blobs
+    take besides the estimate."""
+    best, weights, coded, usual = b"", _Weights(), trials.taken(index), 0.0
+    mine = np.zeros(len(coded.images) * trials.views)
     for tries in range(_TRIES):
-        before, mine = mine, weights.of(trials.views)
+        before, mine = mine, weights.of(len(mine))
         trials.weigh(coded, before, mine)
         estimate = coded.bytes(trials.views)
+        usual = usual or estimate
         size = estimate + besides
         spare = max(_CLOSE[min(tries, len(_CLOSE) - 1)] * budget_bytes, _SPARE)
-        if size <= budget_bytes + spare and (size >= budget_bytes - spare or weights.settled):
+        close = budget_bytes - 2 * spare <= size <= budget_bytes - spare / 2
+        # The first blob tells what blobs take besides: where that is much, it cannot be too early.
+        if close or (not tries and 0.01 * budget_bytes < _UNSURE) or (weights.settled and size <= budget_bytes + spare):
             found = blob(coded, index)
             besides += len(found) - size
             size = len(found)
             if len(best) < size <= budget_bytes:
                 best = found
-            if budget_bytes - 2 * spare <= size <= budget_bytes:
+            if budget_bytes - 3 * spare <= size <= budget_bytes:
                 break
         if weights.settled:
             break
-        weights.tell(estimate, budget_bytes - spare / 2 - besides, _falls(coded, trials.views))
-    return best, besides
+        weights.tell(estimate, budget_bytes - spare - besides, _falls(coded, trials.views))
+    return best, usual + besides, besides
 
 
 def _falls(coded: Coded, views: int) -> float:
@@ -199,19 +241,21 @@ def _falls(coded: Coded, views: int) -> float:
 class _Weights:
     """Weights of bits, times the usual one, and what sizes they led to.
 
-    A mean logarithm is reached by some views at a time: to code them anew takes less time than all, and neighbours on
-    a scale of weights so fine are equally good.
+    A mean logarithm is reached by some rows at a time: to code them anew takes less time than all, and neighbours on a
+    scale of weights so fine are equally good.
     """
 
     def __init__(self) -> None:
         self._log, self._told = 0.0, list[tuple[float, float]]()
         self._low, self._high = -_LOG_HEAVIEST, _LOG_HEAVIEST  # the wanted one is between these
 
-    def of(self, views: int) -> np.ndarray:
-        """float64 [views]: logarithms of the weights to try, multiples of `_LOG_STEP` with about the mean wanted.
-        Those that are raised first are spread evenly."""
-        rank = np.argsort(np.argsort(np.arange(views) * _GOLDEN % 1, kind="stable"))
-        mine: np.ndarray = _LOG_STEP * np.floor(self._log / _LOG_STEP + (views - 1 - rank) / views + 1e-9)
+    def of(self, rows: int) -> np.ndarray:
+        """float64 [rows]: logarithms of the weights to try, multiples of `_LOG_STEP` with about the mean wanted. Those
+        that are raised first are spread evenly. A few rows all have the mean."""
+        if rows <= _FEW_ROWS:
+            return np.full(rows, self._log)
+        rank = np.argsort(np.argsort(np.arange(rows) * _GOLDEN % 1, kind="stable"))
+        mine: np.ndarray = _LOG_STEP * np.floor(self._log / _LOG_STEP + (rows - 1 - rank) / rows + 1e-9)
         return mine
 
     @property
@@ -250,7 +294,9 @@ def _likely_and_step(source: Source, images: np.ndarray, room: int) -> tuple[int
     for least in range(source.least, refine.NOTHING + 1):
         others = _Trials(source, images, views, least).planned_as(some)
         index = _roughly(others, index, room)
-        tried.append((source.divergence(others.code(index)), least, index, others))
+        coded = others.code(index)
+        fits = least == refine.NOTHING or coded.bytes(others.views) <= _FAR_OVER * room
+        tried.append((source.divergence(coded) if fits else math.inf, least, index, others))
     return min(tried, key=lambda one: one[0])[1:]
 
 
@@ -311,7 +357,8 @@ def _typical(plans: list[Plan], most: int) -> np.ndarray:
     """int64, ascending: so many views that are as loud, and as different, as all: sizes of rows differ by a third."""
     loud = np.sum([np.log(np.maximum(plan.loud, 1e-30)) for plan in plans], axis=0)
     strata = np.arange(min(most, len(loud)))
-    inside = strata * _GOLDEN % 1  # the middle of each would leave out what is at both ends
+    # The middle of each would leave out what is at both ends, but is never that of another.
+    inside = strata * _GOLDEN % 1 if len(loud) >= 3 * len(strata) else 0.5
     places = ((strata + inside) * len(loud) / len(strata)).astype(np.int64)
     return np.sort(np.argsort(loud, kind="stable")[places])
 

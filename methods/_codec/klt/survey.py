@@ -99,7 +99,7 @@ def means_and_residuals(
     Returns:
         float32 [images, C], the images' means less `centre`, and the moment of rows less what means say of them.
     """
-    collected, inside = LeastSquares(images, len(centre)), []
+    collected, inside = (LeastSquares(images, len(centre)) for _ in range(2))
     for part in survey(asked_of(views)):
         assert part.images is not None
         try:
@@ -111,16 +111,9 @@ def means_and_residuals(
         lam, partner = sides.mixtures(part.views, part.images)
         collected.add(values, Side(lam, partner), part.images)
         ours = np.isin(part.images, sample)
-        inside.append((values[ours], Side(lam[ours], partner[ours]), part.images[ours]))
+        inside.add(values[ours], Side(lam[ours], partner[ours]), part.images[ours])
     means = collected.means()
-    residuals = collected.residuals(means)
-    for values, side, numbers in inside:
-        there = side.partner >= 0
-        told = side.lam[..., None] * means[numbers][:, None]
-        told += np.where(there, 1 - side.lam, 0)[..., None] * means[np.where(there, side.partner, 0)]
-        rest = (values - told).reshape(-1, len(centre))
-        residuals = residuals.less(Moment(rest.T @ rest, len(rest)))
-    return means, residuals
+    return means, collected.residuals(means).less(inside.residuals(means))
 
 
 def asked_of(views: int) -> list[int]:
@@ -204,7 +197,7 @@ def _tried(values: np.ndarray, side: Side, basis: Basis, room: int) -> tuple[flo
         return blobs.to_bytes(coded, index, source, {})
 
     try:
-        data = finest(source, blob, room, blobs.OVERHEAD)
+        data = finest(source, blob, room, blobs.overhead(room, values.shape[1], {}))
     except InfeasibleError:
         return np.inf, 0
     found = blobs.read(

@@ -47,10 +47,9 @@ class Rows(NamedTuple):
     bits: np.ndarray  # float64 [v]: about what they take
     growth: float  # bits of all for each octave that the step gets finer
 
-    def take(self, at: np.ndarray, others: Rows) -> Rows:
-        """With `others` in the place of those `at`, int64 [m]. Changes its arrays; of growth nothing new is told."""
+    def take(self, at: np.ndarray, others: Rows) -> None:
+        """Put `others` in the place of those `at`, int64 [m]; of growth nothing new is told."""
         self.levels[at], self.cells[at], self.bits[at] = others.levels, others.cells, others.bits
-        return self
 
 
 def grid() -> np.ndarray:

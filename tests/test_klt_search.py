@@ -1,0 +1,136 @@
+"""How `klt` fills a budget: steps, weights of bits row by row, and sets on which that is awkward."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from _klt_labels import mixed
+
+from bench.api import SoftLabels
+from methods._codec.klt import basis, refine, search
+from methods._codec.klt import side as sides
+from methods._codec.klt.bands import Levels
+from methods._codec.klt.codec import Coded, Source
+from methods._codec.klt.plan import Plan
+from methods._codec.klt.refine import Likely
+from methods._codec.klt.steps import PER_OCTAVE
+from methods.compressors import klt
+
+
+def of(values: np.ndarray) -> SoftLabels:
+    return SoftLabels(torch.from_numpy(values.astype(np.float32)), torch.zeros(len(values), dtype=torch.int64))
+
+
+def falling(seed: int, n: int, k: int, c: int) -> SoftLabels:
+    rng = np.random.default_rng(seed)
+    rows = 4 / np.sqrt(1 + np.arange(c)) * rng.standard_normal((n, k, c))
+    return of(rows * np.exp(0.3 * rng.standard_normal((n, k, 1))))
+
+
+def low_rank(seed: int, n: int, k: int, c: int, rank: int) -> SoftLabels:
+    rng = np.random.default_rng(seed)
+    rights = rng.standard_normal((n, rank, c)) / np.sqrt(1 + np.arange(rank))[:, None]
+    return of(3 * rng.standard_normal((n, k, rank)) @ rights + 0.05 * rng.standard_normal((n, k, c)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "budget"),
+    [
+        pytest.param(low_rank(1, 20, 30, 200, 8), 2835, id="likely classes take the more the coarser the step is"),
+        pytest.param(falling(101, 8, 5, 300), 1271, id="likely classes turn out to take more than was thought"),
+        pytest.param(mixed(2, 400, 200, 0, 10), 3800, id="other plans, other sizes"),
+        pytest.param(falling(2, 8, 1, 200), 900, id="one row an image"),
+        pytest.param(falling(3, 1, 1, 300), 250, id="one row"),
+        pytest.param(falling(4, 1, 300, 3), 400, id="three classes"),
+    ],
+)
+def test_most_of_a_budget_is_used(labels, budget):
+    assert 0.95 * budget <= len(klt.encode(labels, budget, None)) <= budget
+
+
+@pytest.fixture
+def source() -> Source:
+    values = np.ldexp(mixed(3, 40, 50, 0, 6).logits.numpy().astype(np.float32), -6)
+    return Source(values, sides.plain(3, 40), basis.identity(50, 6))
+
+
+def coded(source: Source) -> Coded:
+    index = 10 * PER_OCTAVE
+    images = np.arange(3)
+    found = source.code(index, images, source.plans(index, images), np.arange(40))
+    source.refine(found, 1)
+    return found
+
+
+def test_rows_that_are_weighed_anew_are_coded_as_if_all_were(source):
+    """Some rows of one image; their neighbours stay as they were, and so does everything with the usual weight."""
+    before, after, all_of_them = coded(source), coded(source), coded(source)
+    at = np.array([0, 7, 8, 39])
+    source.weigh(after, 1, at, 1.5)
+    source.weigh(all_of_them, 1, np.arange(40), 1.5)
+    others = np.setdiff1d(np.arange(40), at)
+    for rows, expected in ((at, all_of_them), (others, before)):
+        assert np.array_equal(after.rows[1].levels[rows], expected.rows[1].levels[rows])
+        assert np.array_equal(after.rows[1].cells[rows], expected.rows[1].cells[rows])
+        mine, theirs = (np.isin(one.likely[1].row, rows) for one in (after, expected))
+        for part in range(3):
+            assert np.array_equal(after.likely[1][part][mine], expected.likely[1][part][theirs])
+            assert np.array_equal(after.fine[1][part][mine], expected.fine[1][part][theirs])
+    assert (np.diff(after.likely[1].row) >= 0).all()
+    assert after.bytes(40) < before.bytes(40)
+    source.weigh(after, 1, at, 1.0)
+    assert after.bytes(40) == before.bytes(40)
+    assert np.array_equal(after.rows[0].levels, before.rows[0].levels)
+
+
+def test_likely_classes_of_some_rows_replace_those_that_were_there():
+    """Row 1 had three and gets one, row 3 had none and gets two, row 0 loses its one."""
+    likely = Likely(np.array([0, 1, 1, 1, 2]), np.array([5, 0, 3, 9, 4]), np.array([1, 2, 3, 4, 1], np.int8))
+    fresh = Likely(np.array([1, 2, 2]), np.array([8, 1, 6]), np.array([4, 4, 2], np.int8))
+
+    def levels(first: int, count: int) -> Levels:
+        return Levels(*(np.arange(first, first + count, dtype=np.int16) for _ in range(3)))
+
+    merged, fine = refine.spliced(likely, levels(10, 5), np.array([0, 1, 3]), fresh, levels(20, 3))
+    assert merged.row.tolist() == [1, 2, 3, 3]
+    assert merged.column.tolist() == [8, 4, 1, 6]
+    assert merged.grade.tolist() == [4, 1, 4, 2]
+    assert fine.values.tolist() == [20, 14, 21, 22]
+
+
+@pytest.mark.parametrize("rows", [1, 64, 65, 300, 4000])
+@pytest.mark.parametrize("log", [-0.5, -0.137, 0.0, 0.0004, 0.2, 0.37])
+def test_weights_have_the_mean_that_is_wanted_and_two_neighbouring_values(rows, log):
+    weights = search._Weights()
+    weights._log = log
+    logs = weights.of(rows)
+    assert logs.mean() == pytest.approx(log, abs=search._LOG_STEP / rows + 1e-9)
+    assert len(np.unique(logs)) <= 2
+
+
+def test_few_rows_change_where_little_is_wanted():
+    """So that little is coded anew, and those are spread evenly over views."""
+    weights = search._Weights()
+    before = weights.of(300)
+    weights._log = 0.02
+    changed = np.flatnonzero(weights.of(300) != before)
+    assert len(changed) == 300 * 0.02 / search._LOG_STEP
+    assert np.diff(changed).max() <= 3 * 300 / len(changed)
+
+
+@pytest.mark.parametrize("views", [1, 2, 11, 13, 16, 25, 36, 300])
+@pytest.mark.parametrize("most", [1, 12, 64])
+def test_a_sample_of_views_is_as_loud_as_all_and_has_none_twice(views, most):
+    loud = np.exp(np.random.default_rng(views).normal(0, 1, views))
+    some = search._typical([Plan(False, np.zeros((0, 1), np.float32), loud)], most)
+    assert some.tolist() == sorted(set(some.tolist()))
+    assert len(some) == min(views, most)
+    if most <= views and most >= 12:
+        assert np.log(loud[some]).mean() == pytest.approx(np.log(loud).mean(), abs=0.25)
+
+
+def test_little_of_a_budget_is_left_where_rows_are_many():
+    for labels, budget in ((mixed(3, 300, 200, 0, 6), 20_000), (mixed(1, 300, 200, 0, 6), 6000)):
+        blob = klt.encode(labels, budget, None)
+        assert 0.997 * budget <= len(blob) <= budget
