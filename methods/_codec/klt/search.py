@@ -28,6 +28,7 @@ _FEWEST = 12  # rows of an image
 # So near the budget, as a share of it, after one, two, ... tries, not the step but the weight of bits is changed; ...
 _NEARLY = (0.025, 0.03, 0.04, 0.05)
 _REACH = 0.2  # ... and so near that ln(weight) need not change by more
+_LEAST, _LEAST_OF_IMAGE = 200, 64  # bytes: the coarsest step takes less
 _MOSTLY = 0.9  # of the budget: if less is filled, nothing is refined and all tried anew
 _FULL = 0.995  # of the budget: if less is filled, another step is tried
 _FEW_ROWS = 64
@@ -139,6 +140,9 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
         InfeasibleError: the coarsest step does not fit; it carries the size that this would take.
     """
     n = source.shape[0]
+    if budget_bytes < _LEAST + _LEAST_OF_IMAGE * n:
+        # Chance may find a step that takes a few bytes less: what is the least must not depend on the budget.
+        _coarsest(source, blob, budget_bytes)
     images = _spread(n, _IMAGES)
     least, index, some = _likely_and_step(source, images, budget_bytes - overhead)
     best, coarser = b"", index
@@ -151,7 +155,7 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
             trials.planned_as(some)
         found, step = _searched(trials, index, blob, budget_bytes, overhead)
         best, coarser = max(best, found, key=len), min(coarser, step)
-        if len(best) >= _MOSTLY * budget_bytes:
+        if len(best) >= _MOSTLY * budget_bytes or (best and step == STEPS):
             return best
     if best:
         return best
@@ -160,11 +164,15 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
         found = blob(trials.code(step), step)
         if len(found) <= budget_bytes:
             return found
-    # Whatever was tried on the way: the least that there is does not depend on the budget.
+    return _coarsest(source, blob, budget_bytes)
+
+
+def _coarsest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: int) -> bytes:
+    """The blob of the coarsest step. Raises InfeasibleError if it is too large."""
     found = blob(_all(source, refine.NOTHING).code(0), 0)
-    if len(found) <= budget_bytes:
-        return found
-    raise InfeasibleError(len(found), f"the coarsest step takes more than the {budget_bytes} bytes left")
+    if len(found) > budget_bytes:
+        raise InfeasibleError(len(found), f"the coarsest step takes more than the {budget_bytes} bytes left")
+    return found
 
 
 def _all(source: Source, least: int) -> _Trials:
