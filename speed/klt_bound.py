@@ -101,10 +101,8 @@ def main() -> None:
             _, coded = shared.encode(image)
             cells = coded.rows[0].cells
             count = np.bincount(np.minimum(cells[cells >= 0] >> 1, tables.TOP), minlength=tables.BUCKETS)
-            bits, (error, zero) = (
-                float(coded.rows[0].bits.sum()),
-                squared_errors(coded, photos.values[image], shared.basis),
-            )
+            bits = float(coded.rows[0].bits.sum())
+            error, zero = squared_errors(coded, photos.values[image], shared.basis)
             # At as many bits as are taken, along the tangents.
             others = [(found[1] - tables.LAMBDA * (bits - found[0]) + zero) for found in (count @ own, count @ best)]
             ratios.append([bits / 8, *(other / (error + zero) for other in others)])
