@@ -76,7 +76,7 @@ def squared_errors(coded: Coded, values: np.ndarray, basis: Basis) -> tuple[floa
     centred = values - basis.mean.astype(np.float32)
     if coded.index < OFFSETS_KEPT:
         centred -= centred.mean(1, keepdims=True)
-    whole = coded.rebuilder.led_by(np.zeros(len(values), np.int64), coded.views, coded.lead[0].values)
+    whole = coded.rebuilder.led_by(np.zeros(len(values), np.int64), coded.views, coded.lead[0].points)
     CODER.restore(coded.rows[0], whole)
     error = np.square(basis.project(centred) / step_of(coded.index) - whole / tables.FRACTION)
     there = coded.rows[0].cells >= 0

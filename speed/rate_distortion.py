@@ -141,16 +141,16 @@ class Shared:
     def encode(self, image: int) -> tuple[bytes, Coded]:
         """A blob within what is left of the budget, and the levels in it."""
         logits = self._photos.logits[image].astype(np.float32)
-        source = Source(np.ldexp(logits, -EXPONENT)[None], self.side(image), self.basis)
+        values, room = np.ldexp(logits, -EXPONENT)[None], self._budget - self.share
+        source = Source(values, self.side(image), self.basis, blobs.views_per_stream(room, values.shape))
         made: dict[bytes, Coded] = {}
 
-        def blob(coded: Coded, index: int) -> bytes:
-            data = blobs.to_bytes(coded, index, source, {})
+        def blob(coded: Coded) -> bytes:
+            data = blobs.to_bytes(coded, source, {})
             made[data] = coded
             return data
 
-        room = self._budget - self.share
-        data = finest(source, blob, room, blobs.overhead(room, logits.shape[0], {}))
+        data = finest(source, blob, room, blobs.overhead(source, {}))
         return data, made[data]
 
 

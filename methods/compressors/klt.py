@@ -123,12 +123,12 @@ def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, shared: bytes
         numbers = np.arange(n) if labels.images is None else np.asarray(labels.images, np.int64)
         side = sides.from_views(labels.views, numbers, basis.means_of)
         extra["n"] = (numbers if (np.diff(numbers) != 1).any() else numbers[:1]).astype(np.uint32)
-    source = Source(_scaled(values, exponent), side, basis)
+    source = Source(_scaled(values, exponent), side, basis, blobs.views_per_stream(budget_bytes, values.shape))
 
-    def blob(coded: Coded, index: int) -> bytes:
-        return blobs.to_bytes(coded, index, source, extra)
+    def blob(coded: Coded) -> bytes:
+        return blobs.to_bytes(coded, source, extra)
 
-    return finest(source, blob, budget_bytes, blobs.overhead(budget_bytes, k, extra))
+    return finest(source, blob, budget_bytes, blobs.overhead(source, extra))
 
 
 def decode(

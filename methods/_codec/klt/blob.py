@@ -17,74 +17,54 @@ from methods._codec.klt.head import Head
 from methods._codec.klt.rebuild import Rebuilder
 from methods._codec.klt.side import Side
 from methods._codec.klt.steps import step_units
-from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import STEP
-from methods._codec.klt.trellis import CODER, DIGEST
+from methods._codec.klt.trellis import CODER, DIGEST, PathReader
 
 CODEC = "klt"
 _FIXED = 62  # bytes of header and section table, about
-_OF_STREAM = 15  # of the ends of its two parts and of their lengths, about
+_OF_STREAM = 8  # of its end and of its length, about
 _OF_SECTION = 5
-_STREAM_BYTES = 40000  # views share a stream until it is so long: it costs time, and its two parts some 16 bytes
+_STREAM_BYTES = 40000  # views share a stream until it is so long: it costs time, and its end some 8 bytes
 _AT_A_TIME = 512  # rows that are decoded together: their coefficients fit the cache
 
 
-def views_per_stream(payload: float, views: int) -> int:
-    """How many views share a stream when all of them take `payload` bytes: streams about equally long."""
+def views_per_stream(budget_bytes: int, shape: tuple[int, ...]) -> int:
+    """How many views of a set [n, K, C] share a stream, if it fills the budget: streams about equally long."""
+    n, views, classes = shape
+    payload = min(budget_bytes, 2 * n * views * classes)
     streams = max(1, min(views, round(payload / _STREAM_BYTES)))
     return max(1, -(-views // streams))
 
 
-def overhead(budget: int, views: int, extra: Mapping[str, np.ndarray]) -> int:
-    """Bytes of a blob besides what `Coded.bytes` tells, to a few, where it takes about `budget` bytes."""
-    streams = -(-views // views_per_stream(budget, views))
+def overhead(source: Source, extra: Mapping[str, np.ndarray]) -> int:
+    """Bytes of a blob besides what `Coded.bytes` tells, to a few."""
+    streams = -(-source.shape[1] // source.group)
     return _FIXED + _OF_STREAM * streams + sum(_OF_SECTION + part.nbytes for part in extra.values())
 
 
-def to_bytes(coded: Coded, index: int, source: Source, extra: Mapping[str, np.ndarray]) -> bytes:
-    """A blob with all that `source` holds, coded at the step of this index; `extra` sections are the caller's."""
-    k = source.shape[1]
-    group = views_per_stream(coded.bytes(k), k)
-    numbers = np.array([source.basis.exponent, index, group, coded.head.least], np.int16)
+def to_bytes(coded: Coded, source: Source, extra: Mapping[str, np.ndarray]) -> bytes:
+    """A blob with all that `source` holds, all views in order; `extra` sections are the caller's."""
+    numbers = np.array([source.basis.exponent, coded.index, source.group, coded.head.least], np.int16)
     fixed: dict[str, np.ndarray] = {"i": numbers, "g": np.array([DIGEST], np.uint32)}
-    return pack(CODEC, source.shape, fixed | dict(extra) | sections(coded, group))
+    return pack(CODEC, source.shape, fixed | dict(extra) | sections(coded))
 
 
-def sections(coded: Coded, group: int) -> dict[str, np.ndarray]:
-    """What belongs to images ("h"), streams of `group` views each ("d"), and their lengths in words ("l").
+def sections(coded: Coded) -> dict[str, np.ndarray]:
+    """What belongs to images ("h"), streams of some views each ("d"), and their lengths in words ("l").
 
-    A stream has two parts, each with its length: all images' leading levels and likely classes of its views, and their
-    coefficients. Images' right factors stand before the first.
+    A stream has leading levels, coefficients and likely classes of its views, each image by image. Before the first
+    stands another, of images' means and right factors.
     """
-    k = len(coded.views)
-    leading = max(levels.values.shape[1] for levels in coded.lead)
-    lead = [
-        _stacked([_padded(levels[part], leading, fill) for levels in coded.lead]) for part, fill in ((0, 0), (1, -1))
-    ]
-    head, rights = coded.head.words()
-    streams = [rights]
-    for start in range(0, k, group):
-        views, stop = slice(start, start + group), min(k, start + group)
-        stream = Writer()
-        stream.write(lead[1][:, views].ravel(), lead[0][:, views].ravel())
-        if coded.fine:
-            inside = [slice(*np.searchsorted(likely.row, (start, stop))) for likely in coded.likely]
-            fine = [
-                np.concatenate([levels[part][at] for levels, at in zip(coded.fine, inside, strict=True)])
-                for part in (0, 1)
-            ]
-            stream.write(fine[1], fine[0])
-        streams += [stream.words(), CODER.write(coded.rows, views)]
+    head, ours = coded.head.words()
+    streams = [ours]
+    for start, stop in itertools.pairwise(coded.edges):
+        views = slice(start, stop)
+        parts = [led.paths.some(views) for led in coded.lead] + [rows.some(views) for rows in coded.rows]
+        for fine in coded.fine:
+            parts.append(fine.paths.some(slice(*np.searchsorted(fine.likely.row, (start, stop)))))
+        streams.append(CODER.write(parts))
     lengths = packing.encode_uints(np.array([len(words) for words in streams]))
     return {"h": head, "l": lengths, "d": np.concatenate(streams)}
-
-
-def _stacked(parts: list[np.ndarray]) -> np.ndarray:
-    return parts[0][None] if len(parts) == 1 else np.stack(parts)
-
-
-def _padded(array: np.ndarray, width: int, fill: int) -> np.ndarray:
-    return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill)
 
 
 def read(
@@ -114,7 +94,7 @@ def read(
     streams = np.unique(views // group)
     there = np.concatenate([np.arange(s * group, min(k, (s + 1) * group)) for s in streams])
     side = side_of(there, basis)
-    ends = np.cumsum(packing.decode_uints(parts["l"], 1 + 2 * -(-k // group)))
+    ends = np.cumsum(packing.decode_uints(parts["l"], 1 + -(-k // group)))
 
     def words(part: int) -> np.ndarray:
         return parts["d"][ends[part - 1] if part else 0 : ends[part]]
@@ -131,7 +111,7 @@ def read(
     for some in _batches(len(streams), n * group):
         inside = [places[at] for at in some]
         chosen = streams[some.start : some.stop].tolist()
-        logits = decoder.read([(Reader(words(1 + 2 * one)), words(2 + 2 * one)) for one in chosen], inside)
+        logits = decoder.read([CODER.reader(words(1 + one)) for one in chosen], inside)
         first, last = inside[0][0], inside[-1][-1]
         wanted = np.flatnonzero((asked >= first) & (asked <= last))
         result[:, wanted] = logits[:, asked[wanted] - first]
@@ -152,41 +132,47 @@ class _Rows:
         """base: int32 [n, D], log-scales of rows' levels."""
         self._rebuilder, self._head, self._base = rebuilder, head, base
 
-    def read(self, streams: list[tuple[Reader, np.ndarray]], places: list[np.ndarray]) -> np.ndarray:
+    def read(self, streams: list[PathReader], places: list[np.ndarray]) -> np.ndarray:
         """float64 [n, views, C]: what streams hold whose views stand at these consecutive places in the side."""
         n = len(self._base)
         # Rows stand stream by stream, in each image by image.
         images = np.concatenate([np.repeat(np.arange(n), len(p)) for p in places])
         views = np.concatenate([np.tile(p, n) for p in places])
-        edges = np.cumsum([0, *(n * len(p) for p in places)])
-        slices = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+        # Where rows of an image begin, and the last ones of a stream end.
+        edges = np.cumsum([0, *np.repeat([len(p) for p in places], n)])
+        edges = [edges[place * n : place * n + n + 1] for place in range(len(places))]
 
-        chosen = self._rebuilder.leading_buckets(images, views)
-        lead = np.empty(chosen.shape, np.int32)
-        for (reader, _), rows in zip(streams, slices, strict=True):
-            lead[rows] = reader.read(chosen[rows].ravel()).reshape(-1, chosen.shape[1])
+        units, lead = self._rebuilder.leading_units(images, views), np.zeros((len(images), self._rebuilder.leading))
+        has = np.arange(lead.shape[1]) < self._rebuilder.leading_of[images][:, None]
+        before = np.append(0, np.cumsum(has.sum(1)))
+        lead[has] = _in_turn(streams, units[has], [before[mine] for mine in edges])
         whole = self._rebuilder.led_by(images, views, lead)
-        for (_, words), rows in zip(streams, slices, strict=True):
-            CODER.read(words, self._base, images[rows], whole[rows])
+        for reader, mine in zip(streams, edges, strict=True):
+            rows = slice(mine[0], mine[-1])
+            reader.rows(self._base, images[rows], whole[rows])
         logits = self._rebuilder.logits(whole)
         if self._head.refined is not None:
-            self._refine(logits, self._head.refined[images], [reader for reader, _ in streams], edges)
+            self._refine(logits, self._head.refined[images], streams, edges)
         if len(places) == 1:
             return logits.reshape(n, len(views) // n, -1)
         result = np.empty((n, len(views) // n, logits.shape[1]))
         result[images, views - views[0]] = logits
         return result
 
-    def _refine(self, logits: np.ndarray, numbers: np.ndarray, readers: list[Reader], edges: np.ndarray) -> None:
+    def _refine(
+        self, logits: np.ndarray, numbers: np.ndarray, streams: list[PathReader], edges: list[np.ndarray]
+    ) -> None:
         """Read the likely classes of rows and correct `logits` [m, C] in place; `numbers` [m, NUMBERS]."""
         likely = refine.likely(logits, self._head.least)
         step = refine.step_of(self._rebuilder.index, self._rebuilder.basis.exponent)
-        buckets = refine.buckets(likely.grade, numbers[likely.row], step)
-        bounds = np.searchsorted(likely.row, edges)
-        levels = np.concatenate(
-            [
-                reader.read(buckets[start:stop])
-                for reader, start, stop in zip(readers, bounds[:-1], bounds[1:], strict=True)
-            ]
-        )
-        refine.correct(logits, likely, levels, buckets, numbers, step)
+        units = refine.units(likely.grade, numbers[likely.row], step)
+        points = _in_turn(streams, units, [np.searchsorted(likely.row, mine) for mine in edges])
+        refine.correct(logits, likely, points, numbers, step)
+
+
+def _in_turn(streams: list[PathReader], units: np.ndarray, bounds: list[np.ndarray]) -> np.ndarray:
+    """float64 [m]: what is next in each stream; `units` [m], all log-scales, and `bounds` of paths among them."""
+    parts = [
+        reader.along(units[mine[0] : mine[-1]], mine - mine[0]) for reader, mine in zip(streams, bounds, strict=True)
+    ]
+    return np.concatenate(parts)

@@ -14,7 +14,6 @@ from scipy.special import log_softmax
 
 from methods._codec.klt import bands, meanrows, plan, refine
 from methods._codec.klt import head as heads
-from methods._codec.klt.bands import Levels
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.fit import means
 from methods._codec.klt.head import Head
@@ -25,11 +24,27 @@ from methods._codec.klt.refine import Likely
 from methods._codec.klt.side import Side
 from methods._codec.klt.steps import OFFSETS_KEPT, step_of, step_units
 from methods._codec.klt.tables import FRACTION, STEP
-from methods._codec.klt.trellis import CODER, Rows
+from methods._codec.klt.trellis import CODER, Paths
 
 _LOOKED_AT = 32  # rows, to see how large that share is
 _TEMPERATURES = (1.0, 20.0)
 _MOSTLY_LIKELY = 1 / 8  # where a larger share of classes is likely, all of them are told with the same step
+
+
+class Led(NamedTuple):
+    """Leading levels of an image's rows, see `Rebuilder`."""
+
+    paths: Paths  # [v, 1 + f]: one path for all views that share a stream
+    points: np.ndarray  # float64 [v, 1 + f]: what they stand for, 1/FRACTION steps
+
+
+class Refined(NamedTuple):
+    """Likely classes of an image's rows."""
+
+    likely: Likely
+    errors: np.ndarray  # float64 [m]: what coefficients leave of them, natural unit
+    paths: Paths  # [m]: one path for all views that share a stream
+    points: np.ndarray  # float64 [m]: what they stand for, 1/FRACTION of their steps
 
 
 @dataclass
@@ -39,17 +54,17 @@ class Coded:
     index: int  # of the step
     images: np.ndarray  # int64 [m]
     views: np.ndarray  # int64 [v]
+    edges: np.ndarray  # int64: where among the views those of a stream begin, and the last one ends
     head: Head  # what is not of the mean is filled in for the m
     rebuilder: Rebuilder
-    lead: list[Levels] = field(default_factory=list)  # [v, 1 + f] of each image: see Rebuilder
-    rows: list[Rows] = field(default_factory=list)  # [v, D]
-    likely: list[Likely] = field(default_factory=list)  # see Source.refine; empty: nothing is refined
-    fine: list[Levels] = field(default_factory=list)  # of the likely classes
+    lead: list[Led] = field(default_factory=list)
+    rows: list[Paths] = field(default_factory=list)  # [v, D]
+    fine: list[Refined] = field(default_factory=list)  # see Source.refine; empty: nothing is refined
 
     def bytes(self, views: int) -> float:
         """Estimate of what it takes to write `views` views of all n images, if what is here stands for them: good to a
         part in a thousand and some bytes."""
-        rows = sum(bands.bits(levels) for levels in self.lead) + self._of_rows()
+        rows = sum(float(led.paths.bits.sum()) for led in self.lead) + self._of_rows()
         return (self.head.means.bits() + self._all(self.head.own_bits(self.images), rows, views)) / 8 + self.refinement(
             views
         )
@@ -59,7 +74,7 @@ class Coded:
         own = 0.0
         if self.head.refined is not None:
             own = refine.numbers_bits(self.head.refined[self.images], self.head.least)
-        return self._all(own, sum(bands.bits(levels) for levels in self.fine), views) / 8
+        return self._all(own, sum(float(fine.paths.bits.sum()) for fine in self.fine), views) / 8
 
     def of_rows(self, views: int) -> float:
         """How much of `bytes` the coefficients take."""
@@ -79,9 +94,9 @@ class Coded:
 
     def growth(self, views: int) -> float:
         """Estimate of how many bytes `bytes` grows by for each octave that the step gets finer."""
-        rows = sum(bands.growth(levels) for levels in self.lead) + sum(rows.growth for rows in self.rows)
+        rows = sum(led.paths.growth for led in self.lead) + sum(rows.growth for rows in self.rows)
         own = sum(self.head.ranked[image].growth for image in self.images)
-        return (bands.growth(self.head.means.levels) + self._all(own, rows, views)) / 8
+        return (self.head.means.growth + self._all(own, rows, views)) / 8
 
 
 class _Errors(NamedTuple):
@@ -96,9 +111,9 @@ class _Errors(NamedTuple):
 class Source:
     """Labels made ready for coding at any step: projected once."""
 
-    def __init__(self, values: np.ndarray, side: Side, basis: Basis) -> None:
-        """values: float32 [n, K, C] in the basis' unit."""
-        self.side, self.basis = side, basis
+    def __init__(self, values: np.ndarray, side: Side, basis: Basis, group: int) -> None:
+        """values: float32 [n, K, C] in the basis' unit; `group`: how many consecutive views share a stream."""
+        self.side, self.basis, self.group = side, basis, group
         self.shape = values.shape
         self._centred = values - basis.mean.astype(np.float32)
         self._projected: dict[bool, tuple[np.ndarray, np.ndarray]] = {}
@@ -122,16 +137,16 @@ class Source:
         Likely classes are left to `refine`."""
         rows = self._at(index)[0]
         rebuilder, head = self._start(index)
-        coded = Coded(index, images, views, head, rebuilder)
+        coded = Coded(index, images, views, self._edges(views), head, rebuilder)
         step = np.float32(step_of(index))
         for image, mine in zip(images, plans, strict=True):
             at = self._rows_of(image, views)
-            lead, rest = self._lead(rows[image, views], at, mine, rebuilder)
+            lead, rest = self._lead(rows[image, views], at, mine, coded)
             head.along[image], head.ranked[image] = rebuilder.along[image], rebuilder.ranked[image]
             head.gains[image] = bands.gains_of(rest, self.basis.rows, self.basis.rows - step_units(index))
             rest /= step
             coded.lead.append(lead)
-            coded.rows.append(CODER.quantise(rest, self._base(coded, image)))
+            coded.rows.append(CODER.rows(rest, self._base(coded, image)))
         return coded
 
     def weigh(self, coded: Coded, place: int, at: np.ndarray, weight: float) -> None:
@@ -145,18 +160,17 @@ class Source:
             weight: see `Coder.quantise`.
         """
         image, views = int(coded.images[place]), coded.views[at]
-        whole = coded.rebuilder.led_by(*self._rows_of(image, views), coded.lead[place].values[at])
+        whole = coded.rebuilder.led_by(*self._rows_of(image, views), coded.lead[place].points[at])
         rest = self._at(coded.index)[0][image, views] / np.float32(step_of(coded.index))
         rest -= (whole / FRACTION).astype(np.float32)
-        rows = CODER.quantise(rest, self._base(coded, image), weight)
-        coded.rows[place].take(at, rows)
+        rows = CODER.rows(rest, self._base(coded, image), weight)
+        coded.rows[place].put(at, rows)
         if coded.head.refined is not None:
             CODER.restore(rows, whole)
             errors = self._errors(image, views, coded.rebuilder.logits(whole), coded)
-            fine = self._fine(errors, coded.head.refined[image], coded.index)
-            coded.likely[place], coded.fine[place] = refine.spliced(
-                coded.likely[place], coded.fine[place], at, errors.likely, fine
-            )
+            before = coded.fine[place]
+            after = refine.spliced(before.likely, before.errors, at, errors.likely, errors.values)
+            coded.fine[place] = self._fine(*after, coded.head.refined[image], coded)
 
     def refine(self, coded: Coded, least: int) -> None:
         """Code the likely classes too, of this grade and more likely; nothing happens the second time."""
@@ -167,10 +181,9 @@ class Source:
         for place, image in enumerate(coded.images):
             errors = self._errors(image, coded.views, self._decoded(coded, place), coded)
             numbers = refine.look(errors.values, errors.likely.grade, self._units(coded.index))
-            fine = self._fine(errors, numbers, coded.index)
+            fine = self._fine(errors.likely, errors.values, numbers, coded)
             numbers[-1] = self._raise(errors, fine, numbers, coded.index)
             head.refined[image] = numbers
-            coded.likely.append(errors.likely)
             coded.fine.append(fine)
 
     def divergence(self, coded: Coded) -> float:
@@ -181,11 +194,8 @@ class Source:
         for place, image in enumerate(coded.images):
             found = self._decoded(coded, place)
             if coded.head.refined is not None:
-                fine, numbers = (
-                    coded.fine[place],
-                    np.broadcast_to(coded.head.refined[image], (len(found), refine.NUMBERS)),
-                )
-                refine.correct(found, coded.likely[place], fine.values, fine.buckets, numbers, step)
+                fine, numbers = coded.fine[place], np.tile(coded.head.refined[image], (len(found), 1))
+                refine.correct(found, fine.likely, fine.points, numbers, step)
             true = self._natural(self._true(image, coded.index)[coded.views] + self.basis.mean.astype(np.float32))
             for at, temperature in enumerate(_TEMPERATURES):
                 p, q = log_softmax(true / temperature, axis=1), log_softmax(found / temperature, axis=1)
@@ -200,7 +210,7 @@ class Source:
     def _decoded(self, coded: Coded, place: int) -> np.ndarray:
         """float64 [v, C], natural unit: rows of the image at this place, likely classes not yet refined."""
         at = self._rows_of(coded.images[place], coded.views)
-        whole = coded.rebuilder.led_by(*at, coded.lead[place].values)
+        whole = coded.rebuilder.led_by(*at, coded.lead[place].points)
         CODER.restore(coded.rows[place], whole)
         return coded.rebuilder.logits(whole)
 
@@ -236,28 +246,32 @@ class Source:
         rebuilder = Rebuilder(index, table, self.side, self.basis, k)
         return rebuilder, Head(coded, np.zeros_like(coded.gains), np.zeros(n, np.int32), list(rebuilder.ranked))
 
+    def _edges(self, views: np.ndarray) -> np.ndarray:
+        """int64: where among these views those of a stream begin, and the last one ends."""
+        return np.append(np.flatnonzero(np.diff(views // self.group, prepend=-1)), len(views))
+
     def _lead(
-        self, rows: np.ndarray, at: tuple[np.ndarray, np.ndarray], mine: Plan, rebuilder: Rebuilder
-    ) -> tuple[Levels, np.ndarray]:
+        self, rows: np.ndarray, at: tuple[np.ndarray, np.ndarray], mine: Plan, coded: Coded
+    ) -> tuple[Led, np.ndarray]:
         """Leading levels of rows of an image (float32 [v, D], at `at`), and float32 [v, D]: what they leave."""
-        image, index = int(at[0][0]), rebuilder.index
+        image, index, rebuilder = int(at[0][0]), coded.index, coded.rebuilder
         step = step_of(index)
         ranked = plan.right_factors(mine, self.basis, step, step_units(index))
-        along, numbers = 0, np.zeros(len(rows), np.float32)
+        along, values = 0, np.zeros((len(rows), 1 + ranked.rank), np.float32)
+        rest = rows - self._meaning(rebuilder.predicted(*at), index)
         if mine.along:
             partners = rebuilder.partners(*at)
-            rest = rows - self._meaning(rebuilder.predicted(*at), index)
-            numbers = np.einsum("kd,kd->k", rest, partners) / np.float32(step)
-            along = along_gain(numbers)
+            numbers = np.einsum("kd,kd->k", rest, partners)
+            rest -= numbers[:, None] * partners
+            values[:, 0] = numbers / np.float32(step)
+            along = along_gain(values[:, 0])
         rebuilder.tell(image, along, ranked)
-        buckets = rebuilder.leading_buckets(*at)[:, : 1 + ranked.rank]
-        values = np.zeros(buckets.shape, np.int32)
-        values[:, 0] = bands.quantise(numbers, buckets[:, 0])
-        rest = rows - self._meaning(rebuilder.predicted(*at, values[:, 0]), index)
         if ranked.rank:
-            values[:, 1:] = bands.quantise(plan.left_factors(rest, ranked, step), buckets[:, 1:])
-            rest -= self._meaning(rebuilder.led(values[:, 1:], at[0]), index)
-        return Levels(values, buckets, bands.cells_of(buckets, values)), rest
+            values[:, 1:] = plan.left_factors(rest, ranked, step)
+        units = np.ascontiguousarray(rebuilder.leading_units(*at)[:, : values.shape[1]])
+        paths = CODER.along(values, units.reshape(-1), coded.edges * values.shape[1])
+        led = Led(paths, CODER.restored(paths))
+        return led, rows - self._meaning(rebuilder.led_by(*at, led.points), index)
 
     def _errors(self, image: int, views: np.ndarray, found: np.ndarray, coded: Coded) -> _Errors:
         """Of rows that decode to `found` so far."""
@@ -266,21 +280,20 @@ class Source:
         at = likely.row, likely.column
         return _Errors(true, found, likely, true[at] - found[at])
 
-    def _fine(self, errors: _Errors, numbers: np.ndarray, index: int) -> Levels:
+    def _fine(self, likely: Likely, errors: np.ndarray, numbers: np.ndarray, coded: Coded) -> Refined:
         """Levels of the likely classes of an image with these numbers, int32 [NUMBERS]."""
-        grade, step = errors.likely.grade, refine.step_of(index, self.basis.exponent)
+        grade, step = likely.grade, refine.step_of(coded.index, self.basis.exponent)
         mine = np.broadcast_to(numbers, (len(grade), len(numbers)))
-        buckets = refine.buckets(grade, mine, step)
-        rest = errors.values - refine.biases(grade, mine)
-        levels = bands.quantise((rest / refine.steps_of(grade, step)).astype(np.float32), buckets)
-        return Levels(levels, buckets, bands.cells_of(buckets, levels))
+        rest = (errors - refine.biases(grade, mine)) / refine.steps_of(grade, step)
+        bounds = np.searchsorted(likely.row, coded.edges)
+        paths = CODER.along(rest.astype(np.float32), refine.units(grade, mine, step), bounds)
+        return Refined(likely, errors, paths, CODER.restored(paths))
 
-    def _raise(self, errors: _Errors, fine: Levels, numbers: np.ndarray, index: int) -> int:
+    def _raise(self, errors: _Errors, fine: Refined, numbers: np.ndarray, index: int) -> int:
         """What unlikely classes of an image are best raised by."""
         likely, step = errors.likely, refine.step_of(index, self.basis.exponent)
         mine = np.broadcast_to(numbers, (len(likely.grade), len(numbers)))
-        better = refine.corrections(fine.values, fine.buckets, likely.grade, mine, step)
-        errors.found[likely.row, likely.column] += better
+        errors.found[likely.row, likely.column] += refine.corrections(fine.points, likely.grade, mine, step)
         return refine.best_raise(errors.true, errors.found, likely)
 
     def _units(self, index: int) -> int:

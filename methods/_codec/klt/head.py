@@ -14,6 +14,7 @@ from methods._codec.klt.side import Side
 from methods._codec.klt.steps import MEAN_OCTAVES, PER_OCTAVE, step_of, step_units
 from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import EVEN, FRACTION
+from methods._codec.klt.trellis import CODER
 
 
 @dataclass
@@ -35,29 +36,30 @@ class Head:
         return total
 
     def words(self) -> tuple[np.ndarray, np.ndarray]:
-        """uint32: all of it but right factors, and these."""
+        """uint32: all of it but levels of means and right factors, and these."""
         writer = Writer()
-        self.means.write(writer)
+        self.means.write_gains(writer)
         for numbers in (self.gains, self.along[None]):
             writer.write(np.full(numbers.size, EVEN, np.int16), bands.differences(numbers))
-        rights = rank.write(self.ranked, writer)
+        rank.write_numbers(self.ranked, writer)
         if self.refined is not None:
             refine.write_numbers(self.refined, self.least, writer)
-        return writer.words(), rights
+        paths = [one.paths for one in (self.means, *self.ranked)]
+        return writer.words(), CODER.write([one.some(slice(None)) for one in paths if one is not None])
 
 
-def read(words: np.ndarray, rights: np.ndarray, n: int, index: int, basis: Basis, least: int) -> Head:
+def read(words: np.ndarray, levels: np.ndarray, n: int, index: int, basis: Basis, least: int) -> Head:
     """The inverse of `Head.words`."""
-    reader = Reader(words)
+    reader, paths = Reader(words), CODER.reader(levels)
     count = len(bands.split(basis.size))
 
     def numbers(rows: int, columns: int) -> np.ndarray:
         found = reader.read(np.full(rows * columns, EVEN, np.int16)).reshape(rows, columns)
         return np.cumsum(found, axis=1, dtype=np.int32)
 
-    means = meanrows.read(reader, n, basis.means, mean_index(index))
+    means = meanrows.read(reader, paths, n, basis.means, mean_index(index))
     gains, along = numbers(n, count), numbers(1, n)[0]
-    ranked = rank.read(reader, rights, n, basis, step_units(index))
+    ranked = rank.read(reader, paths, n, basis, step_units(index))
     refined = refine.read_numbers(n, least, reader) if least < refine.NOTHING else None
     return Head(means, gains, along, ranked, refined, least)
 
@@ -70,7 +72,7 @@ def mean_index(index: int) -> int:
 def table(means: MeanRows, side: Side, index: int) -> np.ndarray:
     """float64 integers [n + m, D]: decoded means in 1/FRACTION of their step, what was known of them included, then
     those from outside, rounded as if coded too."""
-    parts = [bands.restore(means.levels).astype(np.float64)]
+    parts = [means.whole.copy()]
     if side.known is not None:
         parts[0] += _counted(side.known, index)
     if side.outside is not None:

@@ -1,12 +1,13 @@
 """Trellis-coded quantisation and its range coding, one coefficient after the other, compiled by numba.
 
-A row is one path through a trellis of `STATES` states (Ungerboeck 1982; Marcellin and Fischer 1990, entropy-coded:
-Fischer and Wang 1992). The state of a coefficient says which of two quantisers it has, whose points alternate: the
-even multiples of half a distance, or zero and the odd ones; whether a level is even or odd says to which state the path
-goes on. The encoder finds the path of the least distortion + lambda * bits by the algorithm of Viterbi.
+A row, or whatever else is a sequence, is one path through a trellis of `STATES` states (Ungerboeck 1982; Marcellin and
+Fischer 1990, entropy-coded: Fischer and Wang 1992). The state of a coefficient says which of two quantisers it has,
+whose points alternate: the even multiples of half a distance, or zero and the odd ones; whether a level is even or odd
+says to which state the path goes on. The encoder finds the path of the least distortion + lambda * bits by the
+algorithm of Viterbi.
 
-Coefficients stand in falling order of variance, in waves that widen. What a wave turned out to be tells the decoder
-whether this row is louder or quieter than its image; the gain is the running estimate of a one-dimensional filter
+A path has waves that widen. What a wave turned out to be tells the decoder whether the path is louder or quieter than
+its scales say, as rows are that are ordered by variance; the gain is the running estimate of a one-dimensional filter
 (Fisher scoring: sum of scores over sum of information). Each survivor of the trellis has its own; those whose gain is
 not that of the best are given up where a wave ends, so that all have the same scales ahead.
 
@@ -278,30 +279,34 @@ def _agree(best: np.ndarray, gain: np.ndarray, gain_next: np.ndarray, informatio
 @_compiled
 def quantise(
     values: np.ndarray,
+    bounds: np.ndarray,
     base: np.ndarray,
-    images: np.ndarray,
+    starts: np.ndarray,
     model: Model,
     choice: np.ndarray,
     levels: np.ndarray,
     cells: np.ndarray,
     bits: np.ndarray,
 ) -> float:
-    """Levels of rows, each by its best path.
+    """The levels of the best paths.
 
     Args:
-        values: float32 [m, D], in steps.
-        base: int32 [n, D], log-scales but for each row's gain.
-        images: int64 [m], of which `base` is a row's.
+        values: float32 [m], in steps, path after path.
+        bounds: int64 [p + 1], where paths begin and the last one ends.
+        base: int32, log-scales but for each path's gain.
+        starts: int64 [p], where in `base` those of a path begin.
         model: what levels cost and mean.
         choice: from `near`.
-        levels: int32 [m, D], filled.
-        cells: int16 [m, D], filled: 2 * bucket + quantiser, -1 where a level is certainly zero.
-        bits: float64 [m], filled: what rows take.
+        levels: int32 [m], filled.
+        cells: int16 [m], filled: 2 * bucket + quantiser, -1 where a level is certainly zero.
+        bits: float64 [p], filled: what paths take.
 
     Returns:
         By how many bits all of them grow for each octave that the step gets finer.
     """
-    rows, width = values.shape
+    longest = 0
+    for path in range(len(starts)):
+        longest = max(longest, bounds[path + 1] - bounds[path])
     weight = np.float32(model.weight)
     points = model.points.astype(np.float32) / np.float32(model.fraction)
     scaled = (points, model.bits * weight, model.score.astype(np.int64) << _MEMORY, weight)
@@ -310,30 +315,31 @@ def quantise(
     best, now = np.empty((2, STATES), np.int64), 0
     gain, gain_next = np.empty(STATES, np.int64), np.empty(STATES, np.int64)
     cost = np.empty(4, np.int64)
-    back, offered = np.empty((width, STATES // 8), np.uint8), np.empty((width, 4), np.int32)
+    back, offered = np.empty((longest, STATES // 8), np.uint8), np.empty((longest, 4), np.int32)
     here, there = (best[0].ctypes.data, best[1].ctypes.data), back.ctypes.data
-    where, buckets = np.empty(width, np.int64), np.empty(width, np.int64)
+    where, buckets = np.empty(longest, np.int64), np.empty(longest, np.int64)
     growth = 0.0
-    for row in range(rows):
-        scales = base[images[row]]
+    for path in range(len(starts)):
+        first, stop = bounds[path], bounds[path + 1]
+        shift = starts[path] - first
         for state in range(STATES):
             best[now, state], gain[state] = _NEVER + state, 0
         best[now, 0] = 0
         information, louder, count = model.prior, 0, 0
-        start, size = 0, _FIRST_WAVE
-        while start < width:
-            stop = min(start + size, width)
+        start, size = first, _FIRST_WAVE
+        while start < stop:
+            end = min(start + size, stop)
             size = min(2 * size, _LAST_WAVE)
             seen = 0
-            for place in range(start, stop):
-                bucket = _bucket(scales[place] + louder, model)
+            for place in range(start, end):
+                bucket = _bucket(base[place + shift] + louder, model)
                 if bucket < 0:
-                    levels[row, place], cells[row, place] = 0, -1
+                    levels[place], cells[place] = 0, -1
                     continue
                 raw = _octaves(bucket, model)
                 narrow = _table(bucket, raw, model)
                 seen += model.information[narrow]
-                value = abs(values[row, place])
+                value = abs(values[place])
                 if not value <= model.loudest:  # whatever it is, it must not be an index
                     value = np.float32(model.loudest)
                 _offer(value, narrow, raw, model, scaled, choice, cost, offered[count])
@@ -341,8 +347,8 @@ def quantise(
                 now = 1 - now
                 where[count], buckets[count] = place, bucket
                 count += 1
-            start = stop
-            if start < width and seen:
+            start = end
+            if start < stop and seen:
                 information = min(information + seen, model.memory)
                 louder = _agree(best[now], gain, gain_next, information, model)
         state, total = int(best[now].argmin()), 0.0
@@ -350,33 +356,31 @@ def quantise(
             before = 2 * (state & (_HALF - 1)) + (back[step, state >> 3] >> (state & 7) & 1)
             level = np.int64(offered[step, _BY[before] ^ (state >> _MEMORY - 1)])
             place, bucket, quantiser, state = where[step], buckets[step], _quantiser(before), before
-            levels[row, place] = level if values[row, place] >= 0 else -level
-            cells[row, place] = 2 * bucket + quantiser
+            levels[place] = level if values[place] >= 0 else -level
+            cells[place] = 2 * bucket + quantiser
             raw = _octaves(bucket, model)
             narrow, high = _table(bucket, raw, model), min(level >> raw, model.largest)
             total += model.bits[(2 * narrow + quantiser) * model.stride + high] + raw + _sign_besides(high, level)
             growth += model.growth[narrow]
             if high == model.largest:
                 total += math.floor(math.log2((level >> raw) - model.largest + 1.0)) + model.escape_bits
-        bits[row] = total
+        bits[path] = total
     return growth
 
 
 @_compiled
 def restore(levels: np.ndarray, cells: np.ndarray, model: Model, whole: np.ndarray) -> None:
-    """Adds to float64 `whole` [m, D] what levels stand for, 1/fraction steps."""
-    rows, width = levels.shape
-    for row in range(rows):
-        for place in range(width):
-            cell, level = cells[row, place], levels[row, place]
-            if cell < 0 or level == 0:
-                continue
-            bucket, quantiser, size = cell >> 1, cell & 1, abs(level)
-            if bucket <= model.top and size < model.largest:
-                point = np.int64(model.points[cell * model.stride + size])
-            else:
-                point = _point(np.int64(size), quantiser, model)
-            whole[row, place] += point if level > 0 else -point
+    """Adds to float64 `whole` [m] what levels stand for, 1/fraction steps."""
+    for place in range(len(levels)):
+        cell, level = cells[place], levels[place]
+        if cell < 0 or level == 0:
+            continue
+        bucket, quantiser, size = cell >> 1, cell & 1, abs(level)
+        if bucket <= model.top and size < model.largest:
+            point = np.int64(model.points[cell * model.stride + size])
+        else:
+            point = _point(np.int64(size), quantiser, model)
+        whole[place] += point if level > 0 else -point
 
 
 @njit(inline="always")
@@ -416,44 +420,47 @@ def _put_raw(state: int, words: np.ndarray, count: int, value: int, bits: int) -
 
 @_compiled
 def write(levels: np.ndarray, cells: np.ndarray, model: Model) -> np.ndarray:
-    """uint32 words: levels [m, D] with their cells, row by row; none where all levels are certainly zero."""
-    rows, width = levels.shape
-    # A magnitude takes at most 16 bits, and what it escapes 5 and twice 31; a word more for each is safe.
+    """uint32 words: levels [m] with their cells; none where all levels are certainly zero."""
     words = np.empty(1024, np.uint32)
     state, count, any_level = np.int64(_LOWER), 0, False
-    for row in range(rows - 1, -1, -1):
-        if count + 4 * width + 8 > len(words):
-            longer = np.empty(2 * len(words) + 4 * width + 8, np.uint32)
+    for place in range(len(levels) - 1, -1, -1):
+        cell = np.int64(cells[place])
+        if cell < 0:
+            continue
+        # A magnitude takes at most 16 bits, and what it escapes 5 and twice 31, its lowest ones 30.
+        if count + 8 > len(words):
+            longer = np.empty(2 * len(words), np.uint32)
             longer[:count] = words[:count]
             words = longer
-        for place in range(width - 1, -1, -1):
-            cell = np.int64(cells[row, place])
-            if cell < 0:
-                continue
-            any_level = True
-            bucket, level = cell >> 1, np.int64(levels[row, place])
-            size = abs(level)
-            raw = _octaves(bucket, model)
-            high = size >> raw
-            # What is read last is written first: whether there is a sign is known once the lowest bits are.
-            if size:
-                state, count = _put_bit(state, words, count, np.int64(level < 0))
-            if high >= model.largest:
-                rest, length = high - model.largest + 1, 0
-                while rest >> (length + 1):
-                    length += 1
-                state, count = _put_raw(state, words, count, rest, length)
-                state, count = _put_raw(state, words, count, length, model.escape_bits)
-                high = np.int64(model.largest)
-            if raw:
-                state, count = _put_raw(state, words, count, size, raw)
-            at = (2 * _table(bucket, raw, model) + (cell & 1)) * model.stride + high
-            start = np.int64(model.cumulative[at])
-            state, count = _put(state, words, count, start, model.cumulative[at + 1] - start)
+        any_level = True
+        bucket, level = cell >> 1, np.int64(levels[place])
+        size = abs(level)
+        raw = _octaves(bucket, model)
+        high = size >> raw
+        # What is read last is written first: whether there is a sign is known once the lowest bits are.
+        if size:
+            state, count = _put_bit(state, words, count, np.int64(level < 0))
+        if high >= model.largest:
+            rest, length = high - model.largest + 1, 0
+            while rest >> (length + 1):
+                length += 1
+            state, count = _put_raw(state, words, count, rest, length)
+            state, count = _put_raw(state, words, count, length, model.escape_bits)
+            high = np.int64(model.largest)
+        if raw:
+            state, count = _put_raw(state, words, count, size, raw)
+        at = (2 * _table(bucket, raw, model) + (cell & 1)) * model.stride + high
+        start = np.int64(model.cumulative[at])
+        state, count = _put(state, words, count, start, model.cumulative[at + 1] - start)
     if not any_level:
         return words[:0].copy()
     words[count], words[count + 1] = state & _WORD, state >> 32
     return words[: count + 2][::-1].copy()
+
+
+def begin(words: np.ndarray) -> tuple[int, int]:
+    """The coder's state before any of these words is read, and the place of the next."""
+    return (int(words[0] & _WORD >> 1) << 32 | int(words[1]) if len(words) > 1 else _LOWER), 2
 
 
 @njit(inline="always")
@@ -498,24 +505,34 @@ def _take_bit(state: int, words: np.ndarray, at: int) -> tuple[int, int, int]:
 
 
 @_compiled
-def read(words: np.ndarray, base: np.ndarray, images: np.ndarray, model: Model, whole: np.ndarray) -> None:
-    """Adds to float64 `whole` [m, D] what the levels in `words` stand for; `base`, int32 [n, D], is of images, int64
-    [m] are those of rows."""
-    rows, width = whole.shape
-    state, at = np.int64(_LOWER), 2
-    if len(words) > 1:
-        state = np.int64(words[0]) << 32 | np.int64(words[1])
+def read(
+    words: np.ndarray,
+    state: int,
+    at: int,
+    bounds: np.ndarray,
+    base: np.ndarray,
+    starts: np.ndarray,
+    model: Model,
+    whole: np.ndarray,
+) -> tuple[int, int]:
+    """Adds to float64 `whole` [m] what the next levels in `words` stand for; `bounds`, `base` and `starts` as they were
+    quantised with.
+
+    Returns:
+        The state and the next word's place, which began as `begin` says.
+    """
     mask = (1 << _TABLE_BITS) - 1
-    for row in range(rows):
-        scales = base[images[row]]
+    for one in range(len(starts)):
+        first, stop = bounds[one], bounds[one + 1]
+        shift = starts[one] - first
         information, louder, gain, path = model.prior, 0, 0, 0
-        start, size = 0, _FIRST_WAVE
-        while start < width:
-            stop = min(start + size, width)
+        start, size = first, _FIRST_WAVE
+        while start < stop:
+            end = min(start + size, stop)
             size = min(2 * size, _LAST_WAVE)
             seen, heard = 0, 0
-            for place in range(start, stop):
-                bucket = _bucket(scales[place] + louder, model)
+            for place in range(start, end):
+                bucket = _bucket(base[place + shift] + louder, model)
                 if bucket < 0:
                     continue
                 raw = _octaves(bucket, model)
@@ -549,10 +566,11 @@ def read(words: np.ndarray, base: np.ndarray, images: np.ndarray, model: Model, 
                     point = np.int64(model.points[cell + high])
                 else:
                     point = _point(magnitude, quantiser, model)
-                whole[row, place] += -point if negative else point
+                whole[place] += -point if negative else point
                 path = _follow(path, magnitude)
-            start = stop
-            if start < width and seen:
+            start = end
+            if start < stop and seen:
                 information = min(information + seen, model.memory)
                 gain += heard * model.heard // information
                 louder = _louder(gain, model)
+    return state, at

@@ -1,55 +1,63 @@
-"""Mean rows of images, coded: in each band how loud a mean is, then its levels wave by wave."""
+"""Mean rows of images, coded: in each band how loud a mean is, then its levels along the trellis."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from methods._codec.klt import bands
-from methods._codec.klt.bands import Levels
 from methods._codec.klt.steps import step_of, step_units
 from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import EVEN, STEP
+from methods._codec.klt.trellis import CODER, PathReader, Paths
 
 
-class MeanRows(NamedTuple):
+@dataclass(frozen=True)
+class MeanRows:
     """Of n images."""
 
     gains: np.ndarray  # int32 [n, bands], 1/4 octave
-    levels: Levels  # [n, D]
+    whole: np.ndarray  # float64 integers [n, D]: means in 1/FRACTION steps
+    paths: Paths | None = None  # [n, D], where they were quantised here
 
     def bits(self) -> float:
-        """Estimate of what `write` takes."""
-        return bands.plain_bits(EVEN, bands.differences(self.gains)) + bands.bits(self.levels)
+        """Estimate of what they take."""
+        levels = 0.0 if self.paths is None else float(self.paths.bits.sum())
+        return bands.plain_bits(EVEN, bands.differences(self.gains)) + levels
 
-    def write(self, writer: Writer) -> None:
-        """Code them."""
+    @property
+    def growth(self) -> float:
+        """By how many bits that grows for each octave that the step gets finer."""
+        return 0.0 if self.paths is None else self.paths.growth
+
+    def write_gains(self, writer: Writer) -> None:
+        """Code all but levels."""
         writer.write(np.full(self.gains.size, EVEN, np.int16), bands.differences(self.gains))
-        for wave in bands.waves(self.levels.values.shape[1]):
-            writer.write(self.levels.buckets[:, wave].ravel(), self.levels.values[:, wave].ravel())
 
 
 def code(means: np.ndarray, scales: np.ndarray, index: int) -> MeanRows:
-    """Levels of `means` (float32 [n, D]) at the step of this index.
+    """`means` (float32 [n, D]) at the step of this index.
 
     `scales`: int32 [D], log2 of what means deviate by, units.
     """
     base = scales - step_units(index)
-    scaled = means / np.float32(step_of(index))
     gains = np.stack([bands.gains_of(one[None], scales, base) for one in means])
-    levels = bands.run(
-        base + bands.widen(STEP * gains, len(base)), len(means), lambda wave, b: bands.quantise(scaled[:, wave], b)
-    )
-    return MeanRows(gains, levels)
+    paths = CODER.rows(means / np.float32(step_of(index)), _louder(base, gains))
+    return MeanRows(gains, CODER.restored(paths), paths)
 
 
-def read(reader: Reader, n: int, scales: np.ndarray, index: int) -> MeanRows:
-    """The inverse of `MeanRows.write` of `code`."""
+def read(reader: Reader, paths: PathReader, n: int, scales: np.ndarray, index: int) -> MeanRows:
+    """What `code` gave, from gains and levels."""
     base = scales - step_units(index)
     count = len(bands.split(len(base)))
     gains = np.cumsum(reader.read(np.full(n * count, EVEN, np.int16)).reshape(n, count), axis=1, dtype=np.int32)
-    levels = bands.run(
-        base + bands.widen(STEP * gains, len(base)), n, lambda _, b: reader.read(b.ravel()).reshape(b.shape)
-    )
-    return MeanRows(gains, levels)
+    whole = np.zeros((n, len(base)))
+    paths.rows(_louder(base, gains), np.arange(n), whole)
+    return MeanRows(gains, whole)
+
+
+def _louder(base: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """int32 [n, D], from what all have [D] and gains [n, bands]."""
+    wide: np.ndarray = base + bands.widen(STEP * gains, len(base))
+    return wide

@@ -16,9 +16,9 @@ from methods._codec.klt.basis import Basis
 from methods._codec.klt.steps import root_of_two
 from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import EVEN, FRACTION, STEP, UNITS
-from methods._codec.klt.trellis import CODER, Rows
+from methods._codec.klt.trellis import CODER, PathReader, Paths
 
-_SPARE_BITS = 16  # rights are integers of 2^-16 of a reconstructed level
+_SPARE_BITS = 16  # right factors of norm one are told in integers of 2^-16
 _COUNT_BUCKET = EVEN + 4
 _TOGETHER = 1024  # rows that are squared at a time
 
@@ -29,7 +29,7 @@ class Ranked:
 
     gains: np.ndarray  # int32 [f]: how loud they are, 1/4 octave
     rights: np.ndarray  # float64 integers [f, D]: right factors in 1/FRACTION steps
-    levels: Rows | None = None  # of the right factors, where they were quantised here
+    paths: Paths | None = None  # of the right factors, where they were quantised here
 
     @property
     def rank(self) -> int:
@@ -39,44 +39,40 @@ class Ranked:
     @property
     def bits(self) -> float:
         """What its levels take."""
-        return 0.0 if self.levels is None else float(self.levels.bits.sum())
+        return 0.0 if self.paths is None else float(self.paths.bits.sum())
 
     @property
     def growth(self) -> float:
         """By how many bits that grows for each octave that the step gets finer."""
-        return 0.0 if self.levels is None else self.levels.growth
+        return 0.0 if self.paths is None else self.paths.growth
 
 
 def quantised(rights: np.ndarray, gains: np.ndarray, basis: Basis, step_units: int) -> Ranked:
     """Right factors [f, D], in steps, as they will be decoded."""
-    levels = CODER.quantise(rights.astype(np.float32), base(basis, gains, step_units))
-    found = np.zeros(rights.shape)
-    CODER.restore(levels, found)
-    return Ranked(gains, found, levels)
+    paths = CODER.rows(rights.astype(np.float32), base(basis, gains, step_units))
+    return Ranked(gains, CODER.restored(paths), paths)
 
 
-def write(ranked: Sequence[Ranked], writer: Writer) -> np.ndarray:
-    """Code ranks and gains of all images with others of their numbers; uint32: the words of right factors."""
+def write_numbers(ranked: Sequence[Ranked], writer: Writer) -> None:
+    """Code ranks and gains of all images."""
     for bucket, numbers in _numbers(ranked):
         writer.write(np.full(len(numbers), bucket, np.int16), numbers)
-    levels = [one.levels for one in ranked if one.levels is not None]
-    return CODER.write(levels, slice(None)) if levels else np.zeros(0, np.uint32)
 
 
 def bits(ranked: Sequence[Ranked]) -> float:
-    """What `write` takes."""
+    """What ranks, gains and right factors take."""
     numbers = sum(bands.plain_bits(bucket, numbers) for bucket, numbers in _numbers(ranked))
     return numbers + sum(one.bits for one in ranked)
 
 
-def read(reader: Reader, words: np.ndarray, n: int, basis: Basis, step_units: int) -> list[Ranked]:
-    """The inverse of `write`, which gave `words`."""
+def read(reader: Reader, paths: PathReader, n: int, basis: Basis, step_units: int) -> list[Ranked]:
+    """Of n images, from what `write_numbers` wrote and the levels of right factors."""
     counts = reader.read(np.full(n, _COUNT_BUCKET, np.int16))
     ends = np.cumsum(counts)
     found = reader.read(np.full(int(ends[-1]), EVEN, np.int16))
     gains = np.concatenate([np.cumsum(part) for part in np.split(found, ends[:-1])]).astype(np.int32)
     rights = np.zeros((len(gains), basis.size))
-    CODER.read(words, base(basis, gains, step_units), np.arange(len(gains)), rights)
+    paths.rows(base(basis, gains, step_units), np.arange(len(gains)), rights)
     return [
         Ranked(gains[stop - count : stop], rights[stop - count : stop])
         for count, stop in zip(counts, ends, strict=True)
@@ -98,8 +94,8 @@ def nothing(size: int) -> Ranked:
 
 
 def scaled_rights(ranked: Ranked) -> np.ndarray:
-    """float64 integers [f, D] such that levels of lefts times these are rows in 2^-_SPARE_BITS / FRACTION steps."""
-    return np.rint(ranked.rights * (FRACTION * 2.0**_SPARE_BITS / norms_of(ranked.rights))[:, None])
+    """float64 integers [f, D] such that lefts in 1/FRACTION steps times these are rows in 2^-_SPARE_BITS of that."""
+    return np.rint(ranked.rights * (2.0**_SPARE_BITS / norms_of(ranked.rights))[:, None])
 
 
 def norms_of(rights: np.ndarray) -> np.ndarray:
@@ -112,8 +108,9 @@ def norms_of(rights: np.ndarray) -> np.ndarray:
 
 
 def product(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
-    """float64 integers [m, D], in 1/FRACTION steps, of integer lefts [m, f] and what `scaled_rights` gave [f, D]."""
-    return np.rint((lefts.astype(np.float64) @ rights) * 2.0**-_SPARE_BITS)
+    """float64 integers [m, D], in 1/FRACTION steps, of lefts in the same, float64 integers [m, f], and what
+    `scaled_rights` gave [f, D]."""
+    return np.rint((lefts @ rights) * 2.0**-_SPARE_BITS)
 
 
 def left_units(ranked: Ranked, views: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from methods._codec.klt import bands, rank
+from methods._codec.klt import rank
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.rank import Ranked
 from methods._codec.klt.side import Side
@@ -12,6 +12,7 @@ from methods._codec.klt.steps import MEAN_OCTAVES, step_of
 from methods._codec.klt.tables import FRACTION, LOWEST, STEP, UNITS
 
 ALONG_ZERO = 40
+_SILENT = LOWEST - STEP * 64  # a log-scale: only zeros
 
 
 class Rebuilder:
@@ -34,38 +35,44 @@ class Rebuilder:
         self.index, self.side, self.basis, self.views = index, side, basis, views
         self._table = table.astype(np.float32)
         norms = rank.norms_of(table)
-        # What one step along each mean makes of it; a mean of zeros has no direction.
-        self._along = np.where(norms > 1, FRACTION / norms, 0.0)
+        # What 1/FRACTION step along each mean makes of it; a mean of zeros has no direction.
+        self._along = np.where(norms > 1, 1 / norms, 0.0)
         self._per_step = 2.0**-MEAN_OCTAVES  # the step of means in steps of rows
         n = len(side.lam)
         self.along = np.zeros(n, np.int32)
         self.ranked = [rank.nothing(basis.size)] * n
         self._rights: dict[int, np.ndarray] = {}
         self._units: dict[int, np.ndarray] = {}
-        self.leading = 1  # the most leading levels that a row has
+        self.leading_of = np.ones(n, np.int64)  # how many leading levels a row of each image has
 
     def tell(self, image: int, along: int, ranked: Ranked) -> None:
         """The low-rank part of an image, see `head.Head`."""
         self.along[image], self.ranked[image] = along, ranked
-        self.leading = max(self.leading, 1 + ranked.rank)
+        self.leading_of[image] = 1 + ranked.rank
         if ranked.rank:
             self._units[image] = rank.left_units(ranked, self.views)
             self._rights[image] = rank.scaled_rights(ranked)
 
-    def leading_buckets(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """int16 [m, leading]: of rows that belong to these images and views, int64 [m] each."""
-        units = np.full((len(self.along), self.leading), LOWEST - STEP * 64, np.int32)
+    @property
+    def leading(self) -> int:
+        """The most leading levels that a row has."""
+        return int(self.leading_of.max())
+
+    def leading_units(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """int32 [m, leading]: log-scales of leading levels, of rows that belong to these images and views, int64 [m]
+        each; those that an image has not, too."""
+        units = np.full((len(self.along), self.leading), _SILENT, np.int32)
         told = self.along > 0
         units[told, 0] = STEP * (self.along[told] - ALONG_ZERO)
         for image, mine in self._units.items():
             units[image, 1 : 1 + len(mine)] = mine
-        buckets = bands.buckets_of(units)[images]
-        buckets[self._partner_along(images, views) == 0, 0] = -1
-        return buckets
+        found: np.ndarray = units[images]
+        found[self._partner_along(images, views) == 0, 0] = _SILENT
+        return found
 
     def predicted(self, images: np.ndarray, views: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
-        """float32 integers [m, D], in 1/FRACTION steps: what means say of these rows, and `numbers` [m], their levels
-        along partners' means."""
+        """float32 integers [m, D], in 1/FRACTION steps: what means say of these rows, and `numbers` [m], along
+        partners' means, in the same."""
         lam, partner = self.side.lam[images, views], np.maximum(self.side.partner[images, views], 0)
         own = self.basis.shares(lam) * self._per_step
         other = np.where(self.side.partner[images, views] >= 0, self.basis.shares(1 - lam) * self._per_step, 0.0)
@@ -82,26 +89,26 @@ class Rebuilder:
 
     def partners(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
         """float32 [m, D]: unit vectors along partners' means; zero where there is none."""
-        scale = (self._partner_along(images, views) * (1 / FRACTION)).astype(np.float32)
+        scale = self._partner_along(images, views).astype(np.float32)
         return self._table[np.maximum(self.side.partner[images, views], 0)] * scale[:, None]
 
-    def led(self, levels: np.ndarray, images: np.ndarray) -> np.ndarray | float:
-        """float64 integers [m, D], in 1/FRACTION steps: what left factors [m, leading - 1] say. Zero if nobody has
-        a low-rank part."""
+    def led(self, lefts: np.ndarray, images: np.ndarray) -> np.ndarray | float:
+        """float64 integers [m, D], in 1/FRACTION steps: what left factors [m, leading - 1], in the same, say. Zero if
+        nobody has a low-rank part."""
         if not self._rights:
             return 0.0
-        result = np.zeros((len(levels), self.basis.size))
+        result = np.zeros((len(lefts), self.basis.size))
         order = np.argsort(images, kind="stable")
         ends = np.searchsorted(images[order], np.arange(len(self.ranked)), side="right")
         for image, rights in self._rights.items():
             rows = order[ends[image - 1] if image else 0 : ends[image]]
             if len(rows):
-                result[rows] = rank.product(levels[rows, : len(rights)], rights)
+                result[rows] = rank.product(lefts[rows, : len(rights)], rights)
         return result
 
     def led_by(self, images: np.ndarray, views: np.ndarray, lead: np.ndarray) -> np.ndarray:
-        """float64 integers [m, D], in 1/FRACTION steps: rows but for their coefficients, from leading levels
-        [m, leading]."""
+        """float64 integers [m, D], in 1/FRACTION steps: rows but for their coefficients, from what leading levels
+        [m, leading] stand for, in the same."""
         return np.add(self.predicted(images, views, lead[:, 0]), self.led(lead[:, 1:], images), dtype=np.float64)
 
     def logits(self, whole: np.ndarray) -> np.ndarray:
@@ -112,8 +119,7 @@ class Rebuilder:
         return found
 
     def _partner_along(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """float64 [m]: how many 1/FRACTION of its partner's mean, as in the table, one step along it is; 0: no
-        partner."""
+        """float64 [m]: how much of its partner's mean, as in the table, 1/FRACTION step along it is; 0: no partner."""
         partner = self.side.partner[images, views]
         return np.where(partner >= 0, self._along[np.maximum(partner, 0)], 0.0)
 

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 
 from methods._codec.klt import bands, steps
-from methods._codec.klt.bands import Levels
 from methods._codec.klt.steps import root_of_two
 from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import EVEN, FRACTION, UNITS
@@ -94,9 +93,11 @@ def likely(logits: np.ndarray, least: int = 1) -> Likely:
     return Likely(row, column, grade)
 
 
-def spliced(likely: Likely, fine: Levels, rows: np.ndarray, others: Likely, levels: Levels) -> tuple[Likely, Levels]:
-    """Likely classes and their levels with those of some rows (int64 [m], ascending) replaced by `others`, whose rows
-    count from zero, and `levels`."""
+def spliced(
+    likely: Likely, errors: np.ndarray, rows: np.ndarray, others: Likely, theirs: np.ndarray
+) -> tuple[Likely, np.ndarray]:
+    """Likely classes and their errors [m] with those of some rows (int64, ascending) replaced by `others`, whose rows
+    count from zero, and `theirs`."""
     replaced = np.zeros(max(likely.row.max(initial=-1), rows.max(initial=-1)) + 1, bool)
     replaced[rows] = True
     kept = np.flatnonzero(~replaced[likely.row])
@@ -106,10 +107,8 @@ def spliced(likely: Likely, fine: Levels, rows: np.ndarray, others: Likely, leve
     def merged(mine: np.ndarray, new: np.ndarray) -> np.ndarray:
         return np.concatenate([mine[kept], new])[order]
 
-    return (
-        Likely(row[order], merged(likely.column, others.column), merged(likely.grade, others.grade)),
-        Levels(*(merged(mine, new) for mine, new in zip(fine, levels, strict=True))),
-    )
+    places = Likely(row[order], merged(likely.column, others.column), merged(likely.grade, others.grade))
+    return places, merged(errors, theirs)
 
 
 def write_numbers(numbers: np.ndarray, least: int, writer: Writer) -> None:
@@ -137,25 +136,25 @@ def _told(least: int) -> np.ndarray:
     return np.concatenate([grades, GRADES + grades, [NUMBERS - 1]])
 
 
-def look(error: np.ndarray, grade: np.ndarray, units: int) -> np.ndarray:
+def look(error: np.ndarray, grade: np.ndarray, natural: int) -> np.ndarray:
     """int32 [NUMBERS] for an image with this error [m] of its likely classes after the coarse code: for each grade its
-    scale relative to the step of coefficients (`units`: natural_units), 1/8 octave, and its mean, 1/_PART; last the
+    scale relative to the step of coefficients (`natural`: natural_units), 1/8 octave, and its mean, 1/_PART; last the
     raise of the unlikely, zero here."""
     numbers = np.zeros(NUMBERS, np.int32)
     for one in range(GRADES):
         some = error[grade == one + 1]
         mean = min(max(round(_PART * float(some.mean())), -_MOST), _MOST) if some.size else 0
         spread = float(np.square(some - mean / _PART).mean()) if some.size else 0.0
-        scale = 0.5 * UNITS * np.log2(max(spread, 2.0**-300)) - units
+        scale = 0.5 * UNITS * np.log2(max(spread, 2.0**-300)) - natural
         numbers[one] = min(max(round(scale / 2), _QUIETEST), -_QUIETEST)
         numbers[GRADES + one] = mean
     return numbers
 
 
-def buckets(grade: np.ndarray, numbers: np.ndarray, step: Step) -> np.ndarray:
-    """int16 [m]: the bucket of each likely class, its grade [m] in 1..GRADES and its image's numbers [m, NUMBERS]."""
+def units(grade: np.ndarray, numbers: np.ndarray, step: Step) -> np.ndarray:
+    """int32 [m]: log-scale of each likely class, its grade [m] in 1..GRADES and its image's numbers [m, NUMBERS]."""
     scale = 2 * np.take_along_axis(numbers, grade[:, None].astype(np.int64) - 1, 1)[:, 0]
-    return bands.buckets_of(scale + step.finer + UNITS * (grade.astype(np.int32) - 1))
+    return scale + step.finer + UNITS * (grade.astype(np.int32) - 1)
 
 
 def biases(grade: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -163,28 +162,23 @@ def biases(grade: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return np.take_along_axis(numbers, GRADES - 1 + grade[:, None].astype(np.int64), 1)[:, 0] * (1 / _PART)
 
 
-def corrections(
-    levels: np.ndarray, chosen: np.ndarray, grade: np.ndarray, numbers: np.ndarray, step: Step
-) -> np.ndarray:
-    """float64 [m]: what is added to the likely logits."""
-    whole = bands.restore(Levels(levels, chosen, bands.cells_of(chosen, levels)))
-    return whole * (steps_of(grade, step) / FRACTION) + biases(grade, numbers)
+def corrections(points: np.ndarray, grade: np.ndarray, numbers: np.ndarray, step: Step) -> np.ndarray:
+    """float64 [m]: what is added to likely logits whose levels stand for `points`, 1/FRACTION steps."""
+    return points * (steps_of(grade, step) / FRACTION) + biases(grade, numbers)
 
 
-def correct(
-    logits: np.ndarray, likely: Likely, levels: np.ndarray, chosen: np.ndarray, numbers: np.ndarray, step: Step
-) -> None:
+def correct(logits: np.ndarray, likely: Likely, points: np.ndarray, numbers: np.ndarray, step: Step) -> None:
     """Add what is known of likely and of unlikely classes, in place.
 
     Args:
         logits: float64 [rows, C], natural unit, as coded coarsely.
         likely: of these rows.
-        levels: [m], theirs, of buckets `chosen` [m].
+        points: float64 [m], what their levels stand for, 1/FRACTION steps.
         numbers: int32 [rows, NUMBERS]: of the image of each row.
         step: from `step_of`.
     """
     at = likely.row, likely.column
-    corrected = logits[at] + corrections(levels, chosen, likely.grade, numbers[likely.row], step)
+    corrected = logits[at] + corrections(points, likely.grade, numbers[likely.row], step)
     logits += raised_by(numbers)[:, None]
     logits[at] = corrected
 

@@ -127,12 +127,12 @@ class _Trials:
         return self._known[index]
 
 
-def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: int, overhead: int) -> bytes:
+def finest(source: Source, blob: Callable[[Coded], bytes], budget_bytes: int, overhead: int) -> bytes:
     """The blob of about the finest step within the budget, filled by the weight of bits.
 
     Args:
         source: what is coded.
-        blob: serialises a coded source, given the index of its step.
+        blob: serialises a coded source.
         budget_bytes: for the blob.
         overhead: bytes of the container, about.
 
@@ -161,15 +161,15 @@ def finest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: in
         return best
     trials = _all(source, least)
     for step in _descent(coarser):
-        found = blob(trials.code(step), step)
+        found = blob(trials.code(step))
         if len(found) <= budget_bytes:
             return found
     return _coarsest(source, blob, budget_bytes)
 
 
-def _coarsest(source: Source, blob: Callable[[Coded, int], bytes], budget_bytes: int) -> bytes:
+def _coarsest(source: Source, blob: Callable[[Coded], bytes], budget_bytes: int) -> bytes:
     """The blob of the coarsest step. Raises InfeasibleError if it is too large."""
-    found = blob(_all(source, refine.NOTHING).code(0), 0)
+    found = blob(_all(source, refine.NOTHING).code(0))
     if len(found) > budget_bytes:
         raise InfeasibleError(len(found), f"the coarsest step takes more than the {budget_bytes} bytes left")
     return found
@@ -181,7 +181,7 @@ def _all(source: Source, least: int) -> _Trials:
 
 
 def _searched(
-    trials: _Trials, index: int, blob: Callable[[Coded, int], bytes], budget_bytes: int, overhead: int
+    trials: _Trials, index: int, blob: Callable[[Coded], bytes], budget_bytes: int, overhead: int
 ) -> tuple[bytes, int]:
     """The blob that fills most of the budget, none if no step was found that keeps within it; and the finest step that
     is known to do, or not known not to."""
@@ -200,8 +200,10 @@ def _searched(
             index = index if near else bracket.finest
             found, size, besides = _filled(trials, index, blob, budget_bytes, besides)
             best = max(best, found, key=len)
-            if last or len(best) >= _FULL * budget_bytes - _SPARE:
+            if len(best) >= _FULL * budget_bytes - _SPARE or (last and found):
                 break
+            if not found:
+                bracket = _Bracket()  # likely classes were taken for less: other sizes are wrong too
             bracket.tell(index, size, bool(found))
         if bracket.closed:
             break
@@ -210,7 +212,7 @@ def _searched(
 
 
 def _filled(
-    trials: _Trials, index: int, blob: Callable[[Coded, int], bytes], budget_bytes: int, besides: float
+    trials: _Trials, index: int, blob: Callable[[Coded], bytes], budget_bytes: int, besides: float
 ) -> tuple[bytes, float, float]:
     """A blob with the step of this index that leaves little of the budget, by more or less weight of bits; none where
     that is not enough to keep within it. Also about the bytes that the step takes with the usual weight, and what blobs
@@ -227,7 +229,7 @@ def _filled(
         close = budget_bytes - 2 * spare <= size <= budget_bytes - spare / 2
         # The first blob tells what blobs take besides: where that is much, it cannot be too early.
         if close or (not tries and 0.01 * budget_bytes < _UNSURE) or (weights.settled and size <= budget_bytes + spare):
-            found = blob(coded, index)
+            found = blob(coded)
             besides += len(found) - size
             size = len(found)
             if len(best) < size <= budget_bytes:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from methods._codec import bits as packing
-from methods._codec.klt import bands
-from methods._codec.klt.steps import step_of, step_units
+from methods._codec.klt import meanrows
+from methods._codec.klt.steps import step_of
 from methods._codec.klt.stream import Reader, Writer
-from methods._codec.klt.tables import EVEN, FRACTION, STEP
+from methods._codec.klt.tables import FRACTION
 from methods._codec.klt.trellis import CODER
 
 _TOGETHER = 1024  # images whose levels are in memory at once, and in a stream
@@ -45,45 +45,32 @@ class SetMeans:
 
 def code(means: np.ndarray, scales: np.ndarray, index: int, exponent: int) -> SetMeans:
     """The table of `means` (float32 [N, D], relative to 2^exponent) at the step of this index."""
-    base, step = scales - step_units(index), np.float32(step_of(index))
     writer, streams, values = Writer(), list[np.ndarray](), np.zeros(means.shape, np.float32)
     for some in _chunks(len(means)):
-        gains = np.stack([bands.gains_of(one[None], scales, base) for one in means[some]])
-        writer.write(np.full(gains.size, EVEN, np.int16), bands.differences(gains))
-        levels = CODER.quantise(means[some] / step, _scales(base, gains))
-        streams.append(CODER.write([levels], slice(None)))
-        found = np.zeros(levels.levels.shape)
-        CODER.restore(levels, found)
-        values[some] = _meaning(found, index)
+        coded = meanrows.code(means[some], scales, index)
+        assert coded.paths is not None
+        coded.write_gains(writer)
+        streams.append(CODER.write([coded.paths.some(slice(None))]))
+        values[some] = _meaning(coded.whole, index)
     lengths = packing.encode_uints(np.array([len(words) for words in streams]))
     return SetMeans(index, exponent, scales, values, {"b": writer.words(), "t": np.concatenate(streams), "l": lengths})
 
 
 def read(sections: Mapping[str, np.ndarray], count: int, scales: np.ndarray, index: int, exponent: int) -> SetMeans:
     """The inverse of `code` of `count` images."""
-    base = scales - step_units(index)
     kept = {name: sections[name] for name in ("b", "t", "l")}
     reader, values = Reader(kept["b"]), np.zeros((count, len(scales)), np.float32)
-    bands_of_one = len(bands.split(len(scales)))
     chunks = _chunks(count)
     ends = np.cumsum(packing.decode_uints(kept["l"], len(chunks)))
     for some, words in zip(chunks, np.split(kept["t"], ends[:-1]), strict=True):
-        n = some.stop - some.start
-        told = reader.read(np.full(n * bands_of_one, EVEN, np.int16)).reshape(n, bands_of_one)
-        found = np.zeros((n, len(scales)))
-        CODER.read(words, _scales(base, np.cumsum(told, axis=1, dtype=np.int32)), np.arange(n), found)
-        values[some] = _meaning(found, index)
+        values[some] = _meaning(
+            meanrows.read(reader, CODER.reader(words), some.stop - some.start, scales, index).whole, index
+        )
     return SetMeans(index, exponent, scales, values, kept)
 
 
 def _chunks(count: int) -> list[slice]:
     return [slice(start, min(start + _TOGETHER, count)) for start in range(0, count, _TOGETHER)]
-
-
-def _scales(base: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """int32 [n, D], from what all have [D] and gains [n, bands]."""
-    wide: np.ndarray = base + bands.widen(STEP * gains, len(base))
-    return wide
 
 
 def _meaning(whole: np.ndarray, index: int) -> np.ndarray:

@@ -189,15 +189,15 @@ def with_means(
 
 def _tried(values: np.ndarray, side: Side, basis: Basis, room: int) -> tuple[float, int]:
     """Squared error of these images coded in `room` bytes, and the step's index; infinity where they do not fit."""
-    source = Source(values, side, basis)
+    source = Source(values, side, basis, blobs.views_per_stream(room, values.shape))
     steps = []
 
-    def blob(coded: Coded, index: int) -> bytes:
-        steps.append(index)
-        return blobs.to_bytes(coded, index, source, {})
+    def blob(coded: Coded) -> bytes:
+        steps.append(coded.index)
+        return blobs.to_bytes(coded, source, {})
 
     try:
-        data = finest(source, blob, room, blobs.overhead(room, values.shape[1], {}))
+        data = finest(source, blob, room, blobs.overhead(source, {}))
     except InfeasibleError:
         return np.inf, 0
     found = blobs.read(

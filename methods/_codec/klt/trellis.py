@@ -1,4 +1,4 @@
-"""Rows of coefficients, quantised along paths of a trellis: what a level costs and means, levels, words and back.
+"""Numbers quantised along paths of a trellis: what a level costs and means, levels, words and back.
 
 What a level costs depends on its coefficient's scale (a bucket of `tables`), on which of two quantisers it has, and on
 where the paths go: no formula says it. `trellis_data` holds what was counted on normal coefficients with scales as
@@ -39,17 +39,21 @@ _LOOKED_UP = 800  # values: to magnitudes that are not yet escaped
 _LOUDEST = 1 << 28  # no level is above: coarser steps are for that
 
 
-class Rows(NamedTuple):
-    """Levels of some rows."""
+class Paths(NamedTuple):
+    """Levels along some paths."""
 
-    levels: np.ndarray  # int32 [v, D]
-    cells: np.ndarray  # int16 [v, D]: 2 * bucket + quantiser; -1: certainly zero
-    bits: np.ndarray  # float64 [v]: about what they take
+    levels: np.ndarray  # int32, any shape
+    cells: np.ndarray  # int16, the same: 2 * bucket + quantiser; -1: certainly zero
+    bits: np.ndarray  # float64 [p]: about what each takes
     growth: float  # bits of all for each octave that the step gets finer
 
-    def take(self, at: np.ndarray, others: Rows) -> None:
-        """Put `others` in the place of those `at`, int64 [m]; of growth nothing new is told."""
-        self.levels[at], self.cells[at], self.bits[at] = others.levels, others.cells, others.bits
+    def put(self, at: np.ndarray, rows: Paths) -> None:
+        """Put rows [m, D], a path each, in the place of those `at`, int64 [m]; of growth nothing new is told."""
+        self.levels[at], self.cells[at], self.bits[at] = rows.levels, rows.cells, rows.bits
+
+    def some(self, at: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Levels and cells of these rows, as `Coder.write` takes them."""
+        return self.levels[at], self.cells[at]
 
 
 def grid() -> np.ndarray:
@@ -111,14 +115,45 @@ def _smallest(cumulative: np.ndarray) -> np.ndarray:
     return np.stack([np.searchsorted(table, starts, side="right") - 1 for table in cumulative]).astype(np.uint8)
 
 
+class PathReader:
+    """Reads what `Coder.write` wrote, paths after paths."""
+
+    def __init__(self, words: np.ndarray, model: Model) -> None:
+        # In a blob they are little-endian, anywhere, and not to be written: one compiled function serves all.
+        self._words, self._model = words.astype(np.uint32), model
+        self._state, self._at = kernels.begin(self._words)
+
+    def rows(self, base: np.ndarray, whose: np.ndarray, whole: np.ndarray) -> None:
+        """Adds what the levels of rows stand for.
+
+        Args:
+            base: int32 [n, D], log-scales before a row's own gain, units.
+            whose: int64 [m], which of them are a row's.
+            whole: float64 [m, D], 1/FRACTION steps; changed in place, contiguous.
+        """
+        count, width = whole.shape
+        bounds = np.arange(count + 1) * width
+        self._take(bounds, _clipped(base).ravel(), whose * width, whole.reshape(-1))
+
+    def along(self, base: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+        """float64 [m], 1/FRACTION steps: what the levels of paths stand for, with log-scales `base`, int32 [m]."""
+        whole = np.zeros(len(base))
+        self._take(bounds, _clipped(base), bounds[:-1], whole)
+        return whole
+
+    def _take(self, bounds: np.ndarray, base: np.ndarray, starts: np.ndarray, whole: np.ndarray) -> None:
+        state = self._words, self._state, self._at
+        self._state, self._at = kernels.read(*state, bounds, base, starts, self._model, whole)
+
+
 class Coder:
-    """Quantises rows of coefficients, writes and reads them."""
+    """Quantises numbers along paths, writes and reads them."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._weighed = dict[float, tuple[Model, np.ndarray]]()
 
-    def quantise(self, values: np.ndarray, base: np.ndarray, weight: float = 1.0) -> Rows:
+    def rows(self, values: np.ndarray, base: np.ndarray, weight: float = 1.0) -> Paths:
         """The best path of each row.
 
         Args:
@@ -126,33 +161,50 @@ class Coder:
             base: int32 [D], log-scales before the row's own gain, units; or [v, D], of each row.
             weight: of bits, times the usual one, where fewer or more are wanted. A decoder need not know.
         """
-        levels, cells = np.empty(values.shape, np.int32), np.empty(values.shape, np.int16)
-        bits = np.empty(len(values))
-        model, choice = self._with(weight)
-        whose = np.arange(len(values)) if base.ndim > 1 else np.zeros(len(values), np.int64)
-        given = np.ascontiguousarray(values), np.atleast_2d(_clipped(base)), whose, model, choice
-        return Rows(levels, cells, bits, kernels.quantise(*given, levels, cells, bits))
+        count, width = values.shape
+        bounds = np.arange(count + 1) * width
+        starts = bounds[:-1] if base.ndim > 1 else np.zeros(count, np.int64)
+        return self._best(values, bounds, base, starts, weight)
 
-    def restore(self, rows: Rows, whole: np.ndarray) -> None:
-        """Adds what levels stand for to float64 integers [v, D], 1/FRACTION steps."""
-        kernels.restore(rows.levels, rows.cells, self._model, whole)
-
-    def write(self, rows: Sequence[Rows], views: slice) -> np.ndarray:
-        """uint32: these views of images with these rows, image by image."""
-        levels = np.concatenate([one.levels[views] for one in rows])
-        return kernels.write(levels, np.concatenate([one.cells[views] for one in rows]), self._model)
-
-    def read(self, words: np.ndarray, base: np.ndarray, images: np.ndarray, whole: np.ndarray) -> None:
-        """Adds what words stand for.
+    def along(self, values: np.ndarray, base: np.ndarray, bounds: np.ndarray) -> Paths:
+        """The best paths of consecutive numbers.
 
         Args:
-            words: uint32, from `write`.
-            base: int32 [n, D], of each image.
-            images: int64 [m], whose a row is.
-            whole: float64 [m, D], 1/FRACTION steps; changed in place.
+            values: float32, any shape, m numbers, in steps.
+            base: int32 [m], log-scales before each path's own gain, units.
+            bounds: int64 [p + 1]: where a path begins, and the last one ends.
         """
-        # In a blob they are little-endian, anywhere, and not to be written: one compiled function serves all.
-        kernels.read(words.astype(np.uint32), _clipped(base), images, self._model, whole)
+        return self._best(values, bounds, base, bounds[:-1], 1.0)
+
+    def _best(
+        self, values: np.ndarray, bounds: np.ndarray, base: np.ndarray, starts: np.ndarray, weight: float
+    ) -> Paths:
+        levels, cells = np.empty(values.shape, np.int32), np.empty(values.shape, np.int16)
+        bits = np.empty(len(starts))
+        given = np.ascontiguousarray(values).reshape(-1), bounds, _clipped(base).reshape(-1), starts
+        filled = levels.reshape(-1), cells.reshape(-1), bits
+        return Paths(levels, cells, bits, kernels.quantise(*given, *self._with(weight), *filled))
+
+    def restore(self, paths: Paths, whole: np.ndarray) -> None:
+        """Adds what levels stand for to float64 integers of their shape, 1/FRACTION steps; contiguous."""
+        kernels.restore(paths.levels.reshape(-1), paths.cells.reshape(-1), self._model, whole.reshape(-1))
+
+    def restored(self, paths: Paths) -> np.ndarray:
+        """float64 integers, 1/FRACTION steps: what levels stand for."""
+        whole = np.zeros(paths.levels.shape)
+        self.restore(paths, whole)
+        return whole
+
+    def write(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """uint32: levels, each part with its cells, one after the other."""
+        if not parts:
+            return np.zeros(0, np.uint32)
+        levels, cells = (np.concatenate([part[which].reshape(-1) for part in parts]) for which in (0, 1))
+        return kernels.write(levels, cells, self._model)
+
+    def reader(self, words: np.ndarray) -> PathReader:
+        """Of uint32 words from `write`."""
+        return PathReader(words, self._model)
 
     def _with(self, weight: float) -> tuple[Model, np.ndarray]:
         """The model with another weight of bits, and which levels are near with it; the usual and the last are kept."""
