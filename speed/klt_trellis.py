@@ -91,7 +91,7 @@ def counted(rows: int, rounds: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
         coder = trellis.Coder(trellis.model_of(*rounded(p, points)))
         counts, totals = np.zeros(p.size), np.zeros(p.size)
         for row in range(rows):
-            found = coder.quantise(values[row : row + 1], base[row])
+            found = coder.rows(values[row : row + 1], base[row])
             told = (found.cells >= 0) & (found.cells < 2 * BUCKETS)
             size = np.abs(found.levels[told])
             place = found.cells[told].astype(np.int64) * (LARGEST + 1) + np.minimum(size, LARGEST)

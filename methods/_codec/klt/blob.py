@@ -9,15 +9,13 @@ import numpy as np
 
 from methods._codec import bits as packing
 from methods._codec.container import Container, pack
-from methods._codec.klt import bands, refine
 from methods._codec.klt import head as heads
+from methods._codec.klt import refine
 from methods._codec.klt.basis import Basis, check_digest
 from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.head import Head
 from methods._codec.klt.rebuild import Rebuilder
 from methods._codec.klt.side import Side
-from methods._codec.klt.steps import step_units
-from methods._codec.klt.tables import STEP
 from methods._codec.klt.trellis import CODER, DIGEST, PathReader
 
 CODEC = "klt"
@@ -103,8 +101,7 @@ def read(
     rebuilder = Rebuilder(index, heads.table(head.means, side, index), side, basis, k)
     for image in range(n):
         rebuilder.tell(image, head.along[image], head.ranked[image])
-    base = basis.rows - step_units(index) + bands.widen(STEP * head.gains, basis.size)
-    decoder = _Rows(rebuilder, head, base)
+    decoder = _Rows(rebuilder, head, heads.scales(head.gains, basis, index))
     # Places among `there` of the views of each stream, and of the views asked for.
     places = np.split(np.arange(len(there)), np.flatnonzero(np.diff(there // group)) + 1)
     asked = np.searchsorted(there, views)

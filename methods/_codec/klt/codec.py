@@ -23,7 +23,7 @@ from methods._codec.klt.rebuild import Rebuilder, along_gain
 from methods._codec.klt.refine import Likely
 from methods._codec.klt.side import Side
 from methods._codec.klt.steps import OFFSETS_KEPT, step_of, step_units
-from methods._codec.klt.tables import FRACTION, STEP
+from methods._codec.klt.tables import FRACTION
 from methods._codec.klt.trellis import CODER, Paths
 
 _LOOKED_AT = 32  # rows, to see how large that share is
@@ -141,9 +141,10 @@ class Source:
         step = np.float32(step_of(index))
         for image, mine in zip(images, plans, strict=True):
             at = self._rows_of(image, views)
+            # Of what the plan leaves, not of what these few views leave: how finely it is told depends on it.
+            head.gains[image] = bands.gains_of(mine.left, self.basis.rows, self.basis.rows - step_units(index))
             lead, rest = self._lead(rows[image, views], at, mine, coded)
             head.along[image], head.ranked[image] = rebuilder.along[image], rebuilder.ranked[image]
-            head.gains[image] = bands.gains_of(rest, self.basis.rows, self.basis.rows - step_units(index))
             rest /= step
             coded.lead.append(lead)
             coded.rows.append(CODER.rows(rest, self._base(coded, image)))
@@ -204,8 +205,7 @@ class Source:
 
     def _base(self, coded: Coded, image: int) -> np.ndarray:
         """int32 [D]: log-scales of an image's coefficients, before the gains of rows."""
-        base = self.basis.rows - step_units(coded.index)
-        return base + bands.widen(STEP * coded.head.gains[image], len(base))
+        return heads.scales(coded.head.gains[image], self.basis, coded.index)
 
     def _decoded(self, coded: Coded, place: int) -> np.ndarray:
         """float64 [v, C], natural unit: rows of the image at this place, likely classes not yet refined."""
@@ -256,7 +256,7 @@ class Source:
         """Leading levels of rows of an image (float32 [v, D], at `at`), and float32 [v, D]: what they leave."""
         image, index, rebuilder = int(at[0][0]), coded.index, coded.rebuilder
         step = step_of(index)
-        ranked = plan.right_factors(mine, self.basis, step, step_units(index))
+        ranked = plan.right_factors(mine, self._base(coded, image), self.basis, step, step_units(index))
         along, values = 0, np.zeros((len(rows), 1 + ranked.rank), np.float32)
         rest = rows - self._meaning(rebuilder.predicted(*at), index)
         if mine.along:

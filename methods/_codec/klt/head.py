@@ -13,7 +13,7 @@ from methods._codec.klt.rank import Ranked
 from methods._codec.klt.side import Side
 from methods._codec.klt.steps import MEAN_OCTAVES, PER_OCTAVE, step_of, step_units
 from methods._codec.klt.stream import Reader, Writer
-from methods._codec.klt.tables import EVEN, FRACTION
+from methods._codec.klt.tables import EVEN, FRACTION, STEP
 from methods._codec.klt.trellis import CODER
 
 
@@ -59,9 +59,15 @@ def read(words: np.ndarray, levels: np.ndarray, n: int, index: int, basis: Basis
 
     means = meanrows.read(reader, paths, n, basis.means, mean_index(index))
     gains, along = numbers(n, count), numbers(1, n)[0]
-    ranked = rank.read(reader, paths, n, basis, step_units(index))
+    ranked = rank.read(reader, paths, scales(gains, basis, index), basis, step_units(index))
     refined = refine.read_numbers(n, least, reader) if least < refine.NOTHING else None
     return Head(means, gains, along, ranked, refined, least)
+
+
+def scales(gains: np.ndarray, basis: Basis, index: int) -> np.ndarray:
+    """int32 [n, D]: log-scales of images' coefficients, before the gains of rows, from gains of bands [n, bands]."""
+    found: np.ndarray = basis.rows - step_units(index) + bands.widen(STEP * gains, basis.size)
+    return found
 
 
 def mean_index(index: int) -> int:

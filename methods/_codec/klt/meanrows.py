@@ -42,7 +42,7 @@ def code(means: np.ndarray, scales: np.ndarray, index: int) -> MeanRows:
     `scales`: int32 [D], log2 of what means deviate by, units.
     """
     base = scales - step_units(index)
-    gains = np.stack([bands.gains_of(one[None], scales, base) for one in means])
+    gains = np.stack([bands.gains_of(squares, scales, base) for squares in np.square(means)])
     paths = CODER.rows(means / np.float32(step_of(index)), _louder(base, gains))
     return MeanRows(gains, CODER.restored(paths), paths)
 

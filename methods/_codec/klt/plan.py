@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigh
 
-from methods._codec.klt import bands, rank
+from methods._codec.klt import bands, prices, rank
 from methods._codec.klt.basis import Basis
+from methods._codec.klt.prices import price
 from methods._codec.klt.rank import Ranked
-from methods._codec.klt.tables import STEP, UNITS, price
+from methods._codec.klt.tables import STEP, UNITS
 
 MOST_FREE = 40
 
@@ -21,6 +22,7 @@ class Plan:
 
     along: bool  # whether rows are also told along their partners' means
     rights: np.ndarray  # float32 [f, D]: right factors of the low-rank part with all its energy
+    left: np.ndarray  # float64 [D]: mean squares of what it leaves, as it will be decoded
     loud: np.ndarray  # float64 [K]: squared norms of rows less what means predict, squared steps
 
 
@@ -36,19 +38,24 @@ def make(rest: np.ndarray, partners: np.ndarray, basis: Basis, step: float) -> P
     rest = rest / np.float32(step)
     numbers = np.einsum("kd,kd->k", rest, partners)
     without = rest - numbers[:, None] * partners
-    told = len(rest) * float(price(np.square(numbers).mean()))
+    counts = float(np.square(partners).mean(0) @ prices.worth(np.square(without).mean(0)))
+    told = len(rest) * float(
+        price(np.square(numbers).mean() * counts / max(float(np.square(partners).sum(1).mean()), 1e-30))
+    )
     along = _price(without) + told < _price(rest)
     usual = np.exp2(2.0 / UNITS * basis.rows)
     loud = np.einsum("kd,kd->k", rest, rest).astype(np.float64)
-    return Plan(along, _free(without if along else rest, usual) * np.float32(step), loud)
+    rights, left = _free(without if along else rest, usual / usual.sum())
+    return Plan(along, rights * np.float32(step), left * step**2, loud)
 
 
-def _free(rest: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """float32 [f, D]: the leading right factors that pay."""
+def _free(rest: np.ndarray, usual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float32 [f, D]: the leading right factors that pay; float64 [D]: mean squares of what they leave."""
     views, size = rest.shape
     most = min(MOST_FREE, views - 1, size)
+    variance = np.square(rest, dtype=np.float64).mean(0)
     if most < 1:
-        return np.zeros((0, size), np.float32)
+        return np.zeros((0, size), np.float32), variance
     if size < views:
         unit = _leading(rest.T @ rest, most)[1].T
         energy = np.linalg.norm(rest @ unit.T, axis=0)
@@ -56,7 +63,8 @@ def _free(rest: np.ndarray, usual: np.ndarray) -> np.ndarray:
         values, left = _leading(rest @ rest.T, most)
         energy = np.sqrt(np.maximum(values, 0))
         unit = (left.T @ rest) / np.maximum(energy, 1e-30)[:, None]
-    return (energy[:, None] * unit)[: _best(rest, energy, unit, usual)].astype(np.float32)
+    count, left = _best(views, variance, np.square(energy), np.square(unit), usual)
+    return (energy[:count, None] * unit[:count]).astype(np.float32), left
 
 
 def _leading(gram: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,34 +74,54 @@ def _leading(gram: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     return values[::-1], vectors[:, ::-1]
 
 
-def _best(rest: np.ndarray, energy: np.ndarray, right: np.ndarray, usual: np.ndarray) -> int:
-    """How many of the components (`energy` [r], unit `right` [r, D]) to take."""
-    views = len(rest)
-    variance = np.square(rest).mean(0)
-    left_over = np.maximum(variance - np.cumsum(np.square(energy[:, None] * right), 0) / views, 0)
-    rights = price(np.square(energy)[:, None] * (usual / usual.sum())).sum(1)
-    total = views * price(left_over).sum(1) + np.cumsum(rights + views * price(np.square(energy) / views))
+def _best(
+    views: int, variance: np.ndarray, energy: np.ndarray, right: np.ndarray, usual: np.ndarray
+) -> tuple[int, np.ndarray]:
+    """How many components to take, and mean squares of what they leave.
+
+    Args:
+        views: how many rows there are.
+        variance: mean squares of rows [D].
+        energy: of components [r].
+        right: squares of their right factors, which have norm one [r, D].
+        usual: how the energy of such factors is spread [D]; the sum is one.
+    """
+    left = np.maximum(variance - np.cumsum(energy[:, None] * right, 0) / views, 0)
+    counts = prices.worth(left)
+    of_lefts = (right * counts).sum(1)
+    rights = price(energy[:, None] * usual * counts).sum(1)
+    total = views * price(left).sum(1) + np.cumsum(rights + views * price(energy / views * of_lefts))
     best = int(total.argmin())
-    return best + 1 if total[best] < views * price(variance).sum() else 0
+    if total[best] >= views * price(variance).sum():
+        return 0, variance
+    # Lefts and rights are rounded, or lost where they are too quiet: coefficients will have to tell that too.
+    some, taken = slice(best + 1), energy[: best + 1] / views
+    lefts = np.minimum(prices.ERROR / of_lefts[some], taken) @ right[some]
+    return best + 1, left[best] + lefts + np.minimum(
+        (best + 1) * prices.ERROR / counts[best] / views, taken @ right[some]
+    )
 
 
 def _price(rest: np.ndarray) -> float:
     return len(rest) * float(price(np.square(rest).mean(0)).sum())
 
 
-def right_factors(plan: Plan, basis: Basis, step: float, step_units: int) -> Ranked:
-    """Right factors at this step."""
+def right_factors(plan: Plan, scales: np.ndarray, basis: Basis, step: float, step_units: int) -> Ranked:
+    """Right factors at this step; `scales`: of coefficients, see `rank.quantised`."""
     if not len(plan.rights):
         return rank.nothing(basis.size)
     scaled = plan.rights / np.float32(step)
     usual = np.exp2(2.0 / UNITS * (basis.rows - step_units)).sum()
     loud = np.square(scaled, dtype=np.float64).sum(1) / usual
     gains = bands.clipped(np.rint(0.5 * UNITS / STEP * np.log2(np.maximum(loud, 2.0**-40))), 80).astype(np.int32)
-    return rank.quantised(scaled, gains, basis, step_units)
+    return rank.quantised(scaled, gains, scales, basis, step_units)
 
 
 def left_factors(rest: np.ndarray, ranked: Ranked, step: float) -> np.ndarray:
-    """float32 [K, f]: least-squares left factors for the right factors as decoded, in steps."""
+    """float32 [K, f]: least-squares left factors for the right factors as decoded, in their steps."""
     unit = (ranked.rights / rank.norms_of(ranked.rights)[:, None]).astype(np.float32)
     gram = unit @ unit.T + 1e-4 * np.eye(len(unit), dtype=np.float32)
-    return (rest @ unit.T) @ np.linalg.inv(gram) / np.float32(step)
+    found: np.ndarray = (
+        (rest @ unit.T) @ np.linalg.inv(gram) / (step * prices.size_of(ranked.coarser)).astype(np.float32)
+    )
+    return found

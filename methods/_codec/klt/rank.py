@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from methods._codec.klt import bands
+from methods._codec.klt import bands, prices
 from methods._codec.klt.basis import Basis
-from methods._codec.klt.steps import root_of_two
 from methods._codec.klt.stream import Reader, Writer
 from methods._codec.klt.tables import EVEN, FRACTION, STEP, UNITS
 from methods._codec.klt.trellis import CODER, PathReader, Paths
@@ -29,6 +28,7 @@ class Ranked:
 
     gains: np.ndarray  # int32 [f]: how loud they are, 1/4 octave
     rights: np.ndarray  # float64 integers [f, D]: right factors in 1/FRACTION steps
+    coarser: np.ndarray  # int32 [f]: by how much left factors have a coarser step than coefficients, units
     paths: Paths | None = None  # of the right factors, where they were quantised here
 
     @property
@@ -47,10 +47,19 @@ class Ranked:
         return 0.0 if self.paths is None else self.paths.growth
 
 
-def quantised(rights: np.ndarray, gains: np.ndarray, basis: Basis, step_units: int) -> Ranked:
-    """Right factors [f, D], in steps, as they will be decoded."""
-    paths = CODER.rows(rights.astype(np.float32), base(basis, gains, step_units))
-    return Ranked(gains, CODER.restored(paths), paths)
+def quantised(rights: np.ndarray, gains: np.ndarray, scales: np.ndarray, basis: Basis, step_units: int) -> Ranked:
+    """Right factors [f, D], in steps, as they will be decoded; `scales`, int32 [D], of the coefficients that tell what
+    they leave."""
+    coarser = prices.coarser(scales)
+    paths = CODER.rows((rights / prices.size_of(coarser)).astype(np.float32), _base(basis, gains, step_units) - coarser)
+    return _ranked(gains, CODER.restored(paths), scales, paths)
+
+
+def _ranked(gains: np.ndarray, points: np.ndarray, scales: np.ndarray, paths: Paths | None = None) -> Ranked:
+    """From what levels stand for, [f, D], 1/FRACTION of their steps."""
+    rights = np.rint(points * prices.size_of(prices.coarser(scales)))
+    squares = np.square(_unit(rights))
+    return Ranked(gains, rights, prices.coarser_along(squares, scales), paths)
 
 
 def write_numbers(ranked: Sequence[Ranked], writer: Writer) -> None:
@@ -65,18 +74,18 @@ def bits(ranked: Sequence[Ranked]) -> float:
     return numbers + sum(one.bits for one in ranked)
 
 
-def read(reader: Reader, paths: PathReader, n: int, basis: Basis, step_units: int) -> list[Ranked]:
-    """Of n images, from what `write_numbers` wrote and the levels of right factors."""
-    counts = reader.read(np.full(n, _COUNT_BUCKET, np.int16))
+def read(reader: Reader, paths: PathReader, scales: np.ndarray, basis: Basis, step_units: int) -> list[Ranked]:
+    """Of images with coefficients of these log-scales, int32 [n, D], from what `write_numbers` wrote and the levels of
+    right factors."""
+    counts = reader.read(np.full(len(scales), _COUNT_BUCKET, np.int16))
     ends = np.cumsum(counts)
     found = reader.read(np.full(int(ends[-1]), EVEN, np.int16))
     gains = np.concatenate([np.cumsum(part) for part in np.split(found, ends[:-1])]).astype(np.int32)
-    rights = np.zeros((len(gains), basis.size))
-    paths.rows(base(basis, gains, step_units), np.arange(len(gains)), rights)
-    return [
-        Ranked(gains[stop - count : stop], rights[stop - count : stop])
-        for count, stop in zip(counts, ends, strict=True)
-    ]
+    base = _base(basis, gains, step_units) - prices.coarser(np.repeat(scales, counts, axis=0))
+    points = np.zeros(base.shape)
+    paths.rows(base, np.arange(len(base)), points)
+    slices = [slice(stop - count, stop) for count, stop in zip(counts, ends, strict=True)]
+    return [_ranked(gains[some], points[some], mine) for some, mine in zip(slices, scales, strict=True)]
 
 
 def _numbers(ranked: Sequence[Ranked]) -> list[tuple[int, np.ndarray]]:
@@ -90,12 +99,18 @@ def _numbers(ranked: Sequence[Ranked]) -> list[tuple[int, np.ndarray]]:
 
 def nothing(size: int) -> Ranked:
     """Rank zero in D = `size` dimensions."""
-    return Ranked(np.zeros(0, np.int32), np.zeros((0, size)))
+    return Ranked(np.zeros(0, np.int32), np.zeros((0, size)), np.zeros(0, np.int32))
 
 
 def scaled_rights(ranked: Ranked) -> np.ndarray:
-    """float64 integers [f, D] such that lefts in 1/FRACTION steps times these are rows in 2^-_SPARE_BITS of that."""
-    return np.rint(ranked.rights * (2.0**_SPARE_BITS / norms_of(ranked.rights))[:, None])
+    """float64 integers [f, D] such that lefts, in 1/FRACTION of their steps, times these are rows in 2^-_SPARE_BITS of
+    1/FRACTION steps of coefficients."""
+    return np.rint(_unit(ranked.rights) * prices.size_of(ranked.coarser)[:, None])
+
+
+def _unit(rights: np.ndarray) -> np.ndarray:
+    """float64 integers [f, D]: with norms of about 2^_SPARE_BITS."""
+    return np.rint(rights * (2.0**_SPARE_BITS / norms_of(rights))[:, None])
 
 
 def norms_of(rights: np.ndarray) -> np.ndarray:
@@ -108,19 +123,15 @@ def norms_of(rights: np.ndarray) -> np.ndarray:
 
 
 def product(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
-    """float64 integers [m, D], in 1/FRACTION steps, of lefts in the same, float64 integers [m, f], and what
-    `scaled_rights` gave [f, D]."""
+    """float64 integers [m, D], in 1/FRACTION steps, of lefts in 1/FRACTION of theirs, float64 integers [m, f], and
+    what `scaled_rights` gave [f, D]."""
     return np.rint((lefts @ rights) * 2.0**-_SPARE_BITS)
 
 
 def left_units(ranked: Ranked, views: int) -> np.ndarray:
     """int32 [f]: log-scales of the lefts' levels: a left has norm one over the K views, a right has all energy."""
-    mantissa, octave = np.frexp(norms_of(ranked.rights))
-    coarse = np.searchsorted(_MANTISSAS, mantissa, side="right") + UNITS * (octave - 1)
-    return (coarse - _log_units(FRACTION) - _log_units(views) // 2).astype(np.int32)
-
-
-_MANTISSAS = np.array([root_of_two(part, UNITS) / 2 for part in range(1, UNITS)])
+    loud = prices.whole_log(norms_of(ranked.rights))
+    return (loud - _log_units(FRACTION) - _log_units(views) // 2 - ranked.coarser).astype(np.int32)
 
 
 def _log_units(count: int) -> int:
@@ -128,6 +139,6 @@ def _log_units(count: int) -> int:
     return UNITS * (count.bit_length() - 1)
 
 
-def base(basis: Basis, gains: np.ndarray, step_units: int) -> np.ndarray:
-    """int32 [f, D]: log-scales of right factors' levels."""
+def _base(basis: Basis, gains: np.ndarray, step_units: int) -> np.ndarray:
+    """int32 [f, D]: log-scales of right factors' levels, if steps were those of coefficients."""
     return basis.rows[None] + STEP * gains[:, None].astype(np.int32) - step_units

@@ -11,10 +11,11 @@ from __future__ import annotations
 import constriction
 import numpy as np
 
-from methods._codec.klt.bands import octaves
-from methods._codec.klt.tables import ESCAPE_BITS, LARGEST, TOP, model, uniform
+from methods._codec.klt.tables import ESCAPE_BITS, LARGEST, MOST_RAW, PER_OCTAVE, TOP, model, uniform
 
 _RAW = 16  # bits at once
+_BUCKET_BITS = PER_OCTAVE.bit_length() - 1
+assert PER_OCTAVE == 1 << _BUCKET_BITS
 
 
 class Writer:
@@ -114,8 +115,14 @@ def _order(buckets: np.ndarray) -> tuple[np.ndarray, list[int], np.ndarray]:
     counts = np.bincount(narrow, minlength=1)
     order = np.argsort(narrow, kind="stable")[counts[0] :]
     last = counts[TOP + 1] if len(counts) == TOP + 2 else 0
-    shift = octaves(buckets.take(order[len(order) - last :]))
+    shift = _octaves(buckets.take(order[len(order) - last :]))
     return order, counts[1:].tolist(), shift if shift.any() else shift[:0]
+
+
+def _octaves(buckets: np.ndarray) -> np.ndarray:
+    """int32: how many octaves above the last table: bits that go out raw."""
+    above = (buckets.astype(np.int32) + (PER_OCTAVE - 1 - TOP)) >> _BUCKET_BITS
+    return np.minimum(np.maximum(above, 0, out=above), MOST_RAW, out=above)
 
 
 def _octaves_of(shift: np.ndarray) -> list[int]:

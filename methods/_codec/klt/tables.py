@@ -1,4 +1,4 @@
-"""The entropy model of levels that are rounded one by one: what they cost at a scale, where to round, what they mean.
+"""The entropy model of numbers that are coded one by one: what they cost at a scale, where to round, what they mean.
 
 A scale is the standard deviation of a coefficient divided by the step, on a grid of 1/4 octave (a bucket). A level is
 coded with the model of its bucket: a normal distribution whose logarithmic scale is itself uncertain (sd `SPREAD`),
@@ -26,13 +26,14 @@ BUCKETS = 20  # the last has a scale of 8 steps; above it levels are coded witho
 TOP = BUCKETS - 1
 PER_OCTAVE = UNITS // STEP
 LARGEST = 48  # levels of this magnitude and more are escaped
+MOST_RAW = 30  # of these
 ESCAPE_BITS = 5  # for the length of what is above
 ALPHABET = 2 * LARGEST + 1
 STRIDE = 64
 EVEN = -LOWEST // STEP  # the bucket of scale 1
 LAMBDA = 0.11  # bits are worth this many squared steps
 SPREAD = 0.2  # nats
-FORMAT = 5  # raised whenever a decoder makes other labels of the same bytes; it is part of the digest
+FORMAT = 6  # raised whenever a decoder makes other labels of the same bytes; it is part of the digest
 FRACTION = 32  # a reconstructed level is a multiple of 1/32 step
 GAIN_ONE = 1 << 16  # scores are fixed-point numbers
 _FREQUENCY = 1 << 20
@@ -61,8 +62,6 @@ def _build() -> tuple[np.ndarray, ...]:
     bits = np.zeros((BUCKETS, LARGEST + 1), np.float32)
     thresholds = np.zeros((BUCKETS, LARGEST + 1), np.float32)
     centres = np.zeros((BUCKETS, LARGEST + 1), np.int64)
-    score = np.zeros((BUCKETS, LARGEST + 1), np.int64)
-    information = np.zeros(BUCKETS, np.int64)
     for bucket in range(BUCKETS):
         scale = 2.0 ** ((LOWEST + STEP * bucket) / UNITS)
         turn = np.full(LARGEST, 0.5)
@@ -74,15 +73,10 @@ def _build() -> tuple[np.ndarray, ...]:
         p /= p.sum()
         whole = np.maximum(np.rint(p * _FREQUENCY), 2)
         frequency[bucket] = np.concatenate([whole[:0:-1] / 2, whole[:1], whole[1:] / 2])
-        p = whole / whole.sum()
-        bits[bucket] = _bits(p)
+        bits[bucket] = _bits(whole / whole.sum())
         thresholds[bucket] = np.append(turn, 0.5)
         centres[bucket] = np.rint(FRACTION * _centroids(turn, scale))
-        louder, softer = _magnitudes(turn, scale * 2**0.125), _magnitudes(turn, scale * 2**-0.125)
-        slope = (np.log(louder) - np.log(softer)) / (0.25 * UNITS)  # d ln p / d unit
-        score[bucket] = np.rint(GAIN_ONE * slope)
-        information[bucket] = max(1, np.rint(GAIN_ONE * (p @ slope**2)))
-    return frequency, bits, thresholds, centres, score, information
+    return frequency, bits, thresholds, centres
 
 
 def _centroids(turn: np.ndarray, scale: float) -> np.ndarray:
@@ -114,11 +108,7 @@ FREQUENCY = _TABLES[0]  # float64 [BUCKETS, ALPHABET]
 BITS = _flat(_TABLES[1], np.float64)[:-STRIDE]
 THRESHOLDS = _flat(_TABLES[2], np.float32, 0.5)
 CENTRES = _flat(_TABLES[3], np.int32)
-SCORE = _flat(_TABLES[4], np.int32)
-INFORMATION = _flat(_TABLES[5], np.int32)
-DIGEST = zlib.crc32(
-    FORMAT.to_bytes(4, "little") + b"".join(t.astype("<i8").tobytes() for t in (FREQUENCY, CENTRES, SCORE, INFORMATION))
-)
+DIGEST = zlib.crc32(FORMAT.to_bytes(4, "little") + FREQUENCY.astype("<i8").tobytes())
 
 
 RATES = (FREQUENCY * -np.log2(FREQUENCY / FREQUENCY.sum(1, keepdims=True))).sum(1) / FREQUENCY.sum(1)
@@ -129,31 +119,6 @@ def rate(units: np.ndarray) -> np.ndarray:
     place = (np.asarray(units, np.float64) - LOWEST) / STEP
     inside = np.interp(place, np.arange(BUCKETS), RATES) + np.maximum(place - BUCKETS + 1, 0) * STEP / UNITS
     return np.where(place < -0.5, 0.0, inside)
-
-
-def _prices() -> np.ndarray:
-    """float64 [BUCKETS]: bits, and squared error in bits, of a coefficient of each bucket."""
-    result = np.zeros(BUCKETS)
-    for bucket in range(BUCKETS):
-        scale = 2.0 ** ((LOWEST + STEP * bucket) / UNITS)
-        inside = np.diff(normal_mixture(np.linspace(0, 8 * scale, 2001), scale))
-        size = np.linspace(0, 8 * scale, 2001)[:-1] + 0.002 * scale
-        low = np.floor(size).astype(np.int64)
-        first = (bucket + 1) * STRIDE
-        level = np.minimum(low + (size - low > THRESHOLDS[first + np.minimum(low, LARGEST)]), LARGEST)
-        error = np.square(size - CENTRES[first + level] / FRACTION)
-        result[bucket] = (inside / inside.sum()) @ (BITS[first + level] + error / LAMBDA)
-    return result
-
-
-_PRICES = _prices()
-
-
-def price(variance: np.ndarray) -> np.ndarray:
-    """Bits, and squared error in bits, of coefficients with these variances (squared steps). Encoders choose by it."""
-    place = (0.5 * UNITS * np.log2(np.maximum(variance, 1e-30)) - LOWEST) / STEP
-    inside = np.interp(place, np.arange(BUCKETS), _PRICES) + np.maximum(place - BUCKETS + 1, 0) * STEP / UNITS
-    return np.where(place < 0, variance / LAMBDA, inside)
 
 
 @cache

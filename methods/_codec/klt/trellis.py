@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from methods._codec.klt import bands, kernels, tables
+from methods._codec.klt import kernels, prices
+from methods._codec.klt.bands import clipped
 from methods._codec.klt.kernels import Model
 from methods._codec.klt.tables import (
     BUCKETS,
@@ -23,10 +24,13 @@ from methods._codec.klt.tables import (
     LAMBDA,
     LARGEST,
     LOWEST,
+    MOST_RAW,
     PER_OCTAVE,
     STEP,
     STRIDE,
     TOP,
+    UNITS,
+    rate,
 )
 from methods._codec.klt.trellis_data import FREQUENCIES, NEARER, SCORES
 
@@ -35,6 +39,11 @@ WHOLE = 1 << 16  # what frequencies sum to
 FIRST = 1  # bucket: below it, what coding wins is not worth the bits
 GRID = 2  # units: gains are multiples, so that most survivors agree
 SCORE_PARTS = 1 << 10
+PRIOR = GAIN_ONE // 20  # information before the first wave: rows of an image differ by about 4.5 units
+MEMORY = GAIN_ONE // 2  # information is never taken for more: later waves may differ from the first
+FINE = 256  # a gain is a multiple of so small a part of a unit
+FARTHEST = 64  # units: no gain is more
+LOUDEST = 1 << 13  # units: no scale is more
 _LOOKED_UP = 800  # values: to magnitudes that are not yet escaped
 _LOUDEST = 1 << 28  # no level is above: coarser steps are for that
 
@@ -78,6 +87,7 @@ def model_of(frequencies: np.ndarray, points: np.ndarray, scores: np.ndarray) ->
     cumulative = np.zeros((BUCKETS, 2, STRIDE), np.int64)
     cumulative[..., 1 : LARGEST + 2] = frequencies.cumsum(2)
     cumulative[..., LARGEST + 2 :] = WHOLE
+    of_buckets = LOWEST + STEP * np.arange(BUCKETS)
     widened = [np.pad(table, ((0, 0), (0, 0), (0, STRIDE - LARGEST - 1))) for table in (points, scores)]
     return Model(
         bits=bits.ravel().astype(np.float32),
@@ -86,7 +96,7 @@ def model_of(frequencies: np.ndarray, points: np.ndarray, scores: np.ndarray) ->
         smallest=_smallest(cumulative.reshape(-1, STRIDE)).ravel(),
         score=widened[1].ravel().astype(np.int32),
         information=np.maximum(information, 1).astype(np.int32),
-        growth=bands.GROWTH[1:],
+        growth=2 * (rate(of_buckets + UNITS / 4) - rate(of_buckets - UNITS / 4)),
         weight=LAMBDA,
         half=HALF,
         fraction=FRACTION,
@@ -98,14 +108,14 @@ def model_of(frequencies: np.ndarray, points: np.ndarray, scores: np.ndarray) ->
         largest=LARGEST,
         escape_bits=ESCAPE_BITS,
         stride=STRIDE,
-        most_raw=bands.MOST_RAW,
+        most_raw=MOST_RAW,
         loudest=_LOUDEST,
-        prior=bands.PRIOR,
-        memory=bands.MEMORY,
-        heard=bands.FINE * (GAIN_ONE // SCORE_PARTS),
-        fine=bands.FINE,
+        prior=PRIOR,
+        memory=MEMORY,
+        heard=FINE * (GAIN_ONE // SCORE_PARTS),
+        fine=FINE,
         grid=GRID,
-        farthest=bands.FARTHEST,
+        farthest=FARTHEST,
     )
 
 
@@ -220,12 +230,12 @@ class Coder:
 
 
 def _clipped(base: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(bands.clipped(base, bands.LOUDEST), np.int32)
+    return np.ascontiguousarray(clipped(base, LOUDEST), np.int32)
 
 
 _MODEL = model_of(FREQUENCIES, grid() - NEARER, SCORES)
 CODER = Coder(_MODEL)
 DIGEST = zlib.crc32(
     b"".join(t.astype("<i8").tobytes() for t in (_MODEL.points, _MODEL.cumulative, _MODEL.score, _MODEL.information)),
-    tables.DIGEST,
+    prices.DIGEST,
 )
