@@ -99,9 +99,10 @@ def read(
 
     head = heads.read(parts["h"], words(0), n, index, basis, least)
     rebuilder = Rebuilder(index, heads.table(head.means, side, index), side, basis, k)
+    scales = heads.scales(head.gains, basis, index)
     for image in range(n):
-        rebuilder.tell(image, head.along[image], head.ranked[image])
-    decoder = _Rows(rebuilder, head, heads.scales(head.gains, basis, index))
+        rebuilder.tell(image, head.along[image], head.ranked[image], scales[image])
+    decoder = _Rows(rebuilder, head, scales)
     # Places among `there` of the views of each stream, and of the views asked for.
     places = np.split(np.arange(len(there)), np.flatnonzero(np.diff(there // group)) + 1)
     asked = np.searchsorted(there, views)
@@ -136,8 +137,8 @@ class _Rows:
         images = np.concatenate([np.repeat(np.arange(n), len(p)) for p in places])
         views = np.concatenate([np.tile(p, n) for p in places])
         # Where rows of an image begin, and the last ones of a stream end.
-        edges = np.cumsum([0, *np.repeat([len(p) for p in places], n)])
-        edges = [edges[place * n : place * n + n + 1] for place in range(len(places))]
+        starts = np.cumsum([0, *np.repeat([len(p) for p in places], n)])
+        edges = [starts[place * n : place * n + n + 1] for place in range(len(places))]
 
         units, lead = self._rebuilder.leading_units(images, views), np.zeros((len(images), self._rebuilder.leading))
         has = np.arange(lead.shape[1]) < self._rebuilder.leading_of[images][:, None]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax
 
-from methods._codec.klt import bands, meanrows, plan, refine
+from methods._codec.klt import bands, meanrows, plan, prices, refine
 from methods._codec.klt import head as heads
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.fit import means
@@ -256,16 +256,17 @@ class Source:
         """Leading levels of rows of an image (float32 [v, D], at `at`), and float32 [v, D]: what they leave."""
         image, index, rebuilder = int(at[0][0]), coded.index, coded.rebuilder
         step = step_of(index)
-        ranked = plan.right_factors(mine, self._base(coded, image), self.basis, step, step_units(index))
+        scales = self._base(coded, image)
+        ranked = plan.right_factors(mine, scales, self.basis, step, step_units(index))
         along, values = 0, np.zeros((len(rows), 1 + ranked.rank), np.float32)
         rest = rows - self._meaning(rebuilder.predicted(*at), index)
         if mine.along:
             partners = rebuilder.partners(*at)
             numbers = np.einsum("kd,kd->k", rest, partners)
             rest -= numbers[:, None] * partners
-            values[:, 0] = numbers / np.float32(step)
+            values[:, 0] = numbers / np.float32(step * prices.size_of(np.array(rebuilder.coarser(scales))))
             along = along_gain(values[:, 0])
-        rebuilder.tell(image, along, ranked)
+        rebuilder.tell(image, along, ranked, scales)
         if ranked.rank:
             values[:, 1:] = plan.left_factors(rest, ranked, step)
         units = np.ascontiguousarray(rebuilder.leading_units(*at)[:, : values.shape[1]])

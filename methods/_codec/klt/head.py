@@ -44,7 +44,7 @@ class Head:
         rank.write_numbers(self.ranked, writer)
         if self.refined is not None:
             refine.write_numbers(self.refined, self.least, writer)
-        paths = [one.paths for one in (self.means, *self.ranked)]
+        paths = [self.means.paths, *(one.paths for one in self.ranked)]
         return writer.words(), CODER.write([one.some(slice(None)) for one in paths if one is not None])
 
 

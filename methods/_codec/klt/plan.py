@@ -38,10 +38,9 @@ def make(rest: np.ndarray, partners: np.ndarray, basis: Basis, step: float) -> P
     rest = rest / np.float32(step)
     numbers = np.einsum("kd,kd->k", rest, partners)
     without = rest - numbers[:, None] * partners
-    counts = float(np.square(partners).mean(0) @ prices.worth(np.square(without).mean(0)))
-    told = len(rest) * float(
-        price(np.square(numbers).mean() * counts / max(float(np.square(partners).sum(1).mean()), 1e-30))
-    )
+    toward = np.square(partners).mean(0)
+    counts = toward @ prices.worth(np.square(without).mean(0)) / max(float(toward.sum()), 1e-30)
+    told = len(rest) * float(price(np.square(numbers).mean() * counts))
     along = _price(without) + told < _price(rest)
     usual = np.exp2(2.0 / UNITS * basis.rows)
     loud = np.einsum("kd,kd->k", rest, rest).astype(np.float64)

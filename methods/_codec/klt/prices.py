@@ -33,7 +33,7 @@ ERROR = 0.085  # squared steps: of a level where most are not zero, about
 _QUIETEST, _LOUDEST = LOWEST - 2 * UNITS, LOWEST + STEP * (BUCKETS + UNITS // STEP)  # units that a table has
 _AROUND = 4.0  # units, over which a slope is taken
 _ONE = 15  # log2 of the greatest weight
-_LIGHTEST = UNITS * _ONE // 2  # units: weights of coarser steps are as small as an integer gets
+_LIGHTEST = UNITS * _ONE // 2  # units below it where a weight is as small as an integer gets
 
 
 def _prices() -> np.ndarray:
@@ -97,10 +97,14 @@ def coarser_along(squares: np.ndarray, units: np.ndarray) -> np.ndarray:
 
     Sums of integers below 2^53, in float64 or on any machine the same.
     """
-    weights = _WEIGHTS[np.minimum(coarser(units), _LIGHTEST)]
-    counted = np.einsum("md,md->m", squares, np.broadcast_to(weights, squares.shape))
+    counted = np.einsum("md,md->m", squares, np.broadcast_to(weights(coarser(units)), squares.shape))
     found = _ONE * UNITS + whole_log(squares.sum(1)) - whole_log(counted)
     return np.maximum(found // 2, 0).astype(np.int32)
+
+
+def weights(units: np.ndarray) -> np.ndarray:
+    """float64 integers, 2^15 and less: falling with the square of what grows by so many units, int32, at least zero."""
+    return _WEIGHTS[np.minimum(units, _LIGHTEST)]
 
 
 def whole_log(numbers: np.ndarray) -> np.ndarray:

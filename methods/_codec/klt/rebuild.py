@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from methods._codec.klt import rank
+from methods._codec.klt import prices, rank
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.rank import Ranked
 from methods._codec.klt.side import Side
@@ -39,15 +39,22 @@ class Rebuilder:
         self._along = np.where(norms > 1, 1 / norms, 0.0)
         self._per_step = 2.0**-MEAN_OCTAVES  # the step of means in steps of rows
         n = len(side.lam)
+        # How the squares of a mean are spread over components, about: as those of rows are.
+        self._spread = prices.weights(basis.rows.max() - basis.rows)[None]
         self.along = np.zeros(n, np.int32)
+        self._coarser = np.zeros(n, np.int32)
         self.ranked = [rank.nothing(basis.size)] * n
         self._rights: dict[int, np.ndarray] = {}
         self._units: dict[int, np.ndarray] = {}
         self.leading_of = np.ones(n, np.int64)  # how many leading levels a row of each image has
 
-    def tell(self, image: int, along: int, ranked: Ranked) -> None:
-        """The low-rank part of an image, see `head.Head`."""
-        self.along[image], self.ranked[image] = along, ranked
+    def coarser(self, scales: np.ndarray) -> int:
+        """Units by which numbers along partners' means have a coarser step than coefficients of these log-scales."""
+        return int(prices.coarser_along(self._spread, scales)[0])
+
+    def tell(self, image: int, along: int, ranked: Ranked, scales: np.ndarray) -> None:
+        """The low-rank part of an image, see `head.Head`, with coefficients of these log-scales, int32 [D]."""
+        self.along[image], self.ranked[image], self._coarser[image] = along, ranked, self.coarser(scales)
         self.leading_of[image] = 1 + ranked.rank
         if ranked.rank:
             self._units[image] = rank.left_units(ranked, self.views)
@@ -72,12 +79,12 @@ class Rebuilder:
 
     def predicted(self, images: np.ndarray, views: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
         """float32 integers [m, D], in 1/FRACTION steps: what means say of these rows, and `numbers` [m], along
-        partners' means, in the same."""
+        partners' means, in 1/FRACTION of their steps."""
         lam, partner = self.side.lam[images, views], np.maximum(self.side.partner[images, views], 0)
         own = self.basis.shares(lam) * self._per_step
         other = np.where(self.side.partner[images, views] >= 0, self.basis.shares(1 - lam) * self._per_step, 0.0)
         if numbers is not None:
-            other += numbers * self._partner_along(images, views)
+            other += numbers * self._partner_along(images, views) * prices.size_of(self._coarser[images])
         one = len(images) and images[0] == images[-1] and (images == images[0]).all()
         mine = self._table[images[:1]] if one else self._table[images]
         whole = own.astype(np.float32)[:, None] * mine
