@@ -10,7 +10,6 @@ from _klt_labels import mixed
 from bench.api import SoftLabels
 from methods._codec.klt import basis, refine, search
 from methods._codec.klt import side as sides
-from methods._codec.klt.bands import Levels
 from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.plan import Plan
 from methods._codec.klt.refine import Likely
@@ -52,7 +51,7 @@ def test_most_of_a_budget_is_used(labels, budget):
 @pytest.fixture
 def source() -> Source:
     values = np.ldexp(mixed(3, 40, 50, 0, 6).logits.numpy().astype(np.float32), -6)
-    return Source(values, sides.plain(3, 40), basis.identity(50, 6))
+    return Source(values, sides.plain(3, 40), basis.identity(50, 6), 20)
 
 
 def coded(source: Source) -> Coded:
@@ -73,15 +72,39 @@ def test_rows_that_are_weighed_anew_are_coded_as_if_all_were(source):
     for rows, expected in ((at, all_of_them), (others, before)):
         assert np.array_equal(after.rows[1].levels[rows], expected.rows[1].levels[rows])
         assert np.array_equal(after.rows[1].cells[rows], expected.rows[1].cells[rows])
-        mine, theirs = (np.isin(one.likely[1].row, rows) for one in (after, expected))
+        mine, theirs = (np.isin(one.fine[1].likely.row, rows) for one in (after, expected))
         for part in range(3):
-            assert np.array_equal(after.likely[1][part][mine], expected.likely[1][part][theirs])
-            assert np.array_equal(after.fine[1][part][mine], expected.fine[1][part][theirs])
-    assert (np.diff(after.likely[1].row) >= 0).all()
-    assert after.bytes(40) < before.bytes(40)
+            assert np.array_equal(after.fine[1].likely[part][mine], expected.fine[1].likely[part][theirs])
+        assert np.array_equal(after.fine[1].errors[mine], expected.fine[1].errors[theirs])
+    assert (np.diff(after.fine[1].likely.row) >= 0).all()
+    assert all_of_them.of_rows(40) < before.of_rows(40)
     source.weigh(after, 1, at, 1.0)
     assert after.bytes(40) == before.bytes(40)
-    assert np.array_equal(after.rows[0].levels, before.rows[0].levels)
+    for part in ("levels", "cells"):
+        for rows, expected in zip(
+            (*after.rows, after.fine[1].paths), (*before.rows, before.fine[1].paths), strict=True
+        ):
+            assert np.array_equal(getattr(rows, part), getattr(expected, part))
+
+
+def test_views_of_a_stream_have_paths_of_their_own(source):
+    """So that it is read without the others: as if its views were all."""
+    images, views, index = np.arange(3), np.arange(40), 10 * PER_OCTAVE
+    whole = coded(source)
+    assert whole.edges.tolist() == [0, 20, 40]
+    second = source.code(index, images, source.plans(index, images), views[20:])
+    assert second.edges.tolist() == [0, 20]
+    for one, other in zip(whole.lead, second.lead, strict=True):
+        assert np.array_equal(one.paths.levels[20:], other.paths.levels)
+        assert np.array_equal(one.points[20:], other.points)
+    first = whole.fine[1].likely.row < 20
+    again = source._fine(
+        Likely(*(part[first] for part in whole.fine[1].likely)),
+        whole.fine[1].errors[first],
+        whole.head.refined[1],
+        source.code(index, images, source.plans(index, images), views[:20]),
+    )
+    assert np.array_equal(again.points, whole.fine[1].points[first])
 
 
 def test_likely_classes_of_some_rows_replace_those_that_were_there():
@@ -89,14 +112,11 @@ def test_likely_classes_of_some_rows_replace_those_that_were_there():
     likely = Likely(np.array([0, 1, 1, 1, 2]), np.array([5, 0, 3, 9, 4]), np.array([1, 2, 3, 4, 1], np.int8))
     fresh = Likely(np.array([1, 2, 2]), np.array([8, 1, 6]), np.array([4, 4, 2], np.int8))
 
-    def levels(first: int, count: int) -> Levels:
-        return Levels(*(np.arange(first, first + count, dtype=np.int16) for _ in range(3)))
-
-    merged, fine = refine.spliced(likely, levels(10, 5), np.array([0, 1, 3]), fresh, levels(20, 3))
+    merged, errors = refine.spliced(likely, np.arange(10.0, 15), np.array([0, 1, 3]), fresh, np.arange(20.0, 23))
     assert merged.row.tolist() == [1, 2, 3, 3]
     assert merged.column.tolist() == [8, 4, 1, 6]
     assert merged.grade.tolist() == [4, 1, 4, 2]
-    assert fine.values.tolist() == [20, 14, 21, 22]
+    assert errors.tolist() == [20, 14, 21, 22]
 
 
 @pytest.mark.parametrize("rows", [1, 64, 65, 300, 4000])
@@ -123,7 +143,7 @@ def test_few_rows_change_where_little_is_wanted():
 @pytest.mark.parametrize("most", [1, 12, 64])
 def test_a_sample_of_views_is_as_loud_as_all_and_has_none_twice(views, most):
     loud = np.exp(np.random.default_rng(views).normal(0, 1, views))
-    some = search._typical([Plan(False, np.zeros((0, 1), np.float32), loud)], most)
+    some = search._typical([Plan(False, np.zeros((0, 1), np.float32), np.zeros(1), loud)], most)
     assert some.tolist() == sorted(set(some.tolist()))
     assert len(some) == min(views, most)
     if most <= views and most >= 12:

@@ -1,17 +1,14 @@
-"""What `klt` writes level by level: streams of range-coded levels, and what levels stand for."""
+"""What `klt` writes number by number: streams that are range-coded; and how its product is cut into blocks."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods._codec.klt import bands
-from methods._codec.klt.bands import Levels
 from methods._codec.klt.basis import Basis
 from methods._codec.klt.stream import Reader, Writer
-from methods._codec.klt.tables import CENTRES, FRACTION, LARGEST, STRIDE, TOP
+from methods._codec.klt.tables import TOP
 
 LAW = settings(max_examples=60, deadline=None, derandomize=True)
 FARTHEST = 2**30
@@ -40,19 +37,6 @@ def test_blocks_of_levels_read_back_whatever_their_buckets(seed, count, highest,
     reader = Reader(writer.words())
     for buckets, levels in blocks:
         assert reader.read(buckets).tolist() == levels.tolist()
-
-
-@pytest.mark.parametrize("largest", [1, LARGEST - 1, LARGEST, 2**26 - 1, 2**26, FARTHEST, 2**31 - 1])
-@pytest.mark.parametrize("bucket", [0, TOP, TOP + 1, TOP + 90])
-def test_a_level_means_the_middle_of_its_cell_or_itself_beyond_the_tables(bucket, largest):
-    """Beside one value after the other in Python's integers, which do not run over."""
-    values = np.array([0, 1, -1, largest, -largest], np.int32)
-    buckets = np.full(values.shape, bucket, np.int16)
-    found = bands.restore(Levels(values, buckets, bands.cells_of(buckets, values)))
-    for value, one in zip(values.tolist(), found.tolist(), strict=True):
-        inside = bucket <= TOP and abs(value) < LARGEST
-        size = int(CENTRES[(bucket + 1) * STRIDE + abs(value)]) if inside else FRACTION * abs(value)
-        assert one == (size if value > 0 else -size)
 
 
 def test_a_product_is_made_in_as_few_blocks_as_single_precision_holds():

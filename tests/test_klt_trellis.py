@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods._codec.klt import bands, kernels, tables, trellis
+from methods._codec.klt import kernels, tables, trellis
 from methods._codec.klt.tables import ESCAPE_BITS, FRACTION, LAMBDA, LARGEST, LOWEST, STEP, STRIDE, TOP, UNITS
 from methods._codec.klt.trellis import CODER, FIRST, HALF, SCORE_PARTS, WHOLE
 from speed import klt_bound, klt_trellis
 
 LAW = settings(max_examples=60, deadline=None, derandomize=True)
 MODEL = CODER._model
+ALL = slice(None)
 
 
 def drawn(seed: int, rows: int, width: int, loudest: int, far: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +48,7 @@ def follow(state: int, level: int) -> int:
 def naive_cells(levels: list[int], base: np.ndarray) -> tuple[list[int], list[int]]:
     """Bucket (-1: certainly zero) and quantiser of each coefficient of a row."""
     buckets, quantisers = [], []
-    gain, information, louder, state, start, size = 0, bands.PRIOR, 0, 0, 0, 4
+    gain, information, louder, state, start, size = 0, trellis.PRIOR, 0, 0, 0, 4
     while start < len(base):
         seen = heard = 0
         for place in range(start, min(start + size, len(base))):
@@ -62,9 +63,9 @@ def naive_cells(levels: list[int], base: np.ndarray) -> tuple[list[int], list[in
             heard += int(MODEL.score[table * STRIDE + min(abs(levels[place]) >> raw, LARGEST)])
             state = follow(state, abs(levels[place]))
         if seen:
-            information = min(information + seen, bands.MEMORY)
-            gain += heard * (tables.GAIN_ONE // SCORE_PARTS) * bands.FINE // information
-            louder = min(max(gain // (bands.FINE * 2) * 2 + 1, -bands.FARTHEST), bands.FARTHEST)
+            information = min(information + seen, trellis.MEMORY)
+            gain += heard * (tables.GAIN_ONE // SCORE_PARTS) * trellis.FINE // information
+            louder = min(max(gain // (trellis.FINE * 2) * 2 + 1, -trellis.FARTHEST), trellis.FARTHEST)
         start, size = start + size, min(2 * size, 128)
     return buckets, quantisers
 
@@ -81,9 +82,8 @@ def naive_point(level: int, bucket: int, side: int) -> int:
 @pytest.mark.parametrize("loudest", [-20, 20, 60, 400])
 def test_levels_mean_what_a_plain_walk_along_the_row_says(loudest):
     values, base = drawn(1, 5, 90, loudest)
-    rows = CODER.quantise(values, base)
-    whole = np.zeros(values.shape)
-    CODER.restore(rows, whole)
+    rows = CODER.rows(values, base)
+    whole = CODER.restored(rows)
     for levels, cells, found in zip(rows.levels.tolist(), rows.cells.tolist(), whole.tolist(), strict=True):
         buckets, quantisers = naive_cells(levels, base)
         assert cells == [2 * b + q if b >= 0 else -1 for b, q in zip(buckets, quantisers, strict=True)]
@@ -133,7 +133,7 @@ def test_no_path_is_better_than_the_one_taken(seed):
     buckets = rng.integers(FIRST + 2, 10, 4).tolist()
     base = (LOWEST + STEP * np.array(buckets)).astype(np.int32)
     values = (2.0 ** (base / UNITS) * rng.standard_normal(4)).astype(np.float32)
-    taken = tuple(CODER.quantise(values[None], base).levels[0].tolist())
+    taken = tuple(CODER.rows(values[None], base).levels[0].tolist())
     signs = [1 if value >= 0 else -1 for value in values]
     least = min(
         cost_of(tuple(s * m for s, m in zip(signs, sizes, strict=True)), values, buckets)
@@ -153,23 +153,43 @@ def test_no_path_is_better_than_the_one_taken(seed):
 )
 def test_words_read_back_to_what_was_written(seed, rows, width, loudest, far):
     values, base = drawn(seed, rows, width, loudest, far)
-    coded = CODER.quantise(values, base)
-    whole, back = np.zeros(values.shape), np.zeros(values.shape)
-    CODER.restore(coded, whole)
-    CODER.read(CODER.write([coded], slice(None)), base[None], np.zeros(rows, np.int64), back)
-    assert back.tolist() == whole.tolist()
+    coded = CODER.rows(values, base)
+    back = np.zeros(values.shape)
+    CODER.reader(CODER.write([coded.some(ALL)])).rows(base[None], np.zeros(rows, np.int64), back)
+    assert back.tolist() == CODER.restored(coded).tolist()
 
 
 def test_rows_of_several_images_stand_one_image_after_the_other():
     parts = [drawn(seed, 3, 60, loud) for seed, loud in ((1, 30), (2, 60))]
-    coded = [CODER.quantise(*part) for part in parts]
+    coded = [CODER.rows(*part) for part in parts]
     back = np.zeros((4, 60))
-    words = CODER.write(coded, slice(1, 3))
-    CODER.read(words, np.stack([base for _, base in parts]), np.array([0, 0, 1, 1]), back)
+    words = CODER.write([one.some(slice(1, 3)) for one in coded])
+    CODER.reader(words).rows(np.stack([base for _, base in parts]), np.array([0, 0, 1, 1]), back)
     for place, one in enumerate(coded):
-        whole = np.zeros((3, 60))
-        CODER.restore(one, whole)
-        assert back[2 * place : 2 * place + 2].tolist() == whole[1:].tolist()
+        assert back[2 * place : 2 * place + 2].tolist() == CODER.restored(one)[1:].tolist()
+
+
+@LAW
+@given(
+    seed=st.integers(0, 10_000),
+    lengths=st.lists(st.sampled_from([0, 1, 3, 4, 5, 77]), min_size=1, max_size=5),
+    far=st.sampled_from([0.0, 1.0, 1e5]),
+)
+def test_what_is_written_together_is_read_in_turn(seed, lengths, far):
+    """Paths of some lengths, then rows, then the same paths again; each path is what it would be by itself."""
+    values, base = drawn(seed, 1, sum(lengths), 60, far)
+    bounds = np.append(0, np.cumsum(lengths))
+    paths, rows = CODER.along(values[0], base, bounds), CODER.rows(*drawn(seed, 3, 50, 40))
+    words = CODER.write([paths.some(ALL), rows.some(ALL), *(paths.some(slice(*p)) for p in itertools.pairwise(bounds))])
+    reader, back = CODER.reader(words), np.zeros((3, 50))
+    first = reader.along(base, bounds)
+    reader.rows(drawn(seed, 3, 50, 40)[1][None], np.zeros(3, np.int64), back)
+    assert first.tolist() == reader.along(base, bounds).tolist() == CODER.restored(paths).tolist()
+    assert back.tolist() == CODER.restored(rows).tolist()
+    for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        alone = CODER.rows(values[:, start:stop], base[start:stop])
+        assert alone.levels[0].tolist() == paths.levels[start:stop].tolist()
+        assert alone.bits[0] == paths.bits[number]
 
 
 def naive_read(words: list[int], base: np.ndarray, width: int) -> list[int]:
@@ -215,14 +235,14 @@ def naive_read(words: list[int], base: np.ndarray, width: int) -> list[int]:
 @pytest.mark.parametrize(("loudest", "far"), [(20, 1.0), (20, 500.0), (150, 1.0), (60, 1e4)])
 def test_a_plain_reader_finds_the_same_levels(loudest, far):
     values, base = drawn(3, 1, 40, loudest, far)
-    coded = CODER.quantise(values, base)
-    assert naive_read(CODER.write([coded], slice(None)).tolist(), base, 40) == coded.levels[0].tolist()
+    coded = CODER.rows(values, base)
+    assert naive_read(CODER.write([coded.some(ALL)]).tolist(), base, 40) == coded.levels[0].tolist()
 
 
 @pytest.mark.parametrize(("loudest", "far"), [(0, 1.0), (60, 1.0), (300, 1.0), (60, 20.0)])
 def test_sizes_are_foretold(loudest, far):
-    coded = CODER.quantise(*drawn(4, 200, 200, loudest, far))
-    assert 8 * CODER.write([coded], slice(None)).nbytes == pytest.approx(coded.bits.sum(), rel=0.01, abs=96)
+    coded = CODER.rows(*drawn(4, 200, 200, loudest, far))
+    assert 8 * CODER.write([coded.some(ALL)]).nbytes == pytest.approx(coded.bits.sum(), rel=0.01, abs=96)
 
 
 @LAW
@@ -232,7 +252,7 @@ def test_any_words_are_read_without_harm(seed, count):
     words = np.frombuffer(np.random.default_rng(seed).bytes(4 * count + 1), "<u4", count, offset=1)
     _, base = drawn(seed, 1, 200, 300)
     whole = np.zeros((2, 200))
-    CODER.read(words, base[None], np.zeros(2, np.int64), whole)
+    CODER.reader(words).rows(base[None], np.zeros(2, np.int64), whole)
     assert np.isfinite(whole).all()
 
 
@@ -240,8 +260,8 @@ def test_more_weight_of_bits_means_fewer_bits_and_a_larger_error():
     values, base = drawn(5, 100, 300, 40)
     found = []
     for weight in (0.7, 1.0, 1.4):
-        coded, whole = CODER.quantise(values, base, weight), np.zeros(values.shape)
-        CODER.restore(coded, whole)
+        coded = CODER.rows(values, base, weight)
+        whole = CODER.restored(coded)
         found.append((coded.bits.sum(), float(np.square(whole / FRACTION - values).sum())))
     assert found[0][0] > found[1][0] > found[2][0]
     assert found[0][1] < found[1][1] < found[2][1]
@@ -254,8 +274,8 @@ def test_a_path_costs_less_than_a_scalar_quantiser_and_more_than_any_can():
         scale = klt_bound.scale_of(bucket)
         base = np.full(100, LOWEST + STEP * bucket, np.int32)
         values = (scale * rng.standard_normal((300, 100))).astype(np.float32)
-        coded, whole = CODER.quantise(values, base), np.zeros(values.shape)
-        CODER.restore(coded, whole)
+        coded = CODER.rows(values, base)
+        whole = CODER.restored(coded)
         error = float(np.square(whole / FRACTION - values).mean())
         cost = error + LAMBDA * coded.bits.sum() / values.size
         bits, error = klt_bound.scalar(bucket)
@@ -318,7 +338,7 @@ def test_sums_that_survivors_carry_do_not_run_over():
     assert int(np.abs(MODEL.score).max()) * kernels.STATES * 128 < 2**31
     assert LARGEST - 1 <= 127
     assert int(np.abs(MODEL.score).max()) * 128 < 2**26
-    assert bands.MEMORY < 2**26
+    assert trellis.MEMORY < 2**26
 
 
 def test_compiled_code_keeps_within_its_arrays(tmp_path):
@@ -329,9 +349,9 @@ def test_compiled_code_keeps_within_its_arrays(tmp_path):
         "base, rng = np.linspace(300, -40, 60).astype(np.int32), np.random.default_rng(0)\n"
         "for bad in (np.nan, np.inf, 1e30, 0.0):\n"
         "    values = rng.standard_normal((2, 60)).astype(np.float32); values[:, ::7] = bad\n"
-        "    words = CODER.write([CODER.quantise(values, base)], slice(None))\n"
+        "    words = CODER.write([CODER.rows(values, base).some(slice(None))])\n"
         "    for some in (words, words[:1], words[::-1], ~words):\n"
-        "        CODER.read(some, base[None], np.zeros(2, np.int64), np.zeros((2, 60)))\n"
+        "        CODER.reader(some).rows(base[None], np.zeros(2, np.int64), np.zeros((2, 60)))\n"
         "print('done')"
     )
     environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}

@@ -28,6 +28,7 @@ from methods._codec.klt.trellis import CODER, Paths
 
 _LOOKED_AT = 32  # rows, to see how large that share is
 _TEMPERATURES = (1.0, 20.0)
+_LOUDER = 4  # times as much squared error as was planned: rows of a sample differ by less
 _MOSTLY_LIKELY = 1 / 8  # where a larger share of classes is likely, all of them are told with the same step
 
 
@@ -141,9 +142,11 @@ class Source:
         step = np.float32(step_of(index))
         for image, mine in zip(images, plans, strict=True):
             at = self._rows_of(image, views)
-            # Of what the plan leaves, not of what these few views leave: how finely it is told depends on it.
-            head.gains[image] = bands.gains_of(mine.left, self.basis.rows, self.basis.rows - step_units(index))
-            lead, rest = self._lead(rows[image, views], at, mine, coded)
+            lead, rest = self._lead(rows[image, views], at, mine, mine.left, coded)
+            if np.vdot(rest, rest) > _LOUDER * len(rest) * mine.left.sum():
+                # Factors got lost that the plan counts on: the coefficients have to tell what those did not.
+                louder = np.maximum(mine.left, np.square(rest).mean(0))
+                lead, rest = self._lead(rows[image, views], at, mine, louder, coded)
             head.along[image], head.ranked[image] = rebuilder.along[image], rebuilder.ranked[image]
             rest /= step
             coded.lead.append(lead)
@@ -251,10 +254,14 @@ class Source:
         return np.append(np.flatnonzero(np.diff(views // self.group, prepend=-1)), len(views))
 
     def _lead(
-        self, rows: np.ndarray, at: tuple[np.ndarray, np.ndarray], mine: Plan, coded: Coded
+        self, rows: np.ndarray, at: tuple[np.ndarray, np.ndarray], mine: Plan, left: np.ndarray, coded: Coded
     ) -> tuple[Led, np.ndarray]:
-        """Leading levels of rows of an image (float32 [v, D], at `at`), and float32 [v, D]: what they leave."""
+        """Leading levels of rows of an image (float32 [v, D], at `at`), and float32 [v, D]: what they leave.
+
+        `left` [D]: mean squares of that, about, of all views; how finely factors are told depends on it.
+        """
         image, index, rebuilder = int(at[0][0]), coded.index, coded.rebuilder
+        coded.head.gains[image] = bands.gains_of(left, self.basis.rows, self.basis.rows - step_units(index))
         step = step_of(index)
         scales = self._base(coded, image)
         ranked = plan.right_factors(mine, scales, self.basis, step, step_units(index))

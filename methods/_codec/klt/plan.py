@@ -87,18 +87,22 @@ def _best(
     """
     left = np.maximum(variance - np.cumsum(energy[:, None] * right, 0) / views, 0)
     counts = prices.worth(left)
-    of_lefts = (right * counts).sum(1)
-    rights = price(energy[:, None] * usual * counts).sum(1)
-    total = views * price(left).sum(1) + np.cumsum(rights + views * price(energy / views * of_lefts))
+    # [component, how many are taken]: all of them are told the more finely the less is left.
+    of_lefts = right @ counts.T
+    lefts = views * price(energy[:, None] / views * of_lefts)
+    edges = np.array([band.start for band in bands.split(len(usual))])
+    widths = np.diff(edges, append=len(usual))
+    inside = np.add.reduceat(usual * counts, edges, axis=1) / widths
+    rights = price(energy[:, None, None] * inside) @ widths
+    total = views * price(left).sum(1) + np.triu(lefts + rights).sum(0)
     best = int(total.argmin())
     if total[best] >= views * price(variance).sum():
         return 0, variance
     # Lefts and rights are rounded, or lost where they are too quiet: coefficients will have to tell that too.
     some, taken = slice(best + 1), energy[: best + 1] / views
-    lefts = np.minimum(prices.ERROR / of_lefts[some], taken) @ right[some]
-    return best + 1, left[best] + lefts + np.minimum(
-        (best + 1) * prices.ERROR / counts[best] / views, taken @ right[some]
-    )
+    lost = np.minimum(prices.ERROR / of_lefts[some, best], taken) @ right[some]
+    lost += np.minimum((best + 1) * prices.ERROR / counts[best] / views, taken @ right[some])
+    return best + 1, left[best] + lost
 
 
 def _price(rest: np.ndarray) -> float:
@@ -112,7 +116,7 @@ def right_factors(plan: Plan, scales: np.ndarray, basis: Basis, step: float, ste
     scaled = plan.rights / np.float32(step)
     usual = np.exp2(2.0 / UNITS * (basis.rows - step_units)).sum()
     loud = np.square(scaled, dtype=np.float64).sum(1) / usual
-    gains = bands.clipped(np.rint(0.5 * UNITS / STEP * np.log2(np.maximum(loud, 2.0**-40))), 80).astype(np.int32)
+    gains = bands.clipped(np.rint(0.5 * UNITS / STEP * np.log2(np.maximum(loud, 2.0**-40))), 120).astype(np.int32)
     return rank.quantised(scaled, gains, scales, basis, step_units)
 
 
