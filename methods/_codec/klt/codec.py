@@ -28,7 +28,7 @@ from methods._codec.klt.trellis import CODER, Paths
 
 _LOOKED_AT = 32  # rows, to see how large that share is
 _TEMPERATURES = (1.0, 20.0)
-_LOUDER = 4  # times as much squared error as was planned: rows of a sample differ by less
+_LOUDER = 4  # quarter octaves above what was planned: a sample of rows differs by less
 _MOSTLY_LIKELY = 1 / 8  # where a larger share of classes is likely, all of them are told with the same step
 
 
@@ -143,10 +143,10 @@ class Source:
         for image, mine in zip(images, plans, strict=True):
             at = self._rows_of(image, views)
             lead, rest = self._lead(rows[image, views], at, mine, mine.left, coded)
-            if np.vdot(rest, rest) > _LOUDER * len(rest) * mine.left.sum():
-                # Factors got lost that the plan counts on: the coefficients have to tell what those did not.
-                louder = np.maximum(mine.left, np.square(rest).mean(0))
-                lead, rest = self._lead(rows[image, views], at, mine, louder, coded)
+            found = np.square(rest).mean(0)
+            if (self._gains(found, index) > head.gains[image] + _LOUDER).any():
+                # The plan counts on factors that got lost, or is of another step: coefficients have to tell the rest.
+                lead, rest = self._lead(rows[image, views], at, mine, np.maximum(mine.left, found), coded)
             head.along[image], head.ranked[image] = rebuilder.along[image], rebuilder.ranked[image]
             rest /= step
             coded.lead.append(lead)
@@ -253,6 +253,9 @@ class Source:
         """int64: where among these views those of a stream begin, and the last one ends."""
         return np.append(np.flatnonzero(np.diff(views // self.group, prepend=-1)), len(views))
 
+    def _gains(self, squares: np.ndarray, index: int) -> np.ndarray:
+        return bands.gains_of(squares, self.basis.rows, self.basis.rows - step_units(index))
+
     def _lead(
         self, rows: np.ndarray, at: tuple[np.ndarray, np.ndarray], mine: Plan, left: np.ndarray, coded: Coded
     ) -> tuple[Led, np.ndarray]:
@@ -261,7 +264,7 @@ class Source:
         `left` [D]: mean squares of that, about, of all views; how finely factors are told depends on it.
         """
         image, index, rebuilder = int(at[0][0]), coded.index, coded.rebuilder
-        coded.head.gains[image] = bands.gains_of(left, self.basis.rows, self.basis.rows - step_units(index))
+        coded.head.gains[image] = self._gains(left, index)
         step = step_of(index)
         scales = self._base(coded, image)
         ranked = plan.right_factors(mine, scales, self.basis, step, step_units(index))

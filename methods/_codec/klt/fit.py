@@ -121,7 +121,10 @@ def fit(
         some = everyone[part::parts]
         between[part] = seen * (some.T @ some).astype(np.float64) / len(everyone)
     covariance = within.sum(0)
-    energy, wide = spectrum(covariance + between.sum(0))
+    # Softmax does not see a constant added to a row, which rows here have lost: it is the last direction to be kept,
+    # else it would be mixed into those in which nothing varies.
+    whole = covariance + between.sum(0)
+    energy, wide = spectrum(whole - np.trace(whole) / c)
     lost = lost_beyond(energy) if parts == 1 else lost_unseen(within + between)
     size, precision = best_size(spectrum(covariance)[0], lost, np.diag(covariance), budget_bytes, rows)
     if not size:

@@ -59,9 +59,9 @@ def _free(rest: np.ndarray, usual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         unit = _leading(rest.T @ rest, most)[1].T
         energy = np.linalg.norm(rest @ unit.T, axis=0)
     else:
-        values, left = _leading(rest @ rest.T, most)
-        energy = np.sqrt(np.maximum(values, 0))
-        unit = (left.T @ rest) / np.maximum(energy, 1e-30)[:, None]
+        found = _leading(rest @ rest.T, most)[1].T @ rest
+        energy = np.linalg.norm(found, axis=1)
+        unit = found / np.maximum(energy, 1e-30)[:, None]
     count, left = _best(views, variance, np.square(energy), np.square(unit), usual)
     return (energy[:count, None] * unit[:count]).astype(np.float32), left
 

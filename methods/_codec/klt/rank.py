@@ -20,6 +20,7 @@ from methods._codec.klt.trellis import CODER, PathReader, Paths
 _SPARE_BITS = 16  # right factors of norm one are told in integers of 2^-16
 _COUNT_BUCKET = EVEN + 4
 _TOGETHER = 1024  # rows that are squared at a time
+_SQUARED_BITS = 24  # of a component, at most: so 2^15 squares stay below 2^63
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,15 @@ def _unit(rights: np.ndarray) -> np.ndarray:
 
 
 def norms_of(rights: np.ndarray) -> np.ndarray:
-    """float64 [r]: norms of integer rows, at least 1; sums of integers, hence exact but for the root."""
-    squares = np.empty(len(rights), np.int64)
+    """float64 [r]: norms of integer rows, at least 1; sums of integers, hence exact but for the root. Of rows that are
+    so loud that a sum would not be, the last bits do not count."""
+    norms = np.empty(len(rights))
     for start in range(0, len(rights), _TOGETHER):
-        some = slice(start, start + _TOGETHER)
-        squares[some] = np.square(rights[some].astype(np.int64)).sum(1)
-    return np.sqrt(np.maximum(squares, 1).astype(np.float64))
+        some = rights[start : start + _TOGETHER]
+        beyond = np.maximum(np.frexp(np.abs(some).max(1, initial=1.0))[1] - _SQUARED_BITS, 0)
+        squares = np.square(np.rint(np.ldexp(some, -beyond[:, None])).astype(np.int64)).sum(1)
+        norms[start : start + _TOGETHER] = np.ldexp(np.sqrt(np.maximum(squares, 1).astype(np.float64)), beyond)
+    return norms
 
 
 def product(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:

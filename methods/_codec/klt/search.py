@@ -12,7 +12,7 @@ from methods._codec.klt import head as heads
 from methods._codec.klt import refine
 from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.plan import Plan
-from methods._codec.klt.steps import PER_OCTAVE, STEPS, step_units
+from methods._codec.klt.steps import OFFSETS_KEPT, PER_OCTAVE, STEPS, step_units
 from methods._codec.klt.tables import rate
 
 # So near to this share of the budget below it, and to so many bytes below, is aimed after one, two, ... tries.
@@ -120,7 +120,8 @@ class _Trials:
 
     def _coarse(self, index: int) -> Coded:
         if index not in self._known:
-            if abs(index - self._planned) > _NEAR and not self.frozen:
+            moved = abs(index - self._planned) > _NEAR and not self.frozen
+            if moved or (index >= OFFSETS_KEPT) != (self._planned >= OFFSETS_KEPT):
                 self._plans, self._planned = self._source.plans(index, self._images), index
             self._known.clear()  # as large as the labels
             self._known[index] = self._source.code(index, self._images, self._plans, self._views)
@@ -202,12 +203,13 @@ def _searched(
             best = max(best, found, key=len)
             if len(best) >= _FULL * budget_bytes - _SPARE or (last and found):
                 break
-            if not found:
-                bracket = _Bracket()  # likely classes were taken for less: other sizes are wrong too
             bracket.tell(index, size, bool(found))
         if bracket.closed:
             break
         index = bracket.step(index, size, growth, budget_bytes)
+    if not best and bracket.low >= 0:
+        found = blob(trials.code(bracket.low))
+        best = found if len(found) <= budget_bytes else best
     return best, bracket.finest
 
 
