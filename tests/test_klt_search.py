@@ -27,10 +27,13 @@ def falling(seed: int, n: int, k: int, c: int) -> SoftLabels:
     return of(rows * np.exp(0.3 * rng.standard_normal((n, k, 1))))
 
 
-def low_rank(seed: int, n: int, k: int, c: int, rank: int) -> SoftLabels:
+def low_rank(seed: int, n: int, k: int, c: int, rank: int, sure: float = 0.0) -> SoftLabels:
+    """`sure`: by how much the first class is above the others, at most."""
     rng = np.random.default_rng(seed)
     rights = rng.standard_normal((n, rank, c)) / np.sqrt(1 + np.arange(rank))[:, None]
-    return of(3 * rng.standard_normal((n, k, rank)) @ rights + 0.05 * rng.standard_normal((n, k, c)))
+    rows = 3 * rng.standard_normal((n, k, rank)) @ rights + 0.05 * rng.standard_normal((n, k, c))
+    rows[:, :, 0] += sure * rng.random((n, k))
+    return of(rows)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +153,14 @@ def test_a_sample_of_views_is_as_loud_as_all_and_has_none_twice(views, most):
         assert np.log(loud[some]).mean() == pytest.approx(np.log(loud).mean(), abs=0.25)
 
 
-def test_little_of_a_budget_is_left_where_rows_are_many():
-    for labels, budget in ((mixed(3, 300, 200, 0, 6), 20_000), (mixed(1, 300, 200, 0, 6), 6000)):
-        blob = klt.encode(labels, budget, None)
-        assert 0.997 * budget <= len(blob) <= budget
+@pytest.mark.parametrize(
+    ("labels", "budget", "least"),
+    [
+        pytest.param(mixed(3, 300, 200, 0, 6), 20_000, 0.997, id="three images"),
+        pytest.param(mixed(1, 300, 200, 0, 6), 6000, 0.997, id="one image"),
+        pytest.param(low_rank(7, 25, 54, 38, 4, sure=12), 3420, 0.99, id="what is left is too little to be weighed"),
+        pytest.param(low_rank(2, 25, 54, 38, 4, sure=12), 3420, 0.99, id="and likely classes grow besides"),
+    ],
+)
+def test_little_of_a_budget_is_left_where_rows_are_many(labels, budget, least):
+    assert least * budget <= len(klt.encode(labels, budget, None)) <= budget

@@ -161,7 +161,7 @@ class Source:
                 the image has.
             place: of the image among `coded.images`.
             at: int64, places of the rows' views among `coded.views`, ascending.
-            weight: see `Coder.quantise`.
+            weight: see `Coder.rows`.
         """
         image, views = int(coded.images[place]), coded.views[at]
         whole = coded.rebuilder.led_by(*self._rows_of(image, views), coded.lead[place].points[at])

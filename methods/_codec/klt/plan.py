@@ -22,7 +22,7 @@ class Plan:
 
     along: bool  # whether rows are also told along their partners' means
     rights: np.ndarray  # float32 [f, D]: right factors of the low-rank part with all its energy
-    left: np.ndarray  # float64 [D]: mean squares of what it leaves, as it will be decoded
+    left: np.ndarray  # float64 [D]: mean squares of what it leaves, about as it will be decoded
     loud: np.ndarray  # float64 [K]: squared norms of rows less what means predict, squared steps
 
 

@@ -1,7 +1,8 @@
 """The low-rank part of an image's rows, on top of what its mean and its partners' means predict.
 
 It is an ordinary truncated SVD: left factors are coded with the rows, right factors with the image, in the shared
-basis. Lefts and rights are integers before they are multiplied, so the product is exact (see `basis`).
+basis, both as coarsely as pays (see `prices`). Lefts and rights are integers before they are multiplied, so the product
+is exact (see `basis`).
 """
 
 from __future__ import annotations
