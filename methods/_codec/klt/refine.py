@@ -22,8 +22,8 @@ from methods._codec.klt.tables import EVEN, FRACTION, UNITS
 GRADES = 4  # of likelihood: from 2^-8, 2^-6, 2^-4 and 2^-2 on
 NOTHING = GRADES + 1  # the least grade that is refined, where none is
 NUMBERS = 2 * GRADES + 1  # that an image has
-_FINER = 8  # units: the step of the lowest grade is so much smaller than that of the coefficients, ...
-_FINER_LEAST = 4  # ... and at least so much where that itself is fine
+_FINER = 9  # units: the step of the lowest grade is so much smaller than that of the coefficients, ...
+_FINER_LEAST = 5  # ... and at least so much where that itself is fine
 _PER_OCTAVE = 64
 _OCTAVES = 24
 _WEIGHT_BITS = 28  # of the largest logit's weight

@@ -18,7 +18,7 @@ from methods._codec.klt.tables import rate
 # So near to this share of the budget below it, and to so many bytes below, is aimed after one, two, ... tries.
 _CLOSE = (0.0002, 0.0002, 0.0005, 0.001, 0.002, 0.004)
 _SPARE = 4
-_NEAR = PER_OCTAVE // 4  # low-rank parts planned at a step serve steps so near
+_NEAR = PER_OCTAVE // 3  # low-rank parts planned at a step serve steps so near
 _ROUGH = PER_OCTAVE // 12  # steps: a sample of rows says no more, and what is left is soon corrected
 _LEAST_GROWTH = 0.2  # of ln(bytes) by octave
 _SLOPE_OVER = PER_OCTAVE // 8
