@@ -55,7 +55,7 @@ def bound(scale: float, slope: float, spread: float = tables.SPREAD) -> tuple[fl
 
 
 def scalar(bucket: int) -> tuple[float, float]:
-    """Bits and squared error (squared steps) of a coefficient that is rounded by itself, as `klt` does with means."""
+    """Bits and squared error (squared steps) of a coefficient that is rounded by itself, as prices take it."""
     scale = scale_of(bucket)
     size = np.linspace(0, 8 * scale, 8001)
     p = density(scale, size)
