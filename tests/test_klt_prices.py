@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from _klt_labels import mixed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods._codec.klt import prices
+from methods._codec.klt import prices, rank
 from methods._codec.klt.tables import LAMBDA, UNITS
 from methods.compressors import klt
 
@@ -47,6 +48,19 @@ def test_logarithms_are_those_of_integers(number):
     """2^(found / 16) <= number < 2^((found + 1) / 16), in Python's integers."""
     found = int(prices.whole_log(np.array([float(number)]))[0])
     assert 2**found <= number**UNITS < 2 ** (found + 1)
+
+
+@LAW
+@given(st.integers(0, 10_000), st.integers(1, 300), st.integers(0, 30))
+def test_norms_are_those_of_integers_of_at_most_24_bits(seed, size, octaves):
+    """A decoder depends on it: whichever way squares are summed, and of louder rows the last bits never count."""
+    rows = np.random.default_rng(seed).integers(-(2**octaves), 2**octaves, (3, size), endpoint=True)
+    exact = []
+    for row in rows.tolist():
+        beyond = max(max(abs(one) for one in row).bit_length() - 24, 0)
+        squares = sum(round(Fraction(one, 2**beyond)) ** 2 for one in row)
+        exact.append(math.ldexp(math.sqrt(max(squares, 1)), beyond))
+    assert rank.norms_of(rows.astype(np.float64)).tolist() == exact
 
 
 def test_sizes_are_powers_of_two():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from _klt_labels import mixed
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bench.api import SoftLabels
-from methods._codec.klt import basis, refine, search
+from methods._codec.klt import basis, narrowing, plan, refine, sample
 from methods._codec.klt import side as sides
 from methods._codec.klt.codec import Coded, Source
 from methods._codec.klt.plan import Plan
@@ -80,9 +84,9 @@ def test_rows_that_are_weighed_anew_are_coded_as_if_all_were(source):
             assert np.array_equal(after.fine[1].likely[part][mine], expected.fine[1].likely[part][theirs])
         assert np.array_equal(after.fine[1].errors[mine], expected.fine[1].errors[theirs])
     assert (np.diff(after.fine[1].likely.row) >= 0).all()
-    assert all_of_them.of_rows(40) < before.of_rows(40)
+    assert all_of_them.of_rows() < before.of_rows()
     source.weigh(after, 1, at, 1.0)
-    assert after.bytes(40) == before.bytes(40)
+    assert after.bytes() == before.bytes()
     for part in ("levels", "cells"):
         for rows, expected in zip(
             (*after.rows, after.fine[1].paths), (*before.rows, before.fine[1].paths), strict=True
@@ -125,32 +129,82 @@ def test_likely_classes_of_some_rows_replace_those_that_were_there():
 @pytest.mark.parametrize("rows", [1, 64, 65, 300, 4000])
 @pytest.mark.parametrize("log", [-0.5, -0.137, 0.0, 0.0004, 0.2, 0.37])
 def test_weights_have_the_mean_that_is_wanted_and_two_neighbouring_values(rows, log):
-    weights = search._Weights()
+    weights = narrowing.Weights()
     weights._log = log
     logs = weights.of(rows)
-    assert logs.mean() == pytest.approx(log, abs=search._LOG_STEP / rows + 1e-9)
+    assert logs.mean() == pytest.approx(log, abs=narrowing.LOG_STEP / rows + 1e-9)
     assert len(np.unique(logs)) <= 2
 
 
 def test_few_rows_change_where_little_is_wanted():
     """So that little is coded anew, and those are spread evenly over views."""
-    weights = search._Weights()
+    weights = narrowing.Weights()
     before = weights.of(300)
     weights._log = 0.02
     changed = np.flatnonzero(weights.of(300) != before)
-    assert len(changed) == 300 * 0.02 / search._LOG_STEP
+    assert len(changed) == 300 * 0.02 / narrowing.LOG_STEP
     assert np.diff(changed).max() <= 3 * 300 / len(changed)
+
+
+def planned(told: np.ndarray) -> Plan:
+    return Plan(False, np.zeros((0, 1), np.float32), np.zeros(1), 0.0, told)
 
 
 @pytest.mark.parametrize("views", [1, 2, 11, 13, 16, 25, 36, 300])
 @pytest.mark.parametrize("most", [1, 12, 64])
-def test_a_sample_of_views_is_as_loud_as_all_and_has_none_twice(views, most):
-    loud = np.exp(np.random.default_rng(views).normal(0, 1, views))
-    some = search._typical([Plan(False, np.zeros((0, 1), np.float32), np.zeros(1), loud)], most)
+def test_a_sample_has_small_and_large_rows_as_all_have_and_none_twice(views, most):
+    told = np.random.default_rng(views).normal(100, 30, views)
+    some = sample._typical([planned(told)], most)
     assert some.tolist() == sorted(set(some.tolist()))
     assert len(some) == min(views, most)
     if most <= views and most >= 12:
-        assert np.log(loud[some]).mean() == pytest.approx(np.log(loud).mean(), abs=0.25)
+        assert told[some].mean() == pytest.approx(told.mean(), abs=0.25 * 30)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=40), st.data())
+def test_rows_that_stand_for_all_make_up_their_number(told, data):
+    """And, unless they are all unlike the others, what is known of all: bits that depend on it alone are exact."""
+    told = np.array(told)
+    views = np.array(data.draw(st.lists(st.integers(0, len(told) - 1), min_size=1, max_size=len(told), unique=True)))
+    counts = planned(told).counts(views)
+    assert counts.sum() == pytest.approx(len(told))
+    if len(views) == len(told):
+        assert counts == pytest.approx(np.ones(len(told)), abs=1e-6)
+    if told[views].std() > abs(told[views].mean() - told.mean()) + 1e-3 * told.max():
+        assert counts @ (3 * told[views] + 7) == pytest.approx(3 * told.sum() + 7 * len(told))
+
+
+@pytest.mark.parametrize("loud", [1.0, 4.0])
+def test_what_is_known_of_all_rows_tells_what_they_take_better_than_some_rows_do(loud):
+    """The bits of 300 rows, told by 20 of them, many times: the error is less than half as large, where they are half a
+    bit a coefficient and more. (With a fifth of a bit it is .56, with a thirtieth .75 of what it was.)"""
+    values = np.ldexp(falling(5, 1, 300, 60).logits.numpy() * np.float32(loud), -6)
+    source, images, index = Source(values, sides.plain(1, 300), basis.identity(60, 6), 300), np.arange(1), 10 * 1024
+    plans = source.plans(index, images)
+    bits = source.code(index, images, plans, np.arange(300)).rows[0].bits
+    assert bits.mean() > 0.5 * 60
+    rng, errors = np.random.default_rng(0), []
+    for _ in range(200):
+        views = rng.choice(300, 20, replace=False)
+        errors.append([plans[0].counts(views) @ bits[views] - bits.sum(), 15 * bits[views].sum() - bits.sum()])
+    calibrated, plain = np.sqrt(np.square(errors).mean(0))
+    assert calibrated < 0.5 * plain
+
+
+def test_weights_go_back_to_those_that_kept_within_the_budget():
+    weights = narrowing.Weights()
+    assert not weights.back(1100, 1000)
+    for size in (1100, 990, 1010):
+        weights.tell(size, 1000, 400)
+    fits = weights._told[1][0]
+    assert weights.back(1100, 1000)
+    assert weights._log == fits
+    weights.forget()
+    assert weights._log == fits
+    assert not weights.back(1100, 1000)
+    assert weights.back(980, 1000)
+    assert weights._log == 0
 
 
 @pytest.mark.parametrize(
@@ -164,3 +218,29 @@ def test_a_sample_of_views_is_as_loud_as_all_and_has_none_twice(views, most):
 )
 def test_little_of_a_budget_is_left_where_rows_are_many(labels, budget, least):
     assert least * budget <= len(klt.encode(labels, budget, None)) <= budget
+
+
+@pytest.mark.parametrize(("rows", "square"), [(24, 1589491.75), (13, 4131105.75), (5, 3.0)])
+def test_components_are_found_of_rows_that_are_all_alike(rows, square):
+    """LAPACK's fastest routine gives up on some such matrices in single precision, the first two among them."""
+    values, vectors = plan._leading(np.full((rows, rows), square, np.float32), rows - 1)
+    assert values[0] == pytest.approx(rows * square, rel=1e-5)
+    assert np.abs(values[1:]).max() < 1e-5 * values[0]
+    assert np.abs(vectors[:, 0]) == pytest.approx(np.full(rows, rows**-0.5), rel=1e-5)
+
+
+def test_a_constant_that_a_basis_has_no_room_for_is_lost_for_all_classes():
+    """At the finest steps rows are coded with their offsets, which softmax does not see. A basis that leaves them out
+    cannot tell them; likely classes alone must not make them good."""
+    rng = np.random.default_rng(1)
+    axes = rng.standard_normal((4, 40))
+    axes = np.linalg.qr((axes - axes.mean(1, keepdims=True)).T)[0].T
+    labels = of(40 * rng.standard_normal((4, 13, 4)) @ axes - 40)
+    known, flat = basis.identity(40, 8), np.full(4, -48, np.int32)
+    known = replace(known, vectors=np.rint(axes * 2**16), precision=16, rows=flat, means=flat)
+
+    blob = klt.encode(labels, 40_000, None, shared=known.to_bytes())
+    error = klt.decode(blob, shared=known.to_bytes()).double() - labels.logits.double()
+    assert float(error.mean(2).min()) > 30
+    error -= error.mean(2, keepdim=True)
+    assert float(error.abs().max()) < 1e-2

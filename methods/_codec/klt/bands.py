@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from methods._codec.klt.tables import BITS, ESCAPE_BITS, LARGEST, LOWEST, STEP, STRIDE, UNITS
@@ -9,21 +11,24 @@ from methods._codec.klt.tables import BITS, ESCAPE_BITS, LARGEST, LOWEST, STEP, 
 _LOUDEST_BAND = 120  # quarter octaves
 
 
-def split(width: int) -> list[slice]:
+@cache
+def split(width: int) -> tuple[slice, ...]:
     """Bands that have a gain of their own: of 2, 2, 4, 4, 8, 8, ... components, at most 64."""
-    bands, start, size = [], 0, 2
+    bands, start, size = list[slice](), 0, 2
     while start < width:
         for _ in range(2):
             if start < width:
                 bands.append(slice(start, min(start + size, width)))
                 start += size
         size = min(2 * size, 64)
-    return bands
+    return tuple(bands)
 
 
-def widen(gains: np.ndarray, width: int) -> np.ndarray:
-    """[..., width]: what stands for a band [..., bands], for each of its coefficients."""
-    return np.repeat(gains, [band.stop - band.start for band in split(width)], axis=-1)
+def louder(base: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """int32 [..., D]: log-scales [D], units, with gains of bands [..., bands], 1/4 octave."""
+    widths = [band.stop - band.start for band in split(len(base))]
+    found: np.ndarray = base + np.repeat(STEP * gains, widths, axis=-1)
+    return found
 
 
 def gains_of(squares: np.ndarray, scales: np.ndarray, base: np.ndarray) -> np.ndarray:

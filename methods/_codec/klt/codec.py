@@ -58,46 +58,50 @@ class Coded:
     edges: np.ndarray  # int64: where among the views those of a stream begin, and the last one ends
     head: Head  # what is not of the mean is filled in for the m
     rebuilder: Rebuilder
+    counts: list[np.ndarray] = field(default_factory=list)  # float64 [v]: how many rows of its image one stands for
     lead: list[Led] = field(default_factory=list)
     rows: list[Paths] = field(default_factory=list)  # [v, D]
     fine: list[Refined] = field(default_factory=list)  # see Source.refine; empty: nothing is refined
 
-    def bytes(self, views: int) -> float:
-        """Estimate of what it takes to write `views` views of all n images, if what is here stands for them: good to a
+    def bytes(self) -> float:
+        """Estimate of what it takes to write all K views of all n images, if what is here stands for them: good to a
         part in a thousand and some bytes."""
-        rows = sum(float(led.paths.bits.sum()) for led in self.lead) + self._of_rows()
-        return (self.head.means.bits() + self._all(self.head.own_bits(self.images), rows, views)) / 8 + self.refinement(
-            views
-        )
+        own = self.head.own_bits(self.images)
+        rows = self._views(sum(float(led.paths.bits.sum()) for led in self.lead)) + self._of_rows()
+        return (self.head.means.bits() + self._images(own + rows)) / 8 + self.refinement()
 
-    def refinement(self, views: int) -> float:
+    def refinement(self) -> float:
         """How much of `bytes` the likely classes take."""
         own = 0.0
         if self.head.refined is not None:
             own = refine.numbers_bits(self.head.refined[self.images], self.head.least)
-        return self._all(own, sum(float(fine.paths.bits.sum()) for fine in self.fine), views) / 8
+        return self._images(own + self._views(sum(float(fine.paths.bits.sum()) for fine in self.fine))) / 8
 
-    def of_rows(self, views: int) -> float:
+    def of_rows(self) -> float:
         """How much of `bytes` the coefficients take."""
-        return self._all(0.0, self._of_rows(), views) / 8
+        return self._images(self._of_rows()) / 8
 
     def density(self) -> float:
         """Bits that a coefficient takes which is not certainly zero; at least a quarter."""
         count = sum(int(np.count_nonzero(rows.cells >= 0)) for rows in self.rows)
-        return max(self._of_rows() / max(count, 1), 0.25)
+        return max(sum(float(rows.bits.sum()) for rows in self.rows) / max(count, 1), 0.25)
 
-    def _of_rows(self) -> float:
-        return sum(float(rows.bits.sum()) for rows in self.rows)
-
-    def _all(self, own: float, rows: float, views: int) -> float:
-        """What these images take for themselves and for the rows here, as a share of n images and `views` views."""
-        return (own + rows * views / len(self.views)) * len(self.head.gains) / len(self.images)
-
-    def growth(self, views: int) -> float:
+    def growth(self) -> float:
         """Estimate of how many bytes `bytes` grows by for each octave that the step gets finer."""
         rows = sum(led.paths.growth for led in self.lead) + sum(rows.growth for rows in self.rows)
         own = sum(self.head.ranked[image].growth for image in self.images)
-        return (self.head.means.growth + self._all(own, rows, views)) / 8
+        return (self.head.means.growth + self._images(own + self._views(rows))) / 8
+
+    def _of_rows(self) -> float:
+        return sum(float(count @ rows.bits) for count, rows in zip(self.counts, self.rows, strict=True))
+
+    def _views(self, of_these: float) -> float:
+        """What all K views take, of some bits that those here take."""
+        return of_these * self.rebuilder.views / len(self.views)
+
+    def _images(self, of_these: float) -> float:
+        """What all n images take, of some bits that those here take."""
+        return of_these * len(self.head.gains) / len(self.images)
 
 
 class _Errors(NamedTuple):
@@ -149,6 +153,7 @@ class Source:
                 lead, rest = self._lead(rows[image, views], at, mine, np.maximum(mine.left, found), coded)
             head.along[image], head.ranked[image] = rebuilder.along[image], rebuilder.ranked[image]
             rest /= step
+            coded.counts.append(mine.counts(views))
             coded.lead.append(lead)
             coded.rows.append(CODER.rows(rest, self._base(coded, image)))
         return coded
@@ -287,6 +292,9 @@ class Source:
     def _errors(self, image: int, views: np.ndarray, found: np.ndarray, coded: Coded) -> _Errors:
         """Of rows that decode to `found` so far."""
         true = self._natural(self._true(image, coded.index)[views] + self.basis.mean.astype(np.float32))
+        if coded.index >= OFFSETS_KEPT:
+            # A fitted basis may have no room for a constant. What is lost of it must not be made good for some classes.
+            true -= (true - found).mean(1, keepdims=True)
         likely = refine.likely(found, coded.head.least)
         at = likely.row, likely.column
         return _Errors(true, found, likely, true[at] - found[at])

@@ -13,7 +13,7 @@ from methods._codec.klt.rank import Ranked
 from methods._codec.klt.side import Side
 from methods._codec.klt.steps import MEAN_OCTAVES, PER_OCTAVE, step_of, step_units
 from methods._codec.klt.stream import Reader, Writer
-from methods._codec.klt.tables import EVEN, FRACTION, STEP
+from methods._codec.klt.tables import EVEN, FRACTION
 from methods._codec.klt.trellis import CODER
 
 
@@ -66,8 +66,7 @@ def read(words: np.ndarray, levels: np.ndarray, n: int, index: int, basis: Basis
 
 def scales(gains: np.ndarray, basis: Basis, index: int) -> np.ndarray:
     """int32 [n, D]: log-scales of images' coefficients, before the gains of rows, from gains of bands [n, bands]."""
-    found: np.ndarray = basis.rows - step_units(index) + bands.widen(STEP * gains, basis.size)
-    return found
+    return bands.louder(basis.rows - step_units(index), gains)
 
 
 def mean_index(index: int) -> int:

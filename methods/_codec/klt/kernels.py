@@ -150,10 +150,10 @@ def _key(cost: np.float32, score: int) -> np.int64:
 
 @_compiled
 def near(model: Model, choice: np.ndarray) -> None:
-    """Fills `choice`, int8 [2 * buckets, values, 2]: which even and which odd magnitude is best for a value of so many
-    1/_PER_STEP steps, what its bits weigh included."""
-    tables, values, _ = choice.shape
-    for table in range(tables):
+    """Fills `choice`, int8 [buckets, values, 4]: which even and which odd magnitude of the first quantiser, and of the
+    other, is best for a value of so many 1/_PER_STEP steps, what its bits weigh included."""
+    buckets, values, _ = choice.shape
+    for table in range(2 * buckets):
         cell, quantiser = table * model.stride, table & 1
         for at in range(values):
             value = at / _PER_STEP
@@ -165,41 +165,75 @@ def near(model: Model, choice: np.ndarray) -> None:
                     cost = error * error + model.weight * model.bits[cell + level]
                     if cost < best:
                         best = cost
-                        choice[table, at, parity] = level
+                        choice[table >> 1, at, 2 * quantiser + parity] = level
 
 
-@njit(inline="always")
+@njit
 def _offer(
-    value: np.float32,
-    narrow: int,
-    raw: int,
+    values: np.ndarray,
+    base: np.ndarray,
+    wave: tuple[int, int],
+    louder: int,
     model: Model,
     scaled: tuple,
-    choice: np.ndarray,
-    cost: np.ndarray,
-    offered: np.ndarray,
-) -> None:
-    """The best even and the best odd level of both quantisers for a coefficient, and what they cost, [4] each."""
-    points, bits, told, weight = scaled
-    near_at = int(value * _PER_STEP + np.float32(0.5))
-    for quantiser in range(2):
-        cell = (2 * narrow + quantiser) * model.stride
-        if raw == 0 and near_at < choice.shape[1]:
-            for parity in range(2):
-                level = np.int64(choice[2 * narrow + quantiser, near_at, parity])
-                error = value - points[cell + level]
-                cost[2 * quantiser + parity] = _key(error * error + bits[cell + level], told[cell + level])
-                offered[2 * quantiser + parity] = level
+    count: int,
+    live: tuple,
+) -> tuple[int, int]:
+    """For each coefficient of a wave that is not certainly zero the best even and the best odd level of both
+    quantisers, and what they cost.
+
+    Args:
+        values: float32 [m], in steps, of a path.
+        base: int32 [m], its log-scales but for its gain.
+        wave: where it begins, and ends.
+        louder: the gain, units.
+        model: what levels cost and mean.
+        scaled: what `quantise` made of its tables, and of those from `near`.
+        count: how many there were before.
+        live: of each, filled: cost and level [4 m], place and bucket [m].
+
+    Returns:
+        How many there are now, and the information of the wave.
+    """
+    # Once a wave, since to hand on arrays takes atomic instructions that count who has them.
+    points, bits, told, choice, looked_up, weight = scaled
+    cost, levels, places, buckets = live
+    largest, seen = model.largest, 0
+    distance, fraction = np.float32(2 * model.half) / np.float32(model.fraction), np.float32(model.fraction)
+    for place in range(wave[0], wave[1]):
+        bucket = _bucket(base[place] + louder, model)
+        if bucket < 0:
+            continue
+        raw = _octaves(bucket, model)
+        narrow = _table(bucket, raw, model)
+        seen += model.information[narrow]
+        value = abs(values[place])
+        if not value <= model.loudest:  # whatever it is, it must not be an index
+            value = np.float32(model.loudest)
+        near_at = int(value * np.float32(_PER_STEP) + np.float32(0.5))
+        if raw == 0 and near_at < looked_up:
+            # Unsigned, so that it is not tried first whether an index counts from the end.
+            first = 4 * (looked_up * narrow + near_at)
+            for which in range(4):
+                level = np.int64(choice[np.uint64(first + which)])
+                cell = np.uint64((2 * narrow + (which >> 1)) * model.stride + level)
+                error = value - points[cell]
+                cost[np.uint64(4 * count + which)] = _key(error * error + bits[cell], told[cell])
+                levels[np.uint64(4 * count + which)] = level
         else:
-            distance = np.float32(2 * model.half) / np.float32(model.fraction)
-            low = int(value / distance + np.float32(0.5 * quantiser))
-            for size in (low, low + 1):
-                high = min(size >> raw, model.largest)
-                error = value - np.float32(_point(size, quantiser, model)) / np.float32(model.fraction)
-                besides = weight * np.float32(raw + _sign_besides(high, size))
-                at = 2 * quantiser + (size & 1)
-                cost[at] = _key(error * error + bits[cell + high] + besides, told[cell + high])
-                offered[at] = size
+            for quantiser in range(2):
+                cell = (2 * narrow + quantiser) * model.stride
+                low = int(value / distance + np.float32(0.5 * quantiser))
+                for size in (low, low + 1):
+                    high = min(size >> raw, largest)
+                    error = value - np.float32(_point(size, quantiser, model)) / fraction
+                    besides = weight * np.float32(raw + _sign_besides(high, size))
+                    at = 4 * count + 2 * quantiser + (size & 1)
+                    cost[at] = _key(error * error + bits[cell + high] + besides, told[cell + high])
+                    levels[at] = size
+        places[count], buckets[count] = place, bucket
+        count += 1
+    return count, seen
 
 
 @intrinsic
@@ -309,63 +343,72 @@ def quantise(
         longest = max(longest, bounds[path + 1] - bounds[path])
     weight = np.float32(model.weight)
     points = model.points.astype(np.float32) / np.float32(model.fraction)
-    scaled = (points, model.bits * weight, model.score.astype(np.int64) << _MEMORY, weight)
+    costs = model.bits * weight, model.score.astype(np.int64) << _MEMORY
+    scaled = (points, *costs, choice.ravel(), choice.shape[1], weight)
     # Survivors: the cost so far in the upper half of a number; in the lower, which the same sum carries along, scores
     # in this wave, and the state where the wave began in the lowest bits. A minimum of integers takes no branch.
     best, now = np.empty((2, STATES), np.int64), 0
     gain, gain_next = np.empty(STATES, np.int64), np.empty(STATES, np.int64)
-    cost = np.empty(4, np.int64)
-    back, offered = np.empty((longest, STATES // 8), np.uint8), np.empty((longest, 4), np.int32)
+    cost, offered = np.empty(4 * longest, np.int64), np.empty(4 * longest, np.int32)
+    places, buckets = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    live = cost, offered, places, buckets
+    back = np.empty((longest, STATES // 8), np.uint8)
     here, there = (best[0].ctypes.data, best[1].ctypes.data), back.ctypes.data
-    where, buckets = np.empty(longest, np.int64), np.empty(longest, np.int64)
     growth = 0.0
     for path in range(len(starts)):
-        first, stop = bounds[path], bounds[path + 1]
-        shift = starts[path] - first
+        first, length = bounds[path], bounds[path + 1] - bounds[path]
+        mine, scales = values[first : first + length], base[starts[path] : starts[path] + length]
         for state in range(STATES):
             best[now, state], gain[state] = _NEVER + state, 0
         best[now, 0] = 0
         information, louder, count = model.prior, 0, 0
-        start, size = first, _FIRST_WAVE
-        while start < stop:
-            end = min(start + size, stop)
-            size = min(2 * size, _LAST_WAVE)
-            seen = 0
-            for place in range(start, end):
-                bucket = _bucket(base[place + shift] + louder, model)
-                if bucket < 0:
-                    levels[place], cells[place] = 0, -1
-                    continue
-                raw = _octaves(bucket, model)
-                narrow = _table(bucket, raw, model)
-                seen += model.information[narrow]
-                value = abs(values[place])
-                if not value <= model.loudest:  # whatever it is, it must not be an index
-                    value = np.float32(model.loudest)
-                _offer(value, narrow, raw, model, scaled, choice, cost, offered[count])
-                _survive(here[now], here[1 - now], there + count * (STATES // 8), cost[0], cost[1], cost[2], cost[3])
+        start, size = 0, _FIRST_WAVE
+        while start < length:
+            wave = start, min(start + size, length)
+            before = count
+            count, seen = _offer(mine, scales, wave, louder, model, scaled, before, live)
+            for step in range(before, count):
+                one, other = (cost[4 * step], cost[4 * step + 1]), (cost[4 * step + 2], cost[4 * step + 3])
+                _survive(here[now], here[1 - now], there + step * (STATES // 8), one[0], one[1], other[0], other[1])
                 now = 1 - now
-                where[count], buckets[count] = place, bucket
-                count += 1
-            start = end
-            if start < stop and seen:
+            start, size = wave[1], min(2 * size, _LAST_WAVE)
+            if start < length and seen:
                 information = min(information + seen, model.memory)
                 louder = _agree(best[now], gain, gain_next, information, model)
-        state, total = int(best[now].argmin()), 0.0
-        for step in range(count - 1, -1, -1):
-            before = 2 * (state & (_HALF - 1)) + (back[step, state >> 3] >> (state & 7) & 1)
-            level = np.int64(offered[step, _BY[before] ^ (state >> _MEMORY - 1)])
-            place, bucket, quantiser, state = where[step], buckets[step], _quantiser(before), before
-            levels[place] = level if values[place] >= 0 else -level
-            cells[place] = 2 * bucket + quantiser
-            raw = _octaves(bucket, model)
-            narrow, high = _table(bucket, raw, model), min(level >> raw, model.largest)
-            total += model.bits[(2 * narrow + quantiser) * model.stride + high] + raw + _sign_besides(high, level)
-            growth += model.growth[narrow]
-            if high == model.largest:
-                total += math.floor(math.log2((level >> raw) - model.largest + 1.0)) + model.escape_bits
-        bits[path] = total
+        filled = levels[first : first + length], cells[first : first + length]
+        bits[path], grows = _trace(int(best[now].argmin()), back, count, live, mine, model, *filled)
+        growth += grows
     return growth
+
+
+@njit
+def _trace(
+    state: int,
+    back: np.ndarray,
+    count: int,
+    live: tuple,
+    values: np.ndarray,
+    model: Model,
+    levels: np.ndarray,
+    cells: np.ndarray,
+) -> tuple[float, float]:
+    """Fills levels and cells of the path that ends in a state, and tells its bits and their growth by octave."""
+    _, offered, places, buckets = live
+    levels[:], cells[:] = 0, -1
+    total, growth = 0.0, 0.0
+    for step in range(count - 1, -1, -1):
+        before = 2 * (state & (_HALF - 1)) + (back[step, state >> 3] >> (state & 7) & 1)
+        level = np.int64(offered[4 * step + (_BY[before] ^ (state >> _MEMORY - 1))])
+        place, bucket, quantiser, state = places[step], buckets[step], _quantiser(before), before
+        levels[place] = level if values[place] >= 0 else -level
+        cells[place] = 2 * bucket + quantiser
+        raw = _octaves(bucket, model)
+        narrow, high = _table(bucket, raw, model), min(level >> raw, model.largest)
+        total += model.bits[(2 * narrow + quantiser) * model.stride + high] + raw + _sign_besides(high, level)
+        growth += model.growth[narrow]
+        if high == model.largest:
+            total += math.floor(math.log2((level >> raw) - model.largest + 1.0)) + model.escape_bits
+    return total, growth
 
 
 @_compiled

@@ -9,7 +9,7 @@ import numpy as np
 from methods._codec.klt import bands
 from methods._codec.klt.steps import step_of, step_units
 from methods._codec.klt.stream import Reader, Writer
-from methods._codec.klt.tables import EVEN, STEP
+from methods._codec.klt.tables import EVEN
 from methods._codec.klt.trellis import CODER, PathReader, Paths
 
 
@@ -43,7 +43,7 @@ def code(means: np.ndarray, scales: np.ndarray, index: int) -> MeanRows:
     """
     base = scales - step_units(index)
     gains = np.stack([bands.gains_of(squares, scales, base) for squares in np.square(means)])
-    paths = CODER.rows(means / np.float32(step_of(index)), _louder(base, gains))
+    paths = CODER.rows(means / np.float32(step_of(index)), bands.louder(base, gains))
     return MeanRows(gains, CODER.restored(paths), paths)
 
 
@@ -53,11 +53,5 @@ def read(reader: Reader, paths: PathReader, n: int, scales: np.ndarray, index: i
     count = len(bands.split(len(base)))
     gains = np.cumsum(reader.read(np.full(n * count, EVEN, np.int16)).reshape(n, count), axis=1, dtype=np.int32)
     whole = np.zeros((n, len(base)))
-    paths.rows(_louder(base, gains), np.arange(n), whole)
+    paths.rows(bands.louder(base, gains), np.arange(n), whole)
     return MeanRows(gains, whole)
-
-
-def _louder(base: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """int32 [n, D], from what all have [D] and gains [n, bands]."""
-    wide: np.ndarray = base + bands.widen(STEP * gains, len(base))
-    return wide

@@ -56,9 +56,20 @@ _PRICES = _prices()
 
 def price(variance: np.ndarray) -> np.ndarray:
     """Bits, and squared error in bits, of coefficients with these variances (squared steps). Encoders choose by it."""
-    place = (0.5 * UNITS * np.log2(np.maximum(variance, 1e-30)) - LOWEST) / STEP
+    place = (units_of(variance) - LOWEST) / STEP
     inside = np.interp(place, np.arange(BUCKETS), _PRICES) + np.maximum(place - BUCKETS + 1, 0) * STEP / UNITS
     return np.where(place < 0, variance / LAMBDA, inside)
+
+
+def bits(variance: np.ndarray) -> np.ndarray:
+    """Bits of coefficients with these variances (squared steps), without their squared error."""
+    return tables.rate(units_of(variance))
+
+
+def units_of(variance: np.ndarray) -> np.ndarray:
+    """float64: log-scales of coefficients with these variances, units."""
+    found: np.ndarray = 0.5 * UNITS * np.log2(np.maximum(variance, 1e-30))
+    return found
 
 
 def _coarser() -> np.ndarray:

@@ -21,6 +21,7 @@ from methods._codec.klt.trellis import CODER, PathReader, Paths
 _SPARE_BITS = 16  # right factors of norm one are told in integers of 2^-16
 _COUNT_BUCKET = EVEN + 4
 _TOGETHER = 1024  # rows that are squared at a time
+_EXACT = 2.0**53  # float64 holds integers below it
 _SQUARED_BITS = 24  # of a component, at most: so 2^15 squares stay below 2^63
 
 
@@ -121,6 +122,10 @@ def norms_of(rights: np.ndarray) -> np.ndarray:
     norms = np.empty(len(rights))
     for start in range(0, len(rights), _TOGETHER):
         some = rights[start : start + _TOGETHER]
+        most = np.abs(some).max(initial=0.0)
+        if most < 2.0**_SQUARED_BITS and most**2 * some.shape[1] < _EXACT:
+            norms[start : start + _TOGETHER] = np.sqrt(np.maximum(np.einsum("rd,rd->r", some, some), 1))
+            continue
         beyond = np.maximum(np.frexp(np.abs(some).max(1, initial=1.0))[1] - _SQUARED_BITS, 0)
         squares = np.square(np.rint(np.ldexp(some, -beyond[:, None])).astype(np.int64)).sum(1)
         norms[start : start + _TOGETHER] = np.ldexp(np.sqrt(np.maximum(squares, 1).astype(np.float64)), beyond)

@@ -221,7 +221,7 @@ class Coder:
         known = self._weighed.get(weight)
         if known is None:
             model = self._model._replace(weight=weight * self._model.weight)
-            choice = np.zeros((2 * BUCKETS, _LOOKED_UP, 2), np.int8)
+            choice = np.zeros((BUCKETS, _LOOKED_UP, 4), np.int8)
             kernels.near(model, choice)
             for other in [other for other in list(self._weighed) if other != 1]:
                 self._weighed.pop(other, None)
