@@ -192,6 +192,22 @@ def test_what_is_known_of_all_rows_tells_what_they_take_better_than_some_rows_do
     assert calibrated < 0.5 * plain
 
 
+@pytest.mark.parametrize("start", [6826, 5000, 12000])
+def test_the_step_at_which_sizes_jump_is_found_soon(start):
+    """What sizes grow by elsewhere tells nothing there: one would creep up to it step by step."""
+
+    def size(index: int) -> float:
+        return 2000 * 2 ** (index / 4096) * (1.6 if index > 6844 else 1)
+
+    bracket, index, target, tries = narrowing.Bracket(), start, 1.02 * size(6844), 0
+    while not bracket.closed:
+        bracket.tell(index, size(index), size(index) <= target)
+        index = bracket.step(index, size(index), np.log(2) / 4096, target)
+        tries += 1
+    assert bracket.low == 6844
+    assert tries <= 24
+
+
 def test_weights_go_back_to_those_that_kept_within_the_budget():
     weights = narrowing.Weights()
     assert not weights.back(1100, 1000)
