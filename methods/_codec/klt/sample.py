@@ -31,7 +31,7 @@ def likely_and_step(source: Source, room: int) -> tuple[int, int, Trials]:
     """The least grade of likely classes that pays, about the finest step that fits in `room` bytes with it, and the
     trials that told: of some images, and some of their views."""
     images = _spread(source.shape[0], _IMAGES)
-    # Too fine by a sixth of an octave for photographs, and so it should be: better a component too many than too few.
+    # Right for photographs, to an eighth of an octave. Plans of a coarser step have a component too few.
     index = _finest(lambda step: expected(source, step), room)
     plans = source.plans(index, images)
     views = _typical(plans, max(_FEWEST, _ROWS // len(images)))
