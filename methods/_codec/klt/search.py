@@ -15,14 +15,8 @@ from methods._codec.klt.steps import STEPS
 from methods._codec.klt.trials import Trials, falls
 
 _SPARE, _SPARE_BYTES = 0.0003, 4  # share of the budget, and bytes, that are not aimed at: estimates are not exact
-_CLOSE = (
-    2,
-    3,
-    4,
-    6,
-    8,
-    12,
-)  # after one, two, ... tries a blob is written where no more than so many times that is left
+# After one, two, ... tries a blob is written where no more than so many times that is left.
+_CLOSE = (2, 3, 4, 6, 8, 12)
 # So near the budget, as a share of it, after one, two, ... tries, not the step but the weight of bits is changed.
 _NEARLY = (0.025, 0.03, 0.04, 0.05)
 _LEAST, _LEAST_OF_IMAGE = 200, 64  # bytes: the coarsest step takes less
