@@ -36,7 +36,7 @@ from speed.row import NO_CONTEXT
 
 EXPONENT = 7
 BUDGETS = (120000, 40000, 20250, 12000, 6075, 6000)
-LAMBDAS = (0.5, 1.0, 2.0)  # times the usual weight, for rpca
+LAMBDAS = (1.0, 1.5, 2.0, 3.0, 4.0)  # times the usual weight, for rpca: the best is in between
 
 
 @dataclass(frozen=True)

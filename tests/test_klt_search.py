@@ -146,33 +146,33 @@ def test_few_rows_change_where_little_is_wanted():
     assert np.diff(changed).max() <= 3 * 300 / len(changed)
 
 
-def planned(told: np.ndarray) -> Plan:
-    return Plan(False, np.zeros((0, 1), np.float32), np.zeros(1), 0.0, told)
+def planned(bits: np.ndarray) -> Plan:
+    return Plan(False, np.zeros((0, 1), np.float32), np.zeros(1), 0.0, bits)
 
 
 @pytest.mark.parametrize("views", [1, 2, 11, 13, 16, 25, 36, 300])
 @pytest.mark.parametrize("most", [1, 12, 64])
 def test_a_sample_has_small_and_large_rows_as_all_have_and_none_twice(views, most):
-    told = np.random.default_rng(views).normal(100, 30, views)
-    some = sample._typical([planned(told)], most)
+    bits = np.random.default_rng(views).normal(100, 30, views)
+    some = sample._typical([planned(bits)], most)
     assert some.tolist() == sorted(set(some.tolist()))
     assert len(some) == min(views, most)
     if most <= views and most >= 12:
-        assert told[some].mean() == pytest.approx(told.mean(), abs=0.25 * 30)
+        assert bits[some].mean() == pytest.approx(bits.mean(), abs=0.25 * 30)
 
 
 @settings(deadline=None, derandomize=True)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=40), st.data())
-def test_rows_that_stand_for_all_make_up_their_number(told, data):
+def test_rows_that_stand_for_all_make_up_their_number(bits, data):
     """And, unless they are all unlike the others, what is known of all: bits that depend on it alone are exact."""
-    told = np.array(told)
-    views = np.array(data.draw(st.lists(st.integers(0, len(told) - 1), min_size=1, max_size=len(told), unique=True)))
-    counts = planned(told).counts(views)
-    assert counts.sum() == pytest.approx(len(told))
-    if len(views) == len(told):
-        assert counts == pytest.approx(np.ones(len(told)), abs=1e-6)
-    if told[views].std() > abs(told[views].mean() - told.mean()) + 1e-3 * told.max():
-        assert counts @ (3 * told[views] + 7) == pytest.approx(3 * told.sum() + 7 * len(told))
+    bits = np.array(bits)
+    views = np.array(data.draw(st.lists(st.integers(0, len(bits) - 1), min_size=1, max_size=len(bits), unique=True)))
+    counts = planned(bits).counts(views)
+    assert counts.sum() == pytest.approx(len(bits))
+    if len(views) == len(bits):
+        assert counts == pytest.approx(np.ones(len(bits)), abs=1e-6)
+    if bits[views].std() > abs(bits[views].mean() - bits.mean()) + 1e-3 * bits.max():
+        assert counts @ (3 * bits[views] + 7) == pytest.approx(3 * bits.sum() + 7 * len(bits))
 
 
 @pytest.mark.parametrize("loud", [1.0, 4.0])
