@@ -13,23 +13,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.python import load, run
-    from bench.standings import leaderboard
+    from bench.driver.python import load, run
+    from bench.reports.standings import leaderboard
 
-# Version of everything in bench/ that decides a number: augmentation, training, evaluation, label storage, seeds. It is
-# part of every record's digests; raise it with any change that can move a result.
-ENGINE_VERSION = 1
+from bench.engine import ENGINE_VERSION
 
 __all__ = ["ENGINE_VERSION", "leaderboard", "load", "run"]
 
 
 def __getattr__(name: str) -> Any:
     if name in ("run", "load"):
-        from bench import python
+        from bench.driver import python
 
         return getattr(python, name)
     if name == "leaderboard":
-        from bench import standings
+        from bench.reports import standings
 
         return standings.leaderboard
     raise AttributeError(f"module 'bench' has no attribute '{name}'")

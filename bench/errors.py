@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent.parent
@@ -44,3 +46,11 @@ class InfeasibleError(Exception):
 
     def __reduce__(self) -> tuple:
         return (InfeasibleError, (self.smallest_bytes, self.why))
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that nothing answers to."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return f"No {kind} is named '{name}'.{hint}\nKnown {kind}s: {', '.join(known) or '(none)'}."

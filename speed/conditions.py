@@ -16,14 +16,14 @@ from typing import Any
 from tabulate import tabulate
 
 from bench.api import SoftLabels
-from bench.label_quality import Quality, qualities
-from bench.label_sets import LabelSet
-from bench.photos import AUGMENT, photo_labels
-from bench.python import default_store
-from bench.registry import discover
-from bench.spec import Spec, parse
-from bench.storage import shard_sizes
-from bench.store import Store
+from bench.artifacts.store import Store
+from bench.driver.python import default_store
+from bench.labels.storage import shard_sizes
+from bench.plugins.registry import discover
+from bench.plugins.spec import Spec, parse
+from bench.studies.label_quality import Quality, qualities
+from bench.studies.label_sets import LabelSet
+from bench.studies.photos import AUGMENT, photo_labels
 
 BUDGETS = ("5x", "10x", "30x", "100x")
 SET = 10_000  # images

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from bench.api import SoftLabels
-from bench.augment import Views
-from bench.recipe import Augment
+from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
+from bench.views.augment import Views
 from methods.compressors import klt, svd
 from speed.row import NO_CONTEXT, Row
 

@@ -25,13 +25,13 @@ from pathlib import Path
 
 import torch
 
-from bench.plan import Grid, Plan
-from bench.records import load
-from bench.registry import Registry, discover
-from bench.runner import Run
-from bench.schedule import RayExecutor
-from bench.stages import Workspace
-from bench.trial import Trial
+from bench.driver.runner import Run
+from bench.driver.schedule import RayExecutor
+from bench.plugins.registry import Registry, discover
+from bench.records.records import load
+from bench.stages.stages import Workspace
+from bench.trials.plan import Grid, Plan
+from bench.trials.trial import Trial
 from protocols.networks.convnet import build
 from speed.row import Row
 

@@ -10,11 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import stages
-from bench.condensing import build_condensed
-from bench.context import HarnessContext
-from bench.registry import discover
-from bench.spec import parse
+from bench.plugins.registry import discover
+from bench.plugins.spec import parse
+from bench.stages import stages
+from bench.stages.condensing import build_condensed
+from bench.stages.context import HarnessContext
 from speed.row import Row
 
 BAR = 60.0  # seconds

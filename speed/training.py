@@ -34,12 +34,12 @@ from torchvision.transforms import v2 as T
 from torchvision.transforms.v2 import functional as TF
 
 from bench.api import SoftLabels
-from bench.augment import View, Views, batch_bounds
-from bench.budget import reference_bytes
-from bench.labels import EncodedLabels
-from bench.recipe import Augment, Loss, Optimizer, Recipe
-from bench.storage import LabelFile
-from bench.training import make_optimizer, train
+from bench.labels.labels import EncodedLabels
+from bench.labels.storage import LabelFile
+from bench.protocol.recipe import Augment, Loss, Optimizer, Recipe
+from bench.training.training import make_optimizer, train
+from bench.trials.budget import reference_bytes
+from bench.views.augment import View, Views, batch_bounds
 from methods.compressors import svd
 from protocols.networks.convnet import build
 from speed.row import NO_CONTEXT, Row

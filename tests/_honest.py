@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from bench.budget import Budget, reference_bytes
-from bench.checks.finding import Finding
-from bench.checks.prescribed import Here
-from bench.checks.records import check_records
-from bench.protocol import Protocol
-from bench.recipe import Recipe
-from bench.records import Record
-from bench.registry import Plugin, Registry
-from bench.trial import Trial
+from bench.checks.records.prescribed import Here
+from bench.checks.records.records import check_records
+from bench.finding import Finding
+from bench.plugins.registry import Plugin, Registry
+from bench.protocol.protocol import Protocol
+from bench.protocol.recipe import Recipe
+from bench.records.records import Record
+from bench.trials.budget import Budget, reference_bytes
+from bench.trials.trial import Trial
 
 CLASSES, TEST_IMAGES = 10, 600
 

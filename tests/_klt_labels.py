@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from bench.api import SoftLabels
-from bench.augment import Views
-from bench.recipe import Augment
+from bench.protocol.recipe import Augment
+from bench.views.augment import Views
 
 N, K, C = 12, 24, 40
 

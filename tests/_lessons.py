@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.augment import View, Views
-from bench.feed import Feed, Teacher
-from bench.recipe import Augment, Loss, Recipe
-from bench.training import TrainLog, train
+from bench.protocol.recipe import Augment, Loss, Recipe
+from bench.training.feed import Feed, Teacher
+from bench.training.training import TrainLog, train
+from bench.views.augment import View, Views
 
 MEAN, STD, N, SIZE, CLASSES = (0.5,), (0.25,), 23, 8, 3
 CROP_MIX = Augment(crop_scale=(0.5, 1.0), mix="cutmix")

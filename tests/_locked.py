@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench import lock
-from bench.registry import Registry, discover
-from bench.release import release
+from bench.lock import lock
+from bench.lock.release import release
+from bench.plugins.registry import Registry, discover
 
 FOLDER = lock.PATH.parent
 MINE = """\

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.recipe import Augment, Loss, Optimizer, Recipe, Schedule
+from bench.protocol.recipe import Augment, Loss, Optimizer, Recipe, Schedule
 
 CLASSES = {
     "cifar10": 10, "cifar100": 100, "tiny-imagenet": 200, "imagenette": 10, "imagewoof": 10, "imagenet-10": 10,

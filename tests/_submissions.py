@@ -12,18 +12,20 @@ from typing import Any
 
 import torch
 
-from bench import records, stages, studying, training
-from bench.checks.finding import Finding
-from bench.checks.records import check_records
-from bench.checks.rules import Findings
-from bench.plan import Grid, Plan
-from bench.python import run_trials
-from bench.records import Record
-from bench.registry import Registry, discover
-from bench.stages import CondensedRef, DatasetRef, LabelsRef, Workspace
-from bench.teachers import TeacherRef
-from bench.trial import Trial
-from bench.verification import verify
+from bench.checks.records.records import check_records
+from bench.checks.records.rules import Findings
+from bench.checks.verify.verification import verify
+from bench.driver.python import run_trials
+from bench.finding import Finding
+from bench.plugins.registry import Registry, discover
+from bench.records import records
+from bench.records.records import Record
+from bench.stages import stages, studying
+from bench.stages.stages import CondensedRef, DatasetRef, LabelsRef, Workspace
+from bench.teachers.teachers import TeacherRef
+from bench.training import training
+from bench.trials.plan import Grid, Plan
+from bench.trials.trial import Trial
 from tests._honest import altered, write
 from tests._plugins import write as write_plugin
 
@@ -90,7 +92,7 @@ class Arena:
 
     def verify(self, lines: Sequence[Record]) -> list[Finding]:
         """What `verify` finds for the one replicate that is handed in, the last of the lines."""
-        from bench.checks.board import Line, cells
+        from bench.checks.records.board import Line, cells
 
         everything = [Line(record, f"records.jsonl:{n}") for n, record in enumerate(lines, 1)]
         out = Findings()

@@ -9,10 +9,10 @@ import json
 import pytest
 from _records import cell, made_by, record
 
-from bench.across import COLUMNS, WARNING, by_protocol, render_across
 from bench.errors import UserError
-from bench.records import Record
-from bench.stats import summary
+from bench.records.records import Record
+from bench.reports.across import COLUMNS, WARNING, by_protocol, render_across
+from bench.stats.stats import summary
 
 
 def story() -> list[Record]:

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as TF
 
-from bench.augment import AUGMENT_VERSION, View, Views, batch_bounds, batch_sizes, draw, permutation
 from bench.errors import UserError
-from bench.recipe import Augment
-from bench.render import normalise, render
+from bench.protocol.recipe import Augment
+from bench.views.augment import AUGMENT_VERSION, View, Views, batch_bounds, batch_sizes, draw, permutation
+from bench.views.render import normalise, render
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 OPTIONS = {

@@ -13,14 +13,16 @@ from _plugins import write
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bench import ENGINE_VERSION, backbones, stages, teachers
+from bench.artifacts.store import read
+from bench.driver.runner import Makers, states
+from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError, UserError
 from bench.fingerprint import digest
-from bench.registry import discover
-from bench.runner import Makers, states
-from bench.spec import parse
-from bench.store import read
-from bench.trial import Trial
+from bench.plugins.registry import discover
+from bench.plugins.spec import parse
+from bench.stages import stages
+from bench.teachers import backbones, teachers
+from bench.trials.trial import Trial
 
 SEVERAL = "gvbsm:backbones=2,iterations=2"  # a step for each network
 ALONE = "gvbsm:backbones=1,iterations=1"

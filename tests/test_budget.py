@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.budget import Budget, reference_bytes
 from bench.errors import UserError
+from bench.trials.budget import Budget, reference_bytes
 
 LAW = settings(max_examples=100, deadline=None, derandomize=True)
 

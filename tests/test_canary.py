@@ -12,11 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from bench import augment, canary, ensemble, feed, fixity, labels, losses, miniature, render, training
-from bench.conditions import NoValue
-from bench.lock import PATH, Canary, Lock, Released
-from bench.recipe import Recipe
-from bench.schedules import factor
+from bench import augment
+from bench.labels import labels
+from bench.lock import canary, fixity
+from bench.lock.lock import PATH, Canary, Lock, Released
+from bench.protocol import miniature
+from bench.protocol.conditions import NoValue
+from bench.protocol.recipe import Recipe
+from bench.teachers import ensemble
+from bench.training import feed, losses, training
+from bench.training.schedules import factor
+from bench.views import render
 from tests._locked import MINE, folder
 
 # Between them these switch on what the protocols use.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import lock
-from bench.checks.finding import Finding
-from bench.checks.prescribed import Here
-from bench.records import Record
-from bench.registry import Registry, discover
+from bench.checks.records.prescribed import Here
+from bench.finding import Finding
+from bench.lock import lock
+from bench.plugins.registry import Registry, discover
+from bench.records.records import Record
 from tests._honest import TEST_IMAGES, altered, board, findings, honest, write
 
 METHODS = ("herding", "el2n", "score")

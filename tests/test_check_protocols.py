@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import fixity, lock, release
-from bench.checks import protocols
-from bench.checks.finding import Finding, Severity, as_json, as_text
-from bench.registry import ROOT
+from bench.finding import Finding, Severity, as_json, as_text
+from bench.lock import fixity, lock, protocols, release
+from bench.plugins.registry import ROOT
 from tests._locked import MINE, edit, folder, registry
 
 

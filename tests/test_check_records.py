@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from bench import errata, lock
-from bench.checks.finding import Finding
-from bench.checks.prescribed import Here
-from bench.checks.records import check_records, check_records_command
-from bench.checks.rules import RULES, together
+from bench.checks.records.prescribed import Here
+from bench.checks.records.records import check_records, check_records_command
+from bench.checks.records.rules import RULES, together
 from bench.errors import LockError, UserError
-from bench.record import line_digest
-from bench.records import Record
-from bench.registry import Registry, discover
-from bench.trial import Trial
+from bench.finding import Finding
+from bench.lock import errata, lock
+from bench.plugins.registry import Registry, discover
+from bench.records.record import line_digest
+from bench.records.records import Record
+from bench.trials.trial import Trial
 from tests._honest import altered, board, findings, honest, write
 
 NOW = datetime.now(UTC)
@@ -33,7 +33,7 @@ def registry() -> Registry:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, registry: Registry) -> Path:
     """A store in which `digits` was opened once."""
-    from bench.stages import Workspace, describe
+    from bench.stages.stages import Workspace, describe
 
     folder = tmp_path_factory.mktemp("store")
     describe(Workspace(folder, registry), "digits")

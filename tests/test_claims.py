@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 
-from bench.claims import Claim, coordinates, read_claims
-from bench.cli import cli
+from bench.cli.cli import cli
 from bench.errors import UserError
-from bench.evidence import Evidence, Weighed, overall, weigh
-from bench.records import Record, append
-from bench.standings import entries_of
+from bench.records.records import Record, append
+from bench.reports.claims import Claim, coordinates, read_claims
+from bench.reports.evidence import Evidence, Weighed, overall, weigh
+from bench.reports.standings import entries_of
 
 EASY = {"better": {"method": "el2n"}, "worse": {"method": "el2n:end=hard"}}
 FILE = """

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bench import protocol
-from bench.claims import read_claims
-from bench.plan import read_plan
-from bench.protocol import read_toml
-from bench.registry import Registry, discover
+from bench.plugins.registry import Registry, discover
+from bench.protocol import protocol
+from bench.protocol.protocol import read_toml
+from bench.reports.claims import read_claims
+from bench.trials.plan import read_plan
 
 RESULTS = Path(__file__).parent.parent / "results"
 CHANGES = {

@@ -14,9 +14,9 @@ from _plugins import SELECT, write
 from _records import cell
 from click.testing import CliRunner
 
-from bench import records
 from bench.__main__ import main
-from bench.cli import cli
+from bench.cli.cli import cli
+from bench.records import records
 
 HARD = ["--dataset", "digits", "--protocol", "small-hard-v1", "--method", "random"]
 SOFT = ["--dataset", "digits", "--protocol", "small-soft-v1", "--method", "random"]
@@ -54,7 +54,7 @@ def test_an_interrupted_verb_ends_with_a_code_of_its_own(shell: Shell, monkeypat
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.checks.protocols.discover", interrupted)
+    monkeypatch.setattr("bench.lock.protocols.discover", interrupted)
     answer = shell("check", "protocols")
     assert (answer.code, answer.err.strip()) == (130, "Interrupted.")
 

@@ -11,12 +11,12 @@ from _records import cell, made_by, record
 from click.testing import CliRunner
 from scipy import stats as scipy_stats
 
-from bench.cli import cli
-from bench.comparison import COLUMNS, compare, compare_entries
-from bench.comparison_text import render_comparison
+from bench.cli.cli import cli
 from bench.errors import UserError
-from bench.records import Record, append
-from bench.significance import holm
+from bench.records.records import Record, append
+from bench.reports.comparison import COLUMNS, compare, compare_entries
+from bench.reports.comparison_text import render_comparison
+from bench.stats.significance import holm
 
 
 def write(folder: Path, records: list[Record]) -> str:

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.api import SoftLabels
-from bench.augment import Views
 from bench.errors import InfeasibleError
-from bench.recipe import Augment
+from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
+from bench.views.augment import Views
 from methods._codec import codebooks
 from methods._codec.codebooks import Codebooks, best_plan, scale_of, spectra
 from methods._codec.container import CorruptBlobError, packed_size, unpack

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from bench.api import SoftLabels
-from bench.augment import Views
 from bench.errors import InfeasibleError
-from bench.recipe import Augment
+from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
+from bench.views.augment import Views
 from methods._codec import vqae
 from methods._codec.codebooks import scale_of
 from methods._codec.container import CorruptBlobError, unpack

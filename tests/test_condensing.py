@@ -10,15 +10,15 @@ import pytest
 import torch
 from _plugins import write
 
-from bench import stages
 from bench.api import Condensed
-from bench.condensing import build_condensed
-from bench.context import HarnessContext
-from bench.data import Data, TrainSplit, shrink
+from bench.artifacts.data import Data, TrainSplit, shrink
+from bench.artifacts.store import Store
 from bench.errors import PluginError, UserError
-from bench.registry import Registry, discover
-from bench.spec import Spec, parse
-from bench.store import Store
+from bench.plugins.registry import Registry, discover
+from bench.plugins.spec import Spec, parse
+from bench.stages import stages
+from bench.stages.condensing import build_condensed
+from bench.stages.context import HarnessContext
 
 IPC = 2
 

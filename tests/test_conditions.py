@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.conditions import NoValue, cells, resolve
 from bench.errors import UserError
+from bench.protocol.conditions import NoValue, cells, resolve
 
 
 def value(table: str, **cell: Any) -> Any:

@@ -12,9 +12,8 @@ import pytest
 from _planted import COMPRESSOR, DATASET, DRAWN, MADE, METHOD, SHARED
 from _plugins import write
 
-from bench.checks import worlds
-from bench.checks.finding import Finding
-from bench.checks.plugins import (
+from bench.checks.plugins import worlds
+from bench.checks.plugins.plugins import (
     CHECKS,
     SMALL_DATASETS,
     check_plugins,
@@ -23,10 +22,11 @@ from bench.checks.plugins import (
     chosen,
     errors,
 )
-from bench.checks.reach import ways_to_the_test_split
-from bench.checks.workshop import workshop
+from bench.checks.plugins.reach import ways_to_the_test_split
+from bench.checks.plugins.workshop import workshop
 from bench.errors import PluginError, UserError
-from bench.registry import discover
+from bench.finding import Finding
+from bench.plugins.registry import discover
 
 REGISTRY = discover()
 OWN = chosen(REGISTRY, ())

@@ -15,10 +15,10 @@ from _planted import DATASET, METHOD
 from _plugins import write
 from _spoilt import SPOILT, Spoilt, does
 
-from bench.checks.finding import Finding
-from bench.checks.kit import rule as as_rule
-from bench.checks.plugins import CHECKS, check_plugin, checks_for, errors
-from bench.registry import read
+from bench.checks.plugins.kit import rule as as_rule
+from bench.checks.plugins.plugins import CHECKS, check_plugin, checks_for, errors
+from bench.finding import Finding
+from bench.plugins.registry import read
 
 EXCUSE = '\nCHECK_EXCEPTIONS = {"class-numbers-do-not-matter": "the first class goes first"}\n'
 

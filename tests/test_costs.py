@@ -10,11 +10,11 @@ import pytest
 from _plugins import write
 from click.testing import CliRunner
 
-from bench.cli import cli
-from bench.condensed_sets import SetName
-from bench.cost_command import largest, rendered
-from bench.costs import Cost
-from bench.outcome import Outcome, failure
+from bench.cli.cli import cli
+from bench.driver.outcome import Outcome, failure
+from bench.studies.condensed_sets import SetName
+from bench.studies.cost_command import largest, rendered
+from bench.studies.costs import Cost
 
 MIB = 2**20
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bench import stages
-from bench.curves import learning_curve
-from bench.registry import discover
-from bench.stages import Workspace
-from bench.trial import Trial
+from bench.plugins.registry import discover
+from bench.stages import stages
+from bench.stages.curves import learning_curve
+from bench.stages.stages import Workspace
+from bench.trials.trial import Trial
 from tests._plugins import write
 
 PROTOCOL = """

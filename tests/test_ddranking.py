@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.cli import cli
-from bench.ddranking import COLUMNS, ars, hlr, ior, lrs, scores
+from bench.cli.cli import cli
 from bench.errors import UserError
-from bench.records import Record, append
+from bench.records.records import Record, append
+from bench.reports.ddranking import COLUMNS, ars, hlr, ior, lrs, scores
 
 fractions = st.floats(0, 1)
 HARD = {"protocol": "small-hard-v1", "compressor": None}

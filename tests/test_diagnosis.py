@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.checks.prescribed import Here
-from bench.diagnosis import made_otherwise, other_content, result
-from bench.records import Record
-from bench.registry import discover
+from bench.checks.records.prescribed import Here
+from bench.checks.verify.diagnosis import made_otherwise, other_content, result
+from bench.plugins.registry import discover
+from bench.records.records import Record
 from tests._honest import altered, honest
 
 

@@ -9,9 +9,9 @@ import pytest
 from scipy import special
 from scipy import stats as scipy_stats
 
-from bench.drift import drift, judge
-from bench.moderated import fit_prior, moderated_t, trigamma_inverse
-from bench.significance import holm
+from bench.stats.drift import drift, judge
+from bench.stats.moderated import fit_prior, moderated_t, trigamma_inverse
+from bench.stats.significance import holm
 
 KINDS = ["equal", "lognormal", "two kinds", "few loud", "one loud"]
 NOISES = ["normal", "laplace", "t3", "contaminated"]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data import Data
-from bench.duplicates import NEAR, condensed_facts, equal_count, near, set_digest
-from bench.registry import discover
-from bench.spec import parse
+from bench.artifacts.data import Data
+from bench.artifacts.duplicates import NEAR, condensed_facts, equal_count, near, set_digest
+from bench.plugins.registry import discover
+from bench.plugins.spec import parse
 
 
 def some(seed: int, n: int, channels: int = 1, size: int = 8, low: int = 0, high: int = 256) -> np.ndarray:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from _lessons import N, close, hard, network, run, same, soft, stored
 
-import bench.training
-from bench.recipe import Optimizer, Recipe
-from bench.training import make_optimizer
+import bench.training.training
+from bench.protocol.recipe import Optimizer, Recipe
+from bench.training.training import make_optimizer
 
 
 def test_an_average_of_the_parameters_is_the_result_if_asked_for():

@@ -9,13 +9,15 @@ import pytest
 import torch
 from _plugins import write
 
-from bench import labelling, labels, protocol, stages
-from bench.budget import Budget
+from bench.artifacts.store import read
 from bench.errors import InfeasibleError
-from bench.registry import discover
-from bench.storage import LabelFile
-from bench.store import read
-from bench.trial import Trial
+from bench.labels import labels
+from bench.labels.storage import LabelFile
+from bench.plugins.registry import discover
+from bench.protocol import protocol
+from bench.stages import labelling, stages
+from bench.trials.budget import Budget
+from bench.trials.trial import Trial
 
 # A mean row that all images share, and float16 differences of as many views as the budget holds.
 SHARED_MEAN = '''

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.augment import Views
-from bench.ensemble import Ensemble, Member, ensemble_of, label_view, scales, stored_batches, view_norms
-from bench.labels import label_views, teacher_logits
-from bench.recipe import Recipe
-from bench.render import normalise, render
+from bench.labels.labels import label_views, teacher_logits
+from bench.protocol.recipe import Recipe
+from bench.teachers.ensemble import Ensemble, Member, ensemble_of, label_view, scales, stored_batches, view_norms
+from bench.views.augment import Views
+from bench.views.render import normalise, render
 
 MEAN, STD = (0.3,), (0.35,)
 OTHER_MEAN, OTHER_STD = (0.5,), (0.2,)

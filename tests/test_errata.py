@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import errata, fixity, release
 from bench.errors import LockError, UserError
-from bench.guard import guard
+from bench.lock import errata, fixity, release
+from bench.lock.guard import guard
 from tests._locked import MINE, edit, folder, registry
 
 TABLE = """

@@ -7,10 +7,10 @@ import pytest
 import torch
 from _lessons import CLASSES, CROP_MIX, MEAN, SIZE, STD, N, feed, hard, network, online, run, same, soft, stored, task
 
-from bench.augment import Views
 from bench.errors import UserError
-from bench.recipe import Augment, Loss, Recipe
-from bench.render import render
+from bench.protocol.recipe import Augment, Loss, Recipe
+from bench.views.augment import Views
+from bench.views.render import render
 
 
 @pytest.mark.parametrize(

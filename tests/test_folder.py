@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from bench.checks import conduct, declared, methods
-from bench.checks.kit import Check
-from bench.checks.methods import MethodSubject
-from bench.checks.workshop import workshop
+from bench.checks.plugins import conduct, declared, methods
+from bench.checks.plugins.kit import Check
+from bench.checks.plugins.methods import MethodSubject
+from bench.checks.plugins.workshop import workshop
 from bench.errors import UserError
-from bench.registry import discover
+from bench.plugins.registry import discover
 from methods._class_order import class_order
 from methods._foreign_images import open_tensors, open_tree
 from methods._stored_labels import describe, read_logits

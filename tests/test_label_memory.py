@@ -18,7 +18,7 @@ SCRIPT = """
 import json, resource, sys
 import numpy as np
 import torch
-from bench.augment import Views
+from bench.views.augment import Views
 from bench.ensemble import Member
 from bench.label_quality import qualities
 from bench.label_sets import NetworkLabels

@@ -14,17 +14,17 @@ from _plugins import write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.augment import Views
-from bench.budget import reference_bytes
 from bench.errors import UserError
-from bench.label_quality import agreement, divergence, file_bytes, qualities
-from bench.label_spectrum import Spectrum, energies, rank_for
-from bench.labels import encode
-from bench.recipe import Augment
-from bench.registry import Registry, discover
+from bench.labels.labels import encode
+from bench.labels.storage import LabelFile, blob_allowance
+from bench.plugins.registry import Registry, discover
+from bench.plugins.spec import parse
+from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
-from bench.spec import parse
-from bench.storage import LabelFile, blob_allowance
+from bench.studies.label_quality import agreement, divergence, file_bytes, qualities
+from bench.studies.label_spectrum import Spectrum, energies, rank_for
+from bench.trials.budget import reference_bytes
+from bench.views.augment import Views
 
 
 def naive_kl(z: np.ndarray, other: np.ndarray, temperature: float) -> float:

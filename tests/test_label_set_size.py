@@ -12,13 +12,13 @@ from _label_arrays import ArrayLabels, asked, drawn
 from _plugins import write
 
 from bench.api import SoftLabels
-from bench.budget import Budget, reference_bytes
 from bench.errors import UserError
-from bench.label_quality import agreement, divergence, file_bytes, qualities
-from bench.label_report import labels_report, projection
-from bench.label_sets import LabelSet, PartOfSet
-from bench.registry import Registry, discover
-from bench.storage import blob_allowance
+from bench.labels.storage import blob_allowance
+from bench.plugins.registry import Registry, discover
+from bench.studies.label_quality import agreement, divergence, file_bytes, qualities
+from bench.studies.label_report import labels_report, projection
+from bench.studies.label_sets import LabelSet, PartOfSet
+from bench.trials.budget import Budget, reference_bytes
 
 
 @pytest.fixture(scope="module")

@@ -13,24 +13,25 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from bench import label_sets, stages
-from bench.augment import Views
-from bench.cli import cli
-from bench.ensemble import Member
+from bench.artifacts.store import Store, read
+from bench.artifacts.workspace import Workspace
+from bench.cli.cli import cli
 from bench.errors import PluginError, UserError
-from bench.label_command import trial_labels
-from bench.label_quality import qualities
-from bench.label_sets import BareContext, FileLabels, NetworkLabels, label
-from bench.labels import EncodedLabels
-from bench.recipe import Augment
-from bench.registry import discover
-from bench.render import render
+from bench.labels.labels import EncodedLabels
+from bench.labels.storage import LabelFile
+from bench.plugins.registry import discover
+from bench.plugins.spec import parse
+from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
-from bench.spec import parse
-from bench.storage import LabelFile
-from bench.store import Store, read
-from bench.trial import Trial
-from bench.workspace import Workspace
+from bench.stages import stages
+from bench.studies import label_sets
+from bench.studies.label_command import trial_labels
+from bench.studies.label_quality import qualities
+from bench.studies.label_sets import BareContext, FileLabels, NetworkLabels, label
+from bench.teachers.ensemble import Member
+from bench.trials.trial import Trial
+from bench.views.augment import Views
+from bench.views.render import render
 
 
 def logits(n: int = 6, k: int = 5, c: int = 8, dtype: type = np.float16) -> np.ndarray:

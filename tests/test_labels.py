@@ -11,16 +11,16 @@ import pytest
 import torch
 from _fakes import digits, trained_teacher
 
-from bench import labels
 from bench.api import SoftLabels
-from bench.augment import Views
-from bench.ensemble import Ensemble, Member
 from bench.errors import InfeasibleError, PluginError
-from bench.labels import EncodedLabels, encode, fit, label_views, takes_shared, teacher_logits
-from bench.recipe import Recipe
-from bench.registry import discover
-from bench.render import render
-from bench.storage import LabelFile
+from bench.labels import labels
+from bench.labels.labels import EncodedLabels, encode, fit, label_views, takes_shared, teacher_logits
+from bench.labels.storage import LabelFile
+from bench.plugins.registry import discover
+from bench.protocol.recipe import Recipe
+from bench.teachers.ensemble import Ensemble, Member
+from bench.views.augment import Views
+from bench.views.render import render
 
 MEAN, STD = (0.3,), (0.35,)
 VIEWS, CLASSES = 6, 10

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import fixity, guard, lock, miniature, protocol, release
 from bench.errors import LockError, UserError
-from bench.recipe import Loss, Recipe
+from bench.lock import fixity, guard, lock, release
+from bench.protocol import miniature, protocol
+from bench.protocol.recipe import Loss, Recipe
 from tests._locked import FOLDER, MINE, edit, folder, registry, released, toml
 
 PROJECT = sorted(FOLDER.glob("*-v*.toml"))

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.losses import Target, batch_loss, scale, soft_target
-from bench.recipe import Augment, Loss, Optimizer
+from bench.protocol.recipe import Augment, Loss, Optimizer
+from bench.training.losses import Target, batch_loss, scale, soft_target
 
 LOSSES = [
     Loss(name="kl"),

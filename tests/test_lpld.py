@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.api import SoftLabels
-from bench.augment import View, Views, batch_bounds
 from bench.errors import InfeasibleError
-from bench.recipe import Augment
+from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
+from bench.views.augment import View, Views, batch_bounds
 from methods._codec.container import CorruptBlobError
 from methods.compressors import lpld
 

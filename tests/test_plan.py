@@ -9,14 +9,14 @@ import pytest
 from _plugins import SELECT, write
 from _records import record
 
-from bench import protocol
+from bench.driver.estimate import estimate_seconds
+from bench.driver.python import make_plan
 from bench.errors import UserError
-from bench.estimate import estimate_seconds
-from bench.plan import Grid, Plan, read_plan
-from bench.python import make_plan
-from bench.records import Record
-from bench.registry import Registry, discover
-from bench.trial import Trial
+from bench.plugins.registry import Registry, discover
+from bench.protocol import protocol
+from bench.records.records import Record
+from bench.trials.plan import Grid, Plan, read_plan
+from bench.trials.trial import Trial
 
 BASE: dict[str, Any] = {"datasets": ["digits"], "protocols": ["small-soft-v1"], "methods": ["random"]}
 HARD: dict[str, Any] = {**BASE, "protocols": ["small-hard-v1"]}

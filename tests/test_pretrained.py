@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from bench import pretrained, teachers
 from bench.api import Dataset
-from bench.data import Data
-from bench.ensemble import Member
+from bench.artifacts.data import Data
+from bench.artifacts.store import Store
 from bench.errors import UserError
-from bench.networks import build_network
-from bench.registry import discover
-from bench.spec import Spec, parse
-from bench.store import Store
+from bench.plugins.registry import discover
+from bench.plugins.spec import Spec, parse
+from bench.teachers import pretrained, teachers
+from bench.teachers.ensemble import Member
+from bench.training.networks import build_network
 
 WEIGHTS = "torchvision:shufflenet_v2_x0_5:IMAGENET1K_V1"
 SIZE = 72  # the smallest that leaves shufflenet a map of some pixels and is no small image

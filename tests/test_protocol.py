@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import protocol
 from bench.errors import UserError
-from bench.protocol import Protocol
-from bench.recipe import Recipe, scaled
-from bench.registry import discover
+from bench.plugins.registry import discover
+from bench.protocol import protocol
+from bench.protocol.protocol import Protocol
+from bench.protocol.recipe import Recipe, scaled
 
 PATH = Path("mine.toml")
 SOFT = """

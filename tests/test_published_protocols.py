@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from bench import protocol
-from bench.conditions import NoValue, cells
-from bench.networks import build_network
-from bench.protocol import Protocol
-from bench.recipe import Recipe, scaled
-from bench.registry import ROOT, discover
-from bench.spec import parse
-from bench.teachers import load_recipe
+from bench.plugins.registry import ROOT, discover
+from bench.plugins.spec import parse
+from bench.protocol import protocol
+from bench.protocol.conditions import NoValue, cells
+from bench.protocol.protocol import Protocol
+from bench.protocol.recipe import Recipe, scaled
+from bench.teachers.teachers import load_recipe
+from bench.training.networks import build_network
 from tests._published import CLASSES, EXPECTED, IPCS, PUBLISHED, SIZES, student, teachers
 
 FOLDER = ROOT / "protocols"

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from bench import protocol
-from bench.recipe import Optimizer, Recipe, Schedule
-from bench.registry import discover
-from bench.training import train
+from bench.plugins.registry import discover
+from bench.protocol import protocol
+from bench.protocol.recipe import Optimizer, Recipe, Schedule
+from bench.training.training import train
 from tests._published import CLASSES, PUBLISHED
 
 Rates = Callable[[int, int], float]  # (epoch from 0, epochs) -> rate

@@ -11,20 +11,22 @@ import pytest
 import torch
 
 import bench
-from bench import protocol, stages, teachers
-from bench.data import Data
-from bench.ensemble import Member, ensemble_of
-from bench.labels import EncodedLabels, label_views, teacher_logits
-from bench.networks import build_network
-from bench.normalisation import statistics
-from bench.protocol import Protocol
-from bench.recipe import Recipe, scaled
-from bench.records import Record
-from bench.registry import discover
-from bench.spec import parse
-from bench.storage import LabelFile
-from bench.training import TrainLog, evaluate, train
-from bench.workspace import Workspace
+from bench.artifacts.data import Data
+from bench.artifacts.workspace import Workspace
+from bench.labels.labels import EncodedLabels, label_views, teacher_logits
+from bench.labels.storage import LabelFile
+from bench.plugins.registry import discover
+from bench.plugins.spec import parse
+from bench.protocol import protocol
+from bench.protocol.protocol import Protocol
+from bench.protocol.recipe import Recipe, scaled
+from bench.records.records import Record
+from bench.stages import stages
+from bench.teachers import teachers
+from bench.teachers.ensemble import Member, ensemble_of
+from bench.training.networks import build_network
+from bench.training.normalisation import statistics
+from bench.training.training import TrainLog, evaluate, train
 from tests._published import CLASSES, PUBLISHED
 
 SCALE = 0.01

@@ -11,10 +11,10 @@ from torchvision.transforms import RandAugment as OldRandAugment
 from torchvision.transforms.autoaugment import _apply_op
 from torchvision.transforms.v2 import RandAugment
 
-from bench.augment import draw
-from bench.randaugment import BINS, OPERATIONS, SIGNED, operate, randaugment, strength
-from bench.recipe import Augment
-from bench.render import render
+from bench.protocol.recipe import Augment
+from bench.views.augment import draw
+from bench.views.randaugment import BINS, OPERATIONS, SIGNED, operate, randaugment, strength
+from bench.views.render import render
 
 CODES = [2 * place + sign for place in range(len(OPERATIONS)) for sign in range(1 + SIGNED[place])]
 ROUNDED = ("Color", "Sharpness", "AutoContrast")  # torchvision's two forms of these differ by a grey level

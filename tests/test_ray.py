@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import records, schedule
+from bench.driver import schedule
 from bench.errors import UserError
+from bench.records import records
 from tests._run import World, make_world
 
 COMMAND = (sys.executable, "-m", "bench")

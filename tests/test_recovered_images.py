@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from bench import stages, teachers
 from bench.api import Condensed
-from bench.condensing import build_condensed
-from bench.context import HarnessContext
-from bench.registry import discover
-from bench.spec import parse
+from bench.plugins.registry import discover
+from bench.plugins.spec import parse
+from bench.stages import stages
+from bench.stages.condensing import build_condensed
+from bench.stages.context import HarnessContext
+from bench.teachers import teachers
 from methods.synthesis import lpld
 
 FAMILY = ("sre2l", "cda", "dwa", "lpld", "gvbsm", "edc")

@@ -10,21 +10,24 @@ import numpy as np
 import pytest
 import torch
 
-from bench import labels, protocol, records, stages
-from bench.augment import batch_bounds
-from bench.duplicates import set_digest
-from bench.ensemble import label_view
-from bench.labelling import Labelling
-from bench.outcome import Outcome, attempt
-from bench.plan import Grid, Plan
-from bench.records import Record
-from bench.registry import discover
-from bench.runner import Run, states
-from bench.spec import parse
-from bench.stages import Workspace
-from bench.store import read
-from bench.teachers import teachers_digest
-from bench.trial import Trial
+from bench.artifacts.duplicates import set_digest
+from bench.artifacts.store import read
+from bench.driver.outcome import Outcome, attempt
+from bench.driver.runner import Run, states
+from bench.labels import labels
+from bench.plugins.registry import discover
+from bench.plugins.spec import parse
+from bench.protocol import protocol
+from bench.records import records
+from bench.records.records import Record
+from bench.stages import stages
+from bench.stages.labelling import Labelling
+from bench.stages.stages import Workspace
+from bench.teachers.ensemble import label_view
+from bench.teachers.teachers import teachers_digest
+from bench.trials.plan import Grid, Plan
+from bench.trials.trial import Trial
+from bench.views.augment import batch_bounds
 from tests._run import DATASET, PROTOCOL, World, make_world
 
 TWO = '["small-teacher-v1", "small-convnet-teacher-v1"]'

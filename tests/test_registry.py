@@ -12,7 +12,7 @@ import pytest
 from _plugins import SELECT, install, write
 
 from bench.errors import PluginError, UserError
-from bench.registry import Registry, discover, read
+from bench.plugins.registry import Registry, discover, read
 
 BOOM = "raise RuntimeError('imported')\n"
 

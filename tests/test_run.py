@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 import bench
-from bench import records
-from bench.cli import cli
+from bench.cli.cli import cli
+from bench.driver.runner import states
 from bench.errors import UserError
-from bench.plan import Grid, Plan
-from bench.registry import discover
-from bench.runner import states
-from bench.stages import Workspace
+from bench.plugins.registry import discover
+from bench.records import records
+from bench.stages.stages import Workspace
+from bench.trials.plan import Grid, Plan
 from tests._run import CHANCE, DATASET, FIRST, World, make_world, raising
 
 
@@ -27,7 +27,7 @@ def ray_for_all() -> Iterator[None]:
     """One Ray for the module; a run uses the one that it finds."""
     import ray
 
-    from bench import schedule
+    from bench.driver import schedule
 
     schedule.start(2, None)
     yield

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench import scaffold as scaffolding
-from bench.checks.plugins import checks_for, errors
-from bench.checks.protocols import check_file
-from bench.cli import cli
+from bench.checks.plugins.plugins import checks_for, errors
+from bench.cli.cli import cli
 from bench.errors import UserError
-from bench.registry import ROOT, Registry, discover, read
-from bench.scaffold import KINDS, PLACES, scaffold
+from bench.lock.protocols import check_file
+from bench.plugins import scaffold as scaffolding
+from bench.plugins.registry import ROOT, Registry, discover, read
+from bench.plugins.scaffold import KINDS, PLACES, scaffold
 
 README = ROOT / "methods" / "README.md"
 MADE = [("method", "select"), ("method", "synthesize"), ("compressor", None), ("dataset", None)]

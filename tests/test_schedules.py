@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as theirs
 
-import bench.training
-from bench.recipe import Optimizer, Schedule
-from bench.schedules import factor
+import bench.training.training
+from bench.protocol.recipe import Optimizer, Schedule
+from bench.training.schedules import factor
 
 WARM = {"warmup": 5, "warmup_start": 0.01}
 

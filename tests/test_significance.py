@@ -13,7 +13,7 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.descriptivestats import sign_test as statsmodels_sign_test
 from statsmodels.stats.multitest import multipletests
 
-from bench.significance import DRAWS, holm, paired_t, sign_flip, sign_test
+from bench.stats.significance import DRAWS, holm, paired_t, sign_flip, sign_test
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 steps = st.integers(-40, 40).map(lambda count: count / 500)  # many ties and zeros

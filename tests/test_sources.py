@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bench.registry import ROOT, Plugin, discover
+from bench.plugins.registry import ROOT, Plugin, discover
 
 OURS = [plugin for kind in ("method", "compressor") for plugin in discover().all(kind) if ROOT in plugin.path.parents]
 HEADS = {"selection": "selection", "synthesis": "synthesis", "compressors": "compressor"}

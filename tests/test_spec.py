@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.registry import Registry, discover, read
-from bench.spec import parse
+from bench.plugins.registry import Registry, discover, read
+from bench.plugins.spec import parse
 
 LAW = settings(max_examples=80, deadline=None, derandomize=True)
 SOURCE = '''

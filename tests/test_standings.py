@@ -21,12 +21,12 @@ from click.testing import CliRunner
 from scipy import stats as scipy_stats
 
 import bench
-from bench.cli import cli
+from bench.cli.cli import cli
 from bench.errors import UserError
-from bench.records import Record, append
-from bench.significance import holm
-from bench.standings import COLUMNS, REFERENCE_METHOD, leaderboard
-from bench.tables import render
+from bench.records.records import Record, append
+from bench.reports.standings import COLUMNS, REFERENCE_METHOD, leaderboard
+from bench.reports.tables import render
+from bench.stats.significance import holm
 
 EXPECTED = Path(__file__).parent / "expected"
 SCORE = "score:alpha=5.0,beta=1.0,normaliser=running,order=round_robin"

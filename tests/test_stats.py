@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from bench import stats
+from bench.stats import stats
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 accuracies = st.integers(0, 10_000).map(lambda count: count / 10_000)  # a share of 10,000 test images

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.errors import UserError
+from bench.labels.storage import LabelFile, blob_allowance, image_bytes, shard_sizes, smallest_total
 from bench.seeds import numpy_generator
-from bench.storage import LabelFile, blob_allowance, image_bytes, shard_sizes, smallest_total
 
 LAW = settings(max_examples=100, deadline=None, derandomize=True)
 PART = st.one_of(st.binary(max_size=40), st.integers(0, 40_000).map(bytes))  # lengths of one to three digits

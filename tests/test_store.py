@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.artifacts.store import Artifact, Store, read, write
 from bench.errors import UserError
-from bench.store import Artifact, Store, read, write
 
 INPUTS = {"engine": 1, "dataset": "abc", "method": "score:alpha=2.0", "shard": 0, "views": None}
 
@@ -153,7 +153,7 @@ def test_four_processes_that_need_the_same_artifact_make_it_once(tmp_path: Path)
 
 
 def die_while_writing(root: Path) -> None:
-    import bench.store
+    import bench.artifacts.store
 
     def half(arrays: Any, path: Path, metadata: Any) -> None:
         path.write_bytes(b"half of it")

@@ -11,12 +11,13 @@ import torch
 from _fakes import digits, digits_context
 from torch import nn
 
-from bench import backbones, stages, teachers
-from bench.checks.workshop import Renamed, Workshop
-from bench.context import HarnessContext
+from bench.checks.plugins.workshop import Renamed, Workshop
 from bench.errors import UserError
-from bench.protocol import load
-from bench.registry import discover
+from bench.plugins.registry import discover
+from bench.protocol.protocol import load
+from bench.stages import stages
+from bench.stages.context import HarnessContext
+from bench.teachers import backbones, teachers
 from methods.synthesis import edc, gvbsm, rded
 
 METHODS = pytest.mark.parametrize("method", [gvbsm, edc], ids=lambda m: m.__name__.rpartition(".")[2])

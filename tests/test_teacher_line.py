@@ -13,17 +13,18 @@ import torchvision
 from click.testing import CliRunner
 from safetensors import safe_open
 
-from bench import stages, teachers
-from bench.budget import reference_bytes
-from bench.cli import cli
-from bench.label_command import trial_labels
-from bench.label_quality import teacher_quality
-from bench.label_report import labels_report
-from bench.registry import discover
-from bench.storage_report import Setting
-from bench.storage_report import teachers as teacher_rows
-from bench.teacher_line import fp16_bytes, known_teachers
-from bench.workspace import Workspace
+from bench.artifacts.workspace import Workspace
+from bench.cli.cli import cli
+from bench.plugins.registry import discover
+from bench.stages import stages
+from bench.studies.label_command import trial_labels
+from bench.studies.label_quality import teacher_quality
+from bench.studies.label_report import labels_report
+from bench.studies.storage_report import Setting
+from bench.studies.storage_report import teachers as teacher_rows
+from bench.studies.teacher_line import fp16_bytes, known_teachers
+from bench.teachers import teachers
+from bench.trials.budget import reference_bytes
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,15 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench import stages, teachers
 from bench.errors import UserError
 from bench.fingerprint import digest
-from bench.networks import build_network
-from bench.recipe import Recipe
-from bench.registry import Registry, discover
-from bench.spec import parse
-from bench.teachers import FOLDER, TeacherRef, load_recipe, read_recipe, teachers_digest
+from bench.plugins.registry import Registry, discover
+from bench.plugins.spec import parse
+from bench.protocol.recipe import Recipe
+from bench.stages import stages
+from bench.teachers import teachers
+from bench.teachers.teachers import FOLDER, TeacherRef, load_recipe, read_recipe, teachers_digest
+from bench.training.networks import build_network
 
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 ENSEMBLE = ("small-teacher-v1", "small-convnet-teacher-v1", "small-deep-teacher-v1", "small-wide-teacher-v1")

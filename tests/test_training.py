@@ -32,12 +32,12 @@ from _lessons import (
 from torch import nn
 from torchvision.models import VisionTransformer, resnet18
 
-from bench.augment import Views
 from bench.errors import UserError
-from bench.recipe import Augment, Loss, Optimizer, Recipe, Schedule
-from bench.render import normalise, render
+from bench.protocol.recipe import Augment, Loss, Optimizer, Recipe, Schedule
 from bench.seeds import seed
-from bench.training import TrainingDiverged, evaluate, make_optimizer
+from bench.training.training import TrainingDiverged, evaluate, make_optimizer
+from bench.views.augment import Views
+from bench.views.render import normalise, render
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ import torch
 from _lessons import N, close, feed, hard, network, online, run, soft, stored, task, weights
 from torch import nn
 
-from bench.losses import batch_loss
-from bench.recipe import Loss, Optimizer, Recipe
-from bench.training import make_optimizer
+from bench.protocol.recipe import Loss, Optimizer, Recipe
+from bench.training.losses import batch_loss
+from bench.training.training import make_optimizer
 
 SGD = Optimizer(name="sgd", lr=0.1, momentum=0.9)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.trial import Trial
+from bench.trials.trial import Trial
 
 GOLDEN = {
     Trial("digits", "small-soft-v1", "random", 1, "none", None, "convnet", 0): "76ed0f3a6fdb0bcb",
@@ -52,7 +52,7 @@ def test_the_order_of_keys_and_unknown_keys_do_not_matter() -> None:
 @pytest.mark.parametrize("hash_seed", ["0", "12345"])
 def test_ids_are_the_same_in_another_process(hash_seed: str) -> None:
     program = (
-        "import json, sys; from bench.trial import Trial\n"
+        "import json, sys; from bench.trials.trial import Trial\n"
         "print(json.dumps([Trial.from_dict(t).id for t in json.load(sys.stdin)]))"
     )
     answer = subprocess.run(

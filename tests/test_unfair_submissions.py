@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import pytest
 
-from bench import stages
-from bench.records import Record
-from bench.trial import Trial
-from bench.verification import verify_command
+from bench.checks.verify.verification import verify_command
+from bench.records.records import Record
+from bench.stages import stages
+from bench.trials.trial import Trial
 from tests._honest import altered, findings, write
 from tests._submissions import HARD, SOFT, Arena, Cheater, make_arena, under
 
@@ -25,7 +25,7 @@ def ray_for_all() -> Iterator[None]:
     """One Ray for the module; a run uses the one that it finds."""
     import ray
 
-    from bench import schedule
+    from bench.driver import schedule
 
     schedule.start(2, None)
     yield

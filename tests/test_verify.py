@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.checks.board import Line, cells
-from bench.checks.prescribed import Here
-from bench.checks.rules import Findings
+from bench.checks.records.board import Line, cells
+from bench.checks.records.prescribed import Here
+from bench.checks.records.rules import Findings
+from bench.checks.verify.verification import drawn, elsewhere, select, tolerance, verify
 from bench.errors import UserError
-from bench.records import Record
-from bench.registry import Registry, discover
-from bench.verification import drawn, elsewhere, select, tolerance, verify
+from bench.plugins.registry import Registry, discover
+from bench.records.records import Record
 from tests._honest import altered, board, honest, write
 
 

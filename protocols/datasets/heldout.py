@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.api import Dataset, ImageSource
-from bench.errors import UserError
-from bench.registry import unknown
+from bench.errors import UserError, unknown
 from bench.seeds import numpy_generator
 from protocols.datasets import digits, glyphs, mnist5k
 from protocols.datasets._arrays import array_digest

@@ -1,0 +1,1 @@
+"""What stages hand on: the store, opened data sets, duplicates."""

@@ -1,0 +1,1 @@
+"""`check plugins`: methods, compressors and data sets are held to their contracts."""

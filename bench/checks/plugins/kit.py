@@ -1,0 +1,118 @@
+"""What a conformance check is: a small function, named after its rule, that yields what is wrong with a plugin."""
+
+from __future__ import annotations
+
+import json
+import re
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.checks.plugins.workshop import Workshop
+from bench.errors import UserError
+from bench.finding import Finding
+from bench.plugins.registry import ROOT, Plugin
+from bench.plugins.spec import Spec
+from bench.stages.context import HarnessContext
+
+LARGEST = {"iterations": 4, "steps": 4, "rounds": 4, "epochs": 3, "candidates": 50, "num_crops": 5}
+
+
+class NotApplicable(Exception):
+    """The rule cannot be checked on this plugin; the message says why. It becomes a note."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a plugin, ready to be made."""
+
+    ctx: HarnessContext
+    arguments: Mapping[str, Any]  # what the plugin is handed, by name
+    run: Callable[[], str]  # makes the call; a digest of all that came back
+    lent: Callable[[], Mapping[str, str]]  # what the plugin must leave as it was: its name, a digest of its content
+
+
+class Subject(ABC):
+    """A plugin under check, with what several checks ask of it."""
+
+    def __init__(self, plugin: Plugin, shop: Workshop) -> None:
+        self.plugin, self.shop = plugin, shop
+        self.where = f"{plugin.kind} '{plugin.name}'"
+        # Long runs prove nothing more here: what counts is the contract, not the quality of the images.
+        self.shrunk = {
+            name: LARGEST[name]
+            for name, value in plugin.parameters.items()
+            if name in LARGEST and isinstance(value, int) and value > LARGEST[name]
+        }
+        self.spec = Spec(plugin, self.shrunk)
+
+    def with_parameters(self, **values: Any) -> Subject:
+        """The same plugin with other parameters."""
+        other = type(self)(self.plugin, self.shop)
+        other.spec = replace(self.spec, given={**self.spec.given, **values})
+        return other
+
+    @abstractmethod
+    def call(self, replicate: int = 0) -> AbstractContextManager[Call]:
+        """An ordinary call, its arguments made anew."""
+
+
+Check = Callable[[Any], Iterator[str]]
+
+
+def rule(check: Check) -> str:
+    """The rule that a check holds plugins to: its name, with hyphens."""
+    return check.__name__.replace("_", "-")
+
+
+def findings(check: Check, subject: Subject) -> list[Finding]:
+    """What one check finds. A rule that the plugin declares as an exception gives a note with the reason; an exception
+    for a rule that is kept is itself an error."""
+    name, excuse = rule(check), subject.plugin.constants.get("CHECK_EXCEPTIONS", {}).get(rule(check))
+    try:
+        messages = list(check(subject))
+    except NotApplicable as reason:
+        return [Finding(name, subject.where, f"not checked: {reason}", "note")]
+    except Exception as error:
+        messages = [f"the call ended with {told(error, subject.plugin)}"]
+    if excuse is None:
+        return [Finding(name, subject.where, message) for message in messages]
+    if messages:
+        return [Finding(name, subject.where, f"declared exception: {excuse} (found: {messages[0]})", "note")]
+    needless = f"CHECK_EXCEPTIONS excuses '{name}', but the rule is kept. Remove the entry."
+    return [Finding("needless-exception", subject.where, needless)]
+
+
+def told(error: BaseException, plugin: Plugin | None = None) -> str:
+    """An error in one line, and where in the plugin's file it arose."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split()) or '(no message)'}"
+    frames = traceback.extract_tb(error.__traceback__) if plugin else ()
+    lines = [frame.lineno for frame in frames if plugin and frame.filename == str(plugin.path)]
+    if not plugin or not lines:
+        return text
+    path = plugin.path.relative_to(ROOT) if plugin.path.is_relative_to(ROOT) else plugin.path
+    return f"{text} ({path}, line {lines[-1]})"
+
+
+def is_clear(error: BaseException, *numbers: int) -> bool:
+    """Whether an error is meant for a reader: ValueError or UserError, and it names one of these numbers."""
+    named = {int(word) for word in re.findall(r"\d+", str(error))}
+    return isinstance(error, (ValueError, UserError)) and (not numbers or bool(named & set(numbers)))
+
+
+def survives_json(value: Any) -> str | None:
+    """None if a value comes back from JSON as it was (tuples as lists), else what goes wrong."""
+    try:
+        back = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None if back == _lists(value) else f"{value!r} comes back as {back!r}"
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value

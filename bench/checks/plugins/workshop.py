@@ -1,0 +1,165 @@
+"""Where plugins are checked: the real context over the tiny data sets, with teachers that learnt them."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from bench.artifacts.data import Data
+from bench.artifacts.store import Store
+from bench.checks.plugins import worlds
+from bench.plugins.registry import Registry, discover, read
+from bench.plugins.spec import Spec, parse
+from bench.protocol.recipe import Optimizer, Recipe
+from bench.seeds import seed
+from bench.stages.context import HarnessContext
+from bench.teachers.teachers import TeacherRef
+from bench.training.networks import build_network
+from bench.training.training import train
+
+TEACHER = "convnet:depth=2,width=8"
+RECIPE = Recipe(labels="hard", epochs=12, batch=12, optimizer=Optimizer(lr=1e-2))
+
+
+class Workshop:
+    """A store in a temporary folder, which goes away with the process; what is made there is made once."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self._folder = tempfile.TemporaryDirectory(prefix="condensebench-checks-")
+        self.store = Store(Path(self._folder.name) / "store")
+        self._plugin = read(Path(worlds.__file__), kind="dataset", module_name=worlds.__name__)
+
+    def data(self, world: str) -> Data:
+        """A fresh copy: what one plugin does to it is not seen by the next."""
+        data = Data(Spec(self._plugin, {} if world == "plain" else {"world": world}), self.store.root / "datasets")
+        assert data.dataset.num_classes
+        return data
+
+    @contextmanager
+    def context(self, data: Data, name: str, replicate: int) -> Iterator[HarnessContext]:
+        """The context of one call of the plugin `name`, as the harness makes it."""
+        with self.store.scratch() as scratch:
+            yield HarnessContext(
+                store=self.store,
+                registry=self.registry,
+                data=data,
+                dataset_digest=data.dataset.train().digest(),
+                teacher=self.teacher(data),
+                coordinates=("check", name, replicate),
+                scratch=scratch,
+                device="cpu",
+            )
+
+    def teacher(self, data: Data) -> TeacherRef:
+        """A teacher that fits the data set: trained on `plain`, or on the world itself where the shapes differ."""
+        world = str(data.spec.parameters["world"])
+        return self._teacher(world if world in ("colour", "one-class") else "plain")
+
+    def _teacher(self, world: str) -> TeacherRef:
+        def fit() -> tuple[dict[str, np.ndarray], dict]:
+            data = self.data(world)
+            d = data.dataset
+            net = build_network(
+                parse(self.registry, "network", TEACHER),
+                channels=d.channels,
+                size=d.size,
+                classes=d.num_classes,
+                seed=seed("checks", "teacher", world),
+            )
+            images, labels = data.train.images(np.arange(len(data.train))), torch.from_numpy(data.train.labels.copy())
+            own = ("checks", "teacher", world)
+            train(net, images, labels, RECIPE, coordinates=own, mean=d.mean, std=d.std, mirror=d.mirror)
+            return {name: value.numpy() for name, value in net.state_dict().items()}, {}
+
+        artifact = self.store.get("check-teacher", {"world": world}, fit)
+        digest = hashlib.sha256(artifact.path.read_bytes()).hexdigest()
+        return TeacherRef(self.store.relative(artifact), False, TEACHER, digest, accuracy=1.0)
+
+
+@cache
+def workshop() -> Workshop:
+    """The process's own."""
+    return Workshop(discover())
+
+
+class Renamed:
+    """A context whose classes carry other numbers: class c of `base` is `names[c]` here, to the teacher as well.
+
+    With `streams`, a generator whose name holds a class number is the one of the same class in `base`, so a method that
+    treats classes alike makes the same images of every class, to the bit. `asked` keeps the names in base's numbers.
+    """
+
+    def __init__(self, base: HarnessContext, names: tuple[int, ...], *, streams: bool = True) -> None:
+        self._base, self._back, self._streams = base, {new: old for old, new in enumerate(names)}, streams
+        self.device, self.scratch = base.device, base.scratch
+        self.order = [self._back[new] for new in range(len(names))]
+        self.teacher: nn.Module = _RenamedNet(base.teacher, self.order)
+        self.asked: set[tuple[str | int, ...]] = set()
+
+    def teachers(self, count: int) -> list[nn.Module]:
+        """Those of the base, under these class numbers."""
+        return [self.teacher, *(_RenamedNet(net, self.order) for net in self._base.teachers(count)[1:])]
+
+    def numpy(self, *name: str | int) -> np.random.Generator:
+        """As in the base, of the class that is meant."""
+        return self._base.numpy(*self._old(name))
+
+    def torch(self, *name: str | int) -> Generator:
+        """As in the base, of the class that is meant."""
+        return self._base.torch(*self._old(name))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """As in the base."""
+        return self._base.normalise(images)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """float32 [n, C]."""
+        return self._base.predict(images)[:, self.order]
+
+    def features(self) -> np.ndarray:
+        """float32 [N, d], as in the base."""
+        return self._base.features()
+
+    def logits(self) -> np.ndarray:
+        """float32 [N, C]."""
+        return self._base.logits()[:, self.order]
+
+    def dynamics(self, epochs: int) -> np.ndarray:
+        """float16 [epochs, N, C]."""
+        return self._base.dynamics(epochs)[:, :, self.order]
+
+    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
+        """float16 [n, k, C]."""
+        return self._base.soft_labels(images, k)[:, :, self.order]
+
+    def streams_of_every_class(self) -> bool:
+        """Whether the method asked for a generator of each class, by the class's number."""
+        numbers = {part for name in self.asked for part in name if isinstance(part, int)}
+        return set(self._back.values()) <= numbers
+
+    def _old(self, name: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        old = tuple(self._back.get(part, part) if self._streams and isinstance(part, int) else part for part in name)
+        self.asked.add(old)
+        return old
+
+
+class _RenamedNet(nn.Module):
+    def __init__(self, net: nn.Module, order: list[int]) -> None:
+        super().__init__()
+        self.net, self._order = net, order
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images)[:, self._order]
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.net.features(images)  # type: ignore[operator]

@@ -1,0 +1,1 @@
+"""`check records`: is what is compared comparable, is every value possible, did a number drift?"""

@@ -1,0 +1,78 @@
+"""The condensed set: balanced, of different images, and without the test split in it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from scipy.stats import fisher_exact
+
+from bench.checks.records.board import Cell, Line, row
+from bench.checks.records.rules import NOT_TOLD, Findings
+from bench.records.records import CondensedSet
+from bench.reports.standings import REFERENCE_METHOD
+
+CHANCE = 0.001  # of more near-copies than `random` has by nature, above which they are natural ones
+
+
+def check_contents(cells: Sequence[Cell], out: Findings) -> None:
+    """All rules of this module. `random` shows how many near-copies of test images a data set has by nature."""
+    nature: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))  # data set -> (near-copies, images)
+    for cell in cells:
+        for line in cell.ok:
+            seen, images = line.record.condensed, line.record.num_images
+            if line.trial.method == REFERENCE_METHOD and seen is not None and images:
+                near, drawn = nature[cell.dataset]
+                nature[cell.dataset] = near + seen.in_test_near, drawn + images
+    for cell in cells:
+        for line in cell.ok:
+            if line.record.num_classes and line.record.num_images != cell.ipc * line.record.num_classes:
+                out.add(
+                    "class-balance",
+                    line,
+                    f"{cell}: {line.record.num_images} images for {line.record.num_classes} classes; "
+                    f"{cell.ipc} each are {cell.ipc * line.record.num_classes}",
+                )
+            if line.record.condensed is None:
+                rules = ("class-balance", "test-leak", "near-test", "repeated-images")
+                out.unchecked(rules, line, NOT_TOLD)
+            else:
+                _contents(cell, line, line.record.condensed, nature[cell.dataset], out)
+
+
+def _contents(cell: Cell, line: Line, seen: CondensedSet, nature: tuple[int, int], out: Findings) -> None:
+    name = f"{cell}, {row((line.trial.method, line.trial.compressor, line.trial.budget))}"
+    images = line.record.num_images or 0
+    if seen.per_class != (cell.ipc, cell.ipc):
+        least, most = seen.per_class
+        out.add("class-balance", line, f"{name}: from {least} to {most} images a class; the protocol has {cell.ipc}")
+    if seen.in_test_exact > seen.train_in_test:
+        allowed = f", and the training split has {seen.train_in_test}" if seen.train_in_test else ""
+        out.add(
+            "test-leak", line, f"{name}: {seen.in_test_exact} of {images} images are images of the test split{allowed}"
+        )
+    elif seen.in_test_exact:
+        out.add(
+            "test-leak",
+            line,
+            f"{name}: {seen.in_test_exact} of {images} images are images of the test split; the training split itself "
+            f"has {seen.train_in_test} of them, a fault of the data set",
+            "warning",
+        )
+    if seen.in_test_near:
+        near, drawn = nature
+        by_chance = _chance(seen.in_test_near, images, near, drawn) if drawn else 1.0
+        out.add(
+            "near-test",
+            line,
+            f"{name}: {seen.in_test_near} of {images} images all but equal a test image; `random`: {near} of {drawn}",
+            "error" if by_chance < CHANCE else None,
+        )
+    if seen.repeated:
+        out.add("repeated-images", line, f"{name}: {seen.repeated} of {images} images equal another one of the set")
+
+
+def _chance(near: int, images: int, near_random: int, drawn: int) -> float:
+    """How likely so many near-copies are, were they as frequent as in `random` (Fisher's exact test, one-sided)."""
+    table = [[near, max(0, images - near)], [near_random, max(0, drawn - near_random)]]
+    return float(fisher_exact(table, alternative="greater").pvalue)

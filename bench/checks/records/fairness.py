@@ -1,0 +1,274 @@
+"""Fairness within a cell: the same protocol, data, teacher, student and training for all, and nothing picked out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from bench.checks.records.board import Cell, Line, row, short
+from bench.checks.records.prescribed import Here
+from bench.checks.records.rules import NOT_TOLD, Findings
+from bench.errors import UserError
+from bench.plugins.registry import Plugin
+from bench.protocol.protocol import Protocol
+from bench.protocol.recipe import Recipe
+from bench.records.record import Record
+from bench.reports.standings import REFERENCE_METHOD
+
+RERUN = "condensebench run --rerun stale makes them anew"
+EVIDENCE = ("recipe", "images_seen", "measured_after", "num_test", "test_opened", "condensed")
+FIXED = ("dataset", "teacher", "protocol", "network", "engine")
+
+
+def check_cell(cell: Cell, here: Here, out: Findings) -> None:
+    """All rules of this module for one cell."""
+    for line in cell.lines:
+        _names(line, here, out)
+    for line in cell.ok:
+        check_code(line, here, out)
+        _data(cell, line, here, out)
+        _training(cell, line, here, out)
+    _alike(cell, here, out)
+    _sizes(cell, here, out)
+    _replicates(cell, out)
+    _reference(cell, out)
+
+
+def _names(line: Line, here: Here, out: Findings) -> None:
+    if line.trial.id != line.record.id:
+        out.add("wrong-id", line, f"id {line.record.id} is not that of its trial, {line.trial.id}")
+    if unknown := here.unknown(line.trial):
+        for message in unknown:
+            what = message.partition("\n")[0]
+            out.add("unknown-name", line, f"{what} If it is a file of your own, name it with --plugin FILE.")
+        return
+    written = here.canonical(line.trial)
+    if written != line.trial:
+        out.add("wrong-id", line, f"the trial is written '{line.trial}'; its one spelling is '{written}'")
+    for why in here.unofficial(line.trial):
+        out.add("unofficial", line, f"{why}: these results are unofficial")
+    _withdrawn(line, here, out)
+
+
+def _withdrawn(line: Line, here: Here, out: Findings) -> None:
+    fixed = here.protocol(line.trial.protocol)
+    told = line.record.made_by.get("protocol")
+    if isinstance(fixed, Protocol) and fixed.scale is not None:
+        told = here.digest(fixed.name)
+    if told and (withdrawal := here.withdrawn(line.trial.protocol, told)):
+        out.add("withdrawn", line, f"{withdrawal.protocol} was withdrawn on {withdrawal.date}: {withdrawal.reason}")
+
+
+def check_code(line: Line, here: Here, out: Findings) -> bool:
+    """The digests of protocol, engine and plugins against those of what is here. Returns whether all are the same."""
+    trial, made = line.trial, line.record.made_by
+    expected = {"engine": ("the engine", here.engine)}
+    if (fixed := here.digest(trial.protocol)) is not None:
+        expected["protocol"] = (f"protocol '{trial.protocol}'", fixed)
+    for part, spec in (("network", trial.student), ("method", trial.method), ("compressor", trial.compressor)):
+        plugin = here.plugin(part, spec) if spec is not None else None
+        if isinstance(plugin, Plugin):
+            expected[part] = (f"{part} '{spec}'", plugin.digest)
+    changed = {part: told for part, told in expected.items() if made.get(part) != told[1]}
+    stale = not changed.keys().isdisjoint(("protocol", "network", "engine"))
+    for part, (what, digest) in changed.items():
+        told = f"{what} is {short(made.get(part))} in the record, {short(digest)} here"
+        if stale:
+            out.add("stale", line, f"{told}; {RERUN}")
+        else:
+            out.add(
+                "foreign-code",
+                line,
+                f"{told}: other code ran under this name. If the file was edited since, {RERUN}; if it is a submitter's"
+                " own, it needs a name of its own and --plugin FILE",
+            )
+    return not changed
+
+
+def _data(cell: Cell, line: Line, here: Here, out: Findings) -> None:
+    """The data set and the teacher."""
+    made = line.record.made_by
+    digest = here.dataset(cell.dataset)
+    if digest is None:
+        out.unchecked(("other-dataset", "other-teacher"), line, f"data set '{cell.dataset}' was never opened here")
+    elif made.get("dataset") != digest:
+        out.add(
+            "other-dataset",
+            line,
+            f"the data set has the digest {short(made.get('dataset'))}, and '{cell.dataset}' is {short(digest)}: "
+            "other images or labels",
+        )
+    elif made.get("engine") == here.engine and line.record.num_classes:
+        _teacher(cell, line, here, digest, out)
+
+
+def _teacher(cell: Cell, line: Line, here: Here, dataset: str, out: Findings) -> None:
+    expected = here.teacher(cell.protocol, cell.dataset, dataset, line.record.num_classes or 0)
+    if expected is None:
+        out.unchecked("other-teacher", line, f"the teacher of '{cell.dataset}' is not shipped and was never made here")
+    elif line.record.made_by.get("teacher") != expected:
+        out.add(
+            "other-teacher",
+            line,
+            f"{cell}: the teacher's weights are {short(line.record.made_by.get('teacher'))}; the protocol's own "
+            f"for this data set are {short(expected)}",
+        )
+
+
+def _training(cell: Cell, line: Line, here: Here, out: Findings) -> None:
+    """Epochs, steps, recipe and label regime, recomputed from the protocol file."""
+    record = line.record
+    if not record.num_classes or not record.num_images or record.epochs is None or record.steps is None:
+        out.add("impossible-value", line, "a result without num_classes, num_images, epochs or steps")
+        return
+    recipe = here.recipe(cell.protocol, cell.dataset, cell.ipc, cell.student, record.num_classes)
+    if isinstance(recipe, UserError):
+        if isinstance(here.protocol(cell.protocol), Protocol):
+            out.add("other-recipe", line, f"{cell}: the protocol has no recipe for this cell: {recipe}")
+        return
+    if record.epochs != recipe.epochs:
+        rule = "more-epochs" if record.epochs > recipe.epochs else "fewer-epochs"
+        out.add(rule, line, f"{cell}: trained for {record.epochs} epochs; the protocol prescribes {recipe.epochs}")
+    steps = here.steps(recipe, record.num_images)
+    if record.steps != steps:
+        out.add(
+            "other-steps",
+            line,
+            f"{cell}: {record.steps} optimiser steps; {recipe.epochs} epochs of {record.num_images} images in batches "
+            f"of {recipe.batch} are {steps}",
+        )
+    missing = [name for name in EVIDENCE if getattr(record, name) is None]
+    if missing and _made_here(record, cell, here):
+        out.add(
+            "hidden-evidence",
+            line,
+            f"{cell}: {', '.join(missing)} left out; this engine writes all of it with every result",
+        )
+    elif missing:
+        out.unchecked(("best-epoch", "other-recipe"), line, NOT_TOLD)
+    else:
+        _told(cell, line, recipe, here, out)
+    if record.labels != recipe.labels:
+        out.add("other-labels", line, f"{cell}: labels are {record.labels}; the protocol's are {recipe.labels}")
+    if (record.num_views or 0) != recipe.views:
+        out.add("other-labels", line, f"{cell}: {record.num_views or 0} stored views; the protocol has {recipe.views}")
+
+
+def _made_here(record: Record, cell: Cell, here: Here) -> bool:
+    """Whether the record says that this very protocol and engine made it. Schema 1 ended before either."""
+    made = record.made_by
+    return made.get("protocol") == here.digest(cell.protocol) and made.get("engine") == here.engine
+
+
+def _told(cell: Cell, line: Line, recipe: Recipe, here: Here, out: Findings) -> None:
+    """What records tell since schema 2."""
+    record = line.record
+    least, most = here.images_seen(recipe, record.num_images or 0)
+    if not least <= (record.images_seen or 0) <= most:
+        prescribed = f"{least}" if least == most else f"{least} to {most}"
+        out.add(
+            "other-steps", line, f"{cell}: the student saw {record.images_seen} images; prescribed are {prescribed}"
+        )
+    if record.made_by.get("protocol") == here.digest(cell.protocol) and record.recipe != recipe.digest:
+        out.add(
+            "other-recipe",
+            line,
+            f"{cell}: the recipe's digest is {short(record.recipe)}; the protocol's for it is {short(recipe.digest)}",
+        )
+    if record.measured_after != record.epochs or record.test_opened != 1:
+        out.add(
+            "best-epoch",
+            line,
+            f"{cell}: measured after epoch {record.measured_after} of {record.epochs}, with the test split opened "
+            f"{record.test_opened} times; what counts is one look, after the last epoch",
+        )
+
+
+def _alike(cell: Cell, here: Here, out: Findings) -> None:
+    """One digest in a cell for each of what the protocol fixes, where `_data` did not know the right one."""
+    dataset = here.dataset(cell.dataset)
+    classes = {line.record.num_classes or 0 for line in cell.ok}
+    for part in FIXED:
+        if part == "dataset" and dataset is not None:
+            continue
+        if (
+            part == "teacher"
+            and dataset
+            and all(here.teacher(cell.protocol, cell.dataset, dataset, c) for c in classes)
+        ):
+            continue
+        digests = Counter(line.record.made_by.get(part) for line in cell.ok)
+        digests.pop(None, None)
+        if len(digests) < 2:
+            continue
+        (usual, count), *others = digests.most_common()
+        for other, _ in others:
+            out.add(
+                f"other-{part}",
+                [line for line in cell.ok if line.record.made_by.get(part) == other],
+                f"{cell}: {part} {short(other)}, while {count} of {len(cell.ok)} records of this cell have "
+                f"{short(usual)}: they cannot be compared; {RERUN}",
+            )
+
+
+def _replicates(cell: Cell, out: Findings) -> None:
+    asked = max(len(lines) for lines in cell.entries.values())
+    for name, lines in cell.entries.items():
+        have = sorted({line.trial.replicate for line in lines} | cell.left_out.get(name, frozenset()))
+        if have != list(range(len(have))):
+            out.add(
+                "picked-replicates",
+                lines,
+                f"{cell}, {row(name)}: replicates {_listed(have)} stand here, {_listed(range(len(have)))} belong here. "
+                f"A choice compares nothing; condensebench run --replicates {max(have) + 1} runs the rest",
+            )
+        elif len(have) < asked:
+            out.add(
+                "missing-replicates",
+                lines,
+                f"{cell}, {row(name)}: {len(have)} replicates, and other rows have {asked}; "
+                f"condensebench run --replicates {asked} runs the rest",
+            )
+        for line in lines:
+            if line.record.status == "failed" and line.record.error is not None:
+                why = line.record.error.message.partition("\n")[0]
+                out.add(
+                    "failed-trial",
+                    line,
+                    f"{cell}, {row(name)}: {line.record.error.type}: {why}; condensebench run --rerun failed",
+                )
+    if asked == 1:
+        out.add("single-replicate", str(cell), "one replicate a row: no interval, no test; run at least 3")
+
+
+def _sizes(cell: Cell, here: Here, out: Findings) -> None:
+    """Classes and test images are the data set's own, so they cannot differ within a cell."""
+    known = {"num_test": here.test_images(cell.dataset), "num_classes": None}
+    for name, expected in known.items():
+        told = Counter(getattr(line.record, name) for line in cell.ok if getattr(line.record, name) is not None)
+        right = expected or (told.most_common(1)[0][0] if told else None)
+        for value in told:
+            if value != right:
+                lines = [line for line in cell.ok if getattr(line.record, name) == value]
+                out.add("impossible-value", lines, f"{cell}: {name} is {value}; it is {right} for this data set")
+
+
+def _reference(cell: Cell, out: Findings) -> None:
+    """`random` with a result wherever anything else has one."""
+    for (compressor, budget), methods in cell.groups.items():
+        if not any(line.record.status == "ok" for lines in methods.values() for line in lines):
+            continue
+        group = row((REFERENCE_METHOD, compressor, budget))
+        reference = methods.get(REFERENCE_METHOD, [])
+        if not reference:
+            out.add(
+                "no-random", str(cell), f"'{group}' was not run; condensebench run --method {REFERENCE_METHOD} adds it"
+            )
+        elif not any(line.record.status == "ok" for line in reference):
+            out.add(
+                "no-random", reference, f"{cell}: '{group}' has no result ({reference[0].record.status})", "warning"
+            )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,1 @@
+"""`verify`: records are run again, and what differs is explained."""

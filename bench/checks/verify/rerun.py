@@ -1,0 +1,95 @@
+"""Trials run again, with everything that they are made from, in a store and a results folder of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench.driver.outcome import Outcome, ignore
+from bench.driver.python import default_device
+from bench.driver.runner import Run
+from bench.driver.schedule import RayExecutor
+from bench.plugins.registry import Registry
+from bench.records import records
+from bench.records.records import Record
+from bench.stages.curves import LearningCurve
+from bench.stages.stages import Workspace
+from bench.trials.trial import Trial
+
+
+class _Remembering(RayExecutor):
+    """An executor that remembers what each student was trained from."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.inputs: dict[Trial, tuple[Any, ...]] = {}
+
+    async def run(self, stage: str, *args: Any, **options: Any) -> Outcome:
+        """Run one stage in a worker."""
+        if stage == "evaluate":
+            self.inputs[args[0]] = args
+        return await super().run(stage, *args, **options)
+
+
+class Reruns(AbstractContextManager):
+    """Runs trials and learning curves of their students, and keeps what it ran.
+
+    Args:
+        registry: plugins and protocols that the trials name.
+        store: artifacts that are trusted and reused; None: nothing is, a fresh store is made and removed.
+        jobs: trials at once; None: one a core.
+        on_record: called with every record as its trial ends.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        store: Path | None = None,
+        jobs: int | None = None,
+        on_record: Callable[[Record], None] = ignore,
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="condensebench-verify-")
+        root = Path(self._folder.name).resolve()
+        self._results, self._on_record = root / "results", on_record
+        device = default_device()
+        self._ws = Workspace(store.resolve() if store else root / "store", registry, device)
+        self._executor = _Remembering(registry, self._ws.store.root, jobs=jobs, device=device)
+        self._known: dict[Trial, Record] = {}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executor.close()
+        self._folder.cleanup()
+
+    def run(self, trials: Iterable[Trial]) -> dict[Trial, Record]:
+        """Trial -> what it gives here. A trial runs once, however often it is asked for."""
+        asked = list(dict.fromkeys(trials))
+        missing = [trial for trial in asked if trial not in self._known]
+        if missing:
+            job = Run(self._ws, self._executor, self._results, (), rerun="all", on_record=self._on_record)
+            asyncio.run(_finish(job.all(missing)))
+            made = {record.id: record for record in records.load(self._results).records}
+            self._known |= {trial: made[trial.id] for trial in missing}
+        return {trial: self._known[trial] for trial in asked}
+
+    def curves(self, trial: Trial, lengths: Sequence[int] = (1,)) -> list[LearningCurve | None]:
+        """The student of a trial that ran here, tested after every epoch, trained `length` times as long as its
+        protocol prescribes; None where a training failed."""
+        return asyncio.run(self._curves(self._executor.inputs[trial], lengths))
+
+    async def _curves(self, inputs: tuple[Any, ...], lengths: Sequence[int]) -> list[LearningCurve | None]:
+        outcomes = await asyncio.gather(
+            *(self._executor.run("learning_curve", *inputs, length, gpus=1.0) for length in lengths)
+        )
+        return [outcome.value if outcome.status == "ok" else None for outcome in outcomes]
+
+
+async def _finish(work: Coroutine[Any, Any, Any]) -> None:
+    await work

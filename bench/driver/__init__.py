@@ -1,0 +1,1 @@
+"""The process that drives a run: it plans, hands stages to Ray and writes the records."""

@@ -1,0 +1,95 @@
+"""How long trials may take, from records of their like."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bench.records.records import Record
+from bench.trials.trial import Trial
+
+_TEACHER = ("dataset", "protocol")
+_STUDENT = ("dataset", "protocol", "ipc", "student")
+# What replicates and protocols share is paid for once: the fields that tell one from another, and those that a record
+# must agree in to tell what it takes, from the nearest likeness to the farthest.
+_SHARED = {
+    "condense": (("dataset", "method", "ipc"), (("dataset", "method", "ipc"), ("dataset", "ipc"))),
+    "encode": (
+        ("dataset", "protocol", "method", "ipc", "compressor", "budget"),
+        (("dataset", "protocol", "ipc", "compressor"), ("dataset", "protocol", "ipc")),
+    ),
+}
+
+
+def estimate_seconds(trials: Iterable[Trial], records: Iterable[Record]) -> tuple[float, int]:
+    """(seconds of work for the trials whose like has been run, number of trials of which nothing is known).
+
+    The like of a trial is a record of the same data set, protocol, ipc and student: its student was trained as long.
+    Condensed sets and labels that several of the trials use count once, also where the store has them already.
+    """
+    known = _Known(records)
+    paid = set()
+    total, unknown = 0.0, 0
+    for trial in trials:
+        wanted = trial.as_dict()
+        training = known.median("student", wanted, (_STUDENT,))
+        if training is None:
+            unknown += 1
+            continue
+        total += training
+        for stage, (identity, likenesses) in _SHARED.items():
+            key = (stage, *(wanted[name] for name in identity), *known.set_of(wanted))
+            if key not in paid:
+                paid.add(key)
+                total += known.median(stage, wanted, likenesses) or 0.0
+    return total, unknown
+
+
+class _Known:
+    """Seconds of stages, by what the trials agree in."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._seconds: dict[tuple, list[float]] = defaultdict(list)
+        self._sets: dict[tuple, dict[int, float]] = defaultdict(dict)
+        self._teachers: dict[tuple, str | None] = {}
+        for record in records:
+            if record.status != "ok":
+                continue
+            spent = dict(record.seconds)
+            for stage, (_, likenesses) in _SHARED.items():
+                if stage in spent:
+                    seconds = spent.pop(stage)
+                    for fields in likenesses:
+                        self._seconds[_key(stage, fields, record.trial)].append(seconds)
+            self._seconds[_key("student", _STUDENT, record.trial)].append(sum(spent.values()))
+            self._teachers[_key("teacher", _TEACHER, record.trial)] = record.made_by.get("teacher")
+            if "condense" in record.seconds:
+                own = self._sets[self._set_key(record.trial)]
+                own[record.trial["replicate"]] = record.seconds["condense"]
+
+    def median(self, stage: str, trial: Mapping[str, Any], likenesses: Iterable[tuple[str, ...]]) -> float | None:
+        """Of the nearest likeness there is a record of."""
+        for fields in likenesses:
+            if found := self._seconds.get(_key(stage, fields, trial)):
+                return statistics.median(found)
+        return None
+
+    def set_of(self, trial: Mapping[str, Any]) -> tuple[str, int | None]:
+        """Which condensed set of its data set, method and ipc a trial uses: the teacher's digest, or the protocol where
+        that is not known; and the replicate where each has a set of its own, None where one serves all: to the last
+        digit, they have told the same time."""
+        times = self._sets.get(self._set_key(trial), {})
+        one = len(times) > 1 and len(set(times.values())) == 1
+        return self._teacher(trial), None if one else trial["replicate"]
+
+    def _set_key(self, trial: Mapping[str, Any]) -> tuple:
+        return (self._teacher(trial), *_key("condense", _SHARED["condense"][0], trial))
+
+    def _teacher(self, trial: Mapping[str, Any]) -> str:
+        return self._teachers.get(_key("teacher", _TEACHER, trial)) or trial["protocol"]
+
+
+def _key(stage: str, fields: Iterable[str], trial: Mapping[str, Any]) -> tuple:
+    return (stage, *fields, *(trial[name] for name in fields))

@@ -1,0 +1,1 @@
+"""Soft labels: made by teachers, encoded by compressors, read back row by row."""

@@ -1,0 +1,1 @@
+"""Protocol files: what is fixed for every cell."""

@@ -1,0 +1,1 @@
+"""Records: their schema, and the files that hold them."""

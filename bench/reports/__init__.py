@@ -1,0 +1,1 @@
+"""Reports: tables, comparisons, claims and plots, made of records alone."""

@@ -1,0 +1,188 @@
+"""The scores of DD-Ranking, in fractions: how much of a result is due to the images, not to the recipe.
+
+Li et al., "DD-Ranking: Rethinking the Evaluation of Dataset Distillation" (2025), github.com/NUS-HPC-AI-Lab/DD-Ranking:
+
+    HLR   = acc(full data, hard labels) - acc(condensed, hard labels)                   lower is better
+    IOR   = acc(condensed) - acc(random images), same ipc and recipe                     higher is better
+    alpha = w IOR - (1 - w) HLR,                          w = .5
+    LRS   = (e^alpha - e^-1) / (e - e^-1)                 0 to 1, label-robust score
+    beta  = g IOR(with augmentation) + (1 - g) IOR(without augmentation),   g = .5
+    ARS   = (e^beta - e^-1) / (e - e^-1)                  0 to 1, augmentation-robust score
+
+The formulas suppose accuracies in [0, 1]. The package (0.2.0) puts in percent: alpha = +10 then gives a score near
+9,400, and every clearly negative alpha the same -.157. Here percent is refused. Two more differences: the package picks
+epoch and learning rate on the test split, for which there is no place here; its "any" recipe of IOR is whatever
+protocol a record was made under.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import UserError
+from bench.records.records import Record
+from bench.reports.standings import REFERENCE_METHOD, Entry, entries_of, entry_order, is_official
+from bench.stats import stats
+
+WEIGHT = 0.5  # w and g
+COLUMNS = {
+    "dataset": "str",
+    "protocol": "str",
+    "ipc": "int64",
+    "method": "str",
+    "compressor": "object",  # None under hard labels
+    "budget": "object",  # None where there is none
+    "student": "str",
+    "labels": "str",
+    "n": "int64",  # replicates that IOR is the mean of
+    "ior": "float64",
+    "hlr": "float64",
+    "lrs": "float64",
+    "ars": "float64",
+    "hard_protocol": "object",  # under which HLR was measured
+    "plain_protocol": "object",  # the recipe without augmentation that ARS was measured with
+    "official": "bool",  # see bench.standings.is_official
+    "why": "str",  # what is lacking where a score is nan
+}
+
+
+def hlr(real_hard: float, condensed_hard: float) -> float:
+    """Hard-label recovery: what the condensed set loses against the full data, both with hard labels. Fractions; nan
+    where one is. Raises UserError for accuracies outside [0, 1]."""
+    return _accuracy("real_hard", real_hard) - _accuracy("condensed_hard", condensed_hard)
+
+
+def ior(condensed: float, random: float) -> float:
+    """Improvement over random images of the same number under the same recipe. Fractions; nan where one is. Raises
+    UserError for accuracies outside [0, 1]."""
+    return _accuracy("condensed", condensed) - _accuracy("random", random)
+
+
+def lrs(hlr: float, ior: float, w: float = WEIGHT) -> float:
+    """Label-robust score in [0, 1] of HLR and IOR in [-1, 1]. Raises UserError outside, and for w outside [0, 1]."""
+    _accuracy("w", w)
+    return _score(w * _difference("ior", ior) - (1 - w) * _difference("hlr", hlr))
+
+
+def ars(ior_augmented: float, ior_plain: float, g: float = WEIGHT) -> float:
+    """Augmentation-robust score in [0, 1] of IOR with and without augmentation, in [-1, 1]. Raises UserError outside,
+    and for g outside [0, 1]."""
+    _accuracy("g", g)
+    return _score(g * _difference("ior_augmented", ior_augmented) + (1 - g) * _difference("ior_plain", ior_plain))
+
+
+def _score(weighted: float) -> float:
+    return (math.exp(weighted) - math.exp(-1)) / (math.e - math.exp(-1))
+
+
+def _accuracy(name: str, value: float) -> float:
+    return _within(name, value, 0, 1)
+
+
+def _difference(name: str, value: float) -> float:
+    return _within(name, value, -1, 1)
+
+
+def _within(name: str, value: float, low: int, high: int) -> float:
+    if math.isnan(value) or low <= value <= high:
+        return value
+    hint = f" It looks like percent; type {value / 100:g}." if low <= value / 100 <= high else ""
+    raise UserError(f"DD-Ranking: {name} = {value:g} is not a fraction in [{low}, {high}].{hint}")
+
+
+def scores(
+    records: Iterable[Record],
+    full_data: Iterable[Record] = (),
+    plain: Mapping[str, str] | None = None,
+    released: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """The scores that records allow, with the columns of `COLUMNS`, as fractions.
+
+    IOR: of every entry but random, paired by replicate with random under the same compressor and budget.
+    HLR: the same method and ipc under hard labels, and a record among `full_data` (hard labels, all training images)
+    of the same data set, protocol and student; the digests of data set, protocol, engine and network must agree.
+    LRS: of this HLR, and of IOR under the entry's own recipe; an entry has a row for each hard protocol that gives HLR.
+    ARS: IOR of the same entry under `plain[protocol]`, the id of the protocol without augmentation.
+
+    `released`, protocol id -> digest of what was released, is for the column `official`.
+    What cannot be computed is nan, and `why` says what is lacking.
+    """
+    entries = entries_of(records)
+    real = {_recipe(entry): _mean(entry) for entry in entries_of(full_data) if entry.labels == "hard"}
+    random = {_cell(entry): entry for entry in entries if entry.trial["method"] == REFERENCE_METHOD}
+    differences = {
+        entry.name: stats.paired(entry.accuracies, random[_cell(entry)].accuracies)
+        for entry in entries
+        if _cell(entry) in random
+    }
+    hard = defaultdict(list)  # HLR by what is trained on
+    improvements = {}
+    for entry in entries:
+        trial = entry.trial
+        reference = real.get(_recipe(entry))
+        if entry.labels == "hard" and reference is not None and entry.accuracies:
+            hard[_set(entry)].append((trial["protocol"], hlr(reference, _mean(entry))))
+        if entry.name in differences:
+            improvements[trial["protocol"], _set(entry), trial["compressor"], trial["budget"]] = differences[entry.name]
+    rows: list[dict[str, Any]] = []
+    for entry in sorted(entries, key=entry_order):
+        trial = entry.trial
+        if trial["method"] == REFERENCE_METHOD:
+            continue
+        found = differences.get(entry.name, stats.summary([]))
+        other = (plain or {}).get(trial["protocol"])
+        bare = improvements.get((other, _set(entry), trial["compressor"], trial["budget"]), stats.summary([]))
+        for protocol, loss in hard[_set(entry)] or [(None, math.nan)]:
+            lacking = [
+                "ior: no result of random (or of this entry) under the same recipe" if math.isnan(found.mean) else "",
+                "hlr: no full-data accuracy and result of this method under the same hard labels"
+                if protocol is None
+                else "",
+                "ars: no protocol without augmentation was named"
+                if other is None
+                else f"ars: no IOR under {other}"
+                if math.isnan(bare.mean)
+                else "",
+            ]
+            rows.append(
+                {
+                    **{key: value for key, value in trial.items() if key in COLUMNS},
+                    "labels": entry.labels,
+                    "n": found.n,
+                    "ior": found.mean,
+                    "hlr": loss,
+                    "lrs": lrs(loss, found.mean),
+                    "ars": ars(found.mean, bare.mean),
+                    "hard_protocol": protocol,
+                    "plain_protocol": None if math.isnan(bare.mean) else other,
+                    "official": is_official(trial["protocol"], entry.digest("protocol"), released),
+                    "why": "; ".join(filter(None, lacking)),
+                }
+            )
+    return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()})
+
+
+def _mean(entry: Entry) -> float:
+    return stats.summary(entry.accuracies.values()).mean
+
+
+def _recipe(entry: Entry) -> tuple:
+    """All that makes two results under hard labels comparable; a teacher has no part in them."""
+    digests = (entry.digest(part) for part in ("dataset", "protocol", "engine", "network"))
+    return (entry.trial["dataset"], entry.trial["protocol"], entry.trial["student"], *digests)
+
+
+def _set(entry: Entry) -> tuple:
+    """The condensed set and its student, whatever the labels."""
+    trial = entry.trial
+    digests = (entry.digest("dataset"), entry.digest("network"), entry.made_by.get("method"))
+    return (trial["dataset"], trial["ipc"], trial["method"], trial["student"], *digests)
+
+
+def _cell(entry: Entry) -> tuple:
+    return (entry.names, entry.fixed, entry.trial["compressor"], entry.trial["budget"])

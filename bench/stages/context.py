@@ -1,0 +1,150 @@
+"""The context that a plugin is given (bench.api.Context): seeded generators and the shared artifacts."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from bench.artifacts.data import Data
+from bench.artifacts.store import Store
+from bench.engine import ENGINE_VERSION
+from bench.errors import PluginError
+from bench.labels.labels import teacher_logits
+from bench.plugins.registry import Registry
+from bench.protocol.recipe import Augment
+from bench.seeds import Coordinate, numpy_generator, seed, torch_generator
+from bench.teachers import backbones, teachers
+from bench.teachers.dynamics import dynamics
+from bench.teachers.ensemble import Ensemble, Member
+from bench.training.normalisation import statistics
+from bench.views.augment import Views
+from bench.views.render import normalise
+
+# Views for scores that look at a teacher's labels (ctx.soft_labels): SCORE's crop range, no mixing, since the label of
+# an image must not depend on a partner. Fixed here, so that no method depends on a protocol.
+SCORING_VIEWS = Augment(crop_scale=(0.4, 1.0), flip=0.5)
+
+
+class HarnessContext:
+    """One plugin call's context. Artifacts of the whole training split are made once and read back by everyone."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        data: Data,
+        dataset_digest: str,
+        teacher: teachers.TeacherRef,
+        coordinates: tuple[Coordinate, ...],
+        scratch: Path,
+        device: str,
+        networks: int | None = None,
+    ) -> None:
+        """`networks`: how many `teachers` may lend, as the method declares it; None is no limit."""
+        self.device = torch.device(device)
+        self.scratch = scratch
+        self.asked_for_randomness = False
+        self._store, self._registry, self._data = store, registry, data.sealed()  # no way to the test split
+        self._dataset_digest, self._teacher_ref = dataset_digest, teacher
+        self._coordinates = coordinates
+        self._mean, self._std = statistics(teacher.normalisation, data.dataset)
+        self._networks, self._backbones = networks, list[torch.nn.Module]()
+
+    @cached_property
+    def teacher(self) -> torch.nn.Module:
+        """The teacher, in eval mode, parameters frozen."""
+        return teachers.load(self._teacher_ref, self._store, self._registry, self._data, device=str(self.device))
+
+    def teachers(self, count: int) -> list[torch.nn.Module]:
+        """The teacher, and `count - 1` further networks of the data set (bench.backbones)."""
+        if self._networks is not None and count > self._networks:
+            raise PluginError(
+                f"ctx.teachers({count}): the method does not declare that it uses {count} networks. Condensed sets are "
+                f"kept by the networks that made them, so its module has to say so beforehand: BACKBONES = {count}, or "
+                f'BACKBONES = "NAME" with the name of the parameter that tells how many.'
+            )
+        if len(self._backbones) < count:
+            own, device = (self._store, self._registry, self._data), str(self.device)
+            found = backbones.further(*own, self._dataset_digest, self._teacher_ref, count - 1, device=device)
+            others = (backbones.load(one, *own, self._teacher_ref, device=device) for one in found)
+            self._backbones = [self.teacher, *others]
+        return self._backbones[:count]
+
+    def numpy(self, *name: str | int) -> np.random.Generator:
+        """A numpy generator seeded by this call's coordinates and `name`."""
+        self.asked_for_randomness = True
+        return numpy_generator(*self._coordinates, *name)
+
+    def torch(self, *name: str | int) -> Generator:
+        """A torch generator on the CPU seeded by this call's coordinates and `name`."""
+        self.asked_for_randomness = True
+        return torch_generator(*self._coordinates, *name)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """float32 [n, channels, s, s], as the teacher sees them."""
+        return normalise(images, self._mean, self._std)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Teacher logits float32 [n, C] of uint8 images, without gradients."""
+        return self._predict(images)
+
+    def features(self) -> np.ndarray:
+        """float32 [N, d], of the whole training split."""
+        return self._of_train("features")
+
+    def logits(self) -> np.ndarray:
+        """float32 [N, C], of the whole training split."""
+        return self._of_train("logits")
+
+    def dynamics(self, epochs: int) -> np.ndarray:
+        """float16 [epochs, N, C] class probabilities."""
+        artifact = dynamics(
+            self._store, self._registry, self._data, self._dataset_digest, epochs, device=str(self.device)
+        )
+        return artifact.arrays["probabilities"]
+
+    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
+        """float16 [n, k, C]: teacher logits of k cropped (and mirrored) views; None: of the whole training split."""
+        if images is not None:
+            return self._soft_labels(images, k)
+        inputs = {**self._artifact_inputs(), "k": k, "views": SCORING_VIEWS.model_dump(mode="json")}
+        whole = np.arange(len(self._data.train))
+        artifact = self._store.get(
+            "scoring-labels", inputs, lambda: ({"logits": self._soft_labels(self._data.train.images(whole), k)}, {})
+        )
+        return artifact.arrays["logits"]
+
+    def _soft_labels(self, images: Tensor, k: int) -> np.ndarray:
+        dataset = self._data.dataset
+        views = Views(
+            SCORING_VIEWS,
+            len(images),
+            dataset.size,
+            mirror=dataset.mirror,
+            batch=len(images),
+            seed=seed("scoring-views", self._dataset_digest),
+            count=k,
+        )
+        everything = np.arange(len(images))
+        alone = Ensemble([Member(self.teacher, self._mean, self._std)])
+        return teacher_logits(alone, images.to(self.device), views, everything).numpy()
+
+    def _predict(self, images: Tensor, *, features: bool = False) -> Tensor:
+        return teachers.predict(
+            self.teacher, images, mean=self._mean, std=self._std, device=str(self.device), features=features
+        )
+
+    def _of_train(self, what: str) -> np.ndarray:
+        def make() -> tuple[dict[str, np.ndarray], dict]:
+            pieces = [self._predict(x, features=what == "features") for _, x in self._data.train.batches(1000)]
+            return {what: torch.cat(pieces).numpy()}, {}
+
+        return self._store.get(what, self._artifact_inputs(), make).arrays[what]
+
+    def _artifact_inputs(self) -> dict[str, object]:
+        return {"engine": ENGINE_VERSION, "dataset": self._dataset_digest, "teacher": self._teacher_ref.digest}

@@ -1,0 +1,1 @@
+"""Studies that train no student: label sets, storage, pictures, costs."""

@@ -1,0 +1,1 @@
+"""Teachers: recipes, weights, ensembles, training dynamics."""

@@ -1,0 +1,1 @@
+"""Training of one network: loop, feed, losses, learning rates, networks."""

@@ -1,0 +1,1 @@
+"""Trials: what is run, as a plan says it."""

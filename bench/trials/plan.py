@@ -1,0 +1,124 @@
+"""A plan: grids of names -> trials."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.plugins.registry import Registry, unknown
+from bench.plugins.spec import parse
+from bench.protocol import protocol
+from bench.protocol.protocol import read_toml
+from bench.trials.budget import Budget
+from bench.trials.trial import Trial
+
+DEFAULT_REPLICATES = 3
+UNCOMPRESSED = "none"  # the compressor of a soft-label protocol where the plan names none
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of the listed names. Where a protocol stores no labels (class labels, or a teacher
+    online), compressors and budgets do not apply."""
+
+    datasets: Sequence[str] = ()
+    protocols: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    compressors: Sequence[str] = (UNCOMPRESSED,)
+    budgets: Sequence[str] = ()
+    students: Sequence[str] = ()  # empty: the protocol's own
+    ipcs: Sequence[int] = (10,)
+    replicates: int = DEFAULT_REPLICATES
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Grids, run together."""
+
+    grids: Sequence[Grid] = field(default_factory=list)
+
+    def trials(self, registry: Registry) -> list[Trial]:
+        """All trials, each once, in the order of the grids. Raises UserError on any name or value that is not known."""
+        seen: dict[Trial, None] = {}
+        for grid in self.grids:
+            seen.update(dict.fromkeys(_expand(grid, registry)))
+        return list(seen)
+
+
+def read_plan(path: str | Path) -> Plan:
+    """A plan file: one or more [[grid]] tables with the keys of Grid. Raises UserError."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"--plan {path}: there is no such file.")
+    content = read_toml(path)
+    tables = content.get("grid")
+    well_formed = isinstance(tables, list) and tables and all(isinstance(table, dict) for table in tables)
+    if set(content) - {"title", "notes"} != {"grid"} or not well_formed:
+        raise UserError(f"{path}: a plan consists of [[grid]] tables (and, if wanted, title and notes).")
+    allowed = [f.name for f in fields(Grid)]
+    for grid in content["grid"]:
+        for key, value in grid.items():
+            if key not in allowed:
+                raise UserError(f"{path}: {unknown('key', key, allowed)}")
+            if key != "replicates" and not isinstance(value, list):
+                raise UserError(f"{path}: '{key}' must be a list, for instance {key} = [{value!r}].")
+    return Plan([Grid(**grid) for grid in content["grid"]])
+
+
+def _expand(grid: Grid, registry: Registry) -> Iterable[Trial]:
+    for name in ("datasets", "protocols", "methods", "compressors", "students", "budgets", "ipcs"):
+        values = getattr(grid, name)
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise UserError(f"{name} must be a list, for instance {name} = [{values!r}], not {values!r}.")
+        for value in values if name not in ("ipcs", "budgets") else ():
+            if not isinstance(value, str):
+                raise UserError(f"{name} must be a list of names in quotes; {value!r} is none.")
+    for name in ("datasets", "protocols", "methods", "ipcs"):
+        if not getattr(grid, name):
+            raise UserError(f"Nothing to run: no {name[:-1]} is named. Type --{name[:-1]} NAME.")
+    for ipc in grid.ipcs:
+        if not isinstance(ipc, int) or isinstance(ipc, bool) or ipc < 1:
+            raise UserError(f"ipc must be a whole number of at least 1, not {ipc!r}.")
+    if not isinstance(grid.replicates, int) or isinstance(grid.replicates, bool) or grid.replicates < 1:
+        raise UserError(f"replicates must be a whole number of at least 1, not {grid.replicates!r}.")
+    datasets = [str(parse(registry, "dataset", text)) for text in grid.datasets]
+    methods = [str(parse(registry, "method", text)) for text in grid.methods]
+    codes = [_compressor(registry, text) for text in grid.compressors]
+    budgets = [str(Budget.parse(str(text))) for text in grid.budgets]
+    protocols = [protocol.load(registry, name) for name in grid.protocols]
+    if (
+        budgets
+        and not any(takes for _, takes in codes)
+        and any(p.labels(d) == "stored" for p in protocols for d in datasets)
+    ):
+        raise UserError(
+            f"--budget {budgets[0]} was given, but {', '.join(n for n, _ in codes)} takes no budget. Name a compressor "
+            f"that does, for instance --compressor svd."
+        )
+    for dataset, fixed, ipc, method in itertools.product(datasets, protocols, grid.ipcs, methods):
+        for student in grid.students or [fixed.student(dataset)]:
+            network = str(parse(registry, "network", student))
+            for compressor, budget in _labels(fixed.labels(dataset), codes, budgets):
+                for replicate in range(grid.replicates):
+                    yield Trial(dataset, fixed.id, method, ipc, compressor, budget, network, replicate)
+
+
+def _compressor(registry: Registry, text: str) -> tuple[str, bool]:
+    spec = parse(registry, "compressor", text)
+    return str(spec), bool(spec.plugin.constants.get("TAKES_BUDGET", True))
+
+
+def _labels(regime: str, codes: list[tuple[str, bool]], budgets: list[str]) -> Iterable[tuple[str | None, str | None]]:
+    if regime != "stored":
+        yield None, None
+        return
+    for name, takes_budget in codes:
+        if not takes_budget:
+            yield name, None
+        elif budgets:
+            yield from ((name, budget) for budget in budgets)
+        else:
+            raise UserError(f"Compressor '{name}' needs a budget. Type for instance --budget 30x or --budget 20kB.")

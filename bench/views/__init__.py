@@ -1,0 +1,1 @@
+"""Views: the replayable augmentations of a set of images."""
