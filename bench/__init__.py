@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.driver.python import load, run
-    from bench.reports.standings import leaderboard
+    from bench.driver.run import load, run
+    from bench.reports.leaderboard.rows import leaderboard
 
 from bench.engine import ENGINE_VERSION
 
@@ -23,11 +23,11 @@ __all__ = ["ENGINE_VERSION", "leaderboard", "load", "run"]
 
 def __getattr__(name: str) -> Any:
     if name in ("run", "load"):
-        from bench.driver import python
+        from bench.driver import run
 
-        return getattr(python, name)
+        return getattr(run, name)
     if name == "leaderboard":
-        from bench.reports import standings
+        from bench.reports.leaderboard import rows
 
-        return standings.leaderboard
+        return rows.leaderboard
     raise AttributeError(f"module 'bench' has no attribute '{name}'")

@@ -9,7 +9,7 @@ import click
 
 def main() -> None:
     """Run a verb. Exit codes: 0 ok, 1 trials failed or findings, 2 bad input, 3 a lock broken, 130 interrupted."""
-    from bench.cli.cli import cli
+    from bench.cli import cli
     from bench.errors import UserError, with_short_paths
 
     try:

@@ -35,7 +35,7 @@ import numpy as np
 from torch import Generator, Tensor, nn
 from torch import device as Device
 
-from bench.views.augment import View
+from bench.views.parameters import View
 
 
 class ImageSource(Protocol):

@@ -1,5 +1,5 @@
-"""What compressors may know of views (bench/views/augment.py). The path is part of the plugin contract."""
+"""What compressors may know of views (bench/views/parameters.py). The path is part of the plugin contract."""
 
-from bench.views.augment import View, Views, batch_bounds
+from bench.views.parameters import View, Views, batch_bounds
 
 __all__ = ["View", "Views", "batch_bounds"]

@@ -1,7 +1,7 @@
 """`klt` beside `svd` with int8 factors at equal bytes, on labels of other kinds: `python -m speed.conditions`.
 
-Photographs that ship in packages (bench.photos): harder crops, nothing mixed in, fewer classes. What all images share
-is counted as in a set of 10,000.
+Photographs that ship in packages (bench.studies.label_sets.photos): harder crops, nothing mixed in, fewer classes.
+What all images share is counted as in a set of 10,000.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tabulate import tabulate
 
 from bench.api import SoftLabels
 from bench.artifacts.store import Store
-from bench.driver.python import default_store
-from bench.labels.storage import shard_sizes
+from bench.driver.run import default_store
+from bench.labels.label_file import shard_sizes
 from bench.plugins.registry import discover
 from bench.plugins.spec import Spec, parse
-from bench.studies.label_quality import Quality, qualities
-from bench.studies.label_sets import LabelSet
-from bench.studies.photos import AUGMENT, photo_labels
+from bench.studies.label_sets.photos import AUGMENT, photo_labels
+from bench.studies.label_sets.quality import Quality, qualities
+from bench.studies.label_sets.sources import LabelSet
 
 BUDGETS = ("5x", "10x", "30x", "100x")
 SET = 10_000  # images

@@ -14,7 +14,7 @@ from pyrpca import pcp_ialm
 from sklearn.utils.extmath import randomized_svd
 
 from bench.api import SoftLabels
-from bench.studies.label_quality import WARM, divergence
+from bench.studies.label_sets.quality import WARM, divergence
 from methods._codec.lowrank import truncated_svd, working_dtype
 from methods._codec.pcp import pcp
 from methods.compressors import godec, rpca

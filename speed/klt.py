@@ -10,7 +10,7 @@ import torch
 from bench.api import SoftLabels
 from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
-from bench.views.augment import Views
+from bench.views.parameters import Views
 from methods.compressors import klt, svd
 from speed.row import NO_CONTEXT, Row
 

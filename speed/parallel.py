@@ -25,10 +25,10 @@ from pathlib import Path
 
 import torch
 
-from bench.driver.runner import Run
-from bench.driver.schedule import RayExecutor
+from bench.driver.on_ray import RayExecutor
+from bench.driver.walk import Run
 from bench.plugins.registry import Registry, discover
-from bench.records.records import load
+from bench.records.files import load
 from bench.stages.stages import Workspace
 from bench.trials.plan import Grid, Plan
 from bench.trials.trial import Trial

@@ -20,7 +20,7 @@ import torch
 from tabulate import tabulate
 
 from bench.api import SoftLabels
-from bench.views.augment import View
+from bench.views.parameters import View
 from methods._codec.container import unpack
 from methods._codec.klt import basis as bases
 from methods._codec.klt import blob as blobs

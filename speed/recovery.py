@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 from bench.stages import stages
-from bench.stages.condensing import build_condensed
+from bench.stages.condense import build_condensed
 from bench.stages.context import HarnessContext
 from speed.row import Row
 

@@ -10,7 +10,7 @@ from time import process_time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bench.studies.memory import PeakMemory
+from bench.studies.costs.memory import PeakMemory
 from methods._coding_rate import Selection, greedy
 from speed.row import Row
 

@@ -1,4 +1,4 @@
-"""Training throughput: the loop of bench.training beside a bare step and beside the published pipelines.
+"""Training throughput: the loop of bench.training.loop beside a bare step and beside the published pipelines.
 
 One thread, one run, interleaved; CPU time, so that neighbours on the machine matter little. The student is that of
 the small protocols (ConvNet-3 of width 16); 100 views of labels are stored by the compressor `svd` at 10x and decoded
@@ -34,12 +34,12 @@ from torchvision.transforms import v2 as T
 from torchvision.transforms.v2 import functional as TF
 
 from bench.api import SoftLabels
+from bench.labels.label_file import LabelFile
 from bench.labels.labels import EncodedLabels
-from bench.labels.storage import LabelFile
 from bench.protocol.recipe import Augment, Loss, Optimizer, Recipe
-from bench.training.training import make_optimizer, train
+from bench.training.loop import make_optimizer, train
 from bench.trials.budget import reference_bytes
-from bench.views.augment import View, Views, batch_bounds
+from bench.views.parameters import View, Views, batch_bounds
 from methods.compressors import svd
 from protocols.networks.convnet import build
 from speed.row import NO_CONTEXT, Row

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from bench.checks.records.check_records import check_records
 from bench.checks.records.prescribed import Here
-from bench.checks.records.records import check_records
 from bench.finding import Finding
 from bench.plugins.registry import Plugin, Registry
-from bench.protocol.protocol import Protocol
+from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe
-from bench.records.records import Record
+from bench.records.files import Record
 from bench.trials.budget import Budget, reference_bytes
 from bench.trials.trial import Trial
 

@@ -9,7 +9,7 @@ import torch
 
 from bench.api import SoftLabels
 from bench.protocol.recipe import Augment
-from bench.views.augment import Views
+from bench.views.parameters import Views
 
 N, K, C = 12, 24, 40
 

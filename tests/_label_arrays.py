@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from bench.api import SoftLabels
-from bench.labels.storage import shard_sizes
+from bench.labels.label_file import shard_sizes
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
 from bench.seeds import numpy_generator
-from bench.studies.label_sets import LabelSet
+from bench.studies.label_sets.sources import LabelSet
 
 
 class ArrayLabels(LabelSet):

@@ -11,8 +11,8 @@ from torch import nn
 
 from bench.protocol.recipe import Augment, Loss, Recipe
 from bench.training.feed import Feed, Teacher
-from bench.training.training import TrainLog, train
-from bench.views.augment import View, Views
+from bench.training.loop import TrainLog, train
+from bench.views.parameters import View, Views
 
 MEAN, STD, N, SIZE, CLASSES = (0.5,), (0.25,), 23, 8, 3
 CROP_MIX = Augment(crop_scale=(0.5, 1.0), mix="cutmix")

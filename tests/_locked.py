@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.lock import lock
+from bench.lock import lock_file
 from bench.lock.release import release
 from bench.plugins.registry import Registry, discover
 
-FOLDER = lock.PATH.parent
+FOLDER = lock_file.PATH.parent
 MINE = """\
 # Every value that differs from the default, and two structures.
 title = "A test's own"

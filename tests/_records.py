@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.records.records import Record
+from bench.records.files import Record
 
 
 def made_by(protocol: str = "small-soft-v1", **changed: str) -> dict[str, str | None]:

@@ -12,18 +12,18 @@ from typing import Any
 
 import torch
 
-from bench.checks.records.records import check_records
+from bench.checks.records.check_records import check_records
 from bench.checks.records.rules import Findings
 from bench.checks.verify.verification import verify
-from bench.driver.python import run_trials
+from bench.driver.run import run_trials
 from bench.finding import Finding
 from bench.plugins.registry import Registry, discover
-from bench.records import records
-from bench.records.records import Record
-from bench.stages import stages, studying
+from bench.records import files
+from bench.records.files import Record
+from bench.stages import stages, train
 from bench.stages.stages import CondensedRef, DatasetRef, LabelsRef, Workspace
 from bench.teachers.teachers import TeacherRef
-from bench.training import training
+from bench.training import loop
 from bench.trials.plan import Grid, Plan
 from bench.trials.trial import Trial
 from tests._honest import altered, write
@@ -79,11 +79,11 @@ class Arena:
         asked = Grid(**{"datasets": ["digits"], "ipcs": [1], "methods": ["random", "herding"], **grid})
         place = self.root / folder
         trials = Plan([asked]).trials(self.registry)
-        with records.locked(place):
+        with files.locked(place):
             run_trials(
                 self.registry, trials, place, jobs=2, ray_address=None, rerun="missing", limit=None, store=self.store
             )
-        return records.load(place).records
+        return files.load(place).records
 
     def check(self, folder: Path, lines: Sequence[Record]) -> set[str]:
         """Rules that `check records` finds broken, as errors."""
@@ -154,13 +154,13 @@ class Cheater:
         seen: list[tuple[float, int, float]] = []
 
         def look(epoch: int, student: torch.nn.Module) -> None:
-            found = training.evaluate(student, images, targets, mean=d.mean, std=d.std)
+            found = loop.evaluate(student, images, targets, mean=d.mean, std=d.std)
             seen.append((found.accuracy, -epoch, found.loss))
 
-        honest = studying.train
-        self._patch.setattr(studying, "train", lambda *a, **kw: honest(*a, **{**kw, "on_epoch_end": look}))
+        honest = train.train
+        self._patch.setattr(train, "train", lambda *a, **kw: honest(*a, **{**kw, "on_epoch_end": look}))
         self.evaluated(trial, labels)
-        self._patch.setattr(studying, "train", honest)
+        self._patch.setattr(train, "train", honest)
         accuracy, epoch, loss = max(seen)
         return -epoch + 1, accuracy, loss
 

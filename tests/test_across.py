@@ -10,9 +10,9 @@ import pytest
 from _records import cell, made_by, record
 
 from bench.errors import UserError
-from bench.records.records import Record
-from bench.reports.across import COLUMNS, WARNING, by_protocol, render_across
-from bench.stats.stats import summary
+from bench.records.files import Record
+from bench.reports.leaderboard.by_protocol import COLUMNS, WARNING, by_protocol, render_across
+from bench.stats.intervals import summary
 
 
 def story() -> list[Record]:

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from bench.errors import UserError
 from bench.protocol.recipe import Augment
-from bench.views.augment import AUGMENT_VERSION, View, Views, batch_bounds, batch_sizes, draw, permutation
+from bench.views.parameters import AUGMENT_VERSION, View, Views, batch_bounds, batch_sizes, draw, permutation
 from bench.views.render import normalise, render
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)

@@ -14,14 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bench.artifacts.store import read
-from bench.driver.runner import Makers, states
+from bench.driver.walk import Makers, states
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError, UserError
 from bench.fingerprint import digest
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 from bench.stages import stages
-from bench.teachers import backbones, teachers
+from bench.teachers import further, teachers
 from bench.trials.trial import Trial
 
 SEVERAL = "gvbsm:backbones=2,iterations=2"  # a step for each network
@@ -144,7 +144,7 @@ def test_a_network_that_was_never_made_here_is_not_known_before_the_run(tmp_path
     ws = workspace(tmp_path)
     dataset = stages.describe(ws, "heldout:of=digits")
     teacher = SimpleNamespace(digest="0" * 64)
-    assert backbones.made_before(ws.store, ws.registry, dataset, teacher, 1) is None  # type: ignore[arg-type]
+    assert further.made_before(ws.store, ws.registry, dataset, teacher, 1) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

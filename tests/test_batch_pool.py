@@ -10,13 +10,13 @@ import torch
 
 from bench.api import SoftLabels
 from bench.errors import PluginError
-from bench.labels.batch_pool import BatchViews, common
+from bench.labels.label_file import LabelFile
 from bench.labels.labels import EncodedLabels
-from bench.labels.storage import LabelFile
+from bench.labels.pool import BatchViews, common
 from bench.protocol.recipe import Augment, Loss, Recipe
 from bench.seeds import numpy_generator
 from bench.training.feed import Feed
-from bench.views.augment import Views, batch_bounds
+from bench.views.parameters import Views, batch_bounds
 from methods.compressors import lpld
 
 N, K, C, BATCH = 20, 12, 6, 8  # batches of 8, 8 and 4 images

@@ -12,17 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from bench import augment
 from bench.labels import labels
-from bench.lock import canary, fixity
-from bench.lock.lock import PATH, Canary, Lock, Released
+from bench.lock import canary, differences
+from bench.lock.lock_file import PATH, Canary, Lock, Released
 from bench.protocol import miniature
 from bench.protocol.conditions import NoValue
 from bench.protocol.recipe import Recipe
 from bench.teachers import ensemble
-from bench.training import feed, losses, training
-from bench.training.schedules import factor
-from bench.views import render
+from bench.training import feed, loop, losses
+from bench.training.rates import factor
+from bench.views import parameters, render
 from tests._locked import MINE, folder
 
 # Between them these switch on what the protocols use.
@@ -119,7 +118,7 @@ def lock() -> Lock:
 
 
 def moved(lock: Lock, name: str) -> bool:
-    return bool(fixity.moved_canaries(name, lock))
+    return bool(differences.moved_canaries(name, lock))
 
 
 # --- nothing changed -------------------------------------------------------------------------------------------------
@@ -127,7 +126,7 @@ def moved(lock: Lock, name: str) -> bool:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_an_unchanged_engine_moves_none(lock: Lock, name: str) -> None:
-    assert fixity.moved_canaries(name, lock) == []
+    assert differences.moved_canaries(name, lock) == []
 
 
 @pytest.mark.parametrize("name", [STORED, TILES])
@@ -136,7 +135,7 @@ def test_threads_and_other_kernels_move_none(lock: Lock, name: str) -> None:
     try:
         torch.set_num_threads(2)
         with torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
-            assert fixity.moved_canaries(name, lock) == []
+            assert differences.moved_canaries(name, lock) == []
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
@@ -205,36 +204,36 @@ def no_average(_: Any, __: Any, weight: float) -> None:
 
 
 CHANGES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
-    "loss: hard labels smoothed": (HARD, replaced(training, "batch_loss", smoothed)),
-    "loss: KL one percent larger": (STORED, wrapped(training, "batch_loss", lambda out, _: out * 1.01)),
+    "loss: hard labels smoothed": (HARD, replaced(loop, "batch_loss", smoothed)),
+    "loss: KL one percent larger": (STORED, wrapped(loop, "batch_loss", lambda out, _: out * 1.01)),
     "loss: T^2 forgotten": (POOL, replaced(losses, "scale", lambda _: 1.0)),
     "loss: labels softened otherwise": (TILES, wrapped(feed, "soft_target", lambda out, _: (out[0].sqrt(), out[1]))),
-    "schedule: one epoch late": (ONLINE, replaced(training, "factor", lambda s, e, n: factor(s, max(0, e - 1), n))),
+    "schedule: one epoch late": (ONLINE, replaced(loop, "factor", lambda s, e, n: factor(s, max(0, e - 1), n))),
     "schedule: no jump": (
         ONLINE,
-        replaced(training, "factor", lambda s, e, n: factor(s.model_copy(update={"name": "cosine"}), e, n)),
+        replaced(loop, "factor", lambda s, e, n: factor(s.model_copy(update={"name": "cosine"}), e, n)),
     ),
     "schedule: no warm-up": (
         HARD,
-        replaced(training, "factor", lambda s, e, n: factor(s.model_copy(update={"warmup": 0}), e, n)),
+        replaced(loop, "factor", lambda s, e, n: factor(s.model_copy(update={"warmup": 0}), e, n)),
     ),
     "schedule: milestones counted from one": (
         TILES,
-        replaced(training, "factor", lambda s, e, n: factor(s, e + 1, n)),
+        replaced(loop, "factor", lambda s, e, n: factor(s, e + 1, n)),
     ),
     "EMA: no averaging": (ONLINE, replaced(torch, "_foreach_lerp_", no_average)),
     "accumulation: chunks of another size": (
         POOL,
-        replaced(training, "batch_bounds", lambda n, batch: augment.batch_bounds(n, 2 * batch)),
+        replaced(loop, "batch_bounds", lambda n, batch: parameters.batch_bounds(n, 2 * batch)),
     ),
     "accumulation: nominal weight forgotten": (
         POOL,
-        lambda patch: patch.setattr(training, "batch_bounds", lambda n, _: augment.batch_bounds(n, n)),
+        lambda patch: patch.setattr(loop, "batch_bounds", lambda n, _: parameters.batch_bounds(n, n)),
     ),
     "batches: the last one dropped": (STORED, wrapped(feed, "batch_bounds", lambda out, _: out[:-1])),
     "order: never shuffled": (TILES, replaced(feed, "permutation", lambda _, n: np.arange(n))),
-    "views: crops of other places": (STORED, wrapped(augment, "make_seed", lambda out, _: out + 1)),
-    "views: boxes one pixel smaller": (STORED, wrapped(augment, "_crops", lambda out, _: np.maximum(out - 1, 1))),
+    "views: crops of other places": (STORED, wrapped(parameters, "make_seed", lambda out, _: out + 1)),
+    "views: boxes one pixel smaller": (STORED, wrapped(parameters, "_crops", lambda out, _: np.maximum(out - 1, 1))),
     "views: labels see other views than students": (STORED, wrapped(ensemble, "render", lambda out, _: out.flip(3))),
     "images: normalised otherwise": (HARD, wrapped(feed, "normalise", lambda out, _: out * 1.01)),
     "images: resampled otherwise": (STORED, wrapped(render, "resample", lambda out, _: out.roll(1, 3))),
@@ -261,9 +260,9 @@ def test_a_change_of_the_engine_moves_a_canary(lock: Lock, change: str, monkeypa
 
 
 def test_decay_of_biases_moves_a_canary(lock: Lock, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = training.make_optimizer
+    original = loop.make_optimizer
     everything = {"decay": "all"}
-    monkeypatch.setattr(training, "make_optimizer", lambda p, spec: original(p, spec.model_copy(update=everything)))
+    monkeypatch.setattr(loop, "make_optimizer", lambda p, spec: original(p, spec.model_copy(update=everything)))
     assert moved(lock, STORED)
 
 
@@ -271,15 +270,15 @@ def test_an_engine_that_fails_is_a_moved_canary(lock: Lock, monkeypatch: pytest.
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("no batch")
 
-    monkeypatch.setattr(training, "batch_loss", broken)
-    (finding,) = fixity.moved_canaries(HARD, lock)
+    monkeypatch.setattr(loop, "batch_loss", broken)
+    (finding,) = differences.moved_canaries(HARD, lock)
     assert "ZeroDivisionError: no batch" in finding.message
 
 
 def test_another_initialisation_in_a_library_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "torchvision:resnet18"
     lock = Lock(networks={name: canary.network(name)})
-    assert fixity.moved_networks(lock) == []
+    assert differences.moved_networks(lock) == []
     original = torch.nn.init.kaiming_normal_
 
     def wider(tensor: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
@@ -287,7 +286,7 @@ def test_another_initialisation_in_a_library_is_found(monkeypatch: pytest.Monkey
             return original(tensor, *args, **options).mul_(1.05)
 
     monkeypatch.setattr(torch.nn.init, "kaiming_normal_", wider)
-    (finding,) = fixity.moved_networks(lock)
+    (finding,) = differences.moved_networks(lock)
     assert finding.rule == "lock-network"
 
 
@@ -296,7 +295,7 @@ def test_another_initialisation_in_a_library_is_found(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("file", sorted(PATH.parent.glob("*-v*.toml")), ids=lambda file: file.stem)
 def test_the_short_form_of_every_structure_keeps_its_options_and_phases(file: Path) -> None:
-    for cell in miniature.structures(miniature.all_cells(fixity.load(file))):
+    for cell in miniature.structures(miniature.all_cells(differences.load(file))):
         full, short = cell.recipe, miniature.short(cell.recipe)
         assert Recipe.model_validate(json.loads(json.dumps(miniature.written(short)))) == short
         kept = {"epochs": 0, "views": 0, "batch": 0, "schedule": None}
@@ -319,7 +318,7 @@ def test_a_short_ssrs_still_jumps_down(warmup: int) -> None:
 
 def test_cells_that_differ_in_values_only_share_a_canary(tmp_path: Path) -> None:
     path = folder(tmp_path, mine_v1=MINE)
-    cells = list(miniature.all_cells(fixity.load(path.parent / "mine-v1.toml")))
+    cells = list(miniature.all_cells(differences.load(path.parent / "mine-v1.toml")))
     assert len({cell.resolved for cell in cells}) == 2 * 2 * 2  # data sets, ranges of ipc, students
     found = miniature.structures(cells)
     assert [(cell.recipe.labels, cell.teachers) for cell in found] == [("hard", 1), ("stored", 2)]
@@ -327,7 +326,7 @@ def test_cells_that_differ_in_values_only_share_a_canary(tmp_path: Path) -> None
 
 def test_a_cell_that_the_protocol_has_not_is_told(tmp_path: Path) -> None:
     text = MINE.replace('"1-10" = 20, default = 10', '"1-10" = 20')
-    mine = fixity.load(folder(tmp_path, mine_v1=text).parent / "mine-v1.toml")
+    mine = differences.load(folder(tmp_path, mine_v1=text).parent / "mine-v1.toml")
     at = {"dataset": "digits", "ipc": 11, "classes": 10, "images": 110, "student": "convnet"}
     with pytest.raises(NoValue):
         miniature.cell(mine, at)

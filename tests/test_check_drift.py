@@ -9,9 +9,9 @@ import pytest
 
 from bench.checks.records.prescribed import Here
 from bench.finding import Finding
-from bench.lock import lock
+from bench.lock import lock_file
 from bench.plugins.registry import Registry, discover
-from bench.records.records import Record
+from bench.records.files import Record
 from tests._honest import TEST_IMAGES, altered, board, findings, honest, write
 
 METHODS = ("herding", "el2n", "score")
@@ -31,7 +31,7 @@ def here(registry: Registry, tmp_path_factory) -> Here:
 @pytest.fixture
 def drifted(tmp_path: Path, registry: Registry, here: Here, monkeypatch) -> Callable[..., list[Finding]]:
     """What is found beside the note on resolution, with the protocol released."""
-    monkeypatch.setattr(lock, "released", lambda: {"small-hard-v1": here.protocol("small-hard-v1").digest})
+    monkeypatch.setattr(lock_file, "released", lambda: {"small-hard-v1": here.protocol("small-hard-v1").digest})
 
     def of(now: list[Record], before: list[Record]) -> list[Finding]:
         found = findings(write(tmp_path / "now", now), registry, tmp_path / "store", write(tmp_path / "before", before))

@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 
 from bench.finding import Finding, Severity, as_json, as_text
-from bench.lock import fixity, lock, protocols, release
+from bench.lock import check_protocols, differences, lock_file, release
 from bench.plugins.registry import ROOT
 from tests._locked import MINE, edit, folder, registry
 
 
 def findings(path: Path) -> dict[str, Finding]:
     """What is wrong with mine-v1, by rule."""
-    return {found.rule: found for found in protocols.check_file(path.parent / "mine-v1.toml", registry(path), path)}
+    return {
+        found.rule: found for found in check_protocols.check_file(path.parent / "mine-v1.toml", registry(path), path)
+    }
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_somebody_s_own_protocol_may_leave_values_out(tmp_path: Path, where: str
     file = path.parent / "mine-v1.toml"
     if where == "elsewhere":
         file = Path(shutil.move(file, tmp_path))
-    found = {f.rule: f for f in protocols.check_file(file, registry(path), path)}
+    found = {f.rule: f for f in check_protocols.check_file(file, registry(path), path)}
     assert found["left-to-default"].severity == severity
     assert ("unofficial" in found) == (where == "elsewhere")
 
@@ -81,7 +83,7 @@ def test_a_released_file_may_lack_a_field_that_came_later(tmp_path: Path, monkey
     release.release(["mine-v1"], path, registry(path))
     edit(path.parent / "mine-v1.toml", "cutout = 0.0\n", "")  # the digest is the same
     assert findings(path)["left-to-default"].severity == "warning"
-    assert fixity.everything(lock.read(path), path) == []
+    assert differences.everything(lock_file.read(path), path) == []
 
 
 @pytest.mark.parametrize(("released", "severity"), [(True, "warning"), (False, "error")])
@@ -91,7 +93,7 @@ def test_a_withdrawn_protocol_is_told_and_an_error_only_where_its_file_may_go(
     path = folder(tmp_path, mine_v1=MINE)
     if released:
         release.release(["mine-v1"], path, registry(path))
-    digest = fixity.load(path.parent / "mine-v1.toml").digest
+    digest = differences.load(path.parent / "mine-v1.toml").digest
     path.with_name("errata.toml").write_text(
         f'[[withdrawn]]\nprotocol = "mine-v1"\ndigest = "{digest}"\ndate = 2030-01-31\nreason = "Use mine-v2."\n'
     )
@@ -103,10 +105,10 @@ def test_a_withdrawn_protocol_is_told_and_an_error_only_where_its_file_may_go(
 
 SESSION = """
 import contextlib, io, json, sys
-from bench import lock, registry, release
+from bench.lock import lock_file, release
 from bench.__main__ import main
 
-assert str(lock.PATH).startswith(sys.argv[1]), lock.PATH
+assert str(lock_file.PATH).startswith(sys.argv[1]), lock_file.PATH
 release.LIBRARY_NETWORKS = ()
 
 def call(*words):
@@ -121,7 +123,7 @@ def call(*words):
     told[" ".join(words[:2])].append([code, out.getvalue() + err.getvalue()])
 
 def edit(file, old, new):
-    path = lock.PATH.parent / file
+    path = lock_file.PATH.parent / file
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
@@ -169,7 +171,7 @@ def copy(tmp_path: Path) -> Path:
     for file in (place / "protocols").glob("*-v*.toml"):
         if not file.name.startswith("small-"):
             file.unlink()
-    lock.write(lock.Lock(), place / "protocols" / "lock.json")
+    lock_file.write(lock_file.Lock(), place / "protocols" / "lock.json")
     return place
 
 
@@ -188,7 +190,7 @@ def test_an_edited_protocol_or_engine_stops_run_and_checks_with_exit_code_3(copy
     assert "lock-edited" in rules
 
     edit(copy / "protocols" / "small-hard-v1.toml", "batch = 21", "batch = 20")
-    losses = copy / "bench" / "losses.py"
+    losses = copy / "bench" / "training" / "losses.py"
     losses.write_text(losses.read_text().replace("return F.cross_entropy(", "return 1.01 * F.cross_entropy("))
     told = session(copy, CHANGED_CODE)
     for verb in ("lock --check", "check protocols", "run --dataset=digits"):
@@ -199,10 +201,10 @@ def test_an_edited_protocol_or_engine_stops_run_and_checks_with_exit_code_3(copy
 
 
 def test_the_command_counts_what_it_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
-    code = protocols.check_protocols_command(())
+    code = check_protocols.check_protocols_command(())
     last = capsys.readouterr().out.splitlines()[-1]
     assert code == 0, last
-    files = len(list(lock.PATH.parent.glob("*-v*.toml")))
+    files = len(list(lock_file.PATH.parent.glob("*-v*.toml")))
     assert last.startswith(f"{files} protocols, ")
     assert "canaries" in last
 

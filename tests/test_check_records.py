@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from bench.checks.records.check_records import check_records, check_records_command
 from bench.checks.records.prescribed import Here
-from bench.checks.records.records import check_records, check_records_command
 from bench.checks.records.rules import RULES, together
 from bench.errors import LockError, UserError
 from bench.finding import Finding
-from bench.lock import errata, lock
+from bench.lock import errata, lock_file
 from bench.plugins.registry import Registry, discover
-from bench.records.record import line_digest
-from bench.records.records import Record
+from bench.records.files import Record
+from bench.records.schema import line_digest
 from bench.trials.trial import Trial
 from tests._honest import altered, board, findings, honest, write
 
@@ -49,7 +49,7 @@ def here(registry: Registry, store: Path) -> Here:
 def released(monkeypatch, here: Here) -> None:
     """Both protocols stand in the lock, whatever the project has released so far."""
     digests = {name: here.protocol(name).digest for name in ("small-soft-v1", "small-hard-v1")}
-    monkeypatch.setattr(lock, "released", lambda: digests)
+    monkeypatch.setattr(lock_file, "released", lambda: digests)
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_method_that_is_not_known_here_asks_for_its_file(here, check):
 
 
 def test_an_unreleased_protocol_and_a_miniature_are_unofficial(here, check, monkeypatch):
-    monkeypatch.setattr(lock, "released", dict)
+    monkeypatch.setattr(lock_file, "released", dict)
     (found,) = check(board(here, "herding"))
     assert (found.rule, found.severity) == ("unofficial", "warning")
     assert "condensebench lock --release small-soft-v1" in found.message
@@ -344,8 +344,8 @@ def test_a_folder_without_records_is_bad_input(tmp_path, registry):
 
 def test_an_edited_protocol_stops_the_check(here, check, monkeypatch):
     """`check` ends with exit code 3 then: there is nothing to hold records against."""
-    was = lock.Released(digest="0" * 64, released=NOW.date(), canaries=())
-    monkeypatch.setattr(lock, "read", lambda *_: lock.Lock(protocols={"small-soft-v1": was}))
+    was = lock_file.Released(digest="0" * 64, released=NOW.date(), canaries=())
+    monkeypatch.setattr(lock_file, "read", lambda *_: lock_file.Lock(protocols={"small-soft-v1": was}))
     with pytest.raises(LockError, match=r"small-soft-v1\.toml"):
         check(board(here, "herding"))
 

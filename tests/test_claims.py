@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 
-from bench.cli.cli import cli
+from bench.cli import cli
 from bench.errors import UserError
-from bench.records.records import Record, append
-from bench.reports.claims import Claim, coordinates, read_claims
-from bench.reports.evidence import Evidence, Weighed, overall, weigh
-from bench.reports.standings import entries_of
+from bench.records.files import Record, append
+from bench.reports.claims.claim_file import Claim, coordinates, read_claims
+from bench.reports.claims.verdict import Evidence, Weighed, overall, weigh
+from bench.reports.leaderboard.rows import entries_of
 
 EASY = {"better": {"method": "el2n"}, "worse": {"method": "el2n:end=hard"}}
 FILE = """

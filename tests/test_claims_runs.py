@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bench.plugins.registry import Registry, discover
-from bench.protocol import protocol
-from bench.protocol.protocol import read_toml
-from bench.reports.claims import read_claims
+from bench.protocol import definition
+from bench.protocol.definition import read_toml
+from bench.reports.claims.claim_file import read_claims
 from bench.trials.plan import read_plan
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -38,7 +38,7 @@ def flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def recipe(registry: Registry, name: str, classes: int, ipc: int) -> dict[str, Any]:
-    found = protocol.load(registry, name)
+    found = definition.load(registry, name)
     values = found.recipe(dataset="mnist5k", ipc=ipc, student=found.student("mnist5k"), classes=classes)
     return {**dict(flat(values.model_dump())), "teacher": found.teachers("mnist5k")}
 
@@ -72,7 +72,7 @@ def test_claims_name_protocols_that_exist(registry: Registry) -> None:
         for contrast in claim.contrast:
             for selector in (contrast.where, contrast.side(True), contrast.side(False)):
                 for name in selector.get("protocol", []):
-                    assert name in known or protocol.load(registry, name)
+                    assert name in known or definition.load(registry, name)
 
 
 def test_what_the_plan_varies_is_asked_by_a_claim(registry: Registry) -> None:

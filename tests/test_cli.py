@@ -15,8 +15,8 @@ from _records import cell
 from click.testing import CliRunner
 
 from bench.__main__ import main
-from bench.cli.cli import cli
-from bench.records import records
+from bench.cli import cli
+from bench.records import files
 
 HARD = ["--dataset", "digits", "--protocol", "small-hard-v1", "--method", "random"]
 SOFT = ["--dataset", "digits", "--protocol", "small-soft-v1", "--method", "random"]
@@ -54,7 +54,7 @@ def test_an_interrupted_verb_ends_with_a_code_of_its_own(shell: Shell, monkeypat
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.lock.protocols.discover", interrupted)
+    monkeypatch.setattr("bench.lock.check_protocols.discover", interrupted)
     answer = shell("check", "protocols")
     assert (answer.code, answer.err.strip()) == (130, "Interrupted.")
 
@@ -156,7 +156,7 @@ def test_budgets_and_compressors_in_a_dry_run(shell: Shell) -> None:
 @pytest.mark.parametrize("format_", ["text", "md", "csv", "latex", "json"])
 def test_the_leaderboard_of_a_folder(shell: Shell, tmp_path: Path, format_: str) -> None:
     for each in [*cell(0.5), *cell(0.6, method="herding", seed=1)]:
-        records.append(tmp_path / "mine" / "records.jsonl", each)
+        files.append(tmp_path / "mine" / "records.jsonl", each)
     answer = shell("leaderboard", "--results", "mine", "--format", format_)
     assert answer.code == 0
     assert "herding" in answer.out

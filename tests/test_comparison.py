@@ -11,9 +11,9 @@ from _records import cell, made_by, record
 from click.testing import CliRunner
 from scipy import stats as scipy_stats
 
-from bench.cli.cli import cli
+from bench.cli import cli
 from bench.errors import UserError
-from bench.records.records import Record, append
+from bench.records.files import Record, append
 from bench.reports.comparison import COLUMNS, compare, compare_entries
 from bench.reports.comparison_text import render_comparison
 from bench.stats.significance import holm

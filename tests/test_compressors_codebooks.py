@@ -14,7 +14,7 @@ from bench.api import SoftLabels
 from bench.errors import InfeasibleError
 from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
-from bench.views.augment import Views
+from bench.views.parameters import Views
 from methods._codec import codebooks
 from methods._codec.codebooks import Codebooks, best_plan, scale_of, spectra
 from methods._codec.container import CorruptBlobError, packed_size, unpack

@@ -12,7 +12,7 @@ from bench.api import SoftLabels
 from bench.errors import InfeasibleError
 from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
-from bench.views.augment import Views
+from bench.views.parameters import Views
 from methods._codec import vqae
 from methods._codec.codebooks import scale_of
 from methods._codec.container import CorruptBlobError, unpack

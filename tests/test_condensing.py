@@ -11,13 +11,13 @@ import torch
 from _plugins import write
 
 from bench.api import Condensed
-from bench.artifacts.data import Data, TrainSplit, shrink
+from bench.artifacts.opened import Data, TrainSplit, shrink
 from bench.artifacts.store import Store
 from bench.errors import PluginError, UserError
 from bench.plugins.registry import Registry, discover
 from bench.plugins.spec import Spec, parse
 from bench.stages import stages
-from bench.stages.condensing import build_condensed
+from bench.stages.condense import build_condensed
 from bench.stages.context import HarnessContext
 
 IPC = 2

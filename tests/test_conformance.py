@@ -13,7 +13,7 @@ from _planted import COMPRESSOR, DATASET, DRAWN, MADE, METHOD, SHARED
 from _plugins import write
 
 from bench.checks.plugins import worlds
-from bench.checks.plugins.plugins import (
+from bench.checks.plugins.check_plugins import (
     CHECKS,
     SMALL_DATASETS,
     check_plugins,
@@ -103,7 +103,7 @@ def test_strangers_use_the_checks_in_a_test_file_of_their_own(tmp_path: Path) ->
     write(tmp_path / "mine.py", METHOD.replace("own[:ipc]", "own[: ipc - 1]"))
     source = """
         import pytest
-        from bench.checks.plugins import checks_for, errors
+        from bench.checks.plugins.check_plugins import checks_for, errors
 
         @pytest.mark.parametrize(("rule", "check"), checks_for("mine.py"))
         def test_my_method_keeps_the_rules(rule, check):

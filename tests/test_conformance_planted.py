@@ -15,8 +15,8 @@ from _planted import DATASET, METHOD
 from _plugins import write
 from _spoilt import SPOILT, Spoilt, does
 
+from bench.checks.plugins.check_plugins import CHECKS, check_plugin, checks_for, errors
 from bench.checks.plugins.kit import rule as as_rule
-from bench.checks.plugins.plugins import CHECKS, check_plugin, checks_for, errors
 from bench.finding import Finding
 from bench.plugins.registry import read
 

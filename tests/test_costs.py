@@ -10,11 +10,11 @@ import pytest
 from _plugins import write
 from click.testing import CliRunner
 
-from bench.cli.cli import cli
+from bench.cli import cli
 from bench.driver.outcome import Outcome, failure
-from bench.studies.condensed_sets import SetName
-from bench.studies.cost_command import largest, rendered
-from bench.studies.costs import Cost
+from bench.studies.costs.cost_command import largest, rendered
+from bench.studies.costs.measure import Cost
+from bench.studies.pictures.condensed_sets import SetName
 
 MIB = 2**20
 

@@ -10,7 +10,7 @@ import pytest
 
 from bench.plugins.registry import discover
 from bench.stages import stages
-from bench.stages.curves import learning_curve
+from bench.stages.curve import learning_curve
 from bench.stages.stages import Workspace
 from bench.trials.trial import Trial
 from tests._plugins import write

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.artifacts.data import shrink
+from bench.artifacts.opened import shrink
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4])

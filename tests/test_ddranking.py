@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.cli.cli import cli
+from bench.cli import cli
 from bench.errors import UserError
-from bench.records.records import Record, append
+from bench.records.files import Record, append
 from bench.reports.ddranking import COLUMNS, ars, hlr, ior, lrs, scores
 
 fractions = st.floats(0, 1)

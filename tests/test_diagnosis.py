@@ -7,7 +7,7 @@ import pytest
 from bench.checks.records.prescribed import Here
 from bench.checks.verify.diagnosis import made_otherwise, other_content, result
 from bench.plugins.registry import discover
-from bench.records.records import Record
+from bench.records.files import Record
 from tests._honest import altered, honest
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.artifacts.data import Data
 from bench.artifacts.duplicates import NEAR, condensed_facts, equal_count, near, set_digest
+from bench.artifacts.opened import Data
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from _lessons import N, close, hard, network, run, same, soft, stored
 
-import bench.training.training
+import bench.training.loop
 from bench.protocol.recipe import Optimizer, Recipe
-from bench.training.training import make_optimizer
+from bench.training.loop import make_optimizer
 
 
 def test_an_average_of_the_parameters_is_the_result_if_asked_for():
@@ -43,7 +43,7 @@ def test_every_optimiser_step_counts_from_the_first_weights_on(recipe: Recipe, m
 
     reader = stored() if recipe.labels == "stored" else None
     log = run(student, recipe, reader=reader)
-    monkeypatch.setattr(bench.training, "make_optimizer", watched)
+    monkeypatch.setattr(bench.training.loop, "make_optimizer", watched)
     run(plain, recipe.model_copy(update={"ema": 0.0}), reader=reader)
     assert len(states) == log.steps
     expected = [p.detach().double() for p in network().parameters()]

@@ -12,10 +12,10 @@ from _plugins import write
 from bench.artifacts.store import read
 from bench.errors import InfeasibleError
 from bench.labels import labels
-from bench.labels.storage import LabelFile
+from bench.labels.label_file import LabelFile
 from bench.plugins.registry import discover
-from bench.protocol import protocol
-from bench.stages import labelling, stages
+from bench.protocol import definition
+from bench.stages import label, stages
 from bench.trials.budget import Budget
 from bench.trials.trial import Trial
 
@@ -113,7 +113,7 @@ def test_a_budget_below_the_parameters_of_the_views_is_infeasible_too(bench: Ben
 @pytest.mark.parametrize("ratio", ["2x", "5x", "10x"])
 def test_the_whole_file_stays_within_its_budget(bench: Bench, ratio: str) -> None:
     file = bench.encode("svd", ratio)
-    fixed = protocol.load(bench.ws.registry, "small-soft-v1").recipe(
+    fixed = definition.load(bench.ws.registry, "small-soft-v1").recipe(
         dataset="digits", ipc=2, student="convnet", classes=10
     )
     allowed = Budget.parse(ratio).total_bytes(20, fixed.views, 10)
@@ -145,7 +145,7 @@ def test_what_shards_share_is_fitted_once_and_is_what_each_would_have_fitted(
         fitted.append(labels.fit(*arguments, **parameters))
         return fitted[-1]
 
-    monkeypatch.setattr(labelling, "fit", counted)
+    monkeypatch.setattr(label, "fit", counted)
     file = bench.encode("common_mean", "10x", shards=3)
     assert fitted == [file.shared]
     assert bench.encode("common_mean", "5x", shards=3).shared == fitted[1]
@@ -164,8 +164,8 @@ def test_several_shards_are_surveyed(
         surveys.append(None if survey is None else [piece.logits for piece in survey([5, 2])])
         return labels.fit(module, part, allowance, ctx, survey, **parameters)
 
-    monkeypatch.setattr(labelling, "fit", seen)
-    monkeypatch.setattr(labelling, "KEEP_RAW_BYTES", kept)
+    monkeypatch.setattr(label, "fit", seen)
+    monkeypatch.setattr(label, "KEEP_RAW_BYTES", kept)
     monkeypatch.setattr(labels, "shard_sizes", lambda *_: sizes)
     bench.encode("common_mean", "10x", shards=len(sizes))
     [survey] = surveys

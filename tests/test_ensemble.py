@@ -17,7 +17,7 @@ from torch import nn
 from bench.labels.labels import label_views, teacher_logits
 from bench.protocol.recipe import Recipe
 from bench.teachers.ensemble import Ensemble, Member, ensemble_of, label_view, scales, stored_batches, view_norms
-from bench.views.augment import Views
+from bench.views.parameters import Views
 from bench.views.render import normalise, render
 
 MEAN, STD = (0.3,), (0.35,)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.errors import LockError, UserError
-from bench.lock import errata, fixity, release
-from bench.lock.guard import guard
+from bench.lock import differences, errata, release
+from bench.lock.before_run import guard
 from tests._locked import MINE, edit, folder, registry
 
 TABLE = """
@@ -25,7 +25,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A lock's path; mine-v1 lies beside it and is withdrawn, by the first 16 digits of its digest."""
     monkeypatch.setattr(release, "LIBRARY_NETWORKS", ())
     found = folder(tmp_path, mine_v1=MINE)
-    digest = fixity.load(found.parent / "mine-v1.toml").digest
+    digest = differences.load(found.parent / "mine-v1.toml").digest
     found.with_name("errata.toml").write_text(TABLE.format(digest=digest[:16]))
     return found
 
@@ -50,7 +50,7 @@ def test_other_values_under_the_id_and_other_ids_are_not_withdrawn(path: Path, t
 
 
 def test_a_digest_is_withdrawn_by_its_first_digits_or_in_full(path: Path) -> None:
-    file, digest = path.with_name("errata.toml"), fixity.load(path.parent / "mine-v1.toml").digest
+    file, digest = path.with_name("errata.toml"), differences.load(path.parent / "mine-v1.toml").digest
     for told in (digest[:8], digest):
         file.write_text(TABLE.format(digest=told))
         found = errata.withdrawn("mine-v1:scale=0.1", digest, file)

@@ -9,7 +9,7 @@ from _lessons import CLASSES, CROP_MIX, MEAN, SIZE, STD, N, feed, hard, network,
 
 from bench.errors import UserError
 from bench.protocol.recipe import Augment, Loss, Recipe
-from bench.views.augment import Views
+from bench.views.parameters import Views
 from bench.views.render import render
 
 

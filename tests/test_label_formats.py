@@ -9,11 +9,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from bench.cli.cli import cli
+from bench.cli import cli
 from bench.errors import UserError
-from bench.studies.label_formats import LAYOUTS, stored
-from bench.studies.published_sizes import CLAIMS
-from bench.studies.storage_report import Setting, layouts, meanings
+from bench.studies.storage.formats import LAYOUTS, stored
+from bench.studies.storage.published_sizes import CLAIMS
+from bench.studies.storage.storage_table import Setting, layouts, meanings
 
 # Figures that were printed with a word such as "about", and by how much they are off.
 LOOSE = {"labels, ImageNet-1K, IPC 200": 0.12}

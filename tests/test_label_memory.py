@@ -18,15 +18,15 @@ SCRIPT = """
 import json, resource, sys
 import numpy as np
 import torch
-from bench.views.augment import Views
-from bench.ensemble import Member
-from bench.label_quality import qualities
-from bench.label_sets import NetworkLabels
-from bench.recipe import Augment
+from bench.views.parameters import Views
+from bench.teachers.ensemble import Member
+from bench.studies.label_sets.quality import qualities
+from bench.studies.label_sets.sources import NetworkLabels
+from bench.protocol.recipe import Augment
 from bench.registry import discover
 from bench.seeds import numpy_generator, torch_generator
-from bench.spec import parse
-from bench.store import Store
+from bench.plugins.spec import parse
+from bench.artifacts.store import Store
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

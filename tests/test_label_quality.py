@@ -15,16 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UserError
+from bench.labels.label_file import LabelFile, blob_allowance
 from bench.labels.labels import encode
-from bench.labels.storage import LabelFile, blob_allowance
 from bench.plugins.registry import Registry, discover
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
-from bench.studies.label_quality import agreement, divergence, file_bytes, qualities
-from bench.studies.label_spectrum import Spectrum, energies, rank_for
+from bench.studies.label_sets.quality import agreement, divergence, file_bytes, qualities
+from bench.studies.label_sets.spectrum import Spectrum, energies, rank_for
 from bench.trials.budget import reference_bytes
-from bench.views.augment import Views
+from bench.views.parameters import Views
 
 
 def naive_kl(z: np.ndarray, other: np.ndarray, temperature: float) -> float:

@@ -14,12 +14,12 @@ from _fakes import digits, trained_teacher
 from bench.api import SoftLabels
 from bench.errors import InfeasibleError, PluginError
 from bench.labels import labels
+from bench.labels.label_file import LabelFile
 from bench.labels.labels import EncodedLabels, encode, fit, label_views, takes_shared, teacher_logits
-from bench.labels.storage import LabelFile
 from bench.plugins.registry import discover
 from bench.protocol.recipe import Recipe
 from bench.teachers.ensemble import Ensemble, Member
-from bench.views.augment import Views
+from bench.views.parameters import Views
 from bench.views.render import render
 
 MEAN, STD = (0.3,), (0.35,)

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import LockError, UserError
-from bench.lock import fixity, guard, lock, release
-from bench.protocol import miniature, protocol
+from bench.lock import before_run, differences, lock_file, release
+from bench.protocol import definition, miniature
 from bench.protocol.recipe import Loss, Recipe
 from tests._locked import FOLDER, MINE, edit, folder, registry, released, toml
 
@@ -45,7 +45,7 @@ def path(tmp_path: Path, original: str) -> Path:
 
 def ask(path: Path, *names: str) -> None:
     """What `run` does before it runs."""
-    guard.guard(registry(path), names or ("mine-v1",), path.parent.parent / "store", path)
+    before_run.guard(registry(path), names or ("mine-v1",), path.parent.parent / "store", path)
 
 
 # --- what is caught --------------------------------------------------------------------------------------------------
@@ -66,12 +66,14 @@ def changed(value: Any) -> Any:
 
 
 def digest_of(content: dict[str, Any]) -> str:
-    return protocol.parse("any", content, Path("any.toml")).digest
+    return definition.parse("any", content, Path("any.toml")).digest
 
 
 @pytest.mark.parametrize("file", PROJECT, ids=lambda file: file.stem)
 def test_every_single_value_of_every_protocol_counts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "check_branches", lambda *_: None)  # a value out of range is refused before the lock
+    monkeypatch.setattr(
+        definition, "check_branches", lambda *_: None
+    )  # a value out of range is refused before the lock
     content = tomllib.loads(file.read_text())
     fixed = {key: content[key] for key in ("labels", "teacher", "student", "recipe")}
     before, found = digest_of(content), leaves(fixed)
@@ -108,9 +110,9 @@ def test_an_edited_file_stops_a_run_and_names_the_file_and_the_next_version(path
 
 
 def test_the_message_tells_both_digests(path: Path) -> None:
-    was = lock.released(path)["mine-v1"]
+    was = lock_file.released(path)["mine-v1"]
     edit(path.parent / "mine-v1.toml", "batch = 10", "batch = 11")
-    is_ = fixity.load(path.parent / "mine-v1.toml").digest
+    is_ = differences.load(path.parent / "mine-v1.toml").digest
     with pytest.raises(LockError, match=rf"{is_[:16]}.*{was[:16]}"):
         ask(path)
 
@@ -122,7 +124,7 @@ def test_a_file_that_is_gone_stops_even_where_a_plugin_takes_its_name(path: Path
     own = tmp_path / "mine-v1.toml"
     own.write_text(MINE)
     with pytest.raises(LockError, match="file is gone"):
-        guard.guard(registry(path, own), ["mine-v1"], tmp_path / "store", path)
+        before_run.guard(registry(path, own), ["mine-v1"], tmp_path / "store", path)
 
 
 def test_a_miniature_is_checked_as_its_protocol_is(path: Path) -> None:
@@ -158,7 +160,7 @@ def test_a_field_that_disappears_stops_as_well(path: Path, monkeypatch: pytest.M
 
 def test_a_changed_default_is_told_alone_since_no_file_was_edited(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Loss.model_fields["temperature"], "default", 2.0)
-    assert [finding.rule for finding in fixity.everything(lock.read(path), path)] == ["lock-default"]
+    assert [finding.rule for finding in differences.everything(lock_file.read(path), path)] == ["lock-default"]
     with pytest.raises(LockError) as caught:
         ask(path)
     assert "never changes" not in str(caught.value)
@@ -171,9 +173,9 @@ def test_a_new_field_at_its_default_is_no_change(path: Path, monkeypatch: pytest
     class LaterRecipe(Recipe):
         loss: LaterLoss = LaterLoss()
 
-    for module in (protocol, fixity, miniature):
+    for module in (definition, differences, miniature):
         monkeypatch.setattr(module, "Recipe", LaterRecipe)
-    assert fixity.load(path.parent / "mine-v1.toml").values["recipe"]["loss"]["label_smoothing"] == 0.0
+    assert differences.load(path.parent / "mine-v1.toml").values["recipe"]["loss"]["label_smoothing"] == 0.0
     ask(path)
 
 
@@ -217,19 +219,19 @@ def test_what_was_never_released_is_let_through(path: Path, tmp_path: Path) -> N
     (path.parent / "next-v1.toml").write_text(MINE)
     own = tmp_path / "own.toml"
     own.write_text(MINE)
-    guard.guard(registry(path, own), ["next-v1", "own"], tmp_path / "store", path)
+    before_run.guard(registry(path, own), ["next-v1", "own"], tmp_path / "store", path)
 
 
 def test_an_empty_or_missing_lock_holds_nothing(tmp_path: Path) -> None:
     path = folder(tmp_path, mine_v1=MINE)
     ask(path)
-    assert lock.released(path) == {}
+    assert lock_file.released(path) == {}
 
 
 def test_the_projects_own_lock_is_never_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "ROOT", tmp_path)
+    monkeypatch.setattr(lock_file, "ROOT", tmp_path)
     with pytest.raises(LockError, match=r"lock\.json is missing"):
-        lock.read(tmp_path / "protocols" / "lock.json")
+        lock_file.read(tmp_path / "protocols" / "lock.json")
 
 
 # --- canaries are remembered -----------------------------------------------------------------------------------------
@@ -239,15 +241,15 @@ def test_canaries_that_passed_run_again_only_when_something_changed(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[str] = []
-    original = fixity.moved_canaries
-    monkeypatch.setattr(fixity, "moved_canaries", lambda name, held: runs.append(name) or original(name, held))
+    original = differences.moved_canaries
+    monkeypatch.setattr(differences, "moved_canaries", lambda name, held: runs.append(name) or original(name, held))
     ask(path)
     ask(path)
     assert runs == ["mine-v1"]
     code = tmp_path / "code"
     code.mkdir()
     (code / "engine.py").write_text("changed = True")
-    monkeypatch.setattr(guard, "CODE", code)
+    monkeypatch.setattr(before_run, "CODE", code)
     ask(path)
     assert runs == ["mine-v1"] * 2
 
@@ -267,9 +269,9 @@ def test_a_canary_that_moved_is_told_with_both_values_and_is_not_remembered(path
 
 
 def test_the_lock_has_one_spelling_and_says_what_was_released(path: Path) -> None:
-    held = lock.read(path)
-    assert path.read_text() == lock.to_text(held)
-    assert held.protocols["mine-v1"].digest == fixity.load(path.parent / "mine-v1.toml").digest
+    held = lock_file.read(path)
+    assert path.read_text() == lock_file.to_text(held)
+    assert held.protocols["mine-v1"].digest == differences.load(path.parent / "mine-v1.toml").digest
     assert set(held.teachers) == {"small-teacher-v1", "small-dynamics-v1"}
     assert [canary.recipe["labels"] for canary in held.protocols["mine-v1"].canaries] == ["hard", "stored"]
     assert [canary.teachers for canary in held.protocols["mine-v1"].canaries] == [1, 2]
@@ -286,10 +288,10 @@ def test_an_id_is_released_once(path: Path) -> None:
 
 
 def test_a_second_release_leaves_the_first_as_it_was(path: Path) -> None:
-    before = lock.read(path).protocols["mine-v1"]
+    before = lock_file.read(path).protocols["mine-v1"]
     (path.parent / "mine-v2.toml").write_text(MINE.replace("batch = 10", "batch = 12"))
     release.release(["mine-v2"], path, registry(path))
-    held = lock.read(path)
+    held = lock_file.read(path)
     assert held.protocols["mine-v1"] == before
     assert set(held.protocols) == {"mine-v1", "mine-v2"}
 
@@ -300,7 +302,7 @@ def test_a_release_locks_the_defaults_of_new_fields(path: Path, monkeypatch: pyt
     path.write_text(json.dumps(content))
     (path.parent / "mine-v2.toml").write_text(MINE)
     release.release(["mine-v2"], path, registry(path))
-    assert lock.read(path).defaults["loss"]["hard_weight"] == 0.0
+    assert lock_file.read(path).defaults["loss"]["hard_weight"] == 0.0
 
 
 def test_nothing_is_released_while_the_lock_is_broken(path: Path) -> None:
@@ -342,21 +344,21 @@ def test_a_damaged_lock_is_told_as_such(tmp_path: Path, text: str) -> None:
     path = tmp_path / "lock.json"
     path.write_text(text)
     with pytest.raises(LockError, match=r"lock\.json"):
-        lock.read(path)
+        lock_file.read(path)
 
 
 @pytest.mark.parametrize(("check", "ids"), [(False, ()), (True, ("mine-v1",))])
 def test_the_verb_wants_one_of_its_two_options(check: bool, ids: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match="--check, or --release ID"):
-        lock.lock_command(check=check, release=ids)
+        lock_file.lock_command(check=check, release=ids)
 
 
 def test_the_project_s_own_lock_is_whole() -> None:
     """Files and defaults only; `lock --check` runs the canaries as well."""
-    held = lock.read()
-    assert lock.PATH.read_text() == lock.to_text(held)
-    broken = fixity.changed_defaults(held, lock.PATH)
+    held = lock_file.read()
+    assert lock_file.PATH.read_text() == lock_file.to_text(held)
+    broken = differences.changed_defaults(held, lock_file.PATH)
     for name in held.protocols:
-        broken += fixity.changed_protocol(name, held, lock.PATH)
+        broken += differences.changed_protocol(name, held, lock_file.PATH)
     assert broken == []
-    assert set(fixity.recipe_defaults(Recipe)) == set(Recipe.model_fields) - {"labels"}
+    assert set(differences.recipe_defaults(Recipe)) == set(Recipe.model_fields) - {"labels"}

@@ -14,7 +14,7 @@ from bench.api import SoftLabels
 from bench.errors import InfeasibleError
 from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
-from bench.views.augment import View, Views, batch_bounds
+from bench.views.parameters import View, Views, batch_bounds
 from methods._codec.container import CorruptBlobError
 from methods.compressors import lpld
 

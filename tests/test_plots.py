@@ -11,8 +11,8 @@ from _records import cell, made_by, record
 from click.testing import CliRunner
 from scipy import stats as scipy_stats
 
-from bench.cli.cli import cli
-from bench.records.records import Record, append
+from bench.cli import cli
+from bench.records.files import Record, append
 from bench.reports import plots
 
 IMAGES = 1000  # of _records.record: 100 classes, ipc 10

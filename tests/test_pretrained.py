@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bench.api import Dataset
-from bench.artifacts.data import Data
+from bench.artifacts.opened import Data
 from bench.artifacts.store import Store
 from bench.errors import UserError
 from bench.plugins.registry import discover

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from bench.errors import UserError
 from bench.plugins.registry import discover
-from bench.protocol import protocol
-from bench.protocol.protocol import Protocol
+from bench.protocol import definition
+from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe, scaled
 
 PATH = Path("mine.toml")
@@ -35,7 +35,7 @@ name = "kl"
 
 
 def parsed(text: str) -> Protocol:
-    return protocol.parse("mine", tomllib.loads(text), PATH)
+    return definition.parse("mine", tomllib.loads(text), PATH)
 
 
 def recipe(text: str, **cell: Any) -> Recipe:
@@ -87,14 +87,14 @@ CONTENT = FIXED.values
 
 def test_a_default_written_out_changes_nothing() -> None:
     assert len(leaves(CONTENT)) > 45
-    assert protocol.parse("mine", CONTENT, PATH).digest == FIXED.digest
+    assert definition.parse("mine", CONTENT, PATH).digest == FIXED.digest
     for section in ("optimizer", "schedule", "loss", "augment"):
         sparse = copy.deepcopy(CONTENT)
-        for key, default in protocol.defaults(protocol.defaults(Recipe)[section]).items():
+        for key, default in definition.defaults(definition.defaults(Recipe)[section]).items():
             if sparse["recipe"][section][key] == default:
                 del sparse["recipe"][section][key]
         assert len(sparse["recipe"][section]) < len(CONTENT["recipe"][section])
-        assert protocol.parse("mine", sparse, PATH).digest == FIXED.digest
+        assert definition.parse("mine", sparse, PATH).digest == FIXED.digest
 
 
 CHOICES = {
@@ -123,7 +123,7 @@ def test_any_value_that_changes_changes_the_digest(change: tuple[tuple, Any]) ->
     path, new = change
     changed = with_leaf(CONTENT, path, new)
     try:
-        assert protocol.parse("mine", changed, PATH).digest != FIXED.digest
+        assert definition.parse("mine", changed, PATH).digest != FIXED.digest
     except UserError:
         assert FITS_ALONE & set(path) or new > 30
 
@@ -137,10 +137,10 @@ def with_a_new_field(default: Any) -> type[Recipe]:
 
 def test_a_field_that_a_later_version_adds_changes_no_digest_while_it_is_off() -> None:
     later = with_a_new_field(0)
-    values = protocol.with_defaults(later, CONTENT["recipe"], PATH, "recipe")
+    values = definition.with_defaults(later, CONTENT["recipe"], PATH, "recipe")
     assert values["brand_new"] == 0
-    assert protocol.without_defaults(later, values) == protocol.without_defaults(Recipe, CONTENT["recipe"])
-    assert protocol.without_defaults(later, values | {"brand_new": 3})["brand_new"] == 3
+    assert definition.without_defaults(later, values) == definition.without_defaults(Recipe, CONTENT["recipe"])
+    assert definition.without_defaults(later, values | {"brand_new": 3})["brand_new"] == 3
 
 
 def test_defaults_are_written_out_inside_branches_too() -> None:
@@ -157,7 +157,7 @@ def test_defaults_are_written_out_inside_branches_too() -> None:
 def test_the_projects_protocols_resolve_for_every_cell() -> None:
     registry = discover()
     for name in registry.protocol_names():
-        fixed = protocol.load(registry, name)
+        fixed = definition.load(registry, name)
         for dataset in ("digits", "mnist5k", "glyphs", "glyphs:classes=1000"):
             for ipc in (1, 2, 10, 50, 1000):
                 for student in ("convnet", "convnet:width=64", "timm:resnet18"):
@@ -197,16 +197,16 @@ def test_regime_teachers_and_student_depend_on_the_data_set() -> None:
 
 def test_a_miniature_has_an_id_and_a_digest_of_its_own_and_keeps_the_rest() -> None:
     registry = discover()
-    whole, small = (protocol.load(registry, name) for name in ("small-soft-v1", "small-soft-v1:scale=0.123456789"))
+    whole, small = (definition.load(registry, name) for name in ("small-soft-v1", "small-soft-v1:scale=0.123456789"))
     assert small.id == "small-soft-v1:scale=0.123456789"
-    assert protocol.load(registry, small.id).digest == small.digest != whole.digest
+    assert definition.load(registry, small.id).digest == small.digest != whole.digest
     at = {"dataset": "digits", "ipc": 10, "student": "convnet", "classes": 10}
     assert small.recipe(**at) == whole.recipe(**at).model_copy(update={"epochs": 15, "views": 12})
     for wrong in ("0", "1", "-1", "x", "nan"):
         with pytest.raises(UserError, match="only a scale between 0 and 1"):
-            protocol.load(registry, f"small-soft-v1:scale={wrong}")
+            definition.load(registry, f"small-soft-v1:scale={wrong}")
     with pytest.raises(UserError, match="only a scale between 0 and 1"):
-        protocol.load(registry, "small-soft-v1:epochs=3")
+        definition.load(registry, "small-soft-v1:epochs=3")
 
 
 def test_a_miniature_keeps_warm_up_and_milestones_inside_its_epochs() -> None:
@@ -290,9 +290,9 @@ def test_broken_toml_is_named_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     path.write_text("labels = \n")
     with pytest.raises(UserError, match=r"broken\.toml: .*line 1"):
-        protocol.read_toml(path)
+        definition.read_toml(path)
 
 
 def test_an_unknown_protocol_gets_the_nearest_names() -> None:
     with pytest.raises(UserError, match="Did you mean 'small-soft-v1'"):
-        protocol.load(discover(), "small-soft-v2")
+        definition.load(discover(), "small-soft-v2")

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from bench.plugins.registry import ROOT, discover
 from bench.plugins.spec import parse
-from bench.protocol import protocol
+from bench.protocol import definition
 from bench.protocol.conditions import NoValue, cells
-from bench.protocol.protocol import Protocol
+from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe, scaled
 from bench.teachers.teachers import load_recipe
 from bench.training.networks import build_network
@@ -29,7 +29,7 @@ PARTS = [part for info in Recipe.model_fields.values() if hasattr(part := info.a
 
 @cache
 def loaded(name: str) -> Protocol:
-    return protocol.load(discover(), name)
+    return definition.load(discover(), name)
 
 
 def cell(name: str, dataset: str, ipc: int, who: str | None = None) -> Recipe:

@@ -12,9 +12,9 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from bench.plugins.registry import discover
-from bench.protocol import protocol
+from bench.protocol import definition
 from bench.protocol.recipe import Optimizer, Recipe, Schedule
-from bench.training.training import train
+from bench.training.loop import train
 from tests._published import CLASSES, PUBLISHED
 
 Rates = Callable[[int, int], float]  # (epoch from 0, epochs) -> rate
@@ -104,7 +104,7 @@ def observed(epochs: int, optimizer: Optimizer, schedule: Schedule) -> tuple[lis
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_epoch_runs_at_the_rate_of_the_source(name: str) -> None:
-    fixed = protocol.load(discover(), name)
+    fixed = definition.load(discover(), name)
     for dataset, classes in CLASSES.items():
         for ipc in (1, 50):
             cell = fixed.recipe(dataset=dataset, ipc=ipc, student=fixed.student(dataset), classes=classes)
@@ -114,7 +114,7 @@ def test_every_epoch_runs_at_the_rate_of_the_source(name: str) -> None:
 
 
 def ends(name: str, dataset: str) -> list[float]:
-    fixed = protocol.load(discover(), name)
+    fixed = definition.load(discover(), name)
     cell = fixed.recipe(dataset=dataset, ipc=10, student="torchvision:resnet18", classes=CLASSES[dataset])
     return [rate / cell.optimizer.lr for rate in observed(cell.epochs, cell.optimizer, cell.schedule)[0]]
 
@@ -130,6 +130,6 @@ def test_the_last_epochs_run_at_the_published_shares() -> None:
 
 def test_dc_bench_goes_on_with_a_new_optimiser_and_no_other_protocol_does() -> None:
     for name in PUBLISHED:
-        cell = protocol.load(discover(), name).recipe(dataset="digits", ipc=1, student="convnet", classes=10)
+        cell = definition.load(discover(), name).recipe(dataset="digits", ipc=1, student="convnet", classes=10)
         _, made = observed(cell.epochs, cell.optimizer, cell.schedule)
         assert made == ([0] * 152 + [1] * 149 if name == "dc-bench-v1" else [0] * 300)

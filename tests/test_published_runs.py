@@ -11,22 +11,22 @@ import pytest
 import torch
 
 import bench
-from bench.artifacts.data import Data
-from bench.artifacts.workspace import Workspace
+from bench.artifacts.opened import Data
+from bench.artifacts.refs import Workspace
+from bench.labels.label_file import LabelFile
 from bench.labels.labels import EncodedLabels, label_views, teacher_logits
-from bench.labels.storage import LabelFile
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
-from bench.protocol import protocol
-from bench.protocol.protocol import Protocol
+from bench.protocol import definition
+from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe, scaled
-from bench.records.records import Record
+from bench.records.files import Record
 from bench.stages import stages
 from bench.teachers import teachers
 from bench.teachers.ensemble import Member, ensemble_of
+from bench.training.loop import TrainLog, evaluate, train
 from bench.training.networks import build_network
 from bench.training.normalisation import statistics
-from bench.training.training import TrainLog, evaluate, train
 from tests._published import CLASSES, PUBLISHED
 
 SCALE = 0.01
@@ -58,7 +58,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Rec
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_miniature_runs_on_digits_from_the_command_to_the_record(name: str, recorded: dict[str, Record]) -> None:
-    record, fixed = recorded[name], protocol.load(discover(), f"{name}:scale={SCALE}")
+    record, fixed = recorded[name], definition.load(discover(), f"{name}:scale={SCALE}")
     cell = fixed.recipe(dataset="digits", ipc=IPC, student=fixed.student("digits"), classes=10)
     assert record.status == "ok", record.error
     assert record.made_by["protocol"] == fixed.digest
@@ -147,7 +147,7 @@ def bits(student: torch.nn.Module) -> list[bytes]:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_branch_trains_the_number_of_steps_it_says_and_twice_to_the_same_bits(name: str, digits: Digits) -> None:
-    for cell, labellers in branches(protocol.load(discover(), name)):
+    for cell, labellers in branches(definition.load(discover(), name)):
         log, student = trained(digits, cell, labellers)
         sizes = [len(chunk) for chunk in np.split(np.arange(20), range(cell.batch, 20, cell.batch))]
         assert log.steps == cell.epochs * len(sizes)
@@ -161,7 +161,7 @@ def test_every_branch_trains_the_number_of_steps_it_says_and_twice_to_the_same_b
 
 
 def test_the_average_of_edc_is_what_is_left_and_training_does_not_notice_it(digits: Digits) -> None:
-    cell, labellers = branches(protocol.load(discover(), "edc-v1"))[0]
+    cell, labellers = branches(definition.load(discover(), "edc-v1"))[0]
     averaged, student = trained(digits, cell, labellers)
     plain, other = trained(digits, cell.model_copy(update={"ema": 0.0}), labellers)
     assert averaged.losses == plain.losses
@@ -173,7 +173,7 @@ def test_the_average_of_edc_is_what_is_left_and_training_does_not_notice_it(digi
 
 @pytest.mark.parametrize("name", ["standard-hard-sgd-v1", "rded-v1"])
 def test_at_full_length_the_student_learns_its_images(name: str, digits: Digits) -> None:
-    fixed, dataset = protocol.load(discover(), name), digits.data.dataset
+    fixed, dataset = definition.load(discover(), name), digits.data.dataset
     cell = fixed.recipe(dataset="digits", ipc=IPC, student="convnet", classes=10)
     log, student = trained(digits, cell, 1, width=16)
     mean, std = statistics(cell.normalisation, dataset)
@@ -183,7 +183,7 @@ def test_at_full_length_the_student_learns_its_images(name: str, digits: Digits)
 
 def test_between_them_the_branches_exercise_all_that_the_engine_offers() -> None:
     registry = discover()
-    cells = [pair for name in PUBLISHED for pair in branches(protocol.load(registry, name))]
+    cells = [pair for name in PUBLISHED for pair in branches(definition.load(registry, name))]
     assert {cell.labels for cell, _ in cells} == {"hard", "stored", "online"}
     assert {cell.loss.name for cell, _ in cells} == {"ce", "kl", "soft-ce", "mse"}
     assert {cell.schedule.name for cell, _ in cells} == {"cosine", "ssrs", "multistep"}

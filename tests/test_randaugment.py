@@ -12,7 +12,7 @@ from torchvision.transforms.autoaugment import _apply_op
 from torchvision.transforms.v2 import RandAugment
 
 from bench.protocol.recipe import Augment
-from bench.views.augment import draw
+from bench.views.parameters import draw
 from bench.views.randaugment import BINS, OPERATIONS, SIGNED, operate, randaugment, strength
 from bench.views.render import render
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.stats.ranking import rank_intervals
+from bench.stats.ranks import rank_intervals
 from bench.stats.significance import holm, paired_t
 
 accuracies = st.integers(0, 200).map(lambda count: count / 200)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.driver import schedule
+from bench.driver import on_ray
 from bench.errors import UserError
-from bench.records import records
+from bench.records import files
 from tests._run import World, make_world
 
 COMMAND = (sys.executable, "-m", "bench")
@@ -139,7 +139,7 @@ def test_an_address_where_no_ray_answers_is_refused_at_once():
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UserError, match=f"Ray could not be reached at '{address}'"):
-            schedule.start(None, address)
+            on_ray.start(None, address)
 
 
 CLUSTER = """
@@ -176,7 +176,7 @@ def test_machines_without_a_shared_folder_pass_their_artifacts_on(world):
         timeout=3 * LIMIT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert Counter(record.status for record in records.load(world.results)) == {"ok": 8}
+    assert Counter(record.status for record in files.load(world.results)) == {"ok": 8}
     assert not list((world.root / "store").rglob("*.safetensors"))  # the driver keeps none
     for kind in ("teacher", "condensed", "labels"):
         one, other = ({path.name for path in store.glob(f"{kind}/*.safetensors")} for store in stores)

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.errors import UserError
-from bench.records import record as module
-from bench.records.record import environment, migrate
-from bench.records.records import append, latest, load, locked, merge, status_of
+from bench.records import schema as module
+from bench.records.files import append, latest, load, locked, merge, status_of
+from bench.records.schema import environment, migrate
 
 
 @pytest.mark.parametrize(("key", "value"), [("replicate", "x"), ("replicate", True), ("ipc", 1.5), ("budget", 30)])
@@ -119,7 +119,7 @@ def test_killed_while_appending_only_the_running_line_is_lost(tmp_path: Path) ->
     path = tmp_path / "a.jsonl"
     program = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"
-        "from _records import record; from bench.records.records import append\n"
+        "from _records import record; from bench.records.files import append\n"
         "for r in range(10**6):\n"
         "    append(sys.argv[1], record(0.5, replicate=r, provenance={'text': 'x' * 20000}))\n"
         "    print(r, flush=True)\n"

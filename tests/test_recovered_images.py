@@ -15,7 +15,7 @@ from bench.api import Condensed
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 from bench.stages import stages
-from bench.stages.condensing import build_condensed
+from bench.stages.condense import build_condensed
 from bench.stages.context import HarnessContext
 from bench.teachers import teachers
 from methods.synthesis import lpld

@@ -13,21 +13,21 @@ import torch
 from bench.artifacts.duplicates import set_digest
 from bench.artifacts.store import read
 from bench.driver.outcome import Outcome, attempt
-from bench.driver.runner import Run, states
+from bench.driver.walk import Run, states
 from bench.labels import labels
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
-from bench.protocol import protocol
-from bench.records import records
-from bench.records.records import Record
+from bench.protocol import definition
+from bench.records import files
+from bench.records.files import Record
 from bench.stages import stages
-from bench.stages.labelling import Labelling
+from bench.stages.label import Labelling
 from bench.stages.stages import Workspace
 from bench.teachers.ensemble import label_view
 from bench.teachers.teachers import teachers_digest
 from bench.trials.plan import Grid, Plan
 from bench.trials.trial import Trial
-from bench.views.augment import batch_bounds
+from bench.views.parameters import batch_bounds
 from tests._run import DATASET, PROTOCOL, World, make_world
 
 TWO = '["small-teacher-v1", "small-convnet-teacher-v1"]'
@@ -70,8 +70,8 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch, name: str, **grid: Any) -
     plan = Plan([Grid(datasets=["tiny"], protocols=[name], **asked)])
     results = world.root / name
     asyncio.run(Run(ws, executor, results, ()).all(plan.trials(ws.registry)))
-    assert set(states(ws, plan.trials(ws.registry), records.load(results).records).values()) == {"done"}
-    return records.load(results).records, executor
+    assert set(states(ws, plan.trials(ws.registry), files.load(results).records).values()) == {"done"}
+    return files.load(results).records, executor
 
 
 def digest_of(world: World, *names: str) -> str:
@@ -92,7 +92,7 @@ def test_a_record_tells_the_regime_and_how_the_student_was_measured(
 ) -> None:
     (record,), executor = run(world, monkeypatch, name)
     assert (record.status, record.labels, record.trial["compressor"]) == ("ok", regime, compressor)
-    fixed = protocol.load(executor.ws.registry, name)
+    fixed = definition.load(executor.ws.registry, name)
     recipe = fixed.recipe(dataset="tiny", ipc=2, student="convnet:width=4", classes=3)
     assert record.recipe == recipe.digest
     assert (record.epochs, record.measured_after, record.test_opened, record.num_test) == (2, 2, 1, 24)
@@ -166,7 +166,7 @@ def test_a_trial_that_fails_or_cannot_be_done_still_tells_its_regime_and_recipe(
     executor: Any = Inline(ws, monkeypatch)
     plan = Plan([Grid(datasets=["tiny"], protocols=["one-online"], methods=["broken"], ipcs=[2], replicates=1)])
     asyncio.run(Run(ws, executor, world.root / "failed", ()).all(plan.trials(ws.registry)))
-    (failed,) = records.load(world.root / "failed").records
+    (failed,) = files.load(world.root / "failed").records
     assert (failed.status, failed.labels) == ("failed", "online")
     assert failed.recipe is not None
 

@@ -63,7 +63,7 @@ def test_listing_imports_no_plugin_and_no_torch(tmp_path: Path) -> None:
     write(tmp_path / "boom.py", BOOM + SELECT)
     program = """
 import json, sys
-from bench.registry import discover
+from bench.plugins.registry import discover
 names = discover([sys.argv[1]]).names("method")
 print(json.dumps([names, sorted(m for m in sys.modules if m.startswith(("methods.", "protocols.", "torch", "numpy")))]))
 """

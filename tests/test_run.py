@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import bench
-from bench.cli.cli import cli
-from bench.driver.runner import states
+from bench.cli import cli
+from bench.driver.walk import states
 from bench.errors import UserError
 from bench.plugins.registry import discover
-from bench.records import records
+from bench.records import files as records
 from bench.stages.stages import Workspace
 from bench.trials.plan import Grid, Plan
 from tests._run import CHANCE, DATASET, FIRST, World, make_world, raising
@@ -27,9 +27,9 @@ def ray_for_all() -> Iterator[None]:
     """One Ray for the module; a run uses the one that it finds."""
     import ray
 
-    from bench.driver import schedule
+    from bench.driver import on_ray
 
-    schedule.start(2, None)
+    on_ray.start(2, None)
     yield
     ray.shutdown()
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench.checks.plugins.plugins import checks_for, errors
-from bench.cli.cli import cli
+from bench.checks.plugins.check_plugins import checks_for, errors
+from bench.cli import cli
 from bench.errors import UserError
-from bench.lock.protocols import check_file
+from bench.lock.check_protocols import check_file
 from bench.plugins import scaffold as scaffolding
 from bench.plugins.registry import ROOT, Registry, discover, read
 from bench.plugins.scaffold import KINDS, PLACES, scaffold

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as theirs
 
-import bench.training.training
+import bench.training.loop
 from bench.protocol.recipe import Optimizer, Schedule
-from bench.training.schedules import factor
+from bench.training.rates import factor
 
 WARM = {"warmup": 5, "warmup_start": 0.01}
 
@@ -111,7 +111,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
     """(which optimiser, its rate) at every step that the training loop takes from now on."""
     steps: list[tuple[int, float]] = []
     made: list[torch.optim.Optimizer] = []
-    original = bench.training.make_optimizer
+    original = bench.training.loop.make_optimizer
 
     def watched(*args):
         optimizer = original(*args)
@@ -120,7 +120,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
         optimizer.register_step_pre_hook(lambda o, *_: steps.append((number, o.param_groups[0]["lr"])))
         return optimizer
 
-    monkeypatch.setattr(bench.training, "make_optimizer", watched)
+    monkeypatch.setattr(bench.training.loop, "make_optimizer", watched)
     return steps
 
 

@@ -21,11 +21,11 @@ from click.testing import CliRunner
 from scipy import stats as scipy_stats
 
 import bench
-from bench.cli.cli import cli
+from bench.cli import cli
 from bench.errors import UserError
-from bench.records.records import Record, append
-from bench.reports.standings import COLUMNS, REFERENCE_METHOD, leaderboard
-from bench.reports.tables import render
+from bench.records.files import Record, append
+from bench.reports.leaderboard.page import render
+from bench.reports.leaderboard.rows import COLUMNS, REFERENCE_METHOD, leaderboard
 from bench.stats.significance import holm
 
 EXPECTED = Path(__file__).parent / "expected"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from bench.stats import stats
+from bench.stats import intervals
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 accuracies = st.integers(0, 10_000).map(lambda count: count / 10_000)  # a share of 10,000 test images
@@ -20,7 +20,7 @@ replicates = st.dictionaries(st.integers(0, 5), accuracies, min_size=1, max_size
 @quick
 @given(st.lists(accuracies, min_size=2, max_size=20))
 def test_mean_deviation_and_interval_are_those_of_scipy(values: list[float]) -> None:
-    found = stats.summary(values)
+    found = intervals.summary(values)
     mean = sum(values) / len(values)
     std = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
     assert found.n == len(values)
@@ -32,17 +32,17 @@ def test_mean_deviation_and_interval_are_those_of_scipy(values: list[float]) -> 
 
 
 def test_what_one_value_cannot_tell_is_missing_not_zero() -> None:
-    one = stats.summary([0.3])
+    one = intervals.summary([0.3])
     assert (one.n, one.mean) == (1, 0.3)
     assert math.isnan(one.std)
     assert math.isnan(one.half)
-    none = stats.summary([])
+    none = intervals.summary([])
     assert none.n == 0
     assert math.isnan(none.mean)
 
 
 def test_equal_values_have_no_spread_whatever_the_rounding() -> None:
-    assert stats.summary([0.1] * 3).std == 0.0
+    assert intervals.summary([0.1] * 3).std == 0.0
 
 
 @quick
@@ -50,17 +50,17 @@ def test_equal_values_have_no_spread_whatever_the_rounding() -> None:
 def test_the_paired_interval_excludes_zero_where_scipys_paired_test_is_significant(pairs) -> None:
     ours = {r: a for r, (a, _) in pairs.items()}
     theirs = {r: b for r, (_, b) in pairs.items()}
-    found = stats.paired(ours, theirs)
+    found = intervals.paired(ours, theirs)
     differences = [a - b for a, b in pairs.values()]
     assert found.mean == pytest.approx(float(np.mean(differences)), abs=1e-12)
     if np.std(differences) > 1e-9:
         p = scipy_stats.ttest_rel([a for a, _ in pairs.values()], [b for _, b in pairs.values()]).pvalue
         if abs(p - 0.05) > 1e-6:
-            assert stats.tied(ours, theirs) == (p > 0.05)
+            assert intervals.tied(ours, theirs) == (p > 0.05)
 
 
 def test_only_replicates_that_both_have_are_paired() -> None:
-    found = stats.paired({0: 0.5, 1: 0.7, 5: 0.9}, {1: 0.6, 0: 0.1, 2: 0.0})
+    found = intervals.paired({0: 0.5, 1: 0.7, 5: 0.9}, {1: 0.6, 0: 0.1, 2: 0.0})
     assert found.n == 2
     assert found.mean == pytest.approx(0.25)
 
@@ -71,7 +71,7 @@ def test_shifting_both_methods_moves_no_difference(ours, theirs, shift) -> None:
     def shifted(values):
         return {r: value + shift / 10_000 for r, value in values.items()}
 
-    before, after = stats.paired(ours, theirs), stats.paired(shifted(ours), shifted(theirs))
+    before, after = intervals.paired(ours, theirs), intervals.paired(shifted(ours), shifted(theirs))
     assert before.mean == pytest.approx(after.mean, abs=1e-9, nan_ok=True)
     assert before.half == pytest.approx(after.half, abs=1e-7, nan_ok=True)
 
@@ -87,23 +87,23 @@ def test_ranks_depend_neither_on_the_numbering_of_replicates_nor_on_the_order_of
     }
     shuffled = list(entries.items())
     luck.shuffle(shuffled)
-    assert stats.ranks(dict(shuffled)) == stats.ranks(entries)
-    assert stats.ranks(renamed) == stats.ranks(entries)
+    assert intervals.ranks(dict(shuffled)) == intervals.ranks(entries)
+    assert intervals.ranks(renamed) == intervals.ranks(entries)
 
 
 @quick
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), replicates, min_size=1, max_size=6))
 def test_each_group_holds_its_leader_and_all_that_is_tied_with_it(entries) -> None:
-    groups = stats.tie_groups(entries)
+    groups = intervals.tie_groups(entries)
     assert sorted(name for group in groups for name in group) == sorted(entries)
-    means = {name: stats.summary(values.values()).mean for name, values in entries.items()}
+    means = {name: intervals.summary(values.values()).mean for name, values in entries.items()}
     leaders = [group[0] for group in groups]
     assert means[leaders[0]] == max(means.values())
     assert [means[name] for name in leaders] == sorted((means[name] for name in leaders), reverse=True)
     for i, group in enumerate(groups):
-        assert all(stats.tied(entries[name], entries[group[0]]) for name in group[1:])
+        assert all(intervals.tied(entries[name], entries[group[0]]) for name in group[1:])
         later = [name for rest in groups[i + 1 :] for name in rest]
-        assert not any(stats.tied(entries[name], entries[group[0]]) for name in later)
+        assert not any(intervals.tied(entries[name], entries[group[0]]) for name in later)
 
 
 def test_ties_are_shown_in_the_rank() -> None:
@@ -113,10 +113,10 @@ def test_ties_are_shown_in_the_rank() -> None:
         "worse": {0: 0.40, 1: 0.42, 2: 0.441},
         "none": {},
     }
-    assert stats.ranks(clear) == {"best": "1=", "same": "1=", "worse": "3"}
+    assert intervals.ranks(clear) == {"best": "1=", "same": "1=", "worse": "3"}
     one = {"a": {0: 0.9}, "b": {0: 0.1}}
-    assert stats.ranks(one) == {"a": "1=", "b": "1="}, "one replicate tells nothing apart"
-    assert stats.ranks({}) == {}
+    assert intervals.ranks(one) == {"a": "1=", "b": "1="}, "one replicate tells nothing apart"
+    assert intervals.ranks({}) == {}
 
 
 def test_common_luck_does_not_hide_a_difference() -> None:
@@ -124,13 +124,13 @@ def test_common_luck_does_not_hide_a_difference() -> None:
     luck = {0: -0.05, 1: 0.0, 2: 0.05}
     a = {r: 0.51 + shift + 0.0001 * r for r, shift in luck.items()}
     b = {r: 0.50 + shift for r, shift in luck.items()}
-    assert not stats.tied(a, b)
+    assert not intervals.tied(a, b)
     assert scipy_stats.ttest_ind(list(a.values()), list(b.values())).pvalue > 0.5
 
 
 @pytest.mark.parametrize("comparisons", [5, 20])
 def test_a_correction_for_many_comparisons_asks_for_a_larger_difference(comparisons: int) -> None:
-    size = stats.resolvable(0.02, 5, comparisons)
+    size = intervals.resolvable(0.02, 5, comparisons)
     samples = np.random.default_rng(0).normal(size, 0.02, (40_000, 5))
     found = scipy_stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05 / comparisons
     assert found.mean() == pytest.approx(0.8, abs=0.01)
@@ -141,9 +141,10 @@ def test_the_intervals_cover_the_truth_95_times_in_100(n: int) -> None:
     rng = np.random.default_rng(n)
     shared = rng.normal(0, 0.05, (3000, n))
     ours, theirs = (shared + rng.normal(mean, 0.01, (3000, n)) for mean in (0.5, 0.48))
-    single = [stats.summary(row) for row in ours]
+    single = [intervals.summary(row) for row in ours]
     pairs = [
-        stats.paired(dict(enumerate(a)), dict(enumerate(b))) for a, b in zip(ours[:1500], theirs[:1500], strict=True)
+        intervals.paired(dict(enumerate(a)), dict(enumerate(b)))
+        for a, b in zip(ours[:1500], theirs[:1500], strict=True)
     ]
     assert np.mean([abs(each.mean - 0.5) <= each.half for each in single]) == pytest.approx(0.95, abs=0.012)
     assert np.mean([abs(each.mean - 0.02) <= each.half for each in pairs]) == pytest.approx(0.95, abs=0.017)
@@ -151,26 +152,26 @@ def test_the_intervals_cover_the_truth_95_times_in_100(n: int) -> None:
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
 def test_the_resolvable_difference_is_found_four_times_in_five(n: int) -> None:
-    size = stats.resolvable(0.02, n)
+    size = intervals.resolvable(0.02, n)
     samples = np.random.default_rng(0).normal(size, 0.02, (40_000, n))
     found = scipy_stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05
     assert found.mean() == pytest.approx(0.8, abs=0.01)
 
 
 def test_the_resolvable_difference_shrinks_with_replicates_and_is_unknown_for_one() -> None:
-    sizes = [stats.resolvable(0.02, n) for n in (2, 3, 5, 10, 30)]
+    sizes = [intervals.resolvable(0.02, n) for n in (2, 3, 5, 10, 30)]
     assert sizes == sorted(sizes, reverse=True)
-    assert math.isnan(stats.resolvable(0.02, 1))
-    assert math.isnan(stats.resolvable(math.nan, 3))
-    assert stats.resolvable(0.0, 3) == 0.0
+    assert math.isnan(intervals.resolvable(0.02, 1))
+    assert math.isnan(intervals.resolvable(math.nan, 3))
+    assert intervals.resolvable(0.0, 3) == 0.0
 
 
 def test_pooling_weighs_by_degrees_of_freedom() -> None:
     rng = np.random.default_rng(0)
     groups = [rng.normal(mean, 1, n) for mean, n in ((0, 3), (5, 3), (9, 7))]
     naive = math.sqrt(sum(((g - g.mean()) ** 2).sum() for g in groups) / sum(len(g) - 1 for g in groups))
-    assert stats.pooled_std((float(g.std(ddof=1)), len(g)) for g in groups) == pytest.approx(naive)
-    assert math.isnan(stats.pooled_std([(math.nan, 1)]))
+    assert intervals.pooled_std((float(g.std(ddof=1)), len(g)) for g in groups) == pytest.approx(naive)
+    assert math.isnan(intervals.pooled_std([(math.nan, 1)]))
 
 
 @quick
@@ -181,4 +182,4 @@ def test_the_pareto_front_holds_what_nothing_dominates(points) -> None:
 
     known = [point for point in points if not math.isnan(point[1])]
     naive = [not math.isnan(p[1]) and not any(dominated(p, q) for q in known) for p in points]
-    assert stats.pareto_front(points) == naive
+    assert intervals.pareto_front(points) == naive

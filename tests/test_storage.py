@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.errors import UserError
-from bench.labels.storage import LabelFile, blob_allowance, image_bytes, shard_sizes, smallest_total
+from bench.labels.label_file import LabelFile, blob_allowance, image_bytes, shard_sizes, smallest_total
 from bench.seeds import numpy_generator
 
 LAW = settings(max_examples=100, deadline=None, derandomize=True)

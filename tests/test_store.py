@@ -159,7 +159,7 @@ def die_while_writing(root: Path) -> None:
         path.write_bytes(b"half of it")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    bench.store.save_file = half  # type: ignore[assignment]
+    bench.artifacts.store.save_file = half  # type: ignore[assignment]
     numbers(Store(root))
 
 

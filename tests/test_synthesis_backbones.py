@@ -14,10 +14,10 @@ from torch import nn
 from bench.checks.plugins.workshop import Renamed, Workshop
 from bench.errors import UserError
 from bench.plugins.registry import discover
-from bench.protocol.protocol import load
+from bench.protocol.definition import load
 from bench.stages import stages
 from bench.stages.context import HarnessContext
-from bench.teachers import backbones, teachers
+from bench.teachers import further, teachers
 from methods.synthesis import edc, gvbsm, rded
 
 METHODS = pytest.mark.parametrize("method", [gvbsm, edc], ids=lambda m: m.__name__.rpartition(".")[2])
@@ -183,6 +183,6 @@ def test_the_lists_name_recipes_that_exist_and_follow_gvbsm():
     registry = discover()
     fixed = load(registry, "gvbsm-v1")
     for dataset in ("cifar10", "cifar100", "tiny-imagenet", "imagenet-1k"):
-        assert tuple(fixed.teachers(dataset)) == backbones.LISTED[dataset]
-    assert tuple(fixed.teachers("glyphs")) == backbones.SMALL
-    assert tuple(fixed.teachers("imagenette")) == backbones.SUBSET
+        assert tuple(fixed.teachers(dataset)) == further.LISTED[dataset]
+    assert tuple(fixed.teachers("glyphs")) == further.SMALL
+    assert tuple(fixed.teachers("imagenette")) == further.SUBSET

@@ -13,16 +13,16 @@ import torchvision
 from click.testing import CliRunner
 from safetensors import safe_open
 
-from bench.artifacts.workspace import Workspace
-from bench.cli.cli import cli
+from bench.artifacts.refs import Workspace
+from bench.cli import cli
 from bench.plugins.registry import discover
 from bench.stages import stages
-from bench.studies.label_command import trial_labels
-from bench.studies.label_quality import teacher_quality
-from bench.studies.label_report import labels_report
-from bench.studies.storage_report import Setting
-from bench.studies.storage_report import teachers as teacher_rows
-from bench.studies.teacher_line import fp16_bytes, known_teachers
+from bench.studies.label_sets.label_command import trial_labels
+from bench.studies.label_sets.quality import teacher_quality
+from bench.studies.label_sets.quality_table import labels_report
+from bench.studies.storage.storage_table import Setting
+from bench.studies.storage.storage_table import teachers as teacher_rows
+from bench.studies.storage.teacher_line import fp16_bytes, known_teachers
 from bench.teachers import teachers
 from bench.trials.budget import reference_bytes
 

@@ -35,8 +35,8 @@ from torchvision.models import VisionTransformer, resnet18
 from bench.errors import UserError
 from bench.protocol.recipe import Augment, Loss, Optimizer, Recipe, Schedule
 from bench.seeds import seed
-from bench.training.training import TrainingDiverged, evaluate, make_optimizer
-from bench.views.augment import Views
+from bench.training.loop import TrainingDiverged, evaluate, make_optimizer
+from bench.views.parameters import Views
 from bench.views.render import normalise, render
 
 

@@ -10,8 +10,8 @@ from _lessons import N, close, feed, hard, network, online, run, soft, stored, t
 from torch import nn
 
 from bench.protocol.recipe import Loss, Optimizer, Recipe
+from bench.training.loop import make_optimizer
 from bench.training.losses import batch_loss
-from bench.training.training import make_optimizer
 
 SGD = Optimizer(name="sgd", lr=0.1, momentum=0.9)
 

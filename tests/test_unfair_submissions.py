@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from bench.checks.verify.verification import verify_command
-from bench.records.records import Record
+from bench.records.files import Record
 from bench.stages import stages
 from bench.trials.trial import Trial
 from tests._honest import altered, findings, write
@@ -25,9 +25,9 @@ def ray_for_all() -> Iterator[None]:
     """One Ray for the module; a run uses the one that it finds."""
     import ray
 
-    from bench.driver import schedule
+    from bench.driver import on_ray
 
-    schedule.start(2, None)
+    on_ray.start(2, None)
     yield
     ray.shutdown()
 

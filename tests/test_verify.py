@@ -16,7 +16,7 @@ from bench.checks.records.rules import Findings
 from bench.checks.verify.verification import drawn, elsewhere, select, tolerance, verify
 from bench.errors import UserError
 from bench.plugins.registry import Registry, discover
-from bench.records.records import Record
+from bench.records.files import Record
 from tests._honest import altered, board, honest, write
 
 

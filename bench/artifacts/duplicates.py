@@ -33,7 +33,7 @@ def equal_count(batches: Iterable[np.ndarray], others: np.ndarray) -> int:
 def condensed_facts(
     images: np.ndarray, labels: np.ndarray, test: np.ndarray, *, classes: int, train_in_test: int
 ) -> dict[str, Any]:
-    """The fields of bench.records.CondensedSet.
+    """The fields of bench.records.files.CondensedSet.
 
     Args:
         images: uint8 [M, channels, s, s], the condensed set.

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.lock.lock import released
+from bench.lock.lock_file import released
 from bench.plugins.registry import ROOT, Plugin, discover, unknown
-from bench.protocol import protocol
-from bench.protocol.protocol import Protocol
+from bench.protocol import definition
+from bench.protocol.definition import Protocol
 
 PLURAL = {
     "methods": "method",
@@ -28,7 +28,7 @@ def listing(kinds: Sequence[str], plugin_files: Iterable[str]) -> dict[str, list
     found: dict[str, list[dict[str, Any]]] = {}
     for kind in kinds:
         if kind == "protocols":
-            fixed = [protocol.load(registry, name) for name in registry.protocol_names()]
+            fixed = [definition.load(registry, name) for name in registry.protocol_names()]
             official = released()
             found[kind] = [
                 {
@@ -57,7 +57,7 @@ def details(name: str, plugin_files: Iterable[str]) -> dict[str, Any]:
         if plain in registry.names(kind)
     ]
     if plain in registry.protocol_names():
-        matches.append(_protocol_details(protocol.load(registry, plain)))
+        matches.append(_protocol_details(definition.load(registry, plain)))
     if not matches:
         everything = [n for kind in ("method", "compressor", "dataset", "network") for n in registry.names(kind)]
         raise UserError(

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.driver.estimate import estimate_seconds
-from bench.driver.python import default_store, planned_trials, run_trials
+from bench.driver.run import default_store, planned_trials, run_trials
 from bench.errors import UserError
 from bench.plugins.registry import discover
-from bench.records import records
-from bench.records.records import Record, State
+from bench.records import files
+from bench.records.files import Record, State
 from bench.trials.trial import Trial
 
 LINES_EVERY = 15.0  # seconds between progress lines where there is no terminal
@@ -45,7 +45,7 @@ def run_command(
     folder = Path(results)
     view = _View(trials, folder, jobs)
     if dry_run:
-        from bench.driver.runner import RERUN, states
+        from bench.driver.walk import RERUN, states
         from bench.stages.stages import Workspace
 
         existing = _existing(folder)
@@ -53,7 +53,7 @@ def run_command(
         chosen = [trial for trial in trials if found[trial] in RERUN[rerun]][:limit]
         view.overview(found, chosen, existing)
         return 0
-    with records.locked(folder), view:
+    with files.locked(folder), view:
         try:
             run_trials(
                 registry, trials, folder, jobs=jobs, ray_address=ray_address, rerun=rerun, limit=limit, store=place,
@@ -67,19 +67,19 @@ def run_command(
 
 
 def _existing(folder: Path) -> list[Record]:
-    return records.load(folder).records if any(folder.glob("*.jsonl")) else []
+    return files.load(folder).records if any(folder.glob("*.jsonl")) else []
 
 
 def _finish(trials: Sequence[Trial], folder: Path) -> int:
-    from bench.lock.lock import released
-    from bench.reports.standings import leaderboard
-    from bench.reports.tables import render
+    from bench.lock.lock_file import released
+    from bench.reports.leaderboard.page import render
+    from bench.reports.leaderboard.rows import leaderboard
 
-    loaded = records.load(folder)
+    loaded = files.load(folder)
     for note in loaded.notes:
         print(note, file=sys.stderr)
     wanted = {trial.id for trial in trials}
-    everything = records.latest(loaded.records)
+    everything = files.latest(loaded.records)
     asked = [record for record in everything if record.id in wanted]
     official = released()
     print(render(leaderboard(asked, official), "text"))
@@ -113,12 +113,12 @@ def leaderboard_command(
 ) -> int:
     """The verb `leaderboard`. Returns the exit code: 1 if a line was edited. Raises UserError for options that do not
     go together."""
-    from bench.lock.lock import released
+    from bench.lock.lock_file import released
     from bench.reports import ddranking
-    from bench.reports.across import by_protocol, render_across
     from bench.reports.ddranking_text import render_scores
-    from bench.reports.standings import leaderboard
-    from bench.reports.tables import render
+    from bench.reports.leaderboard.by_protocol import by_protocol, render_across
+    from bench.reports.leaderboard.page import render
+    from bench.reports.leaderboard.rows import leaderboard
 
     if by and scores:
         raise UserError(f"--by {by} and --scores {scores} are two tables: type one of them.")
@@ -128,12 +128,12 @@ def leaderboard_command(
     if wrong := [pair for pair, (name, _, other) in pairs.items() if not name or not other]:
         raise UserError(f"--unaugmented {wrong[0]}: type two protocols, for instance standard-hard-sgd-v1=mine-v1.")
 
-    loaded = records.load(results)
+    loaded = files.load(results)
     for note in loaded.notes:
         print(note, file=sys.stderr)
-    latest = records.latest(loaded.records)
+    latest = files.latest(loaded.records)
     if scores:
-        full = records.latest(records.load(full_data).records) if full_data else []
+        full = files.latest(files.load(full_data).records) if full_data else []
         plain = {name: other for name, _, other in pairs.values()}
         print(render_scores(ddranking.scores(latest, full, plain, released()), format_))
     elif by == "protocol":
@@ -238,7 +238,7 @@ def _duration(seconds: float) -> str:
 
 def teacher_command(dataset: str, recipe: str, *, ship: bool, store: Path | None, plugins: Sequence[str]) -> None:
     """The verb `teacher`."""
-    from bench.driver.python import default_device
+    from bench.driver.run import default_device
     from bench.plugins.spec import parse
     from bench.stages import stages
     from bench.teachers import teachers

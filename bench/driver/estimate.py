@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.records.records import Record
+from bench.records.files import Record
 from bench.trials.trial import Trial
 
 _TEACHER = ("dataset", "protocol")

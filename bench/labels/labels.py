@@ -13,12 +13,12 @@ import torch
 
 from bench.api import SoftLabels, Survey
 from bench.errors import PluginError
-from bench.labels.batch_pool import BatchViews, common
-from bench.labels.storage import LabelFile, shard_sizes
+from bench.labels.label_file import LabelFile, shard_sizes
+from bench.labels.pool import BatchViews, common
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers.ensemble import Ensemble, label_view
-from bench.views.augment import View, Views
+from bench.views.parameters import View, Views
 
 
 def label_views(recipe: Recipe, images: int, *, protocol: str, dataset: str, size: int, mirror: bool) -> Views:
@@ -50,7 +50,7 @@ def teacher_logits(
         images: the whole set (uint8 [N, channels, size, size]): a view may mix in any of them.
         views: of the whole set.
         indices: int64, ascending.
-        norms: float32 [len(views), teachers, batches], see bench.ensemble.label_view.
+        norms: float32 [len(views), teachers, batches], see bench.teachers.ensemble.label_view.
         some: indices of the views that are asked for; None: all.
     """
     columns = [
@@ -103,11 +103,11 @@ class EncodedLabels:
         return decoded.to(torch.float32)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the label file, see bench.storage.LabelFile.sizes."""
+        """Bytes of the label file, see bench.labels.label_file.LabelFile.sizes."""
         return self._file.sizes()
 
     def _counted(self) -> dict[str, int] | None:
-        """Over all shards, see bench.record.InvalidLabels; None where the compressor does not count."""
+        """Over all shards, see bench.records.schema.InvalidLabels; None where the compressor does not count."""
         counts = [found for blob in self._file.blobs if (found := invalid(self._module, blob)) is not None]
         return {"values": sum(v for v, _ in counts), "rows": sum(r for _, r in counts)} if counts else None
 

@@ -4,7 +4,7 @@ Nothing is read from a file: images are integer arithmetic, a student and two te
 comes out moves when the code of losses, augmentation, schedules, seeds, labels or optimisers does, or torch under it.
 
 The student computes in float64, so that what remains of the machine are the float32 rounding of the images and of the
-losses that the engine reports, and the tolerances (bench/lock.py) can be sharp.
+losses that the engine reports, and the tolerances (bench/lock/lock_file.py) can be sharp.
 
 Measured with torch 2.15 on one processor, over the 70 canaries of 16 protocols, on one and two threads, with kernels
 for AVX-512 and for none of it: losses agree to 1e-4, test loss to 6e-7 and weights to 2e-7 of their value. Weight decay
@@ -24,13 +24,13 @@ import torch
 from torch import nn
 
 from bench.api import Dataset
+from bench.labels.label_file import LabelFile
 from bench.labels.labels import EncodedLabels, label_views, teacher_logits
-from bench.labels.storage import LabelFile
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers.ensemble import Ensemble, Member, ensemble_of
+from bench.training.loop import evaluate, train
 from bench.training.normalisation import statistics
-from bench.training.training import evaluate, train
 
 CLASSES, IMAGES, TEST_IMAGES = 3, 22, 32  # 22 images in batches of 8: the last one is short
 SIZE = 12  # pixels, unless the patch grid asks for another
@@ -93,7 +93,7 @@ def _one_thread() -> Iterator[None]:
 
 @_one_thread()
 def run(recipe: Recipe, teachers: int) -> Outcome:
-    """Train the student by a short recipe (bench.miniature.short) on one thread, and test it.
+    """Train the student by a short recipe (bench.protocol.miniature.short) on one thread, and test it.
 
     Args:
         recipe: of any label regime.

@@ -9,19 +9,19 @@ from typing import Any
 
 from bench.errors import LockError, UserError
 from bench.finding import as_text
-from bench.lock import fixity, lock
+from bench.lock import differences, lock_file
 from bench.lock.canary import LIBRARY_NETWORKS, network, run
-from bench.lock.lock import Canary, Lock, Released
-from bench.lock.protocols import check_file
+from bench.lock.check_protocols import check_file
+from bench.lock.lock_file import Canary, Lock, Released
 from bench.plugins.registry import Registry, discover, unknown
+from bench.protocol.definition import Protocol
 from bench.protocol.miniature import all_cells, short, structures, written
-from bench.protocol.protocol import Protocol
 from bench.protocol.recipe import Recipe
 
 DIGITS = 12  # significant ones of what the lock holds, far below every tolerance
 
 
-def release(names: Sequence[str], path: Path = lock.PATH, registry: Registry | None = None) -> str:
+def release(names: Sequence[str], path: Path = lock_file.PATH, registry: Registry | None = None) -> str:
     """Add protocols to the lock, all of them or none; returns what to tell.
 
     Args:
@@ -34,28 +34,29 @@ def release(names: Sequence[str], path: Path = lock.PATH, registry: Registry | N
         UserError: a file is not there, leaves a value out, or fails `check protocols`; or its digest was withdrawn.
     """
     registry = registry or discover()
-    present = lock.read(path)
+    present = lock_file.read(path)
     for name in names:
         if name in present.protocols:
             raise LockError(
                 f"{name} was released on {present.protocols[name].released}; a released protocol never changes. For "
-                f"other values copy its file to {path.parent / fixity.next_version(name)}.toml, edit and release that."
+                f"other values copy its file to {path.parent / differences.next_version(name)}.toml, edit it and "
+                "release that."
             )
-    if broken := fixity.everything(present, path):
+    if broken := differences.everything(present, path):
         raise LockError(f"Nothing is released while the lock is broken.\n{as_text(broken, str(path))}")
     protocols = [_checked(name, path, registry) for name in dict.fromkeys(names)]
-    teachers = {teacher for protocol in protocols for teacher in fixity.teacher_names(protocol)}
+    teachers = {teacher for protocol in protocols for teacher in differences.teacher_names(protocol)}
     added = Lock(
         tolerance=present.tolerance,
-        defaults=_grown(present.defaults, fixity.recipe_defaults(Recipe)),
+        defaults=_grown(present.defaults, differences.recipe_defaults(Recipe)),
         teachers={
-            **{name: fixity.teacher_digest(path.parent / "teachers" / f"{name}.toml") for name in teachers},
+            **{name: differences.teacher_digest(path.parent / "teachers" / f"{name}.toml") for name in teachers},
             **present.teachers,
         },
         networks={**{name: _rounded(network(name)) for name in LIBRARY_NETWORKS}, **present.networks},
         protocols={**present.protocols, **{protocol.name: _entry(protocol) for protocol in protocols}},
     )
-    lock.write(added, path)
+    lock_file.write(added, path)
     told = [f"{p.name}: {p.digest}, {len(added.protocols[p.name].canaries)} canaries" for p in protocols]
     return "\n".join([*told, f"Released in {path}. Commit it together with the files."])
 
@@ -67,7 +68,7 @@ def _checked(name: str, path: Path, registry: Registry) -> Protocol:
     found = [finding for finding in check_file(file, registry, path) if finding.severity == "error"]
     if found:
         raise UserError(f"{name} cannot be released.\n{as_text(found, str(file))}")
-    return fixity.load(file)
+    return differences.load(file)
 
 
 def _entry(protocol: Protocol) -> Released:

@@ -113,12 +113,14 @@ def _test_values(kind: str, name: str, *, in_tree: bool) -> dict[str, str]:
     if in_tree:
         return {
             "paths": "",
-            "found": "from bench.plugins.registry import discover\n",
+            "imports": "checks_for, discover, errors",
+            "place": "",
             "plugin": f'discover().get("{kind}", "{name}")',
         }
     return {
         "paths": "from pathlib import Path\n\n",
-        "found": f'\nPLUGIN = Path(__file__).with_name("{name}.py")\n',
+        "imports": "checks_for, errors",
+        "place": f'\nPLUGIN = Path(__file__).with_name("{name}.py")\n',
         "plugin": "PLUGIN",
     }
 

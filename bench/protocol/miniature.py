@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.fingerprint import canonical, digest
 from bench.protocol.conditions import NoValue, cells, resolve
-from bench.protocol.protocol import Protocol, defaults, validated, without_defaults
+from bench.protocol.definition import Protocol, defaults, validated, without_defaults
 from bench.protocol.recipe import Recipe
 
 EPOCHS = 9  # enough for every schedule to show its phases
@@ -34,7 +34,7 @@ class Cell:
 
 
 def cell(protocol: Protocol, at: Mapping[str, Any]) -> Cell:
-    """The values of `protocol` for one cell. Raises bench.conditions.NoValue where it has none."""
+    """The values of `protocol` for one cell. Raises bench.protocol.conditions.NoValue where it has none."""
     by_dataset, values = {"dataset": at["dataset"]}, protocol.values
     labels, teacher = (resolve(values[key], by_dataset, f"{protocol.name}, {key}") for key in ("labels", "teacher"))
     given = resolve(values["recipe"], at, protocol.name)

@@ -1,8 +1,9 @@
 """The evaluation recipe: every value that a protocol fixes for one cell (data set, ipc, student), after resolution.
 
-A protocol file (see bench/protocol.py) resolves to one `Recipe`; the training loop reads nothing else. A default means
-"off", or torch's own value. A default never changes: digests leave out what stands at its default, so that a released
-protocol keeps its digest when a new field comes. protocols/lock.json holds the defaults, and a changed one is found.
+A protocol file (see bench/protocol/definition.py) resolves to one `Recipe`; the training loop reads nothing else. A
+default means "off", or torch's own value. A default never changes: digests leave out what stands at its default, so
+that a released protocol keeps its digest when a new field comes. protocols/lock.json holds the defaults, and a changed
+one is found.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Pairs are only made where everything that the protocol fixes is the same (data set, teacher, protocol, engine and
 network by digest, and the label regime); every cell that is left out is listed with the reason.
-bench/comparison_text.py prints what is built here.
+bench/reports/comparison_text.py prints what is built here.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UserError
-from bench.records import records as storage
-from bench.records.records import Record
-from bench.reports.standings import FIXED, Entry, entries_of, entry_order
-from bench.stats import stats
+from bench.records import files as storage
+from bench.records.files import Record
+from bench.reports.leaderboard.rows import FIXED, Entry, entries_of, entry_order
+from bench.stats import intervals
 from bench.stats.significance import Test, holm, paired_t, sign_flip, sign_test
 
 # Stable: programs read them. Accuracies and differences as fractions.
@@ -167,7 +167,7 @@ def _compare(
         wins=results.count("win"),
         ties=results.count("tie"),
         losses=results.count("loss"),
-        difference=stats.summary(cells["difference"]).mean,
+        difference=intervals.summary(cells["difference"]).mean,
         sign=sign_test(cells["difference"]),
     )
 
@@ -175,8 +175,8 @@ def _compare(
 def _row(a: Entry, b: Entry) -> dict[str, Any]:
     both = sorted(a.accuracies.keys() & b.accuracies.keys())
     # Equal counts of images are equal, whatever the rounding of the ratios.
-    differences = [round(each, 9) for each in stats.differences(a.accuracies, b.accuracies)]
-    found, flip = stats.summary(differences), sign_flip(differences, a.name, b.name)
+    differences = [round(each, 9) for each in intervals.differences(a.accuracies, b.accuracies)]
+    found, flip = intervals.summary(differences), sign_flip(differences, a.name, b.name)
     return {
         **{part: a.trial[part] for part in ("dataset", "protocol", "ipc", "student")},
         "labels": a.labels,
@@ -185,8 +185,8 @@ def _row(a: Entry, b: Entry) -> dict[str, Any]:
         "method_b": b.trial["method"],
         "compressor_b": _compressor(b),
         "n": found.n,
-        "mean_a": stats.summary(a.accuracies[r] for r in both).mean,
-        "mean_b": stats.summary(b.accuracies[r] for r in both).mean,
+        "mean_a": intervals.summary(a.accuracies[r] for r in both).mean,
+        "mean_b": intervals.summary(b.accuracies[r] for r in both).mean,
         "difference": found.mean,
         "ci95": found.half,
         "result": "tie" if found.includes_zero else "win" if found.mean > 0 else "loss",

@@ -8,18 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.reports.comparison import Comparison
-from bench.reports.tabulation import (
-    METHOD_WIDTH,
-    MISSING,
-    grid,
-    interval,
-    listed,
-    p_value,
-    percent,
-    raw,
-    titled,
-    wrapped,
-)
+from bench.reports.printing import METHOD_WIDTH, MISSING, grid, interval, listed, p_value, percent, raw, titled, wrapped
 from bench.stats.significance import DRAWS, EXACT_UP_TO
 
 _SHOWN = 3  # cells that were not paired, for each reason
@@ -32,7 +21,8 @@ def render_comparison(found: Comparison, format: str = "text") -> str:
     """`compare(...)` as text, md, csv, latex or json.
 
     Text, Markdown and LaTeX: a table in percent and points, the overall line, what was left out and why, and notes. CSV
-    and JSON: the cells with every column of `bench.comparison.COLUMNS`, unrounded. Raises UserError for other formats.
+    and JSON: the cells with every column of `bench.reports.comparison.COLUMNS`, unrounded. Raises UserError for other
+    formats.
     """
     if (text := raw(found.cells, format)) is not None:
         return text

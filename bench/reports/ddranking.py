@@ -25,9 +25,9 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UserError
-from bench.records.records import Record
-from bench.reports.standings import REFERENCE_METHOD, Entry, entries_of, entry_order, is_official
-from bench.stats import stats
+from bench.records.files import Record
+from bench.reports.leaderboard.rows import REFERENCE_METHOD, Entry, entries_of, entry_order, is_official
+from bench.stats import intervals
 
 WEIGHT = 0.5  # w and g
 COLUMNS = {
@@ -46,7 +46,7 @@ COLUMNS = {
     "ars": "float64",
     "hard_protocol": "object",  # under which HLR was measured
     "plain_protocol": "object",  # the recipe without augmentation that ARS was measured with
-    "official": "bool",  # see bench.standings.is_official
+    "official": "bool",  # see bench.reports.leaderboard.rows.is_official
     "why": "str",  # what is lacking where a score is nan
 }
 
@@ -116,7 +116,7 @@ def scores(
     real = {_recipe(entry): _mean(entry) for entry in entries_of(full_data) if entry.labels == "hard"}
     random = {_cell(entry): entry for entry in entries if entry.trial["method"] == REFERENCE_METHOD}
     differences = {
-        entry.name: stats.paired(entry.accuracies, random[_cell(entry)].accuracies)
+        entry.name: intervals.paired(entry.accuracies, random[_cell(entry)].accuracies)
         for entry in entries
         if _cell(entry) in random
     }
@@ -134,9 +134,9 @@ def scores(
         trial = entry.trial
         if trial["method"] == REFERENCE_METHOD:
             continue
-        found = differences.get(entry.name, stats.summary([]))
+        found = differences.get(entry.name, intervals.summary([]))
         other = (plain or {}).get(trial["protocol"])
-        bare = improvements.get((other, _set(entry), trial["compressor"], trial["budget"]), stats.summary([]))
+        bare = improvements.get((other, _set(entry), trial["compressor"], trial["budget"]), intervals.summary([]))
         for protocol, loss in hard[_set(entry)] or [(None, math.nan)]:
             lacking = [
                 "ior: no result of random (or of this entry) under the same recipe" if math.isnan(found.mean) else "",
@@ -168,7 +168,7 @@ def scores(
 
 
 def _mean(entry: Entry) -> float:
-    return stats.summary(entry.accuracies.values()).mean
+    return intervals.summary(entry.accuracies.values()).mean
 
 
 def _recipe(entry: Entry) -> tuple:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.reports.tabulation import MISSING, UNOFFICIAL, grid, interval, listed, raw, titled
+from bench.reports.printing import MISSING, UNOFFICIAL, grid, interval, listed, raw, titled
 
 _NOTES = (
     "HLR: accuracy of the full data minus that of the condensed set, both under hard labels (lower is better). IOR: "
@@ -17,7 +17,8 @@ _NOTES = (
 
 
 def render_scores(frame: pd.DataFrame, format: str = "text") -> str:
-    """`bench.ddranking.scores(...)` as text, md, csv, latex or json; csv and json hold every column, unrounded."""
+    """`bench.reports.ddranking.scores(...)` as text, md, csv, latex or json; csv and json hold every column,
+    unrounded."""
     if (text := raw(frame, format)) is not None:
         return text
     if frame.empty:

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from bench.errors import UserError
-from bench.records import records as storage
-from bench.records.records import Record
-from bench.reports.standings import Entry, entries_of, natural
-from bench.reports.tabulation import wrapped
-from bench.stats import stats
+from bench.records import files as storage
+from bench.records.files import Record
+from bench.reports.leaderboard.rows import Entry, entries_of, natural
+from bench.reports.printing import wrapped
+from bench.stats import intervals
 from bench.trials.plan import UNCOMPRESSED
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -99,7 +99,7 @@ def panels(records: Iterable[Record]) -> list[Panel]:
 
 
 def _point(entry: Entry) -> Point:
-    accuracy = stats.summary(100 * value for value in entry.accuracies.values())
+    accuracy = intervals.summary(100 * value for value in entry.accuracies.values())
     return Point(
         entry.trial["compressor"] or "",
         entry.trial["budget"],

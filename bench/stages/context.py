@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from bench.artifacts.data import Data
+from bench.artifacts.opened import Data
 from bench.artifacts.store import Store
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError
@@ -17,11 +17,11 @@ from bench.labels.labels import teacher_logits
 from bench.plugins.registry import Registry
 from bench.protocol.recipe import Augment
 from bench.seeds import Coordinate, numpy_generator, seed, torch_generator
-from bench.teachers import backbones, teachers
+from bench.teachers import further, teachers
 from bench.teachers.dynamics import dynamics
 from bench.teachers.ensemble import Ensemble, Member
 from bench.training.normalisation import statistics
-from bench.views.augment import Views
+from bench.views.parameters import Views
 from bench.views.render import normalise
 
 # Views for scores that look at a teacher's labels (ctx.soft_labels): SCORE's crop range, no mixing, since the label of
@@ -61,7 +61,7 @@ class HarnessContext:
         return teachers.load(self._teacher_ref, self._store, self._registry, self._data, device=str(self.device))
 
     def teachers(self, count: int) -> list[torch.nn.Module]:
-        """The teacher, and `count - 1` further networks of the data set (bench.backbones)."""
+        """The teacher, and `count - 1` further networks of the data set (bench.teachers.further)."""
         if self._networks is not None and count > self._networks:
             raise PluginError(
                 f"ctx.teachers({count}): the method does not declare that it uses {count} networks. Condensed sets are "
@@ -70,8 +70,8 @@ class HarnessContext:
             )
         if len(self._backbones) < count:
             own, device = (self._store, self._registry, self._data), str(self.device)
-            found = backbones.further(*own, self._dataset_digest, self._teacher_ref, count - 1, device=device)
-            others = (backbones.load(one, *own, self._teacher_ref, device=device) for one in found)
+            found = further.further(*own, self._dataset_digest, self._teacher_ref, count - 1, device=device)
+            others = (further.load(one, *own, self._teacher_ref, device=device) for one in found)
             self._backbones = [self.teacher, *others]
         return self._backbones[:count]
 

@@ -20,23 +20,24 @@ import numpy as np
 import torch
 
 from bench.artifacts import duplicates
-from bench.artifacts.describing import describe, find_dataset, released_dataset_digest
+from bench.artifacts.describe import describe, find_dataset, released_dataset_digest
+from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
 from bench.artifacts.store import Artifact, read
-from bench.artifacts.workspace import CondensedRef, DatasetRef, LabelsRef, Workspace
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError
-from bench.labels.storage import image_bytes
+from bench.labels.label_file import image_bytes
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
-from bench.protocol import protocol
+from bench.protocol import definition
 from bench.protocol.recipe import Recipe
-from bench.records import records
-from bench.stages.condensing import build_condensed
+from bench.records import files
+from bench.stages.condense import build_condensed
 from bench.stages.context import HarnessContext
-from bench.stages.labelling import Labelling
-from bench.stages.studying import Trained, train_student
-from bench.teachers import backbones, teachers
-from bench.training.training import evaluate as measure
+from bench.stages.label import Labelling
+from bench.stages.train import Trained, train_student
+from bench.teachers import further as backbones
+from bench.teachers import teachers
+from bench.training.loop import evaluate as measure
 from bench.trials.trial import Trial
 
 __all__ = [
@@ -145,9 +146,9 @@ def _condensed_ref(ws: Workspace, artifact: Artifact) -> CondensedRef:
     )
 
 
-def cell_recipe(registry: Registry, trial: Trial, classes: int) -> tuple[protocol.Protocol, Recipe]:
+def cell_recipe(registry: Registry, trial: Trial, classes: int) -> tuple[definition.Protocol, Recipe]:
     """The protocol of a trial and its values for the trial's cell."""
-    fixed = protocol.load(registry, trial.protocol)
+    fixed = definition.load(registry, trial.protocol)
     return fixed, fixed.recipe(dataset=trial.dataset, ipc=trial.ipc, student=trial.student, classes=classes)
 
 
@@ -244,7 +245,7 @@ def evaluate(
         ),
         "bytes_labels": trained.bytes_labels,
         "invalid_labels": trained.invalid_labels,
-        "environment": {**records.environment(), "threads": str(torch.get_num_threads()), "device": _device(ws.device)},
+        "environment": {**files.environment(), "threads": str(torch.get_num_threads()), "device": _device(ws.device)},
         "seconds": {"train": seconds, "test": time.perf_counter() - started - seconds},
     }
 

@@ -2,7 +2,7 @@
 
 Each cell (data set, method, ipc, ...) has a few replicates on either side, paired by replicate. A plain t test of three
 pairs, corrected for 40 cells, finds nothing below 21 standard deviations; so cells borrow strength
-(`bench.moderated`).
+(`bench.stats.moderated`).
 
 Measured (tests/test_drift.py simulates the like of it; accuracies rounded to 1/360, 1/500 or 1/10,000; 600 to 4,000
 null boards for each of 30 kinds: noise normal, Laplace, t(3) or contaminated; its spread equal in all cells,
@@ -35,9 +35,9 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 from scipy import stats as distributions
 
+from bench.stats.intervals import LEVEL, Replicates
 from bench.stats.moderated import Moderated, moderated_t
 from bench.stats.significance import holm
-from bench.stats.stats import LEVEL, Replicates
 
 Cell = TypeVar("Cell", bound=Hashable)
 Verdict = Literal["moved", "not moved", "unknown"]

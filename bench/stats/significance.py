@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats as distributions
 
 from bench.seeds import Coordinate, numpy_generator
-from bench.stats.stats import summary
+from bench.stats.intervals import summary
 
 EXACT_UP_TO = 20  # pairs, 2^20 sign patterns
 DRAWS = 99_999  # beyond that; the smallest p is then 1e-5

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.artifacts.data import Data
+from bench.artifacts.opened import Data
 from bench.artifacts.store import Artifact, Store
 from bench.plugins.registry import Registry
 from bench.teachers.teachers import fit, load_recipe, predict

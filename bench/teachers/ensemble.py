@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
-from bench.views.augment import View, Views, batch_bounds, permutation
+from bench.views.parameters import View, Views, batch_bounds, permutation
 from bench.views.render import render
 
 TEACHER_BATCH = 250

@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bench.artifacts.data import Data
+from bench.artifacts.opened import Data
 from bench.artifacts.store import Store
 from bench.engine import ENGINE_VERSION
 from bench.errors import UserError
@@ -29,14 +29,14 @@ from bench.fingerprint import digest
 from bench.plugins.registry import ROOT, Registry, unknown
 from bench.plugins.spec import Spec, parse
 from bench.protocol.conditions import resolve
-from bench.protocol.protocol import read_toml, validated, with_defaults
+from bench.protocol.definition import read_toml, validated, with_defaults
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers import pretrained
 from bench.teachers.ensemble import Member
+from bench.training.loop import evaluate, train
 from bench.training.networks import build_network
 from bench.training.normalisation import statistics
-from bench.training.training import evaluate, train
 from bench.views.render import normalise
 
 FOLDER = ROOT / "protocols" / "teachers"
@@ -50,11 +50,12 @@ class TeacherRecipe:
     id: str
     network: Spec
     recipe: Recipe | None
-    weights: str | None = None  # as bench.pretrained reads it
+    weights: str | None = None  # as bench.teachers.pretrained reads it
 
     @property
     def normalisation(self) -> str:
-        """What its images are normalised with (bench.normalisation); torchvision's weights go with ImageNet's."""
+        """What its images are normalised with (bench.training.normalisation); torchvision's weights go with
+        ImageNet's."""
         return "imagenet" if self.recipe is None else self.recipe.normalisation
 
     def inputs(self, dataset_digest: str) -> dict[str, Any]:
@@ -221,7 +222,7 @@ def _accuracy(data: Data, recipe: TeacherRecipe, model: torch.nn.Module) -> floa
 def fit(data: Data, teacher: TeacherRecipe, recipe: Recipe, purpose: str, device: str, **options: Any) -> Any:
     """A network of the teacher's kind, trained on the whole training split by `recipe`; in eval mode.
 
-    `purpose`, the teacher's name and the data set's seed it; `options` go to bench.training.train.
+    `purpose`, the teacher's name and the data set's seed it; `options` go to bench.training.loop.train.
     """
     dataset = data.dataset
     coordinates = (purpose, teacher.id, str(data.spec))

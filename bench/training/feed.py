@@ -17,7 +17,7 @@ from bench.errors import UserError
 from bench.protocol.recipe import Loss, Recipe
 from bench.seeds import Coordinate, numpy_generator, seed
 from bench.training.losses import Target, soft_target
-from bench.views.augment import View, Views, batch_bounds, permutation
+from bench.views.parameters import View, Views, batch_bounds, permutation
 from bench.views.render import finish, normalise, render, transform
 
 _WHOLE = 64 * 2**20  # bytes of float images up to which a whole epoch is resampled at once, so that partners are shared

@@ -1,4 +1,4 @@
-"""The loss of one batch, and what it reads of a teacher's logits (bench/recipe.py, Loss)."""
+"""The loss of one batch, and what it reads of a teacher's logits (bench/protocol/recipe.py, Loss)."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ CONSTANTS: dict[str, Statistics] = {
 
 
 def statistics(name: str, dataset: Dataset) -> Statistics:
-    """(mean, std) by the name that a recipe gives (bench.recipe.Recipe.normalisation).
+    """(mean, std) by the name that a recipe gives (bench.protocol.recipe.Recipe.normalisation).
 
     "dataset" is the data set's own. The constants of colour photographs become, for images that have not three
     channels, the mean over their channels of the means and of the standard deviations, the same for every channel.

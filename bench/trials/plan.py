@@ -10,8 +10,8 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.plugins.registry import Registry, unknown
 from bench.plugins.spec import parse
-from bench.protocol import protocol
-from bench.protocol.protocol import read_toml
+from bench.protocol import definition
+from bench.protocol.definition import read_toml
 from bench.trials.budget import Budget
 from bench.trials.trial import Trial
 
@@ -88,7 +88,7 @@ def _expand(grid: Grid, registry: Registry) -> Iterable[Trial]:
     methods = [str(parse(registry, "method", text)) for text in grid.methods]
     codes = [_compressor(registry, text) for text in grid.compressors]
     budgets = [str(Budget.parse(str(text))) for text in grid.budgets]
-    protocols = [protocol.load(registry, name) for name in grid.protocols]
+    protocols = [definition.load(registry, name) for name in grid.protocols]
     if (
         budgets
         and not any(takes for _, takes in codes)

@@ -17,7 +17,8 @@ IDENTITY_VERSION = 1
 
 @dataclass(frozen=True, order=True)
 class Trial:
-    """One student, trained once on one condensed set under one protocol. Specs are canonical (bench/spec.py)."""
+    """One student, trained once on one condensed set under one protocol. Specs are canonical
+    (bench/plugins/spec.py)."""
 
     dataset: str
     protocol: str

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from bench.views.augment import View
+from bench.views.parameters import View
 from bench.views.randaugment import randaugment
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from bench.checks.plugins import label_sets
+from bench.checks.plugins import sample_labels
 from bench.checks.plugins.codec import damaged, tried
 from bench.checks.plugins.compressors import PLENTY, CompressorSubject, misfits
 from bench.checks.plugins.kit import is_clear, told
@@ -17,10 +17,10 @@ LARGEST_GAP = 0.01  # error that degenerate labels may show, as a share of their
 
 def degenerate_labels_come_back(subject: CompressorSubject) -> Iterator[str]:
     """Constant, one-hot, zero, a single view, class or image, the ends of float16: all are ordinary labels."""
-    for name, logits in label_sets.degenerate().items():
+    for name, logits in sample_labels.degenerate().items():
         with subject.codec() as codec:
             try:
-                encoded = codec.encode(label_sets.labels(logits), PLENTY)
+                encoded = codec.encode(sample_labels.labels(logits), PLENTY)
                 wrong = list(misfits(codec, encoded, logits.shape))
                 gap = 0.0 if wrong else codec.largest_gap(encoded, logits)
             except Exception as error:
@@ -35,10 +35,10 @@ def labels_that_are_not_finite_are_refused(subject: CompressorSubject) -> Iterat
     """NaN and infinities, by an error that names image, view and class."""
     place = (7, 13, 22)
     for value in (np.nan, np.inf, -np.inf):
-        logits = label_sets.ordinary().copy()
+        logits = sample_labels.ordinary().copy()
         logits[place] = value
         with subject.codec() as codec:
-            ended = tried(codec.encode, label_sets.labels(logits), PLENTY)
+            ended = tried(codec.encode, sample_labels.labels(logits), PLENTY)
         if not isinstance(ended, Exception):
             yield f"{value} among the labels is encoded in silence."
         elif not all(is_clear(ended, number) for number in place):
@@ -47,9 +47,9 @@ def labels_that_are_not_finite_are_refused(subject: CompressorSubject) -> Iterat
 
 def damaged_blobs_are_errors(subject: CompressorSubject) -> Iterator[str]:
     """Flipped bits and a cut end: an error, or the right labels, but never wrong ones."""
-    given = label_sets.ordinary()
+    given = sample_labels.ordinary()
     with subject.codec() as codec:
-        encoded = codec.encode_near(label_sets.labels(given), given.nbytes // 2)
+        encoded = codec.encode_near(sample_labels.labels(given), given.nbytes // 2)
         right = codec.decode(encoded)
         silent: list[str] = []
         for what, broken in damaged(encoded):

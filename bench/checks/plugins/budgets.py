@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bench.api import SoftLabels
-from bench.checks.plugins import label_sets
+from bench.checks.plugins import sample_labels
 from bench.checks.plugins.codec import Codec, tried
 from bench.checks.plugins.compressors import CompressorSubject
 from bench.checks.plugins.kit import NotApplicable, told
@@ -24,8 +24,8 @@ WORSE = 0.001  # by how much more bytes may cost: what is added carries rounding
 def budget_is_never_exceeded(subject: CompressorSubject) -> Iterator[str]:
     """Shared part and blob together, from 1/5 to 1/200 of the reference, at odd numbers of bytes, and a byte below the
     sizes that came out."""
-    given = label_sets.labels(label_sets.ordinary())
-    reference = reference_bytes(*label_sets.SHAPE)
+    given = sample_labels.labels(sample_labels.ordinary())
+    reference = reference_bytes(*sample_labels.SHAPE)
     sizes: set[int] = set()
     with subject.codec() as codec:
         for budget in sorted({reference // ratio for ratio in RATIOS} | set(ODD_SIZES), reverse=True):
@@ -58,8 +58,8 @@ def the_smallest_size_is_true(subject: CompressorSubject) -> Iterator[str]:
     """What InfeasibleError names is enough, and a byte less is not."""
     if not subject.takes_budget:
         raise NotApplicable("its size does not depend on a budget")
-    for name, logits in (("ordinary", label_sets.ordinary()), ("constant", label_sets.degenerate()["constant"])):
-        given = label_sets.labels(logits)
+    for name, logits in (("ordinary", sample_labels.ordinary()), ("constant", sample_labels.degenerate()["constant"])):
+        given = sample_labels.labels(logits)
         with subject.codec() as codec:
             refused = tried(codec.encode, given, 1)
             if not isinstance(refused, InfeasibleError):
@@ -82,13 +82,13 @@ def more_bytes_are_never_worse(subject: CompressorSubject) -> Iterator[str]:
     if not subject.takes_budget:
         raise NotApplicable("its size does not depend on a budget")
     for spread in (0.6, 0.1):
-        given = label_sets.ordinary(spread)
+        given = sample_labels.ordinary(spread)
         before: tuple[int, float, int] | None = None
         with subject.codec() as codec:
             for budget in (
                 np.geomspace(reference_bytes(*given.shape) / 60, 1.5 * given.nbytes, STEPS).astype(int).tolist()
             ):
-                encoded = tried(codec.encode, label_sets.labels(given), budget)
+                encoded = tried(codec.encode, sample_labels.labels(given), budget)
                 if isinstance(encoded, Exception):
                     continue  # too small, or found by budget_is_never_exceeded
                 views, error = len(codec.stored(encoded, given.shape[1])), codec.error(encoded, given)

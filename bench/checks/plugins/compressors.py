@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from bench.checks.plugins import label_sets
+from bench.checks.plugins import sample_labels
 from bench.checks.plugins.codec import Codec, Encoded, tried
 from bench.checks.plugins.kit import Call, NotApplicable, Subject, told
 from bench.labels.labels import invalid
@@ -30,7 +30,7 @@ class CompressorSubject(Subject):
     @contextmanager
     def call(self, replicate: int = 0) -> Iterator[Call]:
         """Encode the ordinary labels in a fifth of the reference, decode all views and then two of them."""
-        given = label_sets.labels(label_sets.ordinary())
+        given = sample_labels.labels(sample_labels.ordinary())
         with self.codec(replicate) as codec:
 
             def lent() -> Mapping[str, str]:
@@ -40,8 +40,8 @@ class CompressorSubject(Subject):
                 }
 
             def run() -> str:
-                encoded = codec.encode_near(given, reference_bytes(*label_sets.SHAPE) // 5)
-                whole, stored = codec.decode(encoded), codec.stored(encoded, label_sets.SHAPE[1])
+                encoded = codec.encode_near(given, reference_bytes(*sample_labels.SHAPE) // 5)
+                whole, stored = codec.decode(encoded), codec.stored(encoded, sample_labels.SHAPE[1])
                 some = codec.decode(encoded, stored[:2].tolist())
                 parts = (
                     encoded.shared,
@@ -68,9 +68,9 @@ class CompressorSubject(Subject):
 
 def what_comes_back_fits(subject: CompressorSubject) -> Iterator[str]:
     """Bytes, and from them a finite float tensor [images, stored views, classes]."""
-    given = label_sets.ordinary()
+    given = sample_labels.ordinary()
     with subject.codec() as codec:
-        encoded = codec.encode(label_sets.labels(given), PLENTY)
+        encoded = codec.encode(sample_labels.labels(given), PLENTY)
         for name, part in (("fit", encoded.shared), ("encode", encoded.blob)):
             if not isinstance(part, bytes):
                 yield f"{name}(...) returns {type(part).__name__}, not bytes."
@@ -81,9 +81,9 @@ def what_comes_back_fits(subject: CompressorSubject) -> Iterator[str]:
 def plenty_of_bytes_give_the_labels_back(subject: CompressorSubject) -> Iterator[str]:
     """Each view in its own place, up to 1 % of the squared norm."""
     for spread in (0.6, 0.0):
-        given = label_sets.ordinary(spread)
+        given = sample_labels.ordinary(spread)
         with subject.codec() as codec:
-            encoded = codec.encode(label_sets.labels(given), PLENTY)
+            encoded = codec.encode(sample_labels.labels(given), PLENTY)
             error = codec.error(encoded, given)
         if not error <= NEAR:
             yield (
@@ -94,9 +94,9 @@ def plenty_of_bytes_give_the_labels_back(subject: CompressorSubject) -> Iterator
 
 def rows_are_those_of_the_whole(subject: CompressorSubject) -> Iterator[str]:
     """To the bit, in the order asked for, and repeated where asked for twice."""
-    given = label_sets.ordinary()
+    given = sample_labels.ordinary()
     with subject.codec() as codec:
-        encoded = codec.encode_near(label_sets.labels(given), given.nbytes // 2)
+        encoded = codec.encode_near(sample_labels.labels(given), given.nbytes // 2)
         whole, stored = codec.decode(encoded), codec.stored(encoded, given.shape[1])
         if len(whole[0]) != len(stored):
             yield f"decode(blob) gives {len(whole[0])} views; {len(stored)} are stored."
@@ -116,9 +116,9 @@ def stored_views_are_told(subject: CompressorSubject) -> Iterator[str]:
     """`rows(blob)`: int64, ascending, unique, views that there are; those that `decode` gives."""
     if "rows" not in subject.plugin.functions:
         raise NotApplicable("it defines no rows(blob), so it stores every view")
-    given = label_sets.ordinary()
+    given = sample_labels.ordinary()
     with subject.codec() as codec:
-        encoded = codec.encode_near(label_sets.labels(given), given.nbytes // 3)
+        encoded = codec.encode_near(sample_labels.labels(given), given.nbytes // 3)
         stored = np.asarray(subject.plugin.module.rows(encoded.blob))
         if stored.ndim != 1 or stored.dtype != np.int64 or not len(stored):
             yield f"rows(blob) must be an int64 array of at least one view; it is {stored.dtype} {stored.shape}."
@@ -134,10 +134,10 @@ def what_it_counts_is_a_count(subject: CompressorSubject) -> Iterator[str]:
     """`invalid(blob)`: two whole numbers, of values and of rows, no more than there are."""
     if "invalid" not in subject.plugin.functions:
         return
-    given = label_sets.ordinary()
+    given = sample_labels.ordinary()
     n, k, c = given.shape
     with subject.codec() as codec:
-        encoded = codec.encode_near(label_sets.labels(given), given.nbytes // 3)
+        encoded = codec.encode_near(sample_labels.labels(given), given.nbytes // 3)
         counts = tried(invalid, subject.plugin.module, encoded.blob)
         if counts is None or isinstance(counts, Exception):
             yield str(counts)
@@ -147,9 +147,9 @@ def what_it_counts_is_a_count(subject: CompressorSubject) -> Iterator[str]:
 
 def decodes_the_same_twice(subject: CompressorSubject) -> Iterator[str]:
     """To the bit, also after other rows were asked for, and by a module that has just been loaded."""
-    given = label_sets.ordinary()
+    given = sample_labels.ordinary()
     with subject.codec() as codec:
-        encoded = codec.encode_near(label_sets.labels(given), given.nbytes // 2)
+        encoded = codec.encode_near(sample_labels.labels(given), given.nbytes // 2)
         first = codec.decode(encoded)
         codec.decode(encoded, codec.stored(encoded, given.shape[1])[:1].tolist())
         if not torch.equal(first, codec.decode(encoded)):

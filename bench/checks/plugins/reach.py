@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.artifacts.data import sealed_test
+from bench.artifacts.opened import sealed_test
 from bench.checks.plugins import worlds
 from bench.plugins.registry import ROOT
 

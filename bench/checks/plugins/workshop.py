@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from bench.artifacts.data import Data
+from bench.artifacts.opened import Data
 from bench.artifacts.store import Store
 from bench.checks.plugins import worlds
 from bench.plugins.registry import Registry, discover, read
@@ -22,8 +22,8 @@ from bench.protocol.recipe import Optimizer, Recipe
 from bench.seeds import seed
 from bench.stages.context import HarnessContext
 from bench.teachers.teachers import TeacherRef
+from bench.training.loop import train
 from bench.training.networks import build_network
-from bench.training.training import train
 
 TEACHER = "convnet:depth=2,width=8"
 RECIPE = Recipe(labels="hard", epochs=12, batch=12, optimizer=Optimizer(lr=1e-2))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from bench.records.records import Record
+from bench.records.files import Record
 from bench.trials.trial import Trial
 
 Name = tuple[str, str | None, str | None]  # method, compressor, budget

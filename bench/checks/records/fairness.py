@@ -10,10 +10,10 @@ from bench.checks.records.prescribed import Here
 from bench.checks.records.rules import NOT_TOLD, Findings
 from bench.errors import UserError
 from bench.plugins.registry import Plugin
-from bench.protocol.protocol import Protocol
+from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe
-from bench.records.record import Record
-from bench.reports.standings import REFERENCE_METHOD
+from bench.records.schema import Record
+from bench.reports.leaderboard.rows import REFERENCE_METHOD
 
 RERUN = "condensebench run --rerun stale makes them anew"
 EVIDENCE = ("recipe", "images_seen", "measured_after", "num_test", "test_opened", "condensed")

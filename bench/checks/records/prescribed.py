@@ -9,17 +9,17 @@ from pathlib import Path
 
 from bench.engine import ENGINE_VERSION
 from bench.errors import UserError
-from bench.lock import errata, lock
+from bench.lock import errata, lock_file
 from bench.plugins.registry import Plugin, Registry
 from bench.plugins.spec import parse
-from bench.protocol import protocol
-from bench.protocol.protocol import Protocol
+from bench.protocol import definition
+from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe
 from bench.stages import stages
 from bench.stages.stages import Workspace
 from bench.teachers import teachers
 from bench.trials.trial import Trial
-from bench.views.augment import AUGMENT_VERSION, batch_sizes
+from bench.views.parameters import AUGMENT_VERSION, batch_sizes
 from protocols.datasets._arrays import read_digests
 
 KINDS = {"dataset": "dataset", "method": "method", "compressor": "compressor", "network": "student"}
@@ -34,7 +34,7 @@ class Here:
     def __init__(self, registry: Registry, store: Path) -> None:
         self.registry = registry
         self.engine = f"{ENGINE_VERSION}.{AUGMENT_VERSION}"
-        self.released = lock.released()
+        self.released = lock_file.released()
         self._ws = Workspace(store.resolve(), registry)
         self.protocol = lru_cache(maxsize=None)(self._protocol)
         self.spelling = lru_cache(maxsize=None)(lambda kind, text: str(parse(registry, kind, text)))
@@ -104,7 +104,7 @@ class Here:
 
     def _protocol(self, name: str) -> Protocol | UserError:
         try:
-            return protocol.load(self.registry, name)
+            return definition.load(self.registry, name)
         except UserError as error:
             return error
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from bench.checks.records.board import Cell, Line, condensed_set, row
 from bench.checks.records.rules import NOT_TOLD, Findings
-from bench.records.records import Record
+from bench.records.files import Record
 
 CLOCKS_DIFFER = timedelta(hours=1)
 ROUNDING = 1e-6  # of float32 sums

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from bench.checks.records.board import row, short
 from bench.checks.verify.rerun import Reruns
-from bench.records.records import Record
-from bench.stages.curves import LearningCurve
+from bench.records.files import Record
+from bench.stages.curve import LearningCurve
 from bench.trials.budget import Budget
 from bench.trials.plan import UNCOMPRESSED
 from bench.trials.trial import Trial
@@ -22,7 +22,7 @@ Result = tuple[float | None, float | None, float | None]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A rule of bench/checks/rules.py, and what was found."""
+    """A rule of bench/checks/records/rules.py, and what was found."""
 
     rule: str
     message: str

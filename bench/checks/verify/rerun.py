@@ -10,14 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bench.driver.on_ray import RayExecutor
 from bench.driver.outcome import Outcome, ignore
-from bench.driver.python import default_device
-from bench.driver.runner import Run
-from bench.driver.schedule import RayExecutor
+from bench.driver.run import default_device
+from bench.driver.walk import Run
 from bench.plugins.registry import Registry
-from bench.records import records
-from bench.records.records import Record
-from bench.stages.curves import LearningCurve
+from bench.records import files
+from bench.records.files import Record
+from bench.stages.curve import LearningCurve
 from bench.stages.stages import Workspace
 from bench.trials.trial import Trial
 
@@ -75,7 +75,7 @@ class Reruns(AbstractContextManager):
         if missing:
             job = Run(self._ws, self._executor, self._results, (), rerun="all", on_record=self._on_record)
             asyncio.run(_finish(job.all(missing)))
-            made = {record.id: record for record in records.load(self._results).records}
+            made = {record.id: record for record in files.load(self._results).records}
             self._known |= {trial: made[trial.id] for trial in missing}
         return {trial: self._known[trial] for trial in asked}
 

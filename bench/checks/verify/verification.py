@@ -18,22 +18,22 @@ from rich.progress import Progress
 from scipy import stats
 
 from bench import finding
+from bench.checks.records.baseline import same_machine
 from bench.checks.records.board import Cell, Line, cells
-from bench.checks.records.drift import same_machine
+from bench.checks.records.check_records import read_lines
 from bench.checks.records.fairness import check_code
 from bench.checks.records.prescribed import Here
-from bench.checks.records.records import read_lines
 from bench.checks.records.rules import Findings
 from bench.checks.verify.diagnosis import Diagnosis, made_otherwise, other_content, other_result, result
 from bench.checks.verify.rerun import Reruns
 from bench.driver.estimate import estimate_seconds
-from bench.driver.python import default_store
+from bench.driver.run import default_store
 from bench.errors import UserError
-from bench.lock.guard import guard
+from bench.lock.before_run import guard
 from bench.plugins.registry import Registry, discover
-from bench.records.records import Record
+from bench.records.files import Record
 from bench.seeds import numpy_generator
-from bench.stats.stats import pooled_std, summary
+from bench.stats.intervals import pooled_std, summary
 
 FALSE_ALARMS = 0.05  # over all records that were run again on another kind of machine
 CODE_LENGTH = 0.01  # by which another machine's rounding may move the length of an entropy-coded label file

@@ -1,0 +1,78 @@
+"""What is known of a data set without opening it: its description, kept in the store, and the digest of its release."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from bench.artifacts import duplicates
+from bench.artifacts.opened import Data
+from bench.artifacts.refs import DatasetRef, Workspace
+from bench.fingerprint import digest
+from bench.plugins.registry import discover
+from bench.plugins.spec import parse
+
+
+def dataset_inputs(ws: Workspace, spec: str) -> dict[str, Any]:
+    """What decides the content of a data set."""
+    plugin = parse(ws.registry, "dataset", spec).plugin
+    told = [each.name for each in fields(DatasetRef)]  # a store of an earlier version may tell less
+    return {"spec": spec, "code": plugin.digest, "packages": ws.packages, "told": told}
+
+
+def find_dataset(ws: Workspace, spec: str) -> DatasetRef | None:
+    """The description, if `describe` has run here."""
+    artifact = ws.store.find("dataset", dataset_inputs(ws, spec))
+    return None if artifact is None else DatasetRef(**artifact.meta["dataset"])
+
+
+def describe(ws: Workspace, spec: str) -> DatasetRef:
+    """Open a data set (drawing or unpacking it on first use), take its digest, and count what both splits share."""
+
+    def make() -> tuple[dict, dict]:
+        data = ws.data(spec)
+        d = data.dataset
+        splits = data.digests()
+        ref = DatasetRef(
+            spec,
+            _dataset_digest(data, splits),
+            d.num_classes,
+            d.channels,
+            d.size,
+            d.mirror,
+            train_images=len(data.train),
+            train_digest=splits["train"],
+            test_digest=splits["test"],
+            train_in_test=duplicates.equal_count(
+                (images.numpy() for _, images in data.train.batches(1000)), data.test_images()[0].numpy()
+            ),
+        )
+        return {}, {"dataset": ref.__dict__}
+
+    return DatasetRef(**ws.store.get("dataset", dataset_inputs(ws, spec), make).meta["dataset"])
+
+
+def _dataset_digest(data: Data, splits: Mapping[str, str]) -> str:
+    d = data.dataset
+    return digest({**splits, "size": d.size, "mirror": d.mirror, "mean": d.mean, "std": d.std})
+
+
+def released_dataset_digest(spec: str) -> str | None:
+    """What DatasetRef.digest is where the data set is the one that this project released under this spec; None where it
+    released none. Neither split is opened: protocols/datasets/digests.json holds their digests.
+    """
+    from protocols.datasets._arrays import read_digests
+
+    registry = discover(())
+    if spec.partition(":")[0] not in registry.names("dataset"):
+        return None
+    asked = parse(registry, "dataset", spec)
+    for name, splits in read_digests()["datasets"].items():
+        if str(parse(registry, "dataset", name)) == str(asked):
+            with tempfile.TemporaryDirectory() as nothing:
+                data = Data(asked, Path(nothing))
+                return _dataset_digest(data, {split: told["sha256"] for split, told in splits.items()})
+    return None

@@ -1,0 +1,116 @@
+"""A data set as the harness uses it: the training split for methods, the test split for one evaluation at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+
+from bench.api import Dataset, ImageSource
+from bench.errors import PluginError
+from bench.plugins.spec import Spec
+
+
+class TrainSplit:
+    """The training split as a method sees it (bench.api.Train). It holds the training source and nothing else."""
+
+    def __init__(self, source: ImageSource, dataset: Dataset) -> None:
+        self._source = source
+        self.num_classes = dataset.num_classes
+        self.channels = dataset.channels
+        self.size = dataset.size
+        self.source_size = dataset.source_size
+        self.mirror = dataset.mirror
+        self.labels = np.array(source.labels, dtype=np.int64)
+        self.labels.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def sources(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """uint8 [n, channels, source_size, source_size]."""
+        return torch.from_numpy(self._source.read(np.asarray(indices, dtype=np.int64)))
+
+    def images(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """uint8 [n, channels, size, size]: the sources, averaged over blocks where they are larger."""
+        return shrink(self.sources(indices), self.size)
+
+    def batches(self, batch: int = 256, indices: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """(indices int64 [n], images uint8 [n, channels, size, size]) in order."""
+        chosen = np.arange(len(self)) if indices is None else np.asarray(indices, dtype=np.int64)
+        for start in range(0, len(chosen), batch):
+            piece = chosen[start : start + batch]
+            yield piece, self.images(piece)
+
+    def class_indices(self, label: int) -> np.ndarray:
+        """int64, ascending: where `labels == label`."""
+        return np.flatnonzero(self.labels == label)
+
+
+def shrink(images: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 [n, c, s, s] -> uint8 [n, c, size, size]: rounded block means, in whole numbers (the same everywhere)."""
+    side = images.shape[-1]
+    if side == size:
+        return images
+    factor = side // size
+    total = torch.full((*images.shape[:2], size, size), factor * factor // 2, dtype=torch.int32)
+    for row in range(factor):
+        for column in range(factor):
+            total += images[:, :, row::factor, column::factor]
+    return (total // (factor * factor)).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set opened under a cache folder."""
+
+    spec: Spec
+    root: Path
+    opened: list[str] = field(default_factory=list, compare=False, repr=False)  # "test", each time its images are read
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """What the plugin's `load` returned, checked."""
+        dataset = self.spec.plugin.module.load(self.root, **self.spec.parameters)
+        if not isinstance(dataset, Dataset):
+            raise PluginError(f"dataset '{self.spec}': load(...) must return bench.api.Dataset, not {type(dataset)}.")
+        if dataset.source_size % dataset.size:
+            raise PluginError(f"dataset '{self.spec}': source_size must be a multiple of size.")
+        return dataset
+
+    @cached_property
+    def train(self) -> TrainSplit:
+        """The training split."""
+        return TrainSplit(self.dataset.train(), self.dataset)
+
+    def sealed(self) -> Data:
+        """The same data set with its training split opened and no way to the test split: what a context may hold."""
+        source, sealed = self.train._source, Data(self.spec, self.root)
+        vars(sealed).update(train=self.train, dataset=replace(self.dataset, train=lambda: source, test=sealed_test))
+        return sealed
+
+    def digests(self) -> dict[str, str]:
+        """sha256 of both splits' content and of what else the data set fixes."""
+        return {"train": self.dataset.train().digest(), "test": self.dataset.test().digest()}
+
+    def test_images(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split. Only bench/stages/stages.py
+        calls this (once per trial, after the last epoch; once to describe the data set) and bench/teachers/teachers.py
+        (once per teacher that is made)."""
+        self.opened.append("test")
+        source = self.dataset.test()
+        indices = np.arange(len(source.labels))
+        images = shrink(torch.from_numpy(source.read(indices)), self.dataset.size)
+        return images, torch.from_numpy(np.array(source.labels, dtype=np.int64))
+
+
+def sealed_test() -> NoReturn:
+    """Stands for `Dataset.test` wherever a plugin can reach. Raises PluginError."""
+    raise PluginError(
+        "A plugin asked for the test split. Only the harness opens it, after the last epoch of a student."
+    )

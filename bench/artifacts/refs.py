@@ -1,0 +1,99 @@
+"""What stages pass to one another, and what they work with: the store, the plugins, the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.metadata import requires, version
+from pathlib import Path
+from typing import Any
+
+from bench.artifacts.opened import Data
+from bench.artifacts.store import Artifact, Store, read
+from bench.errors import UserError
+from bench.plugins.registry import Registry
+from bench.plugins.spec import parse
+
+
+@dataclass(frozen=True)
+class DatasetRef:
+    """What later stages need to know of a data set without opening it."""
+
+    spec: str
+    digest: str  # of both splits and of what else `load` fixes
+    classes: int
+    channels: int
+    size: int
+    mirror: bool
+    train_images: int
+    train_digest: str
+    test_digest: str
+    train_in_test: int  # training images that equal a test image
+
+
+@dataclass(frozen=True)
+class CondensedRef:
+    """A condensed set in the store."""
+
+    address: str  # path in the store
+    images: int
+    bytes_images: int
+    seconds: float
+    random: bool  # whether the method asked for a generator; if not, all replicates share this set
+    provenance: Mapping[str, Any]
+    backbones: str | None = None  # digest of the networks besides the teacher that the method uses, if it uses any
+
+
+@dataclass(frozen=True)
+class LabelsRef:
+    """One shard of encoded labels in the store."""
+
+    address: str
+    seconds: float
+
+
+class Workspace:
+    """What a stage works with: the store, the plugins, the device. Made once in every worker process.
+
+    With `checks`, a data set that another machine described must be the same here, or opening it raises UserError.
+    """
+
+    def __init__(self, store: str | Path, registry: Registry, device: str = "cpu", *, checks: bool = False) -> None:
+        self.store = Store(store)
+        self.registry = registry
+        self.device = device
+        self.checks = checks
+
+    @lru_cache(maxsize=4)  # noqa: B019 (a workspace lives as long as its process)
+    def data(self, spec: str) -> Data:
+        """The data set, opened."""
+        return Data(parse(self.registry, "dataset", spec), self.store.root / "datasets")
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def described(self, dataset: DatasetRef) -> Data:
+        """The data set, opened; its training split is the one that was described."""
+        data = self.data(dataset.spec)
+        if self.checks:
+            self.same(dataset, "train", data.dataset.train().digest(), dataset.train_digest)
+        return data
+
+    @staticmethod
+    def same(dataset: DatasetRef, split: str, found: str, described: str) -> None:
+        """Raise UserError unless both digests are equal."""
+        if found != described:
+            raise UserError(
+                f"dataset '{dataset.spec}': the {split} split on one machine differs from that on another (digests "
+                f"{found[:8]} and {described[:8]}). Install the same versions of the packages that it is made with."
+            )
+
+    @cached_property
+    def packages(self) -> dict[str, str]:
+        """Versions of what this project depends on: a data set may be drawn or decoded by any of them."""
+        names = [r.split(";")[0].split(">")[0].strip() for r in requires("condensebench") or () if "extra ==" not in r]
+        return {name: version(name) for name in sorted(names)}
+
+
+def read_condensed(ws: Workspace, condensed: CondensedRef) -> Artifact:
+    """The condensed set from the store: the arrays `images`, `labels` and, for real images, `indices`."""
+    return read(ws.store.root / condensed.address)

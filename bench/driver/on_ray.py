@@ -1,0 +1,294 @@
+"""Runs stages on Ray: tasks of one thread in reused worker processes. The only file that imports ray.
+
+Two kinds of worker never share a process: those that run methods and encoders, and those that train and test students.
+Ray keeps worker processes apart by their runtime environment, which carries the role.
+
+On one machine every task sees the same store and only addresses travel. With an address (other machines, no shared
+folder) a task returns the file that it made, Ray's object store carries it, and the task that needs it puts it in
+place. Every machine needs the same version of this project installed, which is checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import heapq
+import itertools
+import logging
+import os
+import secrets
+import signal
+import socket
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# Ray starts workers at niceness 15; beside any other load an `import torch` then takes most of a minute.
+os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# A task that is too large for the machine fails after as many attempts as one that crashes; Ray's own default is to
+# try for ever.
+os.environ.setdefault("RAY_task_oom_retries", "2")
+
+import ray
+
+from bench.driver.outcome import Outcome, attempt, failure
+from bench.errors import UserError
+from bench.plugins.registry import ROOT, Registry
+from bench.stages import curve, stages
+
+ROLES = {
+    "describe": "student",
+    "teach": "student",
+    "evaluate": "student",
+    "learning_curve": "student",
+    "condense": "method",
+    "encode_labels": "method",
+}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+RETRIES = 2  # for a worker that dies: killed, out of memory, its machine gone
+OBJECT_STORE_BYTES = 256 * 2**20  # on one machine nothing but addresses and small values go through it
+TOKEN = secrets.token_hex(32)  # of the Ray processes that this process starts
+
+# The session that this worker process serves, and its workspace. Processes outlive a session where Ray was started by
+# somebody else (a notebook, a test), and a later session may know other plugins.
+_session_id = ""
+_workspace: stages.Workspace | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all tasks of one executor share."""
+
+    registry: Registry
+    store: str
+    device: str
+    ship: bool
+    code: str  # digest of this project's files, where other machines have to have the same
+
+
+class RayExecutor:
+    """Runs stages; at most two tasks a core wait at Ray, the rest wait here in the order of their priority."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: Path,
+        *,
+        jobs: int | None = None,
+        address: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self._owns = not ray.is_initialized()
+        if self._owns:
+            start(jobs, address)
+        self.ship = address is not None
+        resources = ray.cluster_resources()
+        if self.ship:  # this machine need not be like those that compute
+            device = "cuda" if resources.get("GPU", 0) else "cpu"
+        self._device = device
+        session = Session(registry, str(store), device, self.ship, project_digest() if self.ship else "")
+        self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
+        cores = max(1, int(resources.get("CPU", 1)))
+        self.jobs = min(jobs or cores, cores)
+        # A cluster has more cores than the jobs asked for; then no more than `jobs` may be at Ray at once.
+        self._free = 2 * cores if self.jobs == cores else self.jobs
+        self._waiting: list[tuple[int, int, asyncio.Future]] = []
+        self._count = itertools.count()
+        self._files: dict[str, Any] = {}  # address in the store -> reference to the file's bytes, when shipping
+
+    async def run(
+        self, stage: str, *args: Any, priority: int = 0, needs: tuple[str, ...] = (), gpus: float = 0.0
+    ) -> Outcome:
+        """Run one stage in a worker. `needs` are the addresses of the artifacts that it reads."""
+        await self._slot(priority)
+        try:
+            files = {address: self._files[address] for address in needs if address in self._files}
+            options: dict[str, Any] = {"runtime_env": {"env_vars": {**ONE_THREAD, "CONDENSEBENCH_ROLE": ROLES[stage]}}}
+            if gpus and self._device != "cpu":
+                options["num_gpus"] = gpus
+            # The session is wrapped, so that a worker unpacks it once and not for every task.
+            outcome_ref, file_ref = _task.options(**options).remote(
+                self._session_id, [self._session], files, stage, args
+            )
+            try:
+                outcome: Outcome = await outcome_ref
+            except ray.exceptions.RayError as error:
+                return failure(error, str(error))
+            except asyncio.CancelledError:
+                with contextlib.suppress(Exception):  # Ray may be gone already
+                    ray.cancel(outcome_ref)
+                raise
+            if self.ship and (made := made_file(outcome)) is not None:
+                self._files[made] = file_ref
+            return outcome
+        finally:
+            self._release()
+
+    async def _slot(self, priority: int) -> None:
+        if self._free > 0:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (priority, next(self._count), turn))
+        await turn
+
+    def _release(self) -> None:
+        while self._waiting:
+            _, _, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def close(self) -> None:
+        """Stop what this executor started."""
+        if self._owns:
+            ray.shutdown()
+
+
+def start(jobs: int | None, address: str | None) -> None:
+    """Start Ray on this machine, or connect to the cluster at `address`. Raises UserError."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is not None:
+            _knock(address)
+            ray.init(address=address, **quiet)
+            _terminated_is_interrupted()
+            return
+        # `local`: never some cluster that happens to run here or that RAY_ADDRESS names; that takes --ray-address.
+        # Workers of both roles may idle without Ray ending them: a new one imports torch again.
+        with _own_token():
+            ray.init(
+                address="local",
+                num_cpus=jobs,
+                include_dashboard=False,
+                configure_logging=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _system_config={"num_workers_soft_limit": 2 * (jobs or os.cpu_count() or 1)},
+                **quiet,
+            )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        place = "could not be started" if address is None else f"could not be reached at '{address}'"
+        raise UserError(f"Ray {place}: {error}") from None
+    _terminated_is_interrupted()
+
+
+def _terminated_is_interrupted() -> None:
+    """Let SIGTERM, as batch systems send it, end a run as Ctrl-C does; Ray would print the stack of the process."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler):
+            handler(number, frame)
+        else:  # in the background of a shell script, Ctrl-C is ignored
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody answers: Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+@contextlib.contextmanager
+def _own_token() -> Iterator[None]:
+    """Only this run may talk to the processes that it starts: by a token of its own, in memory. Ray would write one to
+    the home folder, and it says on the terminal that it uses one. RAY_AUTH_MODE, where it is set, decides instead."""
+    if "RAY_AUTH_MODE" in os.environ:
+        yield
+        return
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")  # ray.init sets the first
+    before = {name: os.environ.get(name) for name in names}
+    os.environ["RAY_AUTH_TOKEN"] = TOKEN
+    log = logging.getLogger("ray._private.authentication")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _serve(
+    session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple
+) -> tuple[Outcome, bytes | None]:
+    """One stage in a worker process: how it came out, and the file that it made, if other machines may need it."""
+    outcome = attempt(_run_stage, session_id, session[0], files, stage, args)
+    content = None
+    if _workspace is not None and _workspace.checks and (address := made_file(outcome)) is not None:
+        content = (_workspace.store.root / address).read_bytes()
+    return outcome, content
+
+
+# Not a decorator: under its own name the function travels to the workers by name and shares this module's state there.
+_task: Any = ray.remote(num_cpus=1, max_retries=RETRIES, num_returns=2)(_serve)
+
+
+def _run_stage(session_id: str, session: Any, files: dict[str, Any], stage: str, args: tuple) -> Any:
+    ws = _workspace_for(session_id, session)
+    for address, reference in files.items():
+        if not (ws.store.root / address).is_file():
+            ws.store.adopt(address, ray.get(reference))
+    return getattr(curve if stage == "learning_curve" else stages, stage)(ws, *args)
+
+
+def _workspace_for(session_id: str, reference: Any) -> stages.Workspace:
+    """The workspace (plugins, opened data sets), kept for the next task of the same session."""
+    global _session_id, _workspace
+    if _workspace is None or session_id != _session_id:
+        import torch
+
+        torch.set_num_threads(1)
+        session: Session = ray.get(reference)
+        if session.ship and project_digest() != session.code:
+            raise UserError(
+                "a machine of the cluster has another version of condensebench than the one that started the run. "
+                "Install the same version on every machine."
+            )
+        device = session.device if torch.cuda.is_available() else "cpu"
+        _workspace = stages.Workspace(_own_store(session), session.registry, device, checks=session.ship)
+        _session_id = session_id
+    return _workspace
+
+
+def project_digest() -> str:
+    """Hex sha256 of the files of this project that decide a result."""
+    content = hashlib.sha256()
+    for folder in ("bench", "methods", "protocols"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".toml", ".safetensors"):
+                content.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes())
+    return content.hexdigest()
+
+
+def _own_store(session: Session) -> Path:
+    """The driver's store where all is one machine; else one of this machine's own."""
+    if not session.ship:
+        return Path(session.store)
+    if own := os.environ.get("CONDENSEBENCH_STORE"):
+        return Path(own).expanduser().resolve()
+    return Path(tempfile.gettempdir()) / f"condensebench-{os.getuid()}"
+
+
+def made_file(outcome: Outcome) -> str | None:
+    """The address of the artifact that a stage made, if it made one that other stages read from the store."""
+    if outcome.status != "ok" or getattr(outcome.value, "shipped", False):
+        return None
+    return getattr(outcome.value, "address", None)

@@ -1,0 +1,243 @@
+"""Protocols: one TOML file each; values may depend on data set, ipc and student (bench/protocol/conditions.py).
+
+    labels = "stored"                       # hard | stored | online
+    teacher = "small-teacher-v1"            # a recipe in protocols/teachers/, or a list of them
+    student = "convnet"                     # the default; --student names another
+    [recipe]
+    batch = 20
+    [recipe.epochs]                         # a value that depends on something is a table with `by`
+    by = "ipc"
+    "1" = 300
+    "2-10" = 150
+    default = 100
+
+`labels`, `teacher` and `student` may be tables by data set as well. The digest is that of the canonical JSON of all
+values: reordering or reformatting the file, or writing a default down, changes nothing; any change of a value does.
+
+`NAME:scale=0.01` is the protocol in miniature (bench.protocol.recipe.scaled), to exercise it; its results are
+unofficial.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from bench.errors import UserError
+from bench.fingerprint import digest
+from bench.plugins.registry import Registry, read_text, unknown
+from bench.protocol.conditions import CONDITIONS, OTHER, NoValue, cells, resolve
+from bench.protocol.recipe import Recipe, scaled
+
+TOP_LEVEL = {"title", "source", "labels", "teacher", "student", "recipe", "notes"}
+TEXTS = {"title", "source", "notes"}
+REGIMES = ("hard", "stored", "online")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What one file fixes."""
+
+    name: str  # the file's stem, which carries the version
+    title: str
+    source: str
+    notes: str
+    values: dict[str, Any]  # labels, teacher, student and recipe: defaults written out, `by` tables unresolved
+    path: Path
+    scale: float | None = None  # of a miniature
+
+    @property
+    def id(self) -> str:
+        """The name, and the scale of a miniature: `rded-v1`, `rded-v1:scale=0.01`."""
+        return self.name if self.scale is None else f"{self.name}:scale={self.scale!r}"
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all that is fixed; title, source and notes may be reworded."""
+        fixed = {**self.values, "recipe": without_defaults(Recipe, self.values["recipe"])}
+        return digest(fixed if self.scale is None else {**fixed, "scale": self.scale})
+
+    @property
+    def regimes(self) -> tuple[str, ...]:
+        """The label regimes that occur, over all data sets."""
+        given = self.values["labels"]
+        found = {given} if isinstance(given, str) else {regime for key, regime in given.items() if key != "by"}
+        return tuple(regime for regime in REGIMES if regime in found)
+
+    def labels(self, dataset: str) -> str:
+        """The label regime: hard, stored or online."""
+        return str(self._named("labels", dataset))
+
+    def teachers(self, dataset: str) -> tuple[str, ...]:
+        """Names of the teacher recipes. The first one is the teacher that methods see."""
+        found = self._named("teacher", dataset)
+        return (found,) if isinstance(found, str) else tuple(found)
+
+    def student(self, dataset: str) -> str:
+        """The student where the plan names none."""
+        return str(self._named("student", dataset))
+
+    def _named(self, key: str, dataset: str) -> Any:
+        return resolve(self.values[key], {"dataset": dataset}, f"protocol {self.name}, {key}")
+
+    def recipe(self, *, dataset: str, ipc: int, student: str, classes: int) -> Recipe:
+        """The values for one cell. Raises UserError where the protocol has none for it."""
+        cell = {"dataset": dataset, "ipc": ipc, "classes": classes, "images": ipc * classes, "student": student}
+        resolved = resolve(self.values["recipe"], cell, f"protocol {self.name}")
+        recipe = validated({"labels": self.labels(dataset), **resolved}, self.path)
+        return recipe if self.scale is None else scaled(recipe, self.scale)
+
+
+def load(registry: Registry, text: str) -> Protocol:
+    """The protocol NAME or NAME:scale=S: of this project, or of a file given with --plugin. Raises UserError."""
+    name, _, option = text.partition(":")
+    path, source = registry.protocol_file(name)
+    return parse(name, read_toml(path, source), path, _scale(text, option) if option else None)
+
+
+def _scale(text: str, option: str) -> float:
+    key, _, value = option.partition("=")
+    try:
+        scale = float(value) if key == "scale" else 0.0
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale < 1:
+        raise UserError(
+            f"protocol '{text}': after the colon only a scale between 0 and 1 may stand, for instance "
+            f"{text.partition(':')[0]}:scale=0.01 (an unofficial miniature with 1/100 of the epochs and views)."
+        )
+    return scale
+
+
+def read_toml(path: Path, text: str | None = None) -> dict[str, Any]:
+    """A TOML file (or its text, read before) as a dict, with the file's name in a syntax error."""
+    try:
+        return tomllib.loads(read_text(path) if text is None else text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def parse(name: str, content: dict[str, Any], path: Path, scale: float | None = None) -> Protocol:
+    """Check the content of a protocol file in all its branches, and write out its defaults."""
+    for key in content:
+        if key not in TOP_LEVEL:
+            raise UserError(f"{path}: {unknown('key', key, TOP_LEVEL)}")
+    for key in ("labels", "teacher", "student", "recipe"):
+        if key not in content:
+            raise UserError(f"{path}: '{key}' is missing.")
+    for key in TEXTS & set(content):
+        if not isinstance(content[key], str):
+            raise UserError(f"{path}: {key} = {content[key]!r} must be text in quotes.")
+    if isinstance(content["recipe"], dict) and "labels" in content["recipe"]:
+        raise UserError(f"{path}: 'labels' stands at the top of the file, not in [recipe].")
+    values = {key: content[key] for key in ("labels", "teacher", "student")}
+    values["recipe"] = with_defaults(Recipe, content["recipe"], path, "recipe")
+    check_branches(values, path)
+    texts = {key: content.get(key, "") for key in TEXTS}
+    return Protocol(name=name, values=values, path=path, scale=scale, **texts)
+
+
+def check_branches(values: dict[str, Any], path: Path) -> None:
+    """Validate every branch of every `by` table. Raises UserError."""
+    try:
+        every = list(cells(values))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    varied = [key for key in CONDITIONS if len({cell[key] for cell in every}) > 1]
+    missing: NoValue | None = None
+    resolved = 0
+    for cell in every:
+        by_dataset = {"dataset": cell["dataset"]}
+        try:
+            named = {
+                key: resolve(values[key], by_dataset, f"{path}, {key}") for key in ("labels", "teacher", "student")
+            }
+            recipe = resolve(values["recipe"], cell, str(path))
+        except NoValue as error:
+            missing = error  # a cell that the protocol does not have
+            continue
+        resolved += 1
+        if named["labels"] not in REGIMES:
+            raise UserError(f"{path}: {unknown('label regime', named['labels'], REGIMES)}")
+        teachers = [named["teacher"]] if isinstance(named["teacher"], str) else named["teacher"]
+        if not isinstance(teachers, list) or not teachers or not all(isinstance(each, str) for each in teachers):
+            raise UserError(f"{path}: teacher = {named['teacher']!r} must be a name in quotes or a list of names.")
+        if not isinstance(named["student"], str):
+            raise UserError(f"{path}: student = {named['student']!r} must be a name in quotes.")
+        met = ", ".join(f"{key} = {cell[key]}" for key in varied if cell[key] != OTHER)
+        validated({"labels": named["labels"], **recipe}, f"{path} ({met})" if met else path)
+    if not resolved:
+        raise UserError(f"{path}: no cell at all has every value it needs; for instance {missing}")
+
+
+def with_defaults(model: type[BaseModel], given: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
+    """`given` with every default of the model written out, in the branches of `by` tables as well."""
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: [{where}] must be a table, not {given!r}.")
+    for key in given:
+        if key not in model.model_fields:
+            raise UserError(f"{path}, [{where}]: {unknown('key', key, model.model_fields)}")
+    written: dict[str, Any] = {}
+    for key, default in defaults(model).items():
+        if isinstance(default, type):
+            written[key] = _part(default, given.get(key, {}), path, f"{where}.{key}")
+        elif key in given:
+            written[key] = given[key]
+        elif default is REQUIRED:
+            raise UserError(f"{path}, [{where}]: '{key}' is missing.")
+        else:
+            written[key] = default
+    return written
+
+
+def _part(model: type[BaseModel], given: Any, path: Path, where: str) -> dict[str, Any]:
+    if isinstance(given, dict) and "by" in given:
+        return {key: inner if key == "by" else _part(model, inner, path, where) for key, inner in given.items()}
+    return with_defaults(model, given, path, where)
+
+
+REQUIRED = object()
+
+
+def defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """Field -> default as TOML would write it; REQUIRED where there is none; for a part, its class. Without `labels`,
+    which stands at the top of a file."""
+    found: dict[str, Any] = {}
+    for key, info in model.model_fields.items():
+        default = REQUIRED if info.is_required() else info.get_default(call_default_factory=True)
+        if key != "labels":
+            found[key] = type(default) if isinstance(default, BaseModel) else _as_toml(default)
+    return found
+
+
+def without_defaults(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `with_defaults`: what is not at its default. A field that a later version adds, switched off,
+    changes no digest."""
+    if "by" in values:
+        return {key: inner if key == "by" else without_defaults(model, inner) for key, inner in values.items()}
+    kept: dict[str, Any] = {}
+    for key, default in defaults(model).items():
+        if isinstance(default, type):
+            if part := without_defaults(default, values[key]):
+                kept[key] = part
+        elif _as_toml(values[key]) != default:
+            kept[key] = values[key]
+    return kept
+
+
+def _as_toml(value: Any) -> Any:
+    return [_as_toml(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def validated(values: dict[str, Any], path: Path | str) -> Recipe:
+    """A Recipe, or a UserError that names the file (`path`), the key and what is wrong."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
+        raise UserError(f"{path}: {problems}") from None

@@ -1,0 +1,241 @@
+"""Record files: lines of JSON, each written the moment its trial ends, and never changed afterwards.
+
+Lines are only ever appended; the last line of a trial counts. An edited line is found by its digest, a torn one by its
+syntax; both are left out and told.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import heapq
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from bench.errors import UserError
+from bench.records.schema import (
+    CondensedSet,
+    Failure,
+    LabelBytes,
+    Record,
+    Regime,
+    environment,
+    line_digest,
+    migrate,
+    now,
+)
+
+__all__ = [
+    "CondensedSet",
+    "Failure",
+    "LabelBytes",
+    "Loaded",
+    "Record",
+    "Regime",
+    "State",
+    "append",
+    "environment",
+    "latest",
+    "load",
+    "locked",
+    "merge",
+    "now",
+    "status_of",
+]
+
+FIRST_KEY = b'{"schema":'  # how every line begins
+State = Literal["done", "missing", "stale", "failed"]
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def append(path: str | Path, record: Record) -> None:
+    """Append one line and return once it is on the disk.
+
+    A last line that a crash cut off is ended first, so that the new line stands by itself. One writer at a time: hold
+    `locked` on the folder.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        data = (b"\n" if torn else b"") + record.line().encode() + b"\n"
+        while data:  # one write, unless the disk takes less (a signal, a quota)
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if new:  # the file's name must survive a crash as well
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Be the only run that writes to `folder` (created if need be). The lock ends with the process, however it ends.
+
+    Raises UserError where another run holds it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"another run (process {file.read().strip() or 'unknown'}) is writing to {folder}. "
+                "Wait until it ends, or give this one its own folder: --results OTHER_DIR"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Loaded:
+    """Records in the order they were written, and what was left out, as messages with file and line number."""
+
+    records: list[Record] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)  # FILE:LINE of each of the records
+    torn: list[str] = field(default_factory=list)  # cut off by a crash ("note: ..."), or unreadable ("WARNING: ...")
+    refused: list[str] = field(default_factory=list)  # whole lines with values that no record can have
+    tampered: list[str] = field(default_factory=list)  # lines whose digest does not fit; not among the records
+    left_out: list[dict[str, Any]] = field(default_factory=list)  # the trials of refused and tampered lines
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should hear of: everything that was left out."""
+        return [*self.torn, *self.refused, *self.tampered]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def load(path: str | Path) -> Loaded:
+    """Read one record file, or every *.jsonl of a folder.
+
+    Lines that cannot be read and lines that were edited are left out and reported. Raises UserError where there is no
+    such folder or file, where a file holds something else, and where records come from a newer version.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(
+            f"no records at {path}: expected a folder with .jsonl record files, or one such file. "
+            f"Make them with: condensebench run --results {path}"
+        )
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    loaded = Loaded()
+    by_file = [_load_file(file, loaded) for file in files]
+    # Each file keeps its own order (append order is the truth, clocks are not); files interleave by time.
+    for record, where in heapq.merge(*by_file, key=lambda pair: pair[0].finished):
+        loaded.records.append(record)
+        loaded.places.append(where)
+    return loaded
+
+
+def _load_file(file: Path, loaded: Loaded) -> list[tuple[Record, str]]:
+    data = file.read_bytes()
+    lines = data.split(b"\n")
+    if not _is_record_file(lines):
+        raise UserError(
+            f"{file} is no record file: expected lines of JSON that begin with {FIRST_KEY.decode()}. "
+            "Name a folder of results, such as: condensebench leaderboard --results results"
+        )
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{file}:{number}"
+        try:
+            fields = json.loads(line)
+            changed = fields.pop("digest") != line_digest(fields)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            if number == len(lines):  # no newline after it
+                loaded.torn.append(f"note: {where}: the last line was cut off, its trial counts as not run")
+            else:
+                loaded.torn.append(
+                    f"WARNING: {where}: this line is no whole record (cut off by a crash, or edited); it is left out"
+                )
+            continue
+        if changed:
+            loaded.tampered.append(f"{where}: the line was changed after it was written (its digest does not fit)")
+            loaded.left_out += [fields["trial"]] if isinstance(fields.get("trial"), dict) else []
+            continue
+        try:
+            records.append((Record(**migrate(fields, where)), where))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            loaded.refused.append(f"WARNING: {where}: not a record, it is left out: {key} {first['msg']}")
+            loaded.left_out += [fields["trial"]] if isinstance(fields.get("trial"), dict) else []
+    return records
+
+
+def _is_record_file(lines: Sequence[bytes]) -> bool:
+    """True also for an empty file and for one that holds nothing but the beginning of a record."""
+    written = [line for line in (each.strip(b" \r\0") for each in lines) if line]
+    return not written or any(line.startswith(FIRST_KEY) or FIRST_KEY.startswith(line) for line in written)
+
+
+# --- which records count --------------------------------------------------------------------------------------------
+
+
+def latest(records: Iterable[Record]) -> list[Record]:
+    """One record per trial, the last, in the order in which the trials first appear."""
+    return list({record.id: record for record in records}.values())
+
+
+def merge(paths: Iterable[str | Path]) -> Loaded:
+    """The union of several folders or files; a line that stands in more than one of them counts once."""
+    parts = [load(path) for path in paths]
+    pairs = (zip(part.records, part.places, strict=True) for part in parts)
+    ordered = heapq.merge(*pairs, key=lambda pair: pair[0].finished)
+    once = {record.digest: (record, where) for record, where in ordered}
+    return Loaded(
+        records=[record for record, _ in once.values()],
+        places=[where for _, where in once.values()],
+        torn=[message for part in parts for message in part.torn],
+        refused=[message for part in parts for message in part.refused],
+        tampered=[message for part in parts for message in part.tampered],
+        left_out=[trial for part in parts for trial in part.left_out],
+    )
+
+
+def status_of(
+    trial_id: str, made_by: Mapping[str, str | None], records: Iterable[Record] | Mapping[str, Record]
+) -> State:
+    """Whether a trial still has to run, judged by its last record, the one that a leaderboard shows.
+
+    done: ok or infeasible, made by the same digests. failed: failed under the same digests. stale: made by others.
+    For many trials hand in `{record.id: record for record in records}`, which is looked up, not searched.
+    """
+    if isinstance(records, Mapping):
+        last = records.get(trial_id)
+    else:
+        last = next((record for record in reversed(list(records)) if record.id == trial_id), None)
+    if last is None:
+        return "missing"
+    if last.made_by != dict(made_by):
+        return "stale"
+    return "failed" if last.status == "failed" else "done"

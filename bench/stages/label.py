@@ -1,0 +1,177 @@
+"""The labels of one condensed set under one protocol: made by its teachers, shard by shard, and encoded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from bench.api import SoftLabels, Survey
+from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace, read_condensed
+from bench.engine import ENGINE_VERSION
+from bench.errors import InfeasibleError
+from bench.labels.label_file import LabelFile, blob_allowance, smallest_total
+from bench.labels.labels import encode, fit, label_views, shards, takes_shared, teacher_logits
+from bench.plugins.spec import Spec
+from bench.protocol.recipe import Recipe
+from bench.stages.context import HarnessContext
+from bench.teachers import teachers
+from bench.teachers.ensemble import Ensemble, ensemble_of, view_norms
+from bench.teachers.teachers import TeacherRef
+from bench.trials.budget import Budget, reference_bytes
+
+KEEP_RAW_BYTES = 256 * 2**20  # raw labels up to this size are kept, so that every compressor reads the same file
+
+
+class Labelling:
+    """The labels of one condensed set.
+
+    Shards of one set carry the labels that the whole set would get: where a label depends on its batch, a shard asks
+    for the stored batches of the whole set (bench.teachers.ensemble.label_view tells the cost). For norm-mean over
+    several shards the norms of all stored batches are taken once and kept in the store.
+    """
+
+    def __init__(
+        self,
+        ws: Workspace,
+        protocol_id: str,
+        recipe: Recipe,
+        dataset: DatasetRef,
+        labellers: Sequence[TeacherRef],
+        condensed: CondensedRef,
+    ) -> None:
+        self.ws, self.protocol_id, self.recipe, self.dataset = ws, protocol_id, recipe, dataset
+        self.labellers, self.condensed = tuple(labellers), condensed
+        self.set = read_condensed(ws, condensed)
+        self.views = label_views(
+            recipe,
+            condensed.images,
+            protocol=protocol_id,
+            dataset=dataset.spec,
+            size=dataset.size,
+            mirror=dataset.mirror,
+        )
+        self.shards = list(shards(condensed.images, recipe.views, dataset.classes))
+
+    @cached_property
+    def ensemble(self) -> Ensemble:
+        """The teachers, loaded."""
+        data = self.ws.described(self.dataset)
+        members = [
+            teachers.member(ref, self.ws.store, self.ws.registry, data, device=self.ws.device) for ref in self.labellers
+        ]
+        return ensemble_of(members, self.recipe)
+
+    @cached_property
+    def images(self) -> torch.Tensor:
+        """uint8 [N, channels, size, size] on the device: the whole condensed set."""
+        return torch.from_numpy(np.array(self.set.arrays["images"])).to(self.ws.device)
+
+    def raw(self, shard: int) -> SoftLabels:
+        """float16 logits of a shard: kept in the store while the whole set is small, else made and dropped."""
+        indices = self.shards[shard]
+
+        def make() -> tuple[dict, dict]:
+            logits = teacher_logits(self.ensemble, self.images, self.views, indices, self._norms())
+            return {"logits": logits.numpy()}, {}
+
+        if self._kept:
+            logits = self.ws.store.get("raw-labels", {**self._inputs(), "shard": shard}, make).arrays["logits"]
+        else:
+            logits = make()[0]["logits"]
+        return SoftLabels(
+            logits=torch.from_numpy(np.array(logits)),
+            hard=self._hard(indices),
+            views=self.views,
+            images=indices,
+        )
+
+    @property
+    def _kept(self) -> bool:
+        """Whether raw labels stay in the store."""
+        return self.condensed.images * self.recipe.views * self.dataset.classes * 2 <= KEEP_RAW_BYTES
+
+    @property
+    def survey(self) -> Survey | None:
+        """Some views of all images, see bench.api.Survey; None where a single shard has them all."""
+        return self._some_views if len(self.shards) > 1 else None
+
+    def _some_views(self, views: Sequence[int]) -> Iterator[SoftLabels]:
+        shown = [self.views[k] for k in views]
+        for shard, indices in enumerate(self.shards):
+            if self._kept:
+                logits = self.raw(shard).logits[:, list(views)]
+            else:
+                logits = teacher_logits(self.ensemble, self.images, self.views, indices, self._norms(), some=views)
+            yield SoftLabels(logits, self._hard(indices), shown, indices)
+
+    def _hard(self, indices: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.array(self.set.arrays["labels"]))[indices]
+
+    def _norms(self) -> torch.Tensor | None:
+        """float32 [views, teachers, batches] where shards need them, else None."""
+        if len(self.shards) == 1 or not self.ensemble.norm_mean or self.ensemble.train_mode:
+            return None
+
+        def make() -> tuple[dict, dict]:
+            found = [view_norms(self.ensemble, self.images, self.views, k).cpu() for k in range(len(self.views))]
+            return {"norms": torch.stack(found).numpy()}, {}
+
+        return torch.from_numpy(np.array(self.ws.store.get("label-norms", self._inputs(), make).arrays["norms"]))
+
+    def _inputs(self) -> dict[str, object]:
+        """What decides the raw labels, apart from the shard."""
+        return {
+            "engine": ENGINE_VERSION,
+            "condensed": self.condensed.address,
+            "teachers": [ref.digest for ref in self.labellers],
+            "ensemble": self.recipe.ensemble,
+            "teacher_mode": self.recipe.teacher_mode,
+            "views": self.views.to_bytes().decode(),
+        }
+
+    @contextlib.contextmanager
+    def context(self, spec: Spec) -> Iterator[HarnessContext]:
+        """What a call of this compressor is given; its scratch folder is removed afterwards."""
+        with self.ws.store.scratch() as scratch:
+            yield HarnessContext(
+                store=self.ws.store,
+                registry=self.ws.registry,
+                data=self.ws.described(self.dataset),
+                dataset_digest=self.dataset.digest,
+                teacher=self.labellers[0],
+                coordinates=("encode", str(spec), self.protocol_id, self.dataset.spec, self.condensed.images),
+                scratch=scratch,
+                device=self.ws.device,
+            )
+
+    def encode_shard(self, spec: Spec, budget: str | None, shard: int, shared: bytes | None = None) -> LabelFile:
+        """One shard as a label file of its own. `shared`: of the first shard's, for the others; it is fitted there.
+
+        Raises:
+            InfeasibleError: the budget cannot hold the smallest code; the message counts the whole label file.
+        """
+        module = spec.plugin.module
+        n, k, c = self.condensed.images, self.recipe.views, self.dataset.classes
+        total = reference_bytes(n, k, c) if budget is None else Budget.parse(budget).total_bytes(n, k, c)
+        views = self.views.to_bytes()
+        sizes = [len(s) for s in self.shards]
+        with self.context(spec) as ctx:
+            if not takes_shared(module):
+                shared = b""
+            elif shared is None:
+                assert shard == 0, "what all shards share is fitted with the first"
+                shared = fit(module, self.raw(0), total - len(views), ctx, self.survey, **spec.parameters)
+            allowance = blob_allowance(total, views=len(views), shared=len(shared), shard_sizes=sizes)[shard]
+            try:
+                blob = encode(module, self.raw(shard), allowance, ctx, shared, **spec.parameters)
+            except InfeasibleError as error:
+                # What the whole file would need: every image as much as in this shard, and the overhead.
+                needed = smallest_total(
+                    error.smallest_bytes, shard, views=len(views), shared=len(shared), shard_sizes=sizes
+                )
+                raise InfeasibleError(needed, error.why) from None
+        return LabelFile(views, shared, (blob,))

@@ -1,0 +1,1 @@
+"""What methods cost: process time and memory."""

@@ -1,0 +1,1 @@
+"""Compressors on label sets, without a student."""

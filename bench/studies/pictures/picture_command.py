@@ -1,0 +1,187 @@
+"""The verb `picture`: the condensed sets that a plan or the options name, as contact sheets.
+
+One sheet shows the first image of each class of several sets, a row for each set; the other shows one set whole, a row
+for each class. A set that is not in the store is condensed now, as `run` would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from threadpoolctl import threadpool_limits
+
+from bench.artifacts.duplicates import set_digest
+from bench.artifacts.refs import Workspace, read_condensed
+from bench.driver.outcome import attempt
+from bench.driver.run import default_device, default_store
+from bench.errors import UserError
+from bench.plugins.registry import discover
+from bench.plugins.spec import parse
+from bench.reports.printing import METHOD_WIDTH, wrapped
+from bench.studies.pictures.condensed_sets import Opened, SetName, named_sets
+from bench.studies.pictures.drawing import Row, Sheet, draw, png
+
+GROUPS = {"select": "Real images, picked", "synthesize": "Images that were made"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A sheet to be drawn: the first image of each class of all `names`, or (`whole`) all images of the only one."""
+
+    stem: str  # of its file in a folder
+    names: tuple[SetName, ...]
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A condensed set as far as a sheet can show it. `images`: uint8 [classes, images of each, channels, s, s]."""
+
+    images: np.ndarray
+    digest: str  # hex sha256 of the whole set, as its records tell it (bench.artifacts.duplicates.set_digest)
+
+
+def picture_command(
+    *,
+    plan: str | None,
+    datasets: Sequence[str],
+    methods: Sequence[str],
+    ipcs: Sequence[int],
+    protocols: Sequence[str],
+    replicate: int,
+    classes: int,
+    images: int,
+    out: str,
+    store: str | None,
+    plugins: Sequence[str],
+) -> int:
+    """Draw the sets, and print where. Returns the exit code: 1 if a method failed. Raises UserError."""
+    registry = discover(plugins)
+    names = named_sets(registry, plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
+    asked = pictures(names, images)
+    target = Path(out)
+    if target.suffix.lower() == ".png":
+        files = {target: _only(asked, target)}
+    else:
+        files = {target / f"{picture.stem}.png": picture for picture in asked}
+    opened = Opened(Workspace((Path(store) if store else default_store()).resolve(), registry, default_device()), names)
+    found: dict[SetName, Shown] = {}
+    progress = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    with _one_thread(), progress:
+        for name in progress.track(names, description="condensing what is not there"):
+            outcome = attempt(_shown, opened, name, replicate, classes, images)
+            if outcome.status == "ok":
+                found[name] = outcome.value
+            else:
+                place = f"{name.dataset} ipc={name.ipc} {name.method}"
+                print(f"failed: {place}: {outcome.error_type}: {outcome.message}", file=sys.stderr)
+            for path, picture in files.items():
+                if picture.names[-1] == name and (there := {one: found[one] for one in picture.names if one in found}):
+                    sheet = (_whole if picture.whole else _overview)(opened, there, replicate)
+                    _write(path, sheet, there)
+    return int(len(found) < len(names))
+
+
+def _write(path: Path, sheet: Sheet, shown: Mapping[SetName, Shown]) -> None:
+    digests = "\n".join(f"{name.method} {one.digest}" for name, one in shown.items())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(draw(sheet), {"Title": sheet.caption, "Description": digests}))
+    print(path)
+
+
+def pictures(names: Sequence[SetName], images: int) -> list[Picture]:
+    """For each data set, number of images per class and teacher: one picture of all methods, and, where more than one
+    image of a class is to be shown (`images` at most), one of each method."""
+    groups: dict[tuple[str, int, str], list[SetName]] = {}
+    for name in names:
+        groups.setdefault((name.dataset, name.ipc, name.teacher), []).append(name)
+    several = len({key[:2] for key in groups}) < len(groups)  # teachers of one data set: files tell them apart
+    found = []
+    for (dataset, ipc, teacher), own in groups.items():
+        stem = _slug(f"{dataset}-ipc{ipc}{f'-{teacher}' if several else ''}")
+        single = min(ipc, images) == 1
+        if single or len(own) > 1:
+            found.append(Picture(stem, tuple(own), whole=False))
+        if not single:
+            found += [Picture(f"{stem}-{_slug(name.method)}", (name,), whole=True) for name in own]
+    return found
+
+
+def _only(asked: Sequence[Picture], target: Path) -> Picture:
+    """The picture of all methods, or the only one. Raises UserError where one file cannot hold what was asked."""
+    first = asked[0]
+    told = {(name.dataset, name.ipc, name.teacher) for picture in asked for name in picture.names}
+    if len(told) > 1:
+        raise UserError(
+            f"--out {target}: {len(told)} pictures come of this, one for each data set and number of images per class. "
+            f"Type a folder to hold them, for instance --out {target.with_suffix('')}."
+        )
+    return first
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.=,-]+", "-", text)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in a run: more threads add in another order, and the store would keep a set that no run makes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _shown(opened: Opened, name: SetName, replicate: int, classes: int, images: int) -> Shown:
+    arrays = read_condensed(opened.ws, opened.condense(name, replicate)).arrays
+    labels = np.asarray(arrays["labels"])
+    chosen = [np.flatnonzero(labels == label)[:images] for label in range(opened.dataset(name).classes)[:classes]]
+    return Shown(np.stack([arrays["images"][at] for at in chosen]), set_digest(arrays["images"], labels))
+
+
+def _whole(opened: Opened, shown: Mapping[SetName, Shown], replicate: int) -> Sheet:
+    [(name, one)] = shown.items()
+    count = one.images.shape[1]
+    told = [f"{name.dataset}, {name.method}, ipc {name.ipc}", _origin(opened, name, replicate)]
+    told[1] += f", set {one.digest[:16]}"
+    if count < name.ipc:
+        told[1] += f", the first {count} images of each class"
+    rows = [Row(label, images) for label, images in zip(_classes(opened, name, one), one.images, strict=True)]
+    return Sheet("\n".join(told), (), {"": rows})
+
+
+def _overview(opened: Opened, shown: Mapping[SetName, Shown], replicate: int) -> Sheet:
+    name, one = next(iter(shown.items()))
+    which = "" if name.ipc == 1 else ", the first image of each class"
+    caption = f"{name.dataset}, ipc {name.ipc}{which}\n{_origin(opened, name, replicate)}, below each method its set"
+    groups: dict[str, list[Row]] = {title: [] for title in GROUPS.values()}
+    for each, of in shown.items():
+        functions = parse(opened.ws.registry, "method", each.method).plugin.functions
+        title = next(title for function, title in GROUPS.items() if function in functions)
+        groups[title].append(Row(wrapped(each.method, METHOD_WIDTH), of.images[:, 0], of.digest[:16]))
+    return Sheet(caption, _classes(opened, name, one), {title: rows for title, rows in groups.items() if rows})
+
+
+def _origin(opened: Opened, name: SetName, replicate: int) -> str:
+    """What all sets of a sheet share."""
+    return f"replicate {replicate}, teacher {name.teacher} {opened.teacher(name).digest[:8]}"
+
+
+def _classes(opened: Opened, name: SetName, shown: Shown) -> list[str]:
+    """Number and name of each class that is shown; the number alone where that is the name, or there is none."""
+    dataset = opened.ws.described(opened.dataset(name)).dataset
+    told = [str(label) for label in range(dataset.num_classes)][: len(shown.images)]
+    names = dataset.class_names[: len(told)] or told
+    return [number if number == own else f"{number} {own}" for number, own in zip(told, names, strict=True)]

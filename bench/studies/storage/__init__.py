@@ -1,0 +1,1 @@
+"""What label sets take in every layout of the literature."""
