@@ -4,8 +4,8 @@ Each cell (data set, method, ipc, ...) has a few replicates on either side, pair
 pairs, corrected for 40 cells, finds nothing below 21 standard deviations; so cells borrow strength
 (`bench.stats.moderated`).
 
-Measured (tests/test_drift.py simulates the like of it; accuracies rounded to 1/360, 1/500 or 1/10,000; 600 to 4,000
-null boards for each of 30 kinds: noise normal, Laplace, t(3) or contaminated; its spread equal in all cells,
+Measured (tests/stats/test_drift.py simulates the like of it; accuracies rounded to 1/360, 1/500 or 1/10,000; 600 to
+4,000 null boards for each of 30 kinds: noise normal, Laplace, t(3) or contaminated; its spread equal in all cells,
 log-normal, of two kinds, or with few loud cells). False alarms per board, the worst kind:
 
     cells       3 replicates   5 replicates   10 replicates

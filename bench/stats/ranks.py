@@ -5,8 +5,8 @@ Holm-adjusted over its rivals. With probability 95 % none of these verdicts is w
 rank lies within 1 + (rivals that beat it) .. entries - (rivals that it beats), whatever the order of the others
 (Mohamad, Goeman and van Zwet, 2019; the guarantee holds for one entry, not for all at once).
 
-A bootstrap of the replicates does not give that. Measured coverage of the true rank (tests/test_ranking.py repeats the
-like of it; 4 to 20 entries, 3, 5 and 10 replicates, from nearly tied to well apart; the entry that fares worst):
+A bootstrap of the replicates does not give that. Measured coverage of the true rank (tests/stats/test_ranks.py repeats
+the like of it; 4 to 20 entries, 3, 5 and 10 replicates, from nearly tied to well apart; the entry that fares worst):
 
     bootstrap of the replicates, percentiles             16 % to 100 %    (20 nearly tied entries, 3 replicates: 16 %)
     draws from a t distribution with paired covariance   22 % to 100 %

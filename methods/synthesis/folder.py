@@ -16,14 +16,14 @@ from methods._foreign_images import Foreign, open_tensors, open_tree
 
 CITATION = "None of its own: the source of the images is to be cited."
 CHECK_EXCEPTIONS = {
-    "keeps-the-contract": "without a path there is no set; tests/test_folder.py checks this rule on sets",
-    "exact-images-per-class": "without a path there is no set; tests/test_folder.py checks this rule on sets",
-    "one-class-is-enough": "without a path there is no set; tests/test_folder.py checks this rule on sets",
+    "keeps-the-contract": "without a path there is no set; test_folder.py checks this rule on sets",
+    "exact-images-per-class": "without a path there is no set; test_folder.py checks this rule on sets",
+    "one-class-is-enough": "without a path there is no set; test_folder.py checks this rule on sets",
     "duplicates-are-served": "the training images are not looked at",
     "equal-images-are-served": "the training images are not looked at",
     "too-many-per-class-are-refused": "the size of the training classes does not matter",
     "a-class-without-images-is-refused": "the training images are not looked at",
-    "gives-the-same-twice": "without a path there is no set; tests/test_folder.py checks this rule on sets",
+    "gives-the-same-twice": "without a path there is no set; test_folder.py checks this rule on sets",
     "class-numbers-do-not-matter": "a set belongs to one numbering of the classes; another one is an error",
 }
 

@@ -1,7 +1,8 @@
 """How the literature stores soft labels, in bytes: payload, metadata, container, and what a file system gives them.
 
-Sizes of torch.save files were measured (tests/test_label_formats.py measures them again): a zip archive with a header
-of a few hundred bytes for every tensor, each aligned to 64 bytes; releases of torch differ by a few hundred bytes.
+Sizes of torch.save files were measured (tests/studies/test_label_formats.py measures them again): a zip archive with a
+header of a few hundred bytes for every tensor, each aligned to 64 bytes; releases of torch differ by a few hundred
+bytes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,133 @@
+"""`verify`: which records run again, and what another kind of machine may give. What it catches: see
+test_unfair_submissions.py."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.checks.records.board import Line, cells
+from bench.checks.records.prescribed import Here
+from bench.checks.records.rules import Findings
+from bench.checks.verify.verification import drawn, elsewhere, select, tolerance, verify
+from bench.errors import UserError
+from bench.plugins.registry import Registry, discover
+from bench.records.files import Record
+from tests.worlds.honest import altered, board, honest, write
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return discover()
+
+
+@pytest.fixture(scope="module")
+def here(registry: Registry, tmp_path_factory) -> Here:
+    return Here(registry, tmp_path_factory.mktemp("store"))
+
+
+def lines_of(records: list[Record]) -> list[Line]:
+    return [Line(record, f"records.jsonl:{number}") for number, record in enumerate(records, 1)]
+
+
+def test_a_folder_stands_for_the_last_record_of_each_of_its_trials(here, tmp_path):
+    honest_ones = board(here, "herding")
+    again = altered(honest_ones[0], finished="2026-01-02T00:00:00+00:00")
+    folder = write(tmp_path / "results", [*honest_ones, again])
+    everything, chosen = select((str(folder),), tmp_path, Findings())
+    assert len(everything) == 7
+    assert [line.record for line in chosen] == [again, *honest_ones[1:]]
+
+
+def test_an_id_stands_for_one_record_and_its_beginning_is_enough(here, tmp_path):
+    records = board(here, "herding")
+    folder = write(tmp_path / "results", records)
+    for given in (records[4].id, records[4].id[:8]):
+        everything, (chosen,) = select((given,), folder, Findings())
+        assert chosen.record == records[4]
+        assert len(everything) == 6
+
+
+@pytest.mark.parametrize("given", ["0000000000000000", "abc", "nowhere/results"])
+def test_a_target_that_is_neither_says_what_an_id_is(here, tmp_path, given):
+    folder = write(tmp_path / "results", board(here))
+    with pytest.raises(UserError, match="16 hex digits") as caught:
+        select((given,), folder, Findings())
+    assert given in str(caught.value)
+    assert "--results DIR" in str(caught.value)
+
+
+def test_edited_lines_are_told_and_not_run(here, tmp_path):
+    folder = write(tmp_path / "results", board(here))
+    path = folder / "records.jsonl"
+    path.write_text(path.read_text().replace('"accuracy":0.', '"accuracy":0.9', 1))
+    out = Findings()
+    _, chosen = select((str(folder),), tmp_path, out)
+    assert len(chosen) == 2
+    assert [finding.rule for finding in out] == ["edited-line"]
+
+
+def test_a_sample_is_drawn_evenly_from_all_cells_and_is_the_same_for_everybody(here):
+    records = [r for ipc in (1, 5, 10) for r in board(here, "herding", "el2n", ipc=ipc)]
+    sample = drawn(lines_of(records), 6)
+    assert Counter(line.record.trial["ipc"] for line in sample) == {1: 2, 5: 2, 10: 2}
+    shuffled = [records[i] for i in np.random.default_rng(0).permutation(len(records))]
+    assert {line.record.id for line in drawn(lines_of(records), 6)} == {line.record.id for line in sample}
+    assert len(drawn(lines_of(shuffled), 100)) == len(records)
+
+
+def test_one_changed_record_changes_which_ones_are_drawn(here):
+    records = [r for ipc in (1, 2, 5, 10) for r in board(here, "herding", "el2n", ipc=ipc)]
+    edited = [*records[:-1], altered(records[-1], accuracy=0.9)]
+    assert [x.record.id for x in drawn(lines_of(records), 8)] != [x.record.id for x in drawn(lines_of(edited), 8)]
+
+
+def test_the_tolerance_elsewhere_raises_few_false_alarms_and_finds_what_is_far_off(here):
+    """Simulated: replicates and re-runs are draws from one normal distribution, six records are run again."""
+    rng = np.random.default_rng(1)
+    template = board(here, "herding", "el2n")
+    alarms, finds, boards = 0, 0, 200
+    for _ in range(boards):
+        accuracies = rng.normal(0.8, 0.01, len(template))
+        claims = lines_of(
+            [altered(r, accuracy=round(600 * a) / 600) for r, a in zip(template, accuracies, strict=True)]
+        )
+        allowed = tolerance(claims[0], cells(claims), 6)
+        again = rng.normal(0.8, 0.01, 6)
+        alarms += any(abs(x - line.record.accuracy) > allowed for x, line in zip(again, claims, strict=False))
+        finds += abs(rng.normal(0.8, 0.01) + 0.1 - claims[0].record.accuracy) > allowed
+    assert alarms / boards <= 0.06  # 5 % are stated
+    assert finds / boards > 0.9  # ten points at a standard deviation of one
+
+
+def test_without_replicates_nothing_can_be_said_elsewhere(here):
+    claims = lines_of(board(here, "herding", replicates=1))
+    assert math.isnan(tolerance(claims[0], cells(claims), 1))
+    assert elsewhere(claims[0].record, claims[0].record, math.nan).rule == "not-checked"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "factor", "rule"),
+    [(0.815, 1.0, "moved-within-noise"), (0.9, 1.0, "not-reproduced"), (0.8, 1.2, "other-bytes")],
+)
+def test_elsewhere_accuracy_has_a_tolerance_and_bytes_almost_none(here, accuracy, factor, rule):
+    claim = altered(honest(here), accuracy=0.8)
+    assert claim.bytes_labels is not None
+    other = altered(claim, accuracy=accuracy, bytes_labels={"total": round(factor * claim.bytes_labels.total)})
+    assert elsewhere(claim, other, 0.02).rule == rule
+
+
+def test_what_this_version_has_no_code_for_is_told_and_not_run(here, registry, tmp_path):
+    error = {"type": "ValueError", "message": "no images left"}
+    stale = altered(honest(here, "random", 0), made_by={"engine": "0.1"})
+    failed = honest(here, "random", 1, status="failed", accuracy=None, error=error)
+    foreign = altered(honest(here, "herding", 0), made_by={"method": "1" * 64})
+    claims = lines_of([stale, failed, foreign])
+    out = Findings()
+    assert verify(claims, cells(claims), registry, out, store=tmp_path) == "0 of 3 records run again"
+    assert [finding.rule for finding in out] == ["stale", "foreign-code", "not-checked"]
+    assert Path(tmp_path).is_dir()

@@ -1,0 +1,224 @@
+"""Statistics of several backbones: patches, pools, moving averages, distances and the terms of G-VBSM and EDC."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from methods._recovery.engine import Batch
+from methods._recovery.jitter import Jitter
+from methods._recovery.several import MovingMoments, Step, several_backbones, weighted_distance
+from methods._recovery.survey import Backbone, patch_moments, pooled, survey
+from methods._recovery.terms import Flatness, densification
+from tests.worlds.fakes import FakeTrain, digits, digits_context, trained_teacher
+
+STILL = Jitter(None, False, (0, 0))
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def surveyed() -> Backbone:
+    return survey(digits(), digits_context(), trained_teacher(), 4)
+
+
+# Patches and pools
+
+
+def test_patch_moments_are_those_of_each_square_over_images_channels_and_pixels():
+    inputs = random(3, 2, 8, 12)
+    mean, var = patch_moments(inputs, 4)
+    assert mean.shape == var.shape == (1, 6)
+    for row in range(2):
+        for column in range(3):
+            square = inputs[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].numpy()
+            assert float(mean[0, 3 * row + column]) == pytest.approx(square.mean())
+            assert float(var[0, 3 * row + column]) == pytest.approx(square.var())
+
+
+def test_a_map_that_patches_do_not_fit_is_enlarged_first():
+    inputs = random(2, 3, 7, 2)
+    large = F.interpolate(inputs, size=(8, 4), mode="bilinear", align_corners=False)
+    assert all(torch.equal(a, b) for a, b in zip(patch_moments(inputs, 4), patch_moments(large, 4), strict=True))
+    assert patch_moments(inputs, 16)[0].shape == (1, 1)
+
+
+def test_pooled_statistics_are_those_of_all_images_together():
+    inputs = random(10, 3, 4, 4) + torch.arange(10)[:, None, None, None]  # images with means of their own
+    parts = [inputs[:1], inputs[1:4], inputs[4:]]
+
+    def statistics(images: torch.Tensor) -> list:
+        channels = images.transpose(0, 1).flatten(1)
+        return [[(channels.mean(1)[None], channels.var(1, correction=0)[None]), patch_moments(images, 2)]]
+
+    got = pooled([statistics(part) for part in parts], torch.tensor([0.1, 0.3, 0.6]))
+    for own, whole in zip(got[0], statistics(inputs)[0], strict=True):
+        assert all(torch.allclose(a, b) for a, b in zip(own, whole, strict=True))
+
+
+def test_a_survey_sees_what_enters_every_layer(surveyed):
+    train, body = digits(), trained_teacher().body
+    images = digits_context().normalise(train.images(train.class_indices(3)))
+    entering = [images, body[0](images), body[:4](images), body[:5](images)]  # conv, norm, conv, norm
+    assert [len(layer) for layer in surveyed.classes[3]] == [2, 1, 2, 1]
+    for layer, values in zip(surveyed.classes[3], entering, strict=True):
+        channels = values.transpose(0, 1).flatten(1)
+        assert torch.allclose(layer[0][0][0], channels.mean(1), atol=1e-4)
+        assert torch.allclose(layer[0][1][0], channels.var(1, correction=0), rtol=1e-3, atol=1e-4)
+    mean, var = patch_moments(images, 4)
+    assert torch.allclose(surveyed.classes[3][0][1][0], mean, atol=1e-4)
+    assert torch.allclose(surveyed.classes[3][0][1][1], var, atol=1e-4)
+
+
+def test_over_all_images_batch_norms_keep_their_running_statistics_and_convolutions_get_exact_ones(surveyed):
+    train, body = digits(), trained_teacher().body
+    assert torch.equal(surveyed.overall[1][0][0][0], body[1].running_mean)
+    assert torch.equal(surveyed.overall[3][0][1][0], body[5].running_var)
+    everything = digits_context().normalise(train.images(np.arange(len(train))))
+    assert float(surveyed.overall[0][0][1]) == pytest.approx(float(everything.var(correction=0)), rel=1e-3)
+
+
+def test_the_statistics_of_a_batch_are_weighted_by_its_classes(surveyed):
+    got = surveyed.of(torch.tensor([4, 7, 4, 4]))
+    wanted = pooled([surveyed.classes[4], surveyed.classes[7]], torch.tensor([0.75, 0.25]))
+    assert all(torch.equal(a[0][0], b[0][0]) for a, b in zip(got, wanted, strict=True))
+    means = [surveyed.classes[label][0][0][0] for label in (4, 7)]
+    spread = 0.75 * 0.25 * (means[0] - means[1]).square()  # between the classes: a batch has it too
+    inner = 0.75 * surveyed.classes[4][0][0][1] + 0.25 * surveyed.classes[7][0][0][1]
+    assert torch.allclose(got[0][0][1], inner + spread, atol=1e-5)
+
+
+def test_an_empty_class_is_named():
+    train = FakeTrain(np.zeros((4, 1, 8, 8), dtype=np.uint8), np.array([0, 0, 2, 2]))
+    with pytest.raises(ValueError, match="class 1 has no images"):
+        survey(train, digits_context(), trained_teacher(), 4)
+
+
+# Moving averages and distances
+
+
+def test_a_moving_average_starts_with_the_first_batch_and_passes_the_newest_gradient():
+    moving = MovingMoments(0.8)
+    values = [torch.tensor([[v]], dtype=torch.float64, requires_grad=True) for v in (1.0, 6.0, 11.0)]
+    expected = [1.0, 0.8 * 1 + 0.2 * 6, 0.8 * 2 + 0.2 * 11]
+    for value, wanted in zip(values, expected, strict=True):
+        ((mean, _),) = moving(0, [(value, value)])
+        assert float(mean.detach()) == pytest.approx(wanted)
+        (slope,) = torch.autograd.grad(mean.square().sum(), value)
+        assert float(slope) == pytest.approx(2 * wanted)  # as if the average were the newest value
+    assert float(moving(1, [(values[2], values[2])])[0][0].detach()) == 11  # another layer, another average
+
+
+def test_the_distance_is_the_weighted_sum_over_targets_layers_and_kinds():
+    layers = [[(random(1, 3, seed=s), random(1, 3, seed=s + 1)), (random(1, 2, seed=s + 2),) * 2] for s in (0, 10, 20)]
+    targets = [[[(a + k, b - k) for a, b in layer] for layer in layers] for k in (1.0, 3.0)]
+    got = weighted_distance([layers[0], None, layers[2]], [(0.25, targets[0]), (0.75, targets[1])])
+    # Every value of a target is k away: norms are k sqrt(3) per channel statistic, k sqrt(2) per patch statistic.
+    one = 2 * np.sqrt(3) + 2 * np.sqrt(2)
+    assert float(got) == pytest.approx((10 + 1) * one * (0.25 * 1 + 0.75 * 3))
+
+
+def objective(surveyed: Backbone, batch: Batch, images: torch.Tensor, *, turns: int = 1, **options):
+    settings = {"r_loss": 0.1, "patch": 4, "momentum": 0.0, "drop": lambda: False, "category": 0.0}
+    settings |= {"extra": lambda _: torch.zeros(())} | options
+    with several_backbones([surveyed], batch, [STILL] * turns, **settings) as loss:
+        return [loss(images, turn) for turn in range(turns)]
+
+
+def test_the_objective_is_labels_plus_distance_plus_the_methods_own_term(surveyed):
+    images, labels = random(4, 1, 8, 8).float(), torch.tensor([0, 1, 2, 3])
+    batch = Batch(labels, images, 1)
+    ((total, matching),) = objective(surveyed, batch, images, extra=lambda step: step.logits.sum() * 0 + 7)
+    teacher = surveyed.network
+    one = F.cross_entropy(teacher(images), labels) + 0.1 * matching + 7
+    assert float(total) == pytest.approx(float(one), rel=1e-5)
+    entering = [images, teacher.body[0](images), teacher.body[:4](images), teacher.body[:5](images)]
+    naive = 0.0
+    for place, values in enumerate(entering):
+        channels = values.transpose(0, 1).flatten(1)
+        own = [(channels.mean(1), channels.var(1, correction=0))]
+        own += [tuple(v[0] for v in patch_moments(values, 4))] if place in (0, 2) else []
+        for (mean, var), (want_mean, want_var) in zip(own, surveyed.overall[place], strict=True):
+            gap = (mean - want_mean[0]).norm() + (var - want_var[0]).norm()
+            naive += (10 if place == 0 else 1) * float(gap)
+    assert float(matching) == pytest.approx(naive, rel=1e-4)
+    assert not any(layer._forward_pre_hooks for layer in teacher.modules())
+
+
+def test_dropped_convolutions_leave_the_batch_norms_and_category_moves_the_target(surveyed):
+    train = digits()
+    rows = train.class_indices(3)[:64]
+    images = digits_context().normalise(train.images(rows))
+    batch = Batch(torch.full((len(rows),), 3), images, 1)
+    everything, dropped, own = (
+        float(objective(surveyed, batch, images, **options)[0][1])
+        for options in ({}, {"drop": lambda: True}, {"category": 1.0})
+    )
+    assert 0 < dropped < everything
+    assert own < 0.5 * everything  # images of class 3 look like class 3
+
+
+def test_what_the_own_term_sends_through_the_network_is_not_matched(surveyed):
+    images = random(3, 1, 8, 8).float()
+    batch = Batch(torch.tensor([0, 1, 2]), images, 1)
+    quiet = objective(surveyed, batch, images, turns=2)
+    loud = objective(surveyed, batch, images, turns=2, extra=lambda step: step.network(step.images * 9).sum() * 0)
+    assert [float(m) for _, m in quiet] == [float(m) for _, m in loud]
+
+
+# Terms
+
+
+def test_densification_is_the_divergence_of_the_spectra():
+    images, labels = random(5, 1, 32, 32) / 8, torch.tensor([0, 1, 0, 0, 1])
+    total = 0.0
+    for label in (0, 1):
+        own = images[labels == label].flatten(1).numpy()
+        values = np.linalg.eigvalsh(own @ own.T)
+        soft = np.exp(values / 4) / np.exp(values / 4).sum()
+        hard = np.exp(values - values.max())
+        hard /= hard.sum()
+        total += float((soft * np.log(soft / hard)).sum())
+    assert float(densification(images, labels)) == pytest.approx(total)
+    assert float(densification(images[:1], labels[:1])) == 0  # one image has nothing to differ from
+
+
+def test_densification_pushes_alike_images_apart():
+    images = (torch.ones(2, 1, 32, 32, dtype=torch.float64) + 0.2 * random(2, 1, 32, 32)) / 16
+    images.requires_grad_(True)
+    (slope,) = torch.autograd.grad(densification(images, torch.tensor([0, 0])), images)
+    moved = images.detach() - 0.01 * slope / slope.norm()
+    alike = [F.cosine_similarity(*x.flatten(1)[:, None]).item() for x in (images.detach(), moved)]
+    assert alike[1] < alike[0]
+
+
+def test_the_flatness_term_is_active_and_follows_the_moving_average():
+    teacher = trained_teacher()
+    start, moved = random(3, 1, 8, 8).float(), random(3, 1, 8, 8, seed=1).float()
+    flat = Flatness(start, 0.75)
+
+    def term(images: torch.Tensor) -> torch.Tensor:
+        return flat(Step(teacher, STILL, images, images, teacher(images)))
+
+    def divergence(images: torch.Tensor, average: torch.Tensor) -> float:
+        said, wanted = ((teacher(x) / 4).double().softmax(1) for x in (images, average))
+        return float((wanted * (wanted / said).log()).sum(1).mean())
+
+    assert float(term(start)) == pytest.approx(0, abs=1e-6)
+    images = moved.clone().requires_grad_(True)
+    first = term(images)
+    assert float(first.detach()) == pytest.approx(divergence(moved, start), rel=1e-4)
+    assert float(torch.autograd.grad(first, images)[0].norm()) > 0
+    average = 0.75 * start + 0.25 * moved
+    assert float(term(moved)) == pytest.approx(divergence(moved, average), rel=1e-4)
+    assert not torch.equal(start, average)  # the start itself is not averaged in place
+
+
+def test_a_backbone_without_batch_norm_is_refused():
+    with pytest.raises(ValueError, match="no BatchNorm2d layer"):
+        survey(digits(), digits_context(), nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), 4)

@@ -1,0 +1,78 @@
+"""Learning curves: what they end with is the result, and looking at every epoch changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.plugins.registry import discover
+from bench.stages import stages
+from bench.stages.curve import learning_curve
+from bench.stages.stages import Workspace
+from bench.trials.trial import Trial
+from tests.worlds.plugins import write
+
+PROTOCOL = """
+title = "Five epochs"
+source = "A test's own."
+labels = "{labels}"
+teacher = "small-teacher-v1"
+student = "convnet:width=4"
+[recipe]
+epochs = 5
+batch = 5
+views = {views}
+ema = {ema}
+loss = {{ name = "{loss}" }}
+"""
+KINDS = {
+    "hard": {"labels": "hard", "views": 0, "loss": "ce", "ema": 0.0},
+    "averaged": {"labels": "hard", "views": 0, "loss": "ce", "ema": 0.9},
+    "stored": {"labels": "stored", "views": 2, "loss": "kl", "ema": 0.0},
+    "online": {"labels": "online", "views": 0, "loss": "kl", "ema": 0.0},
+}
+
+
+@dataclass
+class Trained:
+    """A trial, what `evaluate` gives for it, and the arguments of both stages."""
+
+    ws: Workspace
+    inputs: tuple[Any, ...]
+    result: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("curves")
+
+
+@pytest.fixture(params=KINDS)
+def trained(request, folder: Path, monkeypatch) -> Trained:
+    plugin = write(folder / f"{request.param}.toml", PROTOCOL.format(**KINDS[request.param]))
+    ws = Workspace(folder / "store", discover([plugin]))
+    dataset = stages.describe(ws, "digits")
+    teacher = stages.teach(ws, "small-teacher-v1", dataset)
+    labels = KINDS[request.param]["labels"]
+    compressor = "none" if labels == "stored" else None
+    trial = Trial("digits", request.param, "random", 1, compressor, None, "convnet:width=4", 0)
+    condensed = stages.condense(ws, "random", dataset, teacher, 1, 0)
+    parts = [stages.encode_labels(ws, trial, dataset, (teacher,), condensed, 0)] if compressor else []
+    inputs = (trial, dataset, condensed, parts, (teacher,) if labels == "online" else ())
+    monkeypatch.setattr(stages, "_method_code_ran", False)
+    return Trained(ws, inputs, stages.evaluate(ws, *inputs))
+
+
+def test_the_last_value_is_the_result_to_the_bit(trained):
+    curve = learning_curve(trained.ws, *trained.inputs)
+    assert curve.last == tuple(trained.result[name] for name in ("accuracy", "test_loss", "train_loss"))
+    assert len(curve.accuracies) == len(curve.test_losses) == len(curve.train_losses) == 5
+
+
+def test_a_longer_training_has_so_many_times_the_epochs(trained):
+    curve = learning_curve(trained.ws, *trained.inputs, 2)
+    assert len(curve.accuracies) == 10
+    assert curve.train_losses[-1] != trained.result["train_loss"]

@@ -1,0 +1,175 @@
+"""Submissions, honest and unfair: real records of real short runs on `digits`, under a protocol of a dozen epochs.
+
+The cheater has the harness's source and changes what suits: here its own functions, patched, in the test's process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.checks.records.check_records import check_records
+from bench.checks.records.rules import Findings
+from bench.checks.verify.verification import verify
+from bench.driver.run import run_trials
+from bench.finding import Finding
+from bench.plugins.registry import Registry, discover
+from bench.records import files
+from bench.records.files import Record
+from bench.stages import stages, train
+from bench.stages.stages import CondensedRef, DatasetRef, LabelsRef, Workspace
+from bench.teachers.teachers import TeacherRef
+from bench.training import loop
+from bench.trials.plan import Grid, Plan
+from bench.trials.trial import Trial
+from tests.worlds.honest import altered, write
+from tests.worlds.plugins import write as write_plugin
+
+SOFT, HARD = "dozen-soft", "dozen-hard"
+PROTOCOL = """
+title = "A dozen epochs"
+source = "A test's own."
+labels = "{labels}"
+teacher = "small-teacher-v1"
+student = "convnet:width=8"
+[recipe]
+epochs = 12
+batch = 5
+views = {views}
+optimizer = {{ lr = 0.01 }}
+schedule = {{ name = "constant" }}
+loss = {{ name = "{loss}" }}
+augment = {{ crop_scale = [0.5, 1.0] }}
+"""
+LEAKY = '''
+"""Images of the test split, handed in as its own."""
+
+import numpy as np
+import torch
+
+from bench.api import Condensed
+from protocols.datasets.digits import load
+
+
+def synthesize(train, ipc, ctx):
+    test = load(None).test()
+    chosen = np.concatenate([np.flatnonzero(test.labels == c)[:ipc] for c in range(train.num_classes)])
+    return Condensed(torch.from_numpy(test.read(chosen)), torch.from_numpy(test.labels[chosen].astype(np.int64)))
+'''
+
+
+@dataclass
+class Arena:
+    """One place in which submissions are made and judged."""
+
+    root: Path
+    registry: Registry
+    plugins: list[Path]
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    def run(self, folder: str, **grid: Any) -> list[Record]:
+        """An honest run: `digits`, one image a class."""
+        asked = Grid(**{"datasets": ["digits"], "ipcs": [1], "methods": ["random", "herding"], **grid})
+        place = self.root / folder
+        trials = Plan([asked]).trials(self.registry)
+        with files.locked(place):
+            run_trials(
+                self.registry, trials, place, jobs=2, ray_address=None, rerun="missing", limit=None, store=self.store
+            )
+        return files.load(place).records
+
+    def check(self, folder: Path, lines: Sequence[Record]) -> set[str]:
+        """Rules that `check records` finds broken, as errors."""
+        checked = check_records(write(folder, list(lines)), registry=self.registry, store=self.store)
+        return _errors(checked.findings)
+
+    def verify(self, lines: Sequence[Record]) -> list[Finding]:
+        """What `verify` finds for the one replicate that is handed in, the last of the lines."""
+        from bench.checks.records.board import Line, cells
+
+        everything = [Line(record, f"records.jsonl:{n}") for n, record in enumerate(lines, 1)]
+        out = Findings()
+        verify(everything[-1:], cells(everything), self.registry, out, jobs=2)
+        return [finding for finding in out if finding.severity == "error"]
+
+
+def make_arena(root: Path) -> Arena:
+    """Two protocols of a dozen epochs and the method that leaks."""
+    plugins = [
+        write_plugin(root / "plugins" / f"{SOFT}.toml", PROTOCOL.format(labels="stored", views=4, loss="kl")),
+        write_plugin(root / "plugins" / f"{HARD}.toml", PROTOCOL.format(labels="hard", views=0, loss="ce")),
+        write_plugin(root / "plugins" / "leaky.py", LEAKY),
+    ]
+    return Arena(root, discover(plugins), plugins)
+
+
+class Cheater:
+    """Runs the stages of one trial in this process, and does with them what the harness would not."""
+
+    def __init__(self, arena: Arena, monkeypatch: Any) -> None:
+        self._arena, self._patch = arena, monkeypatch
+        self.ws = Workspace(arena.store.resolve(), arena.registry)
+        self.dataset: DatasetRef = stages.describe(self.ws, "digits")
+        self.teacher: TeacherRef = stages.teach(self.ws, "small-teacher-v1", self.dataset)
+
+    def condensed(self, trial: Trial) -> CondensedRef:
+        """What the method made in the honest run."""
+        return stages.condense(self.ws, trial.method, self.dataset, self.teacher, trial.ipc, trial.replicate)
+
+    def labels(self, trial: Trial, teacher: TeacherRef | None = None) -> list[LabelsRef]:
+        """Encoded labels, of another teacher if one is given."""
+        if trial.compressor is None:
+            return []
+        labellers = (teacher or self.teacher,)
+        return [stages.encode_labels(self.ws, trial, self.dataset, labellers, self.condensed(trial), 0)]
+
+    def evaluated(self, trial: Trial, labels: list[LabelsRef]) -> dict[str, Any]:
+        """The measured fields, as the harness as it stands now tells them."""
+        condensed = self.condensed(trial)
+        self._patch.setattr(stages, "_method_code_ran", False)
+        measured = stages.evaluate(self.ws, trial, self.dataset, condensed, labels)
+        return {key: value for key, value in measured.items() if key not in ("seconds", "environment")}
+
+    def for_longer(self, times: int) -> None:
+        """Train for more epochs than the protocol says."""
+        honest = stages.cell_recipe
+
+        def longer(*args: Any) -> Any:
+            fixed, recipe = honest(*args)
+            return fixed, recipe.model_copy(update={"epochs": times * recipe.epochs})
+
+        self._patch.setattr(stages, "cell_recipe", longer)
+
+    def best_epoch(self, trial: Trial, labels: list[LabelsRef]) -> tuple[int, float, float]:
+        """(epoch, accuracy, test loss) of the best of all epochs on the test split."""
+        images, targets = self.ws.described(self.dataset).test_images()
+        d = self.ws.described(self.dataset).dataset
+        seen: list[tuple[float, int, float]] = []
+
+        def look(epoch: int, student: torch.nn.Module) -> None:
+            found = loop.evaluate(student, images, targets, mean=d.mean, std=d.std)
+            seen.append((found.accuracy, -epoch, found.loss))
+
+        honest = train.train
+        self._patch.setattr(train, "train", lambda *a, **kw: honest(*a, **{**kw, "on_epoch_end": look}))
+        self.evaluated(trial, labels)
+        self._patch.setattr(train, "train", honest)
+        accuracy, epoch, loss = max(seen)
+        return -epoch + 1, accuracy, loss
+
+
+def under(record: Record, replicate: int, **changed: Any) -> Record:
+    """The result of one trial under the name of another replicate, with every digest as it should be."""
+    trial = replace(Trial.from_dict(record.trial), replicate=replicate)
+    return altered(record, id=trial.id, trial={**trial.as_dict(), "id": trial.id}, **changed)
+
+
+def _errors(findings: Sequence[Finding]) -> set[str]:
+    return {finding.rule for finding in findings if finding.severity == "error"}
