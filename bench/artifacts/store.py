@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from bench import machine
 from bench.errors import UserError
 from bench.fingerprint import digest
 
@@ -40,14 +41,22 @@ class Artifact:
 
 
 class Store:
-    """Artifacts under one folder: root/kind/address.safetensors."""
+    """Artifacts under one folder: root/kind/address.safetensors.
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    Args:
+        root: the folder.
+        arithmetic: in which artifacts are made (see bench.machine); None: that of this process. What is made in the
+            one is never served to the other.
+    """
+
+    def __init__(self, root: str | Path, arithmetic: str | None = None) -> None:
+        self.root, self.arithmetic = Path(root), arithmetic or machine.current()
 
     def path(self, kind: str, inputs: Mapping[str, Any]) -> Path:
         """Where the artifact made from `inputs` lies, or will."""
-        return self.root / kind / f"{digest(inputs)[:32]}.safetensors"
+        # Addresses of native artifacts are those that they had before there was another arithmetic.
+        key = inputs if self.arithmetic == machine.NATIVE else {**inputs, "arithmetic": self.arithmetic}
+        return self.root / kind / f"{digest(key)[:32]}.safetensors"
 
     def relative(self, artifact: Artifact) -> str:
         """The artifact's path below the root: the same in every store that holds it."""
