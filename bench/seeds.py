@@ -31,6 +31,6 @@ def numpy_generator(*coordinates: Coordinate) -> np.random.Generator:
 
 def torch_generator(*coordinates: Coordinate, device: str | torch.device = "cpu") -> torch.Generator:
     """A torch generator on `device` for the named coordinates."""
-    import torch  # only here: who prints tables of records draws numbers too, and needs no torch
+    import torch  # only now: records are read, and tables printed, without it
 
     return torch.Generator(device=device).manual_seed(seed(*coordinates))

@@ -136,8 +136,8 @@ ESCAPED = (
 
 def reports(name: str, format: str) -> list[str]:
     """Every report with entries, a compressor and a data set of this name."""
-    own = {"dataset": name, "compressor": name, "budget": "10x"}
-    records = [*cell(0.4, **own), *cell(0.5, method=name, **own)]
+    named = {"dataset": name, "compressor": name, "budget": "10x"}
+    records = [*cell(0.4, **named), *cell(0.5, method=name, **named)]
     return [
         render(leaderboard(records), format),
         render_across(by_protocol(records), format),
