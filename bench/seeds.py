@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 Coordinate = str | int | float | bool | None
 
@@ -28,4 +31,6 @@ def numpy_generator(*coordinates: Coordinate) -> np.random.Generator:
 
 def torch_generator(*coordinates: Coordinate, device: str | torch.device = "cpu") -> torch.Generator:
     """A torch generator on `device` for the named coordinates."""
+    import torch  # only now: records are read, and tables printed, without it
+
     return torch.Generator(device=device).manual_seed(seed(*coordinates))

@@ -115,7 +115,7 @@ def leaderboard_command(
     go together."""
     from bench.lock.lock_file import released
     from bench.reports import ddranking
-    from bench.reports.ddranking_text import render_scores
+    from bench.reports.ddranking import render_scores
     from bench.reports.leaderboard.by_protocol import by_protocol, render_across
     from bench.reports.leaderboard.page import render
     from bench.reports.leaderboard.rows import leaderboard

@@ -20,33 +20,41 @@ import pandas as pd
 from bench.errors import UserError
 from bench.records import files as storage
 from bench.records.files import Record
-from bench.reports.leaderboard.rows import FIXED, Entry, entries_of, entry_order
+from bench.reports.leaderboard.entries import FIXED, Entry, entries_of, entry_order
+from bench.reports.quantities import METHOD_WIDTH, interval, p_value, percent
+from bench.reports.table import Column, by_key, typed
 from bench.stats import intervals
 from bench.stats.significance import Test, holm, paired_t, sign_flip, sign_test
 
-# Stable: programs read them. Accuracies and differences as fractions.
-COLUMNS = {
-    "dataset": "str",
-    "protocol": "str",
-    "labels": "str",  # the label regime
-    "ipc": "int64",
-    "student": "str",
-    "method_a": "str",
-    "compressor_a": "object",  # COMPRESSOR or COMPRESSOR@BUDGET; None under hard labels
-    "method_b": "str",
-    "compressor_b": "object",
-    "n": "int64",  # pairs of replicates
-    "mean_a": "float64",  # over these pairs
-    "mean_b": "float64",
-    "difference": "float64",  # mean of A - B
-    "ci95": "float64",  # half of its 95 % t interval
-    "result": "str",  # win, tie or loss of A: whether the interval lies above, about or below 0
-    "p_t": "float64",  # paired t test, two-sided
-    "p_t_holm": "float64",  # Holm-adjusted over the cells
-    "p_flip": "float64",  # sign-flip permutation test, two-sided
-    "p_flip_smallest": "float64",  # that so many pairs could have given
-    "fixed_digest": "str",  # of data set, teacher, protocol, engine and network
-}
+# In the order of CSV and JSON, and of tables for people as far as they have a heading. The keys are stable: programs
+# read them. Accuracies and differences as fractions. The columns up to compressor_b say which cell a row is.
+COLUMNS = by_key(
+    (
+        Column("dataset", "str", "dataset", left=True, width=22),
+        Column("protocol", "str", "protocol", left=True, width=20),
+        Column("labels", "str", "labels", left=True, width=20),  # the label regime
+        Column("ipc", "int64", "ipc"),
+        Column("student", "str", "student", left=True, width=20),
+        Column("method_a", "str", "method A", left=True, width=METHOD_WIDTH),
+        # COMPRESSOR or COMPRESSOR@BUDGET; None under hard labels.
+        Column("compressor_a", heading="compressor A", left=True, width=20),
+        Column("method_b", "str", "method B", left=True, width=METHOD_WIDTH),
+        Column("compressor_b", heading="compressor B", left=True, width=20),
+        Column("n", "int64", "n"),  # pairs of replicates
+        Column("mean_a", "float64", "A", percent, unit="%"),  # over these pairs
+        Column("mean_b", "float64", "B", percent, unit="%"),
+        # Mean of A - B, and half of its 95 % t interval.
+        Column("difference", "float64", "A - B", show_row=lambda row: interval(row["difference"], row["ci95"], "+")),
+        Column("ci95", "float64"),
+        # win, tie or loss of A: whether the interval lies above, about or below 0
+        Column("result", "str", "A", left=True),
+        Column("p_t", "float64", "p (t)", p_value),  # paired t test, two-sided
+        Column("p_t_holm", "float64", "Holm", p_value),  # Holm-adjusted over the cells
+        Column("p_flip", "float64", "p (flip)", p_value),  # sign-flip permutation test, two-sided
+        Column("p_flip_smallest", "float64", "at least", p_value),  # that so many pairs could have given
+        Column("fixed_digest", "str"),  # of data set, teacher, protocol, engine and network
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,7 @@ def _compare(
             unpaired.append((_described((ours or theirs)[0]), _reason(ours, theirs, names)))
     for row, p in zip(rows, holm([row["p_t"] for row in rows]), strict=True):
         row["p_t_holm"] = float(p)
-    cells = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()})
+    cells = typed(COLUMNS, rows)
     results = [row["result"] for row in rows]
     return Comparison(
         *names,

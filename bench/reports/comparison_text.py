@@ -1,81 +1,69 @@
-"""Prints a comparison: text for a terminal, Markdown, LaTeX; CSV and JSON hold the raw numbers of the cells."""
+"""A comparison as a page: the table in percent and points, the overall line, what was left out and why, and notes."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
-from bench.reports.comparison import Comparison
-from bench.reports.printing import METHOD_WIDTH, MISSING, grid, interval, listed, p_value, percent, raw, titled, wrapped
+from bench.reports.comparison import COLUMNS, Comparison
+from bench.reports.printers import printed
+from bench.reports.quantities import MISSING, interval, p_value
+from bench.reports.table import Column, Page, Row, Table, rows_of
 from bench.stats.significance import DRAWS, EXACT_UP_TO
 
 _SHOWN = 3  # cells that were not paired, for each reason
-_WIDTHS = {"dataset": 22, "student": 20, "protocol": 20, "method": METHOD_WIDTH}
-# What says which cell a row is, with its heading. Where all rows agree it stands above the table instead.
-_PLACE = {"dataset": "", "protocol": "", "labels": " labels", "ipc": "ipc ", "student": "student "}
+# What says which cell a row is, and how a title says it where all rows agree.
+_PLACE = {"dataset": "{}", "protocol": "{}", "labels": "{} labels", "ipc": "ipc {}", "student": "student {}"}
+_SIDES = ("method", "compressor")  # A and B have one each
 
 
 def render_comparison(found: Comparison, format: str = "text") -> str:
-    """`compare(...)` as text, md, csv, latex or json.
+    """`compare(...)` in a format of bench.reports.printers.
 
-    Text, Markdown and LaTeX: a table in percent and points, the overall line, what was left out and why, and notes. CSV
-    and JSON: the cells with every column of `bench.reports.comparison.COLUMNS`, unrounded. Raises UserError for other
-    formats.
+    CSV and JSON: the cells with every column of `bench.reports.comparison.COLUMNS`, unrounded. Raises UserError for a
+    format that there is not.
     """
-    if (text := raw(found.cells, format)) is not None:
-        return text
-    notes = list(_left_out(found))
+    return printed(comparison_page(found), format)
+
+
+def comparison_page(found: Comparison) -> Page:
+    """The table of `compare(...)`, or that there is none, and notes."""
+    left_out = list(_left_out(found))
     if found.cells.empty:
-        return f"A = {found.a}, B = {found.b}: no cell could be paired.\n\n{listed(notes, format)}\n"
-    return f"{_table(found, format)}\n\n{listed([*notes, *_notes(found)], format)}\n"
+        nothing = f"A = {found.a}, B = {found.b}: no cell could be paired."
+        return Page([], found.cells, notes=left_out, nothing=nothing)
+    return Page([_table(found)], found.cells, notes=[*left_out, *_notes(found)])
 
 
-def _table(found: Comparison, format: str) -> str:
-    frame = found.cells
-    place, constant = {}, []
-    for name in _PLACE:
-        if frame[name].nunique() > 1:
-            place[name] = frame[name].astype(str)
+def _table(found: Comparison) -> Table:
+    rows = rows_of(found.cells)
+    place, shared = _place(rows)
+    known = {*_PLACE, *(f"{name}_{side}" for name in _SIDES for side in "ab")}
+    figures = [column for key, column in COLUMNS.items() if column.heading is not None and key not in known]
+    title = f"A = {found.a}, B = {found.b}: {', '.join(shared)}"
+    return Table([*place, *figures], [rows], title=title, below=_overall(found))
+
+
+def _place(rows: list[Row]) -> tuple[list[Column], list[str]]:
+    """The columns that say which cell a row is, and what all rows share, for the title."""
+    columns, shared = [], []
+    for name, phrase in _PLACE.items():
+        if len({row[name] for row in rows}) > 1:
+            columns.append(COLUMNS[name])
         else:
-            before, after = (_PLACE[name], "") if _PLACE[name].endswith(" ") else ("", _PLACE[name])
-            constant.append(f"{before}{frame[name].iloc[0]}{after}")
-    for name in ("method", "compressor"):
-        ours, theirs = (frame[f"{name}_{side}"].fillna(MISSING).astype(str) for side in "ab")
-        same = bool((ours == theirs).all())
-        for heading, values in {name: ours}.items() if same else {f"{name} A": ours, f"{name} B": theirs}.items():
-            if values.nunique() > 1:
-                place[heading] = values
-            elif same and values.iloc[0] != MISSING:  # else the names of A and B tell it
-                constant.append(values.iloc[0])
-    headers = [*place, "n", "A %", "B %", "A - B", "A", "p (t)", "Holm", "p (flip)", "at least"]
-    lines = []
-    for i, row in enumerate(frame.itertuples()):
-        where = [values.iloc[i] for values in place.values()]
-        if format == "text":
-            where = [
-                wrapped(text, _WIDTHS.get(name.removesuffix(" A").removesuffix(" B"), 20))
-                for name, text in zip(place, where, strict=True)
-            ]
-        lines.append([*where, *_figures(row)])
-    heading = f"A = {found.a}, B = {found.b}: {', '.join(constant)}"
-    left = [name for name in (*place, "A") if name != "ipc"]
-    return titled(heading, grid([lines], headers, left, format), _overall(found), format)
-
-
-def _figures(row: Any) -> list[str]:
-    return [
-        str(row.n),
-        percent(row.mean_a),
-        percent(row.mean_b),
-        interval(row.difference, row.ci95, "+"),
-        row.result,
-        p_value(row.p_t),
-        p_value(row.p_t_holm),
-        p_value(row.p_flip),
-        p_value(row.p_flip_smallest),
-    ]
+            shared.append(phrase.format(rows[0][name]))
+    for name in _SIDES:
+        a, b = COLUMNS[f"{name}_a"], COLUMNS[f"{name}_b"]
+        same = all(a.cell(row) == b.cell(row) for row in rows)
+        for column in [replace(a, heading=name)] if same else [a, b]:
+            values = {column.cell(row) for row in rows}
+            if len(values) > 1:
+                columns.append(column)
+            elif same and values != {MISSING}:  # else the names of A and B tell it
+                shared += map(str, values)
+    return columns, shared
 
 
 def _overall(found: Comparison) -> str:

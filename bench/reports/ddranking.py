@@ -26,29 +26,44 @@ import pandas as pd
 
 from bench.errors import UserError
 from bench.records.files import Record
-from bench.reports.leaderboard.rows import REFERENCE_METHOD, Entry, entries_of, entry_order, is_official
+from bench.reports.leaderboard.columns import stored_as
+from bench.reports.leaderboard.entries import REFERENCE_METHOD, Entry, entries_of, entry_order, is_official
+from bench.reports.printers import printed
+from bench.reports.quantities import MISSING, UNOFFICIAL, interval
+from bench.reports.table import Column, Page, Table, by_key, rows_of, typed
 from bench.stats import intervals
 
 WEIGHT = 0.5  # w and g
-COLUMNS = {
-    "dataset": "str",
-    "protocol": "str",
-    "ipc": "int64",
-    "method": "str",
-    "compressor": "object",  # None under hard labels
-    "budget": "object",  # None where there is none
-    "student": "str",
-    "labels": "str",
-    "n": "int64",  # replicates that IOR is the mean of
-    "ior": "float64",
-    "hlr": "float64",
-    "lrs": "float64",
-    "ars": "float64",
-    "hard_protocol": "object",  # under which HLR was measured
-    "plain_protocol": "object",  # the recipe without augmentation that ARS was measured with
-    "official": "bool",  # see bench.reports.leaderboard.rows.is_official
-    "why": "str",  # what is lacking where a score is nan
-}
+# In the order of CSV and JSON. Fractions, in tables for people points.
+COLUMNS = by_key(
+    (
+        Column("dataset", "str"),
+        Column("protocol", "str"),
+        Column("ipc", "int64"),
+        Column("method", "str", "method", left=True),
+        # None under hard labels.
+        Column("compressor", heading="compressor", show_row=stored_as, left=True),
+        Column("budget"),  # None where there is none
+        Column("student", "str"),
+        Column("labels", "str"),
+        Column("n", "int64", "n"),  # replicates that IOR is the mean of
+        Column("ior", "float64", "IOR", lambda value: interval(value, math.nan, "+")),
+        Column("hlr", "float64", "HLR", lambda value: interval(value, math.nan, "+")),
+        Column("lrs", "float64", "LRS", "{:.3f}".format),
+        Column("ars", "float64", "ARS", "{:.3f}".format),
+        Column("hard_protocol", heading="HLR under", left=True),  # under which HLR was measured
+        # The recipe without augmentation that ARS was measured with.
+        Column("plain_protocol", heading="ARS with", left=True),
+        Column("official", "bool"),  # see bench.reports.leaderboard.entries.is_official
+        Column("why", "str"),  # what is lacking where a score is nan
+    )
+)
+_NOTES = (
+    "HLR: accuracy of the full data minus that of the condensed set, both under hard labels (lower is better). IOR: "
+    "improvement over random images under the same recipe. Both in points.",
+    "LRS, ARS: DD-Ranking's label-robust and augmentation-robust scores, fractions in [0, 1] (w = g = .5); 0.269 "
+    "stands for no difference at all. The package feeds percent into the same formulas: its figures do not compare.",
+)
 
 
 def hlr(real_hard: float, condensed_hard: float) -> float:
@@ -164,7 +179,29 @@ def scores(
                     "why": "; ".join(filter(None, lacking)),
                 }
             )
-    return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()})
+    return typed(COLUMNS, rows)
+
+
+def render_scores(frame: pd.DataFrame, format: str = "text") -> str:
+    """`scores(...)` in a format of bench.reports.printers; CSV and JSON hold every column, unrounded."""
+    return printed(scores_page(frame), format)
+
+
+def scores_page(frame: pd.DataFrame) -> Page:
+    """The tables of `scores(...)`."""
+    if frame.empty:
+        nothing = "No records of a method other than random yet. Make some with: condensebench run --results DIR"
+        return Page([], frame, nothing=nothing)
+    tables = []
+    for (dataset, protocol, labels, official, ipc, student), table in frame.groupby(
+        ["dataset", "protocol", "labels", "official", "ipc", "student"], sort=False
+    ):
+        heading = f"DD-Ranking, {dataset}, {protocol}, {labels} labels, ipc {ipc}, student {student}"
+        shown = [column for column in COLUMNS.values() if column.heading is not None]
+        tables.append(Table(shown, [rows_of(table)], title=heading if official else f"unofficial: {heading}"))
+    lacking = {reason for why in frame["why"] for reason in why.split("; ") if reason}
+    notes = [*_NOTES, *(f"{MISSING} in {reason}" for reason in sorted(lacking))]
+    return Page(tables, frame, notes=notes if frame["official"].all() else [*notes, UNOFFICIAL])
 
 
 def _mean(entry: Entry) -> float:

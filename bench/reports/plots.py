@@ -20,8 +20,8 @@ import numpy as np
 from bench.errors import UserError
 from bench.records import files as storage
 from bench.records.files import Record
-from bench.reports.leaderboard.rows import Entry, entries_of, natural
-from bench.reports.printing import wrapped
+from bench.reports.leaderboard.entries import Entry, entries_of, natural
+from bench.reports.quantities import wrapped
 from bench.stats import intervals
 from bench.trials.plan import UNCOMPRESSED
 

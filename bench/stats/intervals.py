@@ -1,4 +1,4 @@
-"""Statistics over replicates: intervals, paired differences, tie groups, power, Pareto fronts.
+"""Statistics over replicates: intervals, paired differences, tie groups, power.
 
 Replicate r of every method shares the student's initialisation and data order (common random numbers), so methods are
 compared by the differences within replicates. What cannot be known (a spread from one value) is nan, never 0.
@@ -7,7 +7,7 @@ compared by the differences within replicates. What cannot be known (a spread fr
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -123,17 +123,3 @@ def resolvable(std: float, n: int, comparisons: int = 1) -> float:
         return float(np.mean(stats.norm.sf(bar - shift) + stats.norm.cdf(-bar - shift))) - POWER
 
     return float(optimize.brentq(shortfall, 0.0, 10 * critical)) * std / math.sqrt(n)
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """For each (bytes, accuracy): True where no other point has at most these bytes and at least this accuracy, one of
-    them strictly. Equal points are on the front together; points with a nan are not on it."""
-    front = [False] * len(points)
-    known = [i for i, point in enumerate(points) if not any(math.isnan(value) for value in point)]
-    best = -math.inf
-    previous: tuple[float, float] | None = None
-    for i in sorted(known, key=lambda i: (points[i][0], -points[i][1])):
-        front[i] = points[i][1] > best or points[i] == previous
-        if front[i]:
-            best, previous = points[i][1], points[i]
-    return front

@@ -17,7 +17,7 @@ from bench.errors import UserError
 from bench.records.files import Record, append
 from bench.reports.claims.claim_file import Claim, coordinates, read_claims
 from bench.reports.claims.verdict import Evidence, Weighed, overall, weigh
-from bench.reports.leaderboard.rows import entries_of
+from bench.reports.leaderboard.entries import entries_of
 from tests.worlds import ROOT
 from tests.worlds.records import cell, made_by, record
 

@@ -23,8 +23,10 @@ import bench
 from bench.cli import cli
 from bench.errors import UserError
 from bench.records.files import Record, append
+from bench.reports.leaderboard.columns import COLUMNS, LeaderboardColumn
+from bench.reports.leaderboard.entries import REFERENCE_METHOD
 from bench.reports.leaderboard.page import render
-from bench.reports.leaderboard.rows import COLUMNS, REFERENCE_METHOD, leaderboard
+from bench.reports.leaderboard.rows import leaderboard
 from bench.stats.significance import holm
 from tests.worlds import ROOT
 from tests.worlds.records import cell, made_by, record
@@ -276,6 +278,23 @@ def test_csv_holds_raw_numbers() -> None:
         None if math.isnan(mean) else mean for mean in frame["mean"]
     ]
     assert render(leaderboard([]), "csv").strip() == ",".join(COLUMNS)
+
+
+def test_a_column_that_is_declared_once_stands_in_every_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    column = LeaderboardColumn(
+        "steps", "Int64", "updates", "{:,}".format, unit="k", place=4.5,
+        value=lambda standing: standing.results[0].steps if standing.results else None,
+    )  # fmt: skip
+    monkeypatch.setitem(COLUMNS, column.key, column)
+    frame = leaderboard(story())
+    assert frame["steps"].dropna().eq(5000).all()
+    assert [each["steps"] for each in json.loads(render(frame, "json"))].count(5000) == frame["n"].gt(0).sum()
+    assert [each["steps"] for each in csv.DictReader(io.StringIO(render(frame, "csv")))].count("") == 2
+    for format in ("text", "md", "latex"):
+        text = render(frame, format)
+        for heading in re.findall(r"^.*\bmethod\b.*\baccuracy\b.*$", text, re.MULTILINE):
+            assert re.search(r"\bstd\b.*\bupdates k\b.*\bn\b", heading)
+        assert text.count("5,000") == frame["n"].gt(0).sum()
 
 
 @pytest.mark.parametrize(("format", "ending"), [("text", "txt"), ("md", "md"), ("latex", "tex")])

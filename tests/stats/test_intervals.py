@@ -172,14 +172,3 @@ def test_pooling_weighs_by_degrees_of_freedom() -> None:
     naive = math.sqrt(sum(((g - g.mean()) ** 2).sum() for g in groups) / sum(len(g) - 1 for g in groups))
     assert intervals.pooled_std((float(g.std(ddof=1)), len(g)) for g in groups) == pytest.approx(naive)
     assert math.isnan(intervals.pooled_std([(math.nan, 1)]))
-
-
-@quick
-@given(st.lists(st.tuples(st.integers(0, 6).map(float), st.sampled_from([0.1, 0.2, 0.3, math.nan])), max_size=12))
-def test_the_pareto_front_holds_what_nothing_dominates(points) -> None:
-    def dominated(p, q) -> bool:
-        return q[0] <= p[0] and q[1] >= p[1] and p != q
-
-    known = [point for point in points if not math.isnan(point[1])]
-    naive = [not math.isnan(p[1]) and not any(dominated(p, q) for q in known) for p in points]
-    assert intervals.pareto_front(points) == naive

@@ -10,7 +10,7 @@ from scipy.stats import fisher_exact
 from bench.checks.records.board import Cell, Line, row
 from bench.checks.records.rules import NOT_TOLD, Findings
 from bench.records.files import CondensedSet
-from bench.reports.leaderboard.rows import REFERENCE_METHOD
+from bench.reports.leaderboard.entries import REFERENCE_METHOD
 
 CHANCE = 0.001  # of more near-copies than `random` has by nature, above which they are natural ones
 

@@ -13,7 +13,7 @@ from bench.plugins.registry import Plugin
 from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe
 from bench.records.schema import Record
-from bench.reports.leaderboard.rows import REFERENCE_METHOD
+from bench.reports.leaderboard.entries import REFERENCE_METHOD
 
 RERUN = "condensebench run --rerun stale makes them anew"
 EVIDENCE = ("recipe", "images_seen", "measured_after", "num_test", "test_opened", "condensed")

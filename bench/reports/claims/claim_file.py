@@ -36,8 +36,8 @@ from bench.errors import UserError
 from bench.plugins.registry import Registry, discover, unknown
 from bench.protocol.definition import read_toml
 from bench.records import files as storage
-from bench.reports.leaderboard.rows import Entry
-from bench.reports.printing import MISSING
+from bench.reports.leaderboard.entries import Entry
+from bench.reports.quantities import MISSING
 
 COORDINATES = ("dataset", "ipc", "protocol", "labels", "student", "method", "compressor", "budget")
 CHANCE = "chance"

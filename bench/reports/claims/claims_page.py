@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from bench.records.files import Loaded, latest
 from bench.reports.claims.claim_file import CHANCE
 from bench.reports.claims.verdict import FEWEST_PAIRS, LEVEL, Cell, Evidence, Weighed
-from bench.reports.printing import MISSING, grid, interval, p_value, percent
+from bench.reports.printers import markdown_table
+from bench.reports.quantities import interval, p_value, percent
+from bench.reports.table import Column, Row, Table
 
 _RULES = f"""\
 - A claim is a list of contrasts: rows that are said to be better, rows that are said to be worse, and a margin in
@@ -37,6 +39,28 @@ _RULES = f"""\
 - No correction is made over claims. What holds here holds for small images and small students; what fails here may
   hold for photographs."""
 
+_SOURCE_COLUMNS = (
+    Column("folder", heading="records", left=True),
+    Column("trials", heading="trials"),
+    Column("digest", heading="digest of their digests"),
+)
+_SUMMARY_COLUMNS = (
+    *(Column(name, heading=name, left=True) for name in ("claim", "verdict", "contrast", "alone")),
+    *(Column(name, heading=name) for name in ("for", "against", "open", "pooled")),
+    Column("p", heading="p", show=p_value),
+)
+_CELL_COLUMNS = (  # of bench.reports.claims.verdict.Cell
+    Column("better", heading="better?", left=True),
+    Column("worse", heading="than", left=True),
+    Column("n", heading="n"),
+    Column("mean_better", heading="", show=percent, unit="%"),
+    Column("mean_worse", heading="than", show=percent, unit="%"),
+    Column("difference", heading="difference", show_row=lambda row: interval(row["difference"], row["half"], "+")),
+    Column("p", heading="p", show=p_value),
+    Column("p_holm", heading="Holm", show=p_value),
+    Column("says", heading="says", left=True),
+)
+
 
 def page(weighed: Sequence[Weighed], command: str, found: Mapping[str, Loaded], absent: Sequence[str] = ()) -> str:
     """The whole page, ending with a newline.
@@ -62,28 +86,33 @@ def page(weighed: Sequence[Weighed], command: str, found: Mapping[str, Loaded], 
 
 
 def _sources(found: Mapping[str, Loaded], absent: Sequence[str]) -> str:
-    rows = []
+    rows: list[Row] = []
     for folder, loaded in found.items():
         kept = latest(loaded.records)
         digest = hashlib.sha256("".join(sorted(record.digest for record in kept)).encode()).hexdigest()
-        rows.append([f"`{folder}`", str(len(kept)), digest[:16]])
-    rows += [[f"`{folder}`", "not there", MISSING] for folder in absent]
-    return grid([rows], ["records", "trials", "digest of their digests"], ["records"], "md")
+        rows.append({"folder": f"`{folder}`", "trials": len(kept), "digest": digest[:16]})
+    rows += [{"folder": f"`{folder}`", "trials": "not there", "digest": None} for folder in absent]
+    return markdown_table(Table(_SOURCE_COLUMNS, [rows]))
 
 
 def _summary(weighed: Sequence[Weighed]) -> str:
-    rows = []
+    rows: list[Row] = []
     for each in weighed:
         for number, one in enumerate(each.evidence):
-            first = [f"[{each.claim.title}](#{each.claim.id})", f"**{each.verdict}**"] if not number else ["", ""]
-            name = one.contrast.title or MISSING
-            counts = [str(one.count("for")), str(one.count("against")), str(one.count("open"))]
+            first = (f"[{each.claim.title}](#{each.claim.id})", f"**{each.verdict}**") if not number else ("", "")
             share = f"{percent(one.share)} % for" if each.claim.rule == "most" else ""
-            effect = share or interval(one.difference, math.nan, "+")
-            pooled = [effect, p_value(one.test.p)] if one.cells else [MISSING] * 2
-            rows.append([*first, name, one.verdict if one.contrast.title else "", *counts, *pooled])
-    headers = ["claim", "verdict", "contrast", "alone", "for", "against", "open", "pooled", "p"]
-    return grid([rows], headers, headers[:4], "md")
+            rows.append(
+                {
+                    "claim": first[0],
+                    "verdict": first[1],
+                    "contrast": one.contrast.title or None,
+                    "alone": one.verdict if one.contrast.title else "",
+                    **{says: one.count(says) for says in ("for", "against", "open")},
+                    "pooled": (share or interval(one.difference, math.nan, "+")) if one.cells else None,
+                    "p": one.test.p if one.cells else None,
+                }
+            )
+    return markdown_table(Table(_SUMMARY_COLUMNS, [rows]))
 
 
 def _claim(each: Weighed) -> str:
@@ -106,24 +135,9 @@ def _claim(each: Weighed) -> str:
 def _table(cells: Sequence[Cell]) -> str:
     place = [name for name in cells[0].place if len({cell.place[name] for cell in cells}) > 1]
     place = ["dataset", "ipc", *(name for name in place if name not in ("dataset", "ipc"))]
-    place = [name for name in place if name in cells[0].place]
-    headers = [*place, "better?", "than", "n", "%", "than %", "difference", "p", "Holm", "says"]
-    rows = [
-        [
-            *(cell.place[name] for name in place),
-            cell.better,
-            cell.worse,
-            str(cell.n),
-            percent(cell.mean_better),
-            percent(cell.mean_worse),
-            interval(cell.difference, cell.half, "+"),
-            p_value(cell.p),
-            p_value(cell.p_holm),
-            cell.says,
-        ]
-        for cell in cells
-    ]
-    return grid([rows], headers, [*place, "better?", "than", "says"], "md")
+    columns = [Column(name, heading=name, left=True) for name in place if name in cells[0].place]
+    rows = [{**cell.place, **vars(cell)} for cell in cells]
+    return markdown_table(Table([*columns, *_CELL_COLUMNS], [rows]))
 
 
 def _lines(each: Weighed, one: Evidence) -> Iterator[str]:

@@ -31,8 +31,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bench.reports.claims.claim_file import CHANCE, COORDINATES, Claim, Contrast, coordinates, matches
-from bench.reports.leaderboard.rows import Entry, entry_order
-from bench.reports.printing import MISSING
+from bench.reports.leaderboard.entries import Entry, entry_order
+from bench.reports.quantities import MISSING
 from bench.stats import intervals
 from bench.stats.significance import Test, holm, paired_t, sign_flip
 
@@ -105,7 +105,7 @@ class _Pair:
 
 
 def weigh(claim: Claim, entries: Sequence[Entry]) -> Weighed:
-    """Hold a claim to the rows of records (`bench.reports.leaderboard.rows.entries_of`)."""
+    """Hold a claim to the rows of records (`bench.reports.leaderboard.entries.entries_of`)."""
     found = [_evidence(contrast, entries, claim) for contrast in claim.contrast]
     return Weighed(claim, found, overall([each.verdict for each in found]))
 

@@ -12,41 +12,41 @@ from typing import Any
 import pandas as pd
 
 from bench.records.files import Record
-from bench.reports.leaderboard.rows import entries_of, entry_order, is_official, natural
-from bench.reports.printing import (
-    COMPRESSOR_WIDTH,
-    METHOD_WIDTH,
-    MISSING,
-    UNOFFICIAL,
-    grid,
-    interval,
-    listed,
-    raw,
-    titled,
-    wrapped,
-)
+from bench.reports.leaderboard.columns import stored_as
+from bench.reports.leaderboard.entries import entries_of, entry_order, is_official, natural
+from bench.reports.leaderboard.page import NO_RECORDS
+from bench.reports.printers import printed
+from bench.reports.quantities import COMPRESSOR_WIDTH, METHOD_WIDTH, MISSING, UNOFFICIAL, interval
+from bench.reports.table import Column, Page, Row, Split, Table, by_key, rows_of, typed
 from bench.stats import intervals
 from bench.trials.plan import UNCOMPRESSED
 
 WARNING = "Not comparable between columns: each column is another recipe (and label regime)."
-COLUMNS = {
-    "dataset": "str",
-    "ipc": "int64",
-    "method": "str",
-    "student": "str",
-    "compressor": "object",  # None under hard labels
-    "budget": "object",  # None where there is none
-    "protocol": "str",
-    "labels": "str",  # the label regime: hard, stored or online
-    "protocol_digest": "object",
-    "fixed_digest": "str",  # of data set, teacher, protocol, engine and network
-    "n": "int64",  # replicates that have a result
-    "mean": "float64",
-    "ci95": "float64",  # half of the 95 % t interval of the mean
-    "status": "str",  # ok, partial, failed, infeasible
-    "official": "bool",  # see bench.reports.leaderboard.rows.is_official
-    "column": "str",  # where tables show it: protocol, regime and, where it needs one to be told apart, a digest
-}
+# In the order of CSV and JSON. Tables for people begin with those that have a heading; a column for each value of
+# `column` follows.
+COLUMNS = by_key(
+    (
+        Column("dataset", "str"),
+        Column("ipc", "int64"),
+        Column("method", "str", "method", left=True, width=METHOD_WIDTH),
+        Column("student", "str"),
+        # None under hard labels.
+        Column("compressor", heading="compressor", show_row=stored_as, left=True, width=COMPRESSOR_WIDTH),
+        Column("budget"),  # None where there is none
+        Column("protocol", "str"),
+        Column("labels", "str"),  # the label regime: hard, stored or online
+        Column("protocol_digest"),
+        Column("fixed_digest", "str"),  # of data set, teacher, protocol, engine and network
+        Column("n", "int64"),  # replicates that have a result
+        Column("mean", "float64"),
+        Column("ci95", "float64"),  # half of the 95 % t interval of the mean
+        Column("status", "str"),  # ok, partial, failed, infeasible
+        Column("official", "bool"),  # see bench.reports.leaderboard.entries.is_official
+        # Where tables show it: protocol, regime and, where it needs one to be told apart, a digest.
+        Column("column", "str"),
+    )
+)
+_SHARED = [column for column in COLUMNS.values() if column.heading is not None]
 _ACROSS = 4  # protocols side by side in text, so that a table fits into 150 columns
 _ROW = ("method", "compressor", "budget")
 
@@ -63,7 +63,7 @@ def by_protocol(records: Iterable[Record], released: Mapping[str, str] | None = 
         fixed[entry.names[:-1], entry.labels].add(entry.fixed)
     rows: list[dict[str, Any]] = []
     for entry in entries:
-        found = intervals.summary(entry.accuracies.values())
+        accuracy = intervals.summary(entry.accuracies.values())
         official = is_official(entry.trial["protocol"], entry.digest("protocol"), released)
         heading = f"{entry.trial['protocol']} ({entry.labels} labels)"
         if len(fixed[entry.names[:-1], entry.labels]) > 1:
@@ -76,71 +76,61 @@ def by_protocol(records: Iterable[Record], released: Mapping[str, str] | None = 
                 "labels": entry.labels,
                 "protocol_digest": entry.digest("protocol"),
                 "fixed_digest": entry.fixed,
-                "n": found.n,
-                "mean": found.mean,
-                "ci95": found.half,
+                "n": accuracy.n,
+                "mean": accuracy.mean,
+                "ci95": accuracy.half,
                 "status": entry.status,
                 "official": official,
                 "column": heading,
             }
         )
-    return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()})
+    return typed(COLUMNS, rows)
 
 
 def render_across(frame: pd.DataFrame, format: str = "text") -> str:
-    """`by_protocol(...)` as text, md, csv, latex or json.
+    """`by_protocol(...)` in a format of bench.reports.printers.
 
     Text, Markdown and LaTeX: a table for each data set, ipc and student, with a column for each protocol, and the
-    warning that columns do not compare. CSV and JSON: every column of `COLUMNS`, unrounded, missing values empty or
-    null. Raises UserError for any other format.
+    warning that columns do not compare. CSV and JSON: every column of `COLUMNS`, unrounded. Raises UserError for a
+    format that there is not.
     """
-    if (text := raw(frame, format)) is not None:
-        return text
+    return printed(page_across(frame), format)
+
+
+def page_across(frame: pd.DataFrame) -> Page:
+    """The tables of `by_protocol(...)`."""
     if frame.empty:
-        return "No records yet. Make some with: condensebench run --results DIR\n"
-    parts = [
-        _table(f"{dataset}, ipc {ipc}, student {student}", table, format)
+        return Page([], frame, nothing=NO_RECORDS)
+    tables = [
+        _table(f"{dataset}, ipc {ipc}, student {student}", table)
         for (dataset, ipc, student), table in frame.groupby(["dataset", "ipc", "student"], sort=False)
     ]
-    return "\n\n".join([*parts, listed(_notes(frame), format)]) + "\n"
+    return Page(tables, frame, notes=list(_notes(frame)))
 
 
-def _table(heading: str, table: pd.DataFrame, format: str) -> str:
-    recipes = sorted(set(table["column"]), key=natural)
-    lines = _lines(table, format)
-    width = _ACROSS if format == "text" else len(recipes)
-    blocks = [recipes[start : start + width] for start in range(0, len(recipes), width)]
-    parts = []
-    for number, block in enumerate(blocks, start=1):
-        body = [[*place, *(found.get(name, MISSING) for name in block)] for place, found in lines]
-        headers = [name.replace(" (", "\n(", 1).replace(", ", ",\n") if format == "text" else name for name in block]
-        whole = grid([body], ["method", "compressor", *headers], ("method", "compressor"), format)
-        part = f"{heading}, protocols {number} of {len(blocks)}" if len(blocks) > 1 else heading
-        parts.append(titled(part, whole, WARNING, format))
-    return "\n\n".join(parts)
-
-
-def _lines(table: pd.DataFrame, format: str) -> list[tuple[list[str], dict[str, str]]]:
-    """(method and compressor, column -> result) of every line."""
+def _table(heading: str, table: pd.DataFrame) -> Table:
+    recipes = [
+        Column(recipe, heading=recipe.replace(" (", "\n(", 1).replace(", ", ",\n"), show=_result)
+        for recipe in sorted(set(table["column"]), key=natural)
+    ]
     # One line for what a protocol stores uncompressed and what another one does not store at all.
     table = table.assign(compressor=table["compressor"].replace(UNCOMPRESSED, None))
     # Records that another version of the method made stand on a line of their own.
     version = table.groupby([*_ROW, "column"], dropna=False).cumcount()
-    lines = []
+    rows = []
     for _, group in table.groupby([*_ROW, version], sort=False, dropna=False):
-        first: Any = next(group.itertuples())
-        place = [first.method, f"{first.compressor}@{first.budget}" if first.budget else first.compressor or MISSING]
-        if format == "text":
-            place = [wrapped(place[0], METHOD_WIDTH), wrapped(place[1], COMPRESSOR_WIDTH)]
-        lines.append((place, {str(row.column): _cell(row) for row in group.itertuples()}))
-    return lines
+        results = {row["column"]: row for row in rows_of(group)}
+        first = next(iter(results.values()))
+        rows.append({**{key: first[key] for key in _ROW}, **{each.key: results.get(each.key) for each in recipes}})
+    split = Split(fixed=len(_SHARED), most=_ACROSS, what="protocols")
+    return Table([*_SHARED, *recipes], [rows], title=heading, below=WARNING, split=split)
 
 
-def _cell(row: Any) -> str:
-    if not row.n:
-        return str(row.status)
-    text = interval(row.mean, row.ci95)
-    return f"(partial) {text}" if row.status == "partial" else text
+def _result(row: Row) -> str:
+    if not row["n"]:
+        return str(row["status"])
+    text = interval(row["mean"], row["ci95"])
+    return f"(partial) {text}" if row["status"] == "partial" else text
 
 
 def _notes(frame: pd.DataFrame) -> Iterator[str]:

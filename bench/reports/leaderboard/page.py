@@ -1,52 +1,44 @@
-"""Prints a leaderboard: text for a terminal, Markdown, LaTeX; CSV and JSON hold the raw numbers."""
+"""The leaderboard as a page: a table for each data set, protocol, ipc, student and label regime, with notes on how to
+read them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import pandas as pd
 
-from bench.reports.leaderboard.rows import REFERENCE_METHOD, TABLE
-from bench.reports.printing import (
-    COMPRESSOR_WIDTH,
-    METHOD_WIDTH,
-    MISSING,
-    UNOFFICIAL,
-    duration,
-    grid,
-    interval,
-    listed,
-    p_value,
-    percent,
-    raw,
-    size,
-    titled,
-    wrapped,
-)
+from bench.reports.leaderboard.columns import COLUMNS, LeaderboardColumn
+from bench.reports.leaderboard.entries import REFERENCE_METHOD
+from bench.reports.printers import printed
+from bench.reports.quantities import UNOFFICIAL
+from bench.reports.table import MarkNote, Note, Page, Table, rows_of
 from bench.stats import intervals
 
-_BEST = ""  # the heading of the column of stars
+# A table: the same names, the same label regime, and the same digests of all that the protocol fixes.
+_TABLE = ("dataset", "protocol", "ipc", "student", "labels", "fixed_digest")
+NO_RECORDS = "No records yet. Make some with: condensebench run --results DIR"
 
 
 def render(frame: pd.DataFrame, format: str = "text") -> str:
-    """`leaderboard(...)` as text, md, csv, latex or json.
+    """`leaderboard(...)` in a format of bench.reports.printers.
 
-    Text, Markdown and LaTeX: a table for each data set, protocol, ipc, student and label regime, in percent and human
-    units, with notes on how to read them. CSV and JSON: every column of `bench.reports.leaderboard.rows.COLUMNS`,
-    unrounded, missing values empty or null; JSON is a list of objects. Raises UserError for any other format.
+    Text, Markdown and LaTeX: in percent and human units. CSV and JSON: every column of
+    `bench.reports.leaderboard.columns.COLUMNS`, unrounded. Raises UserError for a format that there is not.
     """
-    if (text := raw(frame, format)) is not None:
-        return text
+    return printed(page(frame), format)
+
+
+def page(frame: pd.DataFrame) -> Page:
+    """The tables of `leaderboard(...)`."""
     if frame.empty:
-        return "No records yet. Make some with: condensebench run --results DIR\n"
-    tables = [table for _, table in frame.groupby(list(TABLE), sort=False)]
+        return Page([], frame, nothing=NO_RECORDS)
+    tables = [table for _, table in frame.groupby(list(_TABLE), sort=False)]
     headings = [_heading(table) for table in tables]
     if len(set(headings)) < len(headings):  # the same names under other digests
         headings = [f"{_heading(table)}, fixed parts {table.fixed_digest.iloc[0][:8]}" for table in tables]
-    parts = [_table(heading, table, format) for heading, table in zip(headings, tables, strict=True)]
-    return "\n\n".join([*parts, listed(_notes(frame, format), format)]) + "\n"
+    parts = [_table(heading, table) for heading, table in zip(headings, tables, strict=True)]
+    return Page(parts, frame, notes=list(_notes(frame)))
 
 
 def _heading(table: pd.DataFrame) -> str:
@@ -56,62 +48,15 @@ def _heading(table: pd.DataFrame) -> str:
     return name if row.official else f"unofficial: {name}"
 
 
-def _table(heading: str, table: pd.DataFrame, format: str) -> str:
-    columns = _columns(bool(table.compressor.notna().any()), starred=format != "md")
-    groups = [
-        [[texts[name] for name in columns] for texts in (_cells(row, format) for row in group.itertuples())]
-        for _, group in table.groupby(["compressor", "budget"], sort=False, dropna=False)
-    ]
-    return titled(heading, grid(groups, columns, ("method", "compressor", _BEST), format), _resolution(table), format)
+def _table(heading: str, table: pd.DataFrame) -> Table:
+    groups = [rows_of(group) for _, group in table.groupby(["compressor", "budget"], sort=False, dropna=False)]
+    return Table(_columns(table), groups, title=heading, below=_resolution(table))
 
 
-def _columns(labelled: bool, starred: bool) -> list[str]:
-    return [
-        *(["compressor"] if labelled else []),
-        "method",
-        "accuracy %",
-        *([_BEST] if starred else []),
-        "std",
-        "n",
-        f"vs {REFERENCE_METHOD}",
-        "p",
-        "rank",
-        *(["labels"] if labelled else []),
-        "images",
-        "bits/class",
-        "time",
-    ]
-
-
-def _cells(row: Any, format: str) -> dict[str, str]:
-    compressor = f"{row.compressor}@{row.budget}" if row.budget else row.compressor or MISSING
-    delta = "reference" if row.method == REFERENCE_METHOD else interval(row.delta_random, row.delta_random_ci95, "+")
-    return {
-        "compressor": wrapped(compressor, COMPRESSOR_WIDTH) if format == "text" else compressor,
-        "method": wrapped(row.method, METHOD_WIDTH) if format == "text" else row.method,
-        "accuracy %": _result(row, format),
-        _BEST: "*" if row.best else "",
-        "std": percent(row.std),
-        "n": str(row.n),
-        f"vs {REFERENCE_METHOD}": delta,
-        "p": p_value(row.p_random_holm),
-        "rank": f"{row.rank} [{row.rank_low}-{row.rank_high}]" if row.rank else MISSING,
-        "labels": size(row.bytes_labels, "B"),
-        "images": size(row.bytes_images, "B"),
-        "bits/class": size(row.bpc, ""),
-        "time": duration(row.seconds),
-    }
-
-
-def _result(row: Any, format: str) -> str:
-    if row.status == "infeasible":
-        return f"infeasible, ≥ {size(row.smallest_bytes, 'B')}"
-    if row.status == "failed":
-        return "failed"
-    text = interval(row.mean, row.ci95)
-    if row.best and format == "md":
-        text = f"**{text}**"
-    return f"(partial) {text}" if row.status == "partial" else text
+def _columns(table: pd.DataFrame) -> list[LeaderboardColumn]:
+    shown = (column for column in COLUMNS.values() if column.heading is not None)
+    present = (column for column in shown if column.needs is None or table[column.needs].notna().any())
+    return sorted(present, key=lambda column: column.place)
 
 
 def _resolution(table: pd.DataFrame) -> str:
@@ -147,7 +92,7 @@ def _mended(frame: pd.DataFrame) -> Iterator[str]:
         yield f"{name} {rows.invalid_values.max():.2g} and {rows.invalid_rows.max():.2g}"
 
 
-def _notes(frame: pd.DataFrame, format: str) -> Iterator[str]:
+def _notes(frame: pd.DataFrame) -> Iterator[Note]:
     yield (
         "accuracy: test split, last epoch, mean over n replicates ± half of the 95 % t interval; "
         "std: sample standard deviation."
@@ -164,16 +109,15 @@ def _notes(frame: pd.DataFrame, format: str) -> Iterator[str]:
         "from the first of its group (no correction for many comparisons). [1-4]: ranks that they leave open for it, "
         "95 %, paired t tests against all others, Holm-adjusted."
     )
-    mark = "bold" if format == "md" else "*"
-    yield f"{mark}: the best of all rows of a table with the same budget, and what is tied with it."
+    yield MarkNote("the best of all rows of a table with the same budget, and what is tied with it.")
     if not frame.official.all():
         yield UNOFFICIAL
     if (frame.status == "infeasible").any():
         yield "infeasible: the compressor cannot meet the budget; it needs at least the size that follows."
-    if told := list(_mended(frame)):
+    if mended := list(_mended(frame)):
         yield (
             "approximated probabilities, before they are mended: the largest share of values that were negative, and "
-            f"of rows that did not sum to one, in {'; '.join(told)}."
+            f"of rows that did not sum to one, in {'; '.join(mended)}."
         )
     if (frame.status == "partial").any():
         yield "(partial): some replicates have no result; n counts those that do."

@@ -15,13 +15,13 @@ from bench.artifacts.refs import Workspace
 from bench.driver.outcome import Outcome
 from bench.plugins.registry import discover
 from bench.records.files import environment
-from bench.reports.printing import METHOD_WIDTH, MISSING, grid, listed, raw, titled, wrapped
+from bench.reports.printers import printed, printer
+from bench.reports.quantities import METHOD_WIDTH, MISSING
+from bench.reports.table import Column, Page, Row, Table
 from bench.studies.costs.measure import Cost, Costs
 from bench.studies.pictures.condensed_sets import Opened, SetName, named_sets
 
 MIB = 2**20
-HEADERS = ["method", "preparation s", "condensation s", "by the clock s", "peak MiB", "prepared"]
-LEFT = {"method", "prepared"}
 # What lies in the store under these names, as people call it.
 SHARED = {
     "backbone": "further networks",
@@ -39,6 +39,35 @@ NOTES = (
 )
 
 
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def _preparation(row: Row) -> str:
+    if row["status"] == "ok" and not row["prepared"]:
+        return ""
+    seconds = row["preparation_seconds"]
+    return MISSING if seconds is None or math.isnan(seconds) else _seconds(seconds)
+
+
+def _condensation(row: Row) -> str:
+    return _seconds(row["seconds"]) if row["status"] == "ok" else row["status"]
+
+
+def _prepared(row: Row) -> str:
+    return ", ".join(SHARED.get(kind, kind) for kind in (row["prepared"] or "").split())
+
+
+COLUMNS = (
+    Column("method", heading="method", left=True, width=METHOD_WIDTH),
+    Column("preparation_seconds", heading="preparation", unit="s", show_row=_preparation),
+    Column("seconds", heading="condensation", unit="s", show_row=_condensation),
+    Column("wall_seconds", heading="by the clock", unit="s", show=_seconds),
+    Column("peak_bytes", heading="peak", unit="MiB", show=lambda value: f"{value / MIB:.0f}"),
+    Column("prepared", heading="prepared", show_row=_prepared, left=True),
+)
+
+
 def cost_command(
     *,
     plan: str | None,
@@ -53,7 +82,7 @@ def cost_command(
     registry = discover(plugins)
     named = named_sets(registry, plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
     names = largest(named) if plan else named
-    raw(pd.DataFrame(), format_)  # an unknown format is told now, not after minutes
+    printer(format_)  # an unknown format is told now, not after minutes
     say = Console(stderr=True).print
     with tempfile.TemporaryDirectory(prefix="condensebench-cost-") as folder:
         opened = Opened(Workspace(folder, registry), names)
@@ -81,44 +110,26 @@ def rendered(found: Mapping[SetName, Outcome], train_images: Mapping[str, int], 
         train_images: of each data set.
         format: text, md, latex, csv or json.
     """
-    if (text := raw(pd.DataFrame([_flat(name, outcome) for name, outcome in found.items()]), format)) is not None:
-        return text.rstrip("\n")
-    tables: dict[str, list[list[str]]] = {}
+    rows = [_row(name, outcome) for name, outcome in found.items()]
+    tables: dict[str, list[Row]] = {}
     notes = list(NOTES)
-    for name, outcome in found.items():
+    for row, (name, outcome) in zip(rows, found.items(), strict=True):
         heading = f"{name.dataset}, ipc {name.ipc}, of {train_images[name.dataset]:,} training images"
-        tables.setdefault(heading, []).append(_line(name, outcome, format))
+        tables.setdefault(heading, []).append(row)
         if outcome.status != "ok":
             notes.append(f"{name.dataset}, {name.method}: {outcome.error_type}: {outcome.message}")
     here = environment()
     notes.append(f"{here['machine']}, {here['host']}; Python {here['python']}, torch {here['torch']}.")
-    parts = ["# What each method costs"] if format == "md" else []
-    parts += [titled(heading, grid([rows], HEADERS, LEFT, format), "", format) for heading, rows in tables.items()]
-    return "\n\n".join([*parts, listed(notes, format)])
+    page = Page(
+        [Table(COLUMNS, [group], title=heading) for heading, group in tables.items()],
+        pd.DataFrame(rows),
+        notes=notes,
+        title="What each method costs",
+    )
+    return printed(page, format).removesuffix("\n")
 
 
-def _line(name: SetName, outcome: Outcome, format: str) -> list[str]:
-    method = wrapped(name.method, METHOD_WIDTH) if format == "text" else name.method
-    if outcome.status != "ok":
-        return [method, MISSING, outcome.status, MISSING, MISSING, ""]
-    cost: Cost = outcome.value
-    shared = ", ".join(SHARED.get(kind, kind) for kind in cost.shared)
-    prepared = sum(cost.shared.values())
-    return [
-        method,
-        _seconds(prepared) if cost.shared else "",
-        _seconds(cost.seconds),
-        _seconds(cost.wall),
-        f"{cost.peak_bytes / MIB:.0f}",
-        shared,
-    ]
-
-
-def _seconds(value: float) -> str:
-    return MISSING if math.isnan(value) else f"{value:.2f}" if value < 100 else f"{value:.0f}"
-
-
-def _flat(name: SetName, outcome: Outcome) -> dict[str, Any]:
+def _row(name: SetName, outcome: Outcome) -> dict[str, Any]:
     told: dict[str, Any] = {"dataset": name.dataset, "ipc": name.ipc, "method": name.method, "status": outcome.status}
     cost: Cost | None = outcome.value if outcome.status == "ok" else None
     return told | {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -15,7 +14,9 @@ from rich.progress import Progress
 from bench.errors import UserError
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
-from bench.reports.printing import COMPRESSOR_WIDTH, MISSING, duration, grid, listed, raw, size, titled, wrapped
+from bench.reports.printers import printed
+from bench.reports.quantities import COMPRESSOR_WIDTH, duration, size
+from bench.reports.table import Column, Page, Row, Table
 from bench.studies.label_sets.quality import Quality, Report, qualities, teacher_quality
 from bench.studies.label_sets.sources import LabelSet
 from bench.trials.budget import Budget
@@ -52,7 +53,7 @@ def labels_report(
     failed = any(quality.status == "failed" for quality in report.qualities)
     if (reference := teacher_quality(labels, set_size or labels.shape[0])) is not None:
         report.qualities.append(reference)
-    return _rendered(labels, report, set_size, project, format), int(failed)
+    return printed(_page(labels, report, set_size, project), format).removesuffix("\n"), int(failed)
 
 
 def combinations(
@@ -98,71 +99,80 @@ def label_seconds(labels: LabelSet, images: int) -> float | None:
     return None if labels.label_seconds is None else labels.label_seconds * images / labels.shape[0]
 
 
-def _rendered(labels: LabelSet, report: Report, set_size: int | None, project: int | None, format: str) -> str:
+def _page(labels: LabelSet, report: Report, set_size: int | None, project: int | None) -> Page:
     of = set_size or labels.shape[0]
     measured = [quality for quality in report.qualities if quality.status == "ok"]
     projected = [projection(quality, project, of) for quality in measured] if project else []
-    if format == "json":
-        everything = {
-            "labels": {"name": labels.name, "shape": labels.shape, "counted_as": of, "seconds": labels.label_seconds},
-            "qualities": [asdict(quality) for quality in report.qualities],
-            "spectrum": {"images": report.spectrum.images, "of": report.spectrum.rows()},
-            "projection": {"images": project, "label_seconds": label_seconds(labels, project), "of": projected}
-            if project
-            else None,
-        }
-        return json.dumps(everything, indent=1, ensure_ascii=False, allow_nan=False)
-    frame = pd.DataFrame([_flat(quality) for quality in report.qualities])
+    frame = pd.DataFrame([_row(quality) for quality in report.qualities])
     whole = [name for name in frame if "bytes" in str(name) or "invalid" in str(name)]
     frame = frame.astype(dict.fromkeys(whole, "Int64"))  # missing ones would make them floats
-    if (text := raw(frame, format)) is not None:
-        return text.rstrip("\n")
-    n, k, c = labels.shape
-    heading = f"{labels.name}: {n:,} images x {k:,} views x {c:,} classes"
-    parts = [titled(heading, _qualities(report, of, format), "", format), listed(_notes(labels, report, of), format)]
-    parts.append(_spectrum(report, format))
+    tables = [_qualities(labels, report, of), _spectrum(report)]
+    document: dict[str, Any] = {
+        "labels": {"name": labels.name, "shape": labels.shape, "counted_as": of, "seconds": labels.label_seconds},
+        "qualities": [asdict(quality) for quality in report.qualities],
+        "spectrum": {"images": report.spectrum.images, "of": report.spectrum.rows()},
+        "projection": None,
+    }
     if project:
-        parts.append(_projection(labels, projected, project, format))
-    return "\n\n".join(parts)
+        tables.append(_projection(labels, projected, project))
+        document["projection"] = {
+            "images": project,
+            "label_seconds": label_seconds(labels, project),
+            "of": projected,
+        }
+    return Page(tables, frame, document=document)
 
 
-def _flat(quality: Quality) -> dict[str, Any]:
+def _row(quality: Quality) -> dict[str, Any]:
     values = asdict(quality)
     sizes = values.pop("bytes")
     return values | {f"bytes_{name}": sizes.get(name) for name in ("total", "payload", "shared", "views", "container")}
 
 
-def _qualities(report: Report, of: int, format: str) -> str:
-    headers = [
-        "compressor", "budget", "B / image", "ratio", "KL, T=20", "KL, T=1", "top-1 %", "views", "encode", "decode",
-        "payload", "shared", "params", "container",
-    ]  # fmt: skip
-    groups: dict[str | None, list[list[str]]] = {}
+def _qualities(labels: LabelSet, report: Report, of: int) -> Table:
+    n, k, c = labels.shape
+    groups: dict[str | None, list[Row]] = {}
     for quality in report.qualities:
-        group = quality.status if quality.status == "outside" else quality.budget
-        groups.setdefault(group, []).append(_line(quality, of, format))
-    return grid(groups.values(), headers, {"compressor", "budget"}, format)
+        row = _row(quality)
+        if quality.status == "outside":
+            row["budget"] = quality.status
+        elif quality.status != "ok":  # what was measured before it failed stands for nothing
+            kept = ("compressor", "budget", "status", "smallest_bytes")
+            row = {key: value if key in kept else None for key, value in row.items()}
+        groups.setdefault(row["budget"], []).append(row)
+    return Table(
+        _columns(of),
+        list(groups.values()),
+        title=f"{labels.name}: {n:,} images x {k:,} views x {c:,} classes",
+        notes=_notes(labels, report, of),
+    )
 
 
-def _line(quality: Quality, of: int, format: str) -> list[str]:
-    name = wrapped(quality.compressor, COMPRESSOR_WIDTH + 6) if format == "text" else quality.compressor
-    if quality.status not in ("ok", "outside"):
-        least = quality.smallest_bytes
-        why = quality.status if least is None else f"> {least / of:,.0f}"
-        return [name, quality.budget or MISSING, why, *[MISSING] * 11]
-    sizes = quality.bytes
-    measured = [MISSING] * 3
-    if quality.kl20 is not None and quality.kl1 is not None and quality.top1 is not None:
-        measured = [_small(quality.kl20), _small(quality.kl1), f"{100 * quality.top1:.2f}"]
+def _columns(of: int) -> list[Column]:
+    """Of a table that counts the bytes of so many images."""
+
+    def an_image(row: Row) -> str:
+        if row["status"] in ("ok", "outside"):
+            return f"{row['bytes_total'] / of:,.0f}"
+        least = row["smallest_bytes"]
+        return row["status"] if least is None else f"> {least / of:,.0f}"
+
+    def milliseconds(value: float) -> str:
+        return f"{value:.1f} ms"
+
+    parts = {"payload": "payload", "shared": "shared", "views": "params", "container": "container"}
     return [
-        name,
-        "outside" if quality.status == "outside" else quality.budget or MISSING,
-        f"{sizes['total'] / of:,.0f}",
-        f"{quality.ratio:.1f}x",
-        *measured,
-        f"{quality.stored_views:.4g}",
-        *(MISSING if spent is None else f"{spent:.1f} ms" for spent in (quality.encode_ms, quality.decode_ms)),
-        *(size(sizes[part], "B") for part in ("payload", "shared", "views", "container")),
+        Column("compressor", heading="compressor", left=True, width=COMPRESSOR_WIDTH + 6),
+        Column("budget", heading="budget", left=True),
+        Column("bytes_total", heading="B / image", show_row=an_image),
+        Column("ratio", heading="ratio", show="{:.1f}x".format),
+        Column("kl20", heading="KL, T=20", show=_small),
+        Column("kl1", heading="KL, T=1", show=_small),
+        Column("top1", heading="top-1", unit="%", show=lambda value: f"{100 * value:.2f}"),
+        Column("stored_views", heading="views", show="{:.4g}".format),
+        Column("encode_ms", heading="encode", show=milliseconds),
+        Column("decode_ms", heading="decode", show=milliseconds),
+        *(Column(f"bytes_{part}", heading=name, show=lambda value: size(value, "B")) for part, name in parts.items()),
     ]
 
 
@@ -225,44 +235,40 @@ def _invalid(place: str, quality: Quality, shape: tuple[int, int, int]) -> str:
     )
 
 
-def _spectrum(report: Report, format: str) -> str:
+def _spectrum(report: Report) -> Table:
     rows = report.spectrum.rows()
-    headers = list(rows[0])
 
-    def told(name: str, value: Any) -> str:
-        if value is None:
-            return MISSING
-        return value if name == "of" else f"{value:.1f}" if name.startswith("rank") else f"{value:.3g}"
+    def column(name: str) -> Column:
+        if name == "of":
+            return Column(name, heading=name, left=True)
+        return Column(name, heading=name, show=("{:.1f}" if name.startswith("rank") else "{:.3g}").format)
 
-    body = grid([[[told(name, row[name]) for name in headers] for row in rows]], headers, {"of"}, format)
     images = report.spectrum.images
-    return titled(
-        f"Rank that holds a share of the energy, and singular values ({images} image{'s' if images > 1 else ''})",
-        body, "", format,
-    )  # fmt: skip
+    title = f"Rank that holds a share of the energy, and singular values ({images} image{'s' if images > 1 else ''})"
+    return Table([column(name) for name in rows[0]], [rows], title=title)
 
 
-def _projection(labels: LabelSet, projected: list[dict[str, Any]], images: int, format: str) -> str:
-    headers = ["compressor", "budget", "bytes"]
-    headers += [f"{what}, {cores} core{'s' if cores > 1 else ''}" for cores in CORES for what in ("encode", "decode")]
-    lines = [
-        [
-            told["compressor"],
-            told["budget"] or MISSING,
-            size(told["bytes"], "B"),
-            *(duration(told[f"{what}_seconds_{cores}"]) for cores in CORES for what in ("encode", "decode")),
-        ]
-        for told in projected
+def _projection(labels: LabelSet, projected: list[dict[str, Any]], images: int) -> Table:
+    columns = [
+        Column("compressor", heading="compressor", left=True),
+        Column("budget", heading="budget", left=True),
+        Column("bytes", heading="bytes", show=lambda value: size(value, "B")),
+        *(
+            Column(f"{what}_seconds_{cores}", heading=f"{what}, {_cores(cores)}", show=duration)
+            for cores in CORES
+            for what in ("encode", "decode")
+        ),
     ]
     seconds = label_seconds(labels, images)
-    made = "What making the logits takes was not measured."
+    making = "What making the logits takes was not measured."
     if seconds is not None and labels.device == "cpu":
-        made = "Making the logits: " + ", ".join(
-            f"{duration(seconds / cores)} on {cores} core{'s' if cores > 1 else ''}" for cores in CORES
-        )
+        times = (f"{duration(seconds / cores)} on {_cores(cores)}" for cores in CORES)
+        making = f"Making the logits: {', '.join(times)}"
     elif seconds is not None:
-        made = f"Making the logits: {duration(seconds)} on one GPU like this one"
-    return titled(
-        f"Extrapolated to {images:,} images, in proportion to what was measured here",
-        grid([lines], headers, {"compressor", "budget"}, format), made, format,
-    )  # fmt: skip
+        making = f"Making the logits: {duration(seconds)} on one GPU like this one"
+    title = f"Extrapolated to {images:,} images, in proportion to what was measured here"
+    return Table(columns, [projected], title=title, below=making)
+
+
+def _cores(count: int) -> str:
+    return f"{count} core{'s' if count > 1 else ''}"

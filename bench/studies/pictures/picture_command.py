@@ -26,7 +26,7 @@ from bench.driver.run import default_device, default_store
 from bench.errors import UserError
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
-from bench.reports.printing import METHOD_WIDTH, wrapped
+from bench.reports.quantities import METHOD_WIDTH, wrapped
 from bench.studies.pictures.condensed_sets import Opened, SetName, named_sets
 from bench.studies.pictures.drawing import Row, Sheet, draw, png
 

@@ -3,14 +3,16 @@ teacher itself would take."""
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tabulate import tabulate
+import pandas as pd
 
 from bench.errors import UserError
+from bench.reports.printers import printed
+from bench.reports.table import Column, Page, Row, Table
 from bench.studies.storage.formats import LAYOUTS, Dtype, stored
 from bench.studies.storage.published_sizes import CLAIMS
 from bench.studies.storage.teacher_line import OUTSIDE, known_teachers
@@ -109,73 +111,32 @@ def teachers(setting: Setting) -> list[dict[str, Any]]:
 
 
 def report(setting: Setting, nominal: float, format_: str) -> str:
-    """All four as text, md or json.
+    """All four in a format of bench.reports.printers; CSV holds the layouts alone.
 
     Raises:
         UserError: the factor is no number.
     """
     if not math.isfinite(nominal):
         raise UserError(f"--factor {nominal}: must be a number from 1 on. Type for instance --factor 30.")
-    tables = {
+    shape = f"{setting.images:,} images x {setting.views} views x {setting.classes:,} classes"
+    headings = {
+        "published": "Published figures, and the formula that gives each",
+        "layouts": f"{shape}: bytes in every layout (values {setting.dtype}, batch {setting.batch}, k {setting.kept})",
+        "meanings": f'"{nominal:g}x" on {shape}',
+        "teachers": f"Instead of labels, the teacher in float16; {OUTSIDE}",
+    }
+    rows: dict[str, Sequence[Row]] = {
         "published": published(),
         "layouts": layouts(setting),
         "meanings": meanings(setting, nominal),
         "teachers": teachers(setting),
     }
-    if format_ == "json":
-        return json.dumps({"setting": setting.__dict__, "nominal": nominal, **tables}, indent=1)
-    style = "github" if format_ == "md" else "simple"
-    shape = f"{setting.images:,} images x {setting.views} views x {setting.classes:,} classes"
-    parts = [
-        "Published figures, and the formula that gives each",
-        _table(
-            [
-                [r["source"], r["figure"], r["printed"], r["gives"], f"{100 * r['off']:+.1f} %", r["formula"],
-                 r["remark"]]
-                for r in tables["published"]
-            ],
-            ["source", "figure", "printed", "gives", "off", "formula", "remark"],
-            style,
-        ),
-        f"{shape}: bytes in every layout (values {setting.dtype}, batch {setting.batch}, k {setting.kept})",
-        _table(
-            [
-                [r["layout"], _size(r["total"]), _size(r["payload"]), _size(r["metadata"]), _size(r["container"]),
-                 f"{r['files']:,}", _size(r["on_disk"]), r["source"]]
-                for r in tables["layouts"]
-            ],
-            ["layout", "total", "values", "metadata", "container", "files", "in 4 KiB blocks", "source"],
-            style,
-        ),
-        f'"{nominal:g}x" on {shape}',
-        _table(
-            [
-                [r["by"], _size(r["bytes"]), f"{r['per image']:,.0f} B", f"{r['true factor']:.1f}x", r["rule"]]
-                if r["bytes"] is not None
-                else [r["by"], *["-"] * 3, r["rule"]]
-                for r in tables["meanings"]
-            ],
-            ["by", "bytes", "per image", "in this project's terms", "rule"],
-            style,
-        ),
-        f"Instead of labels, the teacher in float16; {OUTSIDE}",
-        _table(
-            [
-                [r["teacher"], _size(r["bytes"]), f"{r['per image']:,.0f} B", f"{r['true factor']:,.1f}x"]
-                for r in tables["teachers"]
-            ],
-            ["teacher", "bytes", "per image", "in this project's terms"],
-            style,
-        ),
-    ]  # fmt: skip
-    return "\n\n".join(parts)
-
-
-def _table(rows: list[list[str]], headers: list[str], style: str) -> str:
-    numeric = {"printed", "gives", "off", "bytes", "total", "values", "metadata", "container", "files", "per image",
-               "in 4 KiB blocks", "in this project's terms"}  # fmt: skip
-    align = ["right" if name in numeric else "left" for name in headers]
-    return tabulate(rows, headers=headers, tablefmt=style, disable_numparse=True, colalign=align)
+    page = Page(
+        [Table(COLUMNS[name], [rows[name]], above=heading) for name, heading in headings.items()],
+        pd.DataFrame(rows["layouts"]),
+        document={"setting": setting.__dict__, "nominal": nominal, **rows},
+    )
+    return printed(page, format_).removesuffix("\n")
 
 
 def _size(size: int) -> str:
@@ -184,3 +145,38 @@ def _size(size: int) -> str:
         if size >= unit:
             return f"{size / unit:.3f} {prefix}B"
     return f"{size} B"
+
+
+_TRUE_FACTOR = "in this project's terms"
+_PER_IMAGE = Column("per image", heading="per image", show="{:,.0f} B".format)
+COLUMNS = {
+    "published": (
+        *(Column(name, heading=name, left=True) for name in ("source", "figure")),
+        *(Column(name, heading=name) for name in ("printed", "gives")),
+        Column("off", heading="off", show=lambda value: f"{100 * value:+.1f} %"),
+        *(Column(name, heading=name, left=True) for name in ("formula", "remark")),
+    ),
+    "layouts": (
+        Column("layout", heading="layout", left=True),
+        Column("total", heading="total", show=_size),
+        Column("payload", heading="values", show=_size),
+        Column("metadata", heading="metadata", show=_size),
+        Column("container", heading="container", show=_size),
+        Column("files", heading="files", show="{:,}".format),
+        Column("on_disk", heading="in 4 KiB blocks", show=_size),
+        Column("source", heading="source", left=True),
+    ),
+    "meanings": (
+        Column("by", heading="by", left=True),
+        Column("bytes", heading="bytes", show=_size),
+        _PER_IMAGE,
+        Column("true factor", heading=_TRUE_FACTOR, show="{:.1f}x".format),
+        Column("rule", heading="rule", left=True),
+    ),
+    "teachers": (
+        Column("teacher", heading="teacher", left=True),
+        Column("bytes", heading="bytes", show=_size),
+        _PER_IMAGE,
+        Column("true factor", heading=_TRUE_FACTOR, show="{:,.1f}x".format),
+    ),
+}
