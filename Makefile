@@ -15,6 +15,7 @@ check-style: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 slow-tests: .venv/ready
 	$(BIN)/python -m pytest -m slow
