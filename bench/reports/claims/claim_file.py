@@ -146,9 +146,9 @@ def read_claims(path: str | Path) -> Claims:
     path = Path(path)
     if not path.is_file():
         raise UserError(
-            f"{path}: there is no such claims file. The project's own, results/claims.toml, is in its checkout; it is not "
-            "installed. Type `condensebench claims` in the checkout, or `condensebench claims FILE --results DIR` "
-            "with a claims file and records of your own."
+            f"{path}: there is no such claims file. The project's own, results/claims.toml, lies in its checkout: it "
+            "is not installed. Type `condensebench claims` in the checkout. Or type `condensebench claims FILE "
+            "--results DIR`, with a claims file and records of your own."
         )
     content = read_toml(path)
     try:
