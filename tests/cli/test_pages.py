@@ -7,14 +7,12 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 import yaml
 from click.testing import CliRunner
 
-import bench
 from bench.cli import cli
 from bench.plugins.registry import discover
 from tests.worlds import ROOT
@@ -152,25 +150,6 @@ def test_every_line_of_code_is_one_that_a_test_knows(page: Path) -> None:
 def test_every_target_of_make_that_a_sentence_names_is_there(page: Path) -> None:
     for target in re.findall(r"`make ([\w-]+)`", page.read_text(encoding="utf-8")):
         assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), target
-
-
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/commands.md"], ids=lambda page: page.stem)
-def test_the_python_of_a_page_plans_trials_and_reads_columns(
-    page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from bench.driver.run import planned_trials
-
-    planned = []
-
-    def run(*, results: str, **grid: Any) -> Any:
-        planned.extend(planned_trials(discover(), folder / "store", **grid))
-        return bench.load(results)
-
-    monkeypatch.setattr(bench, "run", run)
-    (source,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    exec(source, {})
-    assert len(planned) == 6
-    assert "delta_random" in capsys.readouterr().out
 
 
 # Files

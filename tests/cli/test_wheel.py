@@ -107,6 +107,16 @@ def test_it_runs_prints_a_table_and_checks_its_records(condensebench: Program) -
     assert "error:" not in condensebench("check", "records", "mine")
 
 
+def test_the_python_of_the_pages_is_the_same_and_runs(condensebench: Program) -> None:
+    """Only the protocol is run in miniature."""
+    pages = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/commands.md")]
+    source, other = [re.findall(r"^```python\n(import bench\n.*?)^```$", page, re.M | re.S)[0] for page in pages]
+    assert source == other
+    table = condensebench("-c", source.replace("small-hard-v1", SMALL), program=[sys.executable])
+    assert "delta_random" in table
+    assert "herding" in table
+
+
 def test_the_protocols_are_those_of_the_lock(condensebench: Program) -> None:
     assert "nothing found" in condensebench("check", "protocols")
 
