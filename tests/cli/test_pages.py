@@ -14,7 +14,9 @@ import yaml
 from click.testing import CliRunner
 
 from bench.cli import cli
+from bench.engine import ENGINE_VERSION
 from bench.plugins.registry import discover
+from bench.records.schema import SCHEMA
 from tests.worlds import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -107,6 +109,16 @@ def test_the_rooms_of_the_design_are_the_floors_of_the_contract_and_the_folders(
     design = (ROOT / "docs/design.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `bench/(\w+)/` \|", design, re.MULTILINE) == layers
     assert set(layers) == folders
+
+
+def test_the_changelog_has_the_numbers_of_the_code() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        package = tomllib.load(file)["project"]["version"]
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (package|evaluation engine|record schema) \| ([\d.]+) \|", text, re.MULTILINE))
+    assert rows == {"package": package, "evaluation engine": str(ENGINE_VERSION), "record schema": str(SCHEMA)}
+    assert re.search(rf"^## .*\b{re.escape(package)}\b", text, re.MULTILINE)
+    assert re.findall(r"^\| (\d+) \|", text, re.MULTILINE) == [str(number + 1) for number in range(SCHEMA)]
 
 
 # Commands
