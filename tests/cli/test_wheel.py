@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.worlds import ROOT
+from tests.worlds.wheels import build_wheel, install
 
 PACKAGES = ("bench", "methods", "protocols")
 SMALL = "small-hard-v1:scale=0.01"
@@ -38,16 +39,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    pip("wheel", "--no-build-isolation", "--wheel-dir", str(wheels), str(source))
-    (built,) = wheels.glob("*.whl")
-    return built
+    return build_wheel(source, wheels)
 
 
 @pytest.fixture(scope="module")
 def condensebench(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
     """Runs the installed command in an empty folder that all tests share, and returns what it prints."""
     site, folder = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("elsewhere")
-    pip("install", "--target", str(site), str(wheel))
+    install(wheel, site)
     command = [sys.executable, str(site / "bin" / "condensebench")]
     environment = {**os.environ, "PYTHONPATH": str(site), "CONDENSEBENCH_STORE": str(folder / "store")}
 
@@ -61,13 +60,6 @@ def condensebench(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Prog
     where = run("-c", "import bench, methods, protocols; print(bench.__file__)", program=[sys.executable])
     assert where.startswith(str(site))  # not the checkout that the tests stand in
     return run
-
-
-def pip(*arguments: str) -> None:
-    """Runs pip without a network."""
-    verb, *rest = arguments
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", verb, "--no-deps", "--no-index"]
-    subprocess.run([*command, *rest], check=True)
 
 
 # What it holds
