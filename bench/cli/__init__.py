@@ -110,7 +110,7 @@ def new(kind: str, name: str, does: str | None, in_tree: bool) -> None:
 @PLUGIN
 def run(plugins: tuple[str, ...], **options: Any) -> None:
     """Run trials; the same command again runs only what is missing."""
-    from bench.cli.command import run_command
+    from bench.cli.run import run_command
 
     grid = {
         k: options.pop(k) for k in ("datasets", "protocols", "methods", "compressors", "students", "ipcs", "budgets")
