@@ -5,15 +5,51 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.cli.progress import RunProgress, existing_records
-from bench.driver.run import default_store, planned_trials, run_trials
-from bench.plugins.registry import discover
-from bench.records import files
-from bench.trials.trial import Trial
+import click
 
+from bench.cli.options import JOBS, PLUGIN, STORE
+
+if TYPE_CHECKING:
+    from bench.trials.trial import Trial
+
+GROUP = "run"
 SHOWN_FAILURES = 5
+
+
+@click.command()
+@click.option(
+    "--dataset", "datasets", multiple=True, metavar="NAME", help="For instance glyphs:classes=100; repeatable."
+)
+@click.option("--protocol", "protocols", multiple=True, metavar="ID", help="Repeatable [default: small-soft-v1].")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="For instance el2n:end=hard; repeatable.")
+@click.option("--compressor", "compressors", multiple=True, metavar="NAME", help="Of soft labels; repeatable.")
+@click.option("--student", "students", multiple=True, metavar="NAME", help="Repeatable [default: the protocol's].")
+@click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Images per class; repeatable.")
+@click.option("--budget", "budgets", multiple=True, metavar="B", help="Of the labels: 30x or 20kB; repeatable.")
+@click.option("--replicates", type=click.IntRange(min=1), help="Students per cell [default: 3].")
+@click.option("--plan", metavar="FILE", help="A plan (TOML) instead of the options above.")
+@click.option("--results", default="results/local", show_default=True, metavar="DIR", help="Continued if it exists.")
+@JOBS
+@click.option("--ray-address", metavar="A", help="An existing Ray cluster, for instance auto or ray://host:10001.")
+@click.option(
+    "--rerun",
+    type=click.Choice(["missing", "failed", "stale", "all"]),
+    default="missing",
+    show_default=True,
+    help="Which trials to run.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would run and how long it may take; run nothing.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
+@STORE
+@PLUGIN
+def command(plugins: tuple[str, ...], **options: Any) -> int:
+    """Run trials; the same command again runs only what is missing."""
+    grid = {
+        k: options.pop(k) for k in ("datasets", "protocols", "methods", "compressors", "students", "ipcs", "budgets")
+    }
+    return run_command(grid=grid, plugins=plugins, **options)
 
 
 def run_command(
@@ -31,6 +67,11 @@ def run_command(
     store: str | None,
 ) -> int:
     """The verb `run`. Returns the exit code: 1 if any of the trials asked for stands as failed."""
+    from bench.cli.progress import RunProgress, existing_records
+    from bench.driver.run import default_store, planned_trials, run_trials
+    from bench.plugins.registry import discover
+    from bench.records import files
+
     registry = discover(plugins)
     place = Path(store) if store else default_store()
     trials = planned_trials(registry, place, plan=plan, replicates=replicates, **grid)
@@ -60,8 +101,10 @@ def run_command(
 
 def _finish(trials: Sequence[Trial], folder: Path) -> int:
     from bench.lock.lock_file import released
+    from bench.records import files
     from bench.reports.leaderboard.page import render
     from bench.reports.leaderboard.rows import leaderboard
+    from bench.trials.trial import Trial
 
     loaded = files.load(folder)
     for note in loaded.notes:
