@@ -87,6 +87,14 @@ class Verbs(WholeSentences):
         assert isinstance(command, click.Command), file
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that was typed; an error names the nearest, which click looks up among `commands`."""
+        if self.get_command(ctx, args[0]) is None:
+            self.commands = {name: click.Command(name) for name in self.list_commands(ctx)}
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The verbs under what one wants to do; nothing is imported."""
         verbs = self.verbs()

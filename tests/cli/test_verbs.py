@@ -70,6 +70,10 @@ def test_what_is_no_verb_is_no_command() -> None:
         assert f"No such command '{name}'" in answer.stderr
 
 
+def test_a_mistyped_verb_is_answered_with_the_nearest() -> None:
+    assert "No such command 'rnu'. Did you mean 'run'?" in CliRunner().invoke(cli, ["rnu"]).stderr
+
+
 @pytest.mark.parametrize("width", [80, 110])
 def test_the_help_groups_the_verbs_by_what_one_wants_to_do(width: int) -> None:
     text = help_text(width=width)
