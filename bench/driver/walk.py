@@ -27,8 +27,8 @@ from bench.records import files
 from bench.records.files import Failure, Record, State
 from bench.stages import stages
 from bench.stages.stages import CondensedRef, DatasetRef, LabelsRef, Workspace
-from bench.teachers import further, teachers
-from bench.teachers.teachers import TeacherRef, teachers_digest
+from bench.teachers import further, teacher_files
+from bench.teachers.teacher_files import TeacherRef, teachers_digest
 from bench.trials.budget import reference_bytes
 from bench.trials.trial import Trial
 from bench.views.parameters import AUGMENT_VERSION
@@ -106,8 +106,8 @@ class Makers:
             return None, ()
         found = []
         for recipe in recipes:
-            resolved = teachers.load_recipe(self._ws.registry, recipe, spec, dataset.classes)
-            found.append(teachers.find(self._ws.store, resolved, spec, dataset.digest))
+            resolved = teacher_files.load_recipe(self._ws.registry, recipe, spec, dataset.classes)
+            found.append(teacher_files.find(self._ws.store, resolved, spec, dataset.digest))
         known = tuple(ref for ref in found if ref is not None)
         return dataset, known if len(known) == len(found) else ()
 

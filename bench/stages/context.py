@@ -17,7 +17,7 @@ from bench.labels.labels import teacher_logits
 from bench.plugins.registry import Registry
 from bench.protocol.recipe import Augment
 from bench.seeds import Coordinate, numpy_generator, seed, torch_generator
-from bench.teachers import further, teachers
+from bench.teachers import further, teacher_files, teachers
 from bench.teachers.dynamics import dynamics
 from bench.teachers.ensemble import Ensemble, Member
 from bench.training.normalisation import statistics
@@ -39,7 +39,7 @@ class HarnessContext:
         registry: Registry,
         data: Data,
         dataset_digest: str,
-        teacher: teachers.TeacherRef,
+        teacher: teacher_files.TeacherRef,
         coordinates: tuple[Coordinate, ...],
         scratch: Path,
         device: str,

@@ -9,7 +9,7 @@ import torch
 
 from bench.stages import stages
 from bench.stages.stages import CondensedRef, DatasetRef, LabelsRef, Workspace
-from bench.teachers.teachers import TeacherRef
+from bench.teachers.teacher_files import TeacherRef
 from bench.training.loop import Evaluation, evaluate
 from bench.training.normalisation import statistics
 from bench.trials.trial import Trial

@@ -36,7 +36,7 @@ from bench.stages.context import HarnessContext
 from bench.stages.label import Labelling
 from bench.stages.train import Trained, train_student
 from bench.teachers import further as backbones
-from bench.teachers import teachers
+from bench.teachers import teacher_files, teachers
 from bench.training.loop import evaluate as measure
 from bench.trials.trial import Trial
 
@@ -61,14 +61,14 @@ __all__ = [
 _method_code_ran = False
 
 
-def teach(ws: Workspace, recipe: str, dataset: DatasetRef) -> teachers.TeacherRef:
+def teach(ws: Workspace, recipe: str, dataset: DatasetRef) -> teacher_files.TeacherRef:
     """A teacher of a data set: shipped with the project, else trained (or downloaded) here once."""
-    resolved = teachers.load_recipe(ws.registry, recipe, dataset.spec, dataset.classes)
+    resolved = teacher_files.load_recipe(ws.registry, recipe, dataset.spec, dataset.classes)
     return teachers.make(ws.store, ws.described(dataset), resolved, dataset.digest, device=ws.device)
 
 
 def condense(
-    ws: Workspace, method: str, dataset: DatasetRef, teacher: teachers.TeacherRef, ipc: int, replicate: int
+    ws: Workspace, method: str, dataset: DatasetRef, teacher: teacher_files.TeacherRef, ipc: int, replicate: int
 ) -> CondensedRef:
     """Run a method. Where the result says `random=False`, it serves all replicates."""
     global _method_code_ran
@@ -156,7 +156,7 @@ def encode_labels(
     ws: Workspace,
     trial: Trial,
     dataset: DatasetRef,
-    labellers: Sequence[teachers.TeacherRef],
+    labellers: Sequence[teacher_files.TeacherRef],
     condensed: CondensedRef,
     shard: int,
     first: LabelsRef | None = None,
@@ -205,7 +205,7 @@ def evaluate(
     dataset: DatasetRef,
     condensed: CondensedRef,
     labels: Sequence[LabelsRef] = (),
-    labellers: Sequence[teachers.TeacherRef] = (),
+    labellers: Sequence[teacher_files.TeacherRef] = (),
 ) -> dict[str, Any]:
     """Train the student, then open the test split, once. Returns the measured fields of the record.
 

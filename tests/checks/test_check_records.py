@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from bench.checks.records.check_records import check_records, check_records_command
+from bench.checks.records.check_records import check_records
 from bench.checks.records.prescribed import Here
 from bench.checks.records.rules import RULES, together
+from bench.cli import cli
 from bench.errors import LockError, UserError
 from bench.finding import Finding
 from bench.lock import errata, lock_file
@@ -325,13 +327,15 @@ def test_records_of_schema_1_say_what_cannot_be_checked(here, tmp_path, registry
     assert "of them not everywhere" in checked.summary
 
 
-def test_the_verb_prints_text_or_json_and_ends_with_the_exit_code(here, tmp_path, store, capsys):
+def test_the_verb_prints_text_or_json_and_ends_with_the_exit_code(here, tmp_path, store):
     fair = write(tmp_path / "fair", board(here, "herding"))
     unfair = write(tmp_path / "unfair", [honest(here, "herding", r) for r in range(3)])
-    assert check_records_command(str(fair), store=str(store)) == 0
-    assert capsys.readouterr().out.endswith("rules: nothing found.\n")
-    assert check_records_command(str(unfair), store=str(store), as_json=True) == 1
-    (found,) = json.loads(capsys.readouterr().out)
+    answer = CliRunner().invoke(cli, ["check", "records", str(fair), f"--store={store}"])
+    assert answer.exit_code == 0
+    assert answer.stdout.endswith("rules: nothing found.\n")
+    answer = CliRunner().invoke(cli, ["check", "records", str(unfair), f"--store={store}", "--json"])
+    assert answer.exit_code == 1
+    (found,) = json.loads(answer.stdout)
     assert found["rule"] == "no-random"
 
 

@@ -24,7 +24,7 @@ from bench.stages import stages
 from bench.stages.label import Labelling
 from bench.stages.stages import Workspace
 from bench.teachers.ensemble import label_view
-from bench.teachers.teachers import teachers_digest
+from bench.teachers.teacher_files import teachers_digest
 from bench.trials.plan import Grid, Plan
 from bench.trials.trial import Trial
 from bench.views.parameters import batch_bounds

@@ -25,9 +25,9 @@ from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
 from bench.stages import stages
 from bench.studies.label_sets import sources
-from bench.studies.label_sets.label_command import trial_labels
 from bench.studies.label_sets.quality import qualities
 from bench.studies.label_sets.sources import BareContext, FileLabels, NetworkLabels, label
+from bench.studies.label_sets.trial_labels import trial_labels
 from bench.teachers.ensemble import Member
 from bench.trials.trial import Trial
 from bench.views.parameters import Views

@@ -17,9 +17,9 @@ from bench.artifacts.refs import Workspace
 from bench.cli import cli
 from bench.plugins.registry import discover
 from bench.stages import stages
-from bench.studies.label_sets.label_command import trial_labels
 from bench.studies.label_sets.quality import teacher_quality
 from bench.studies.label_sets.quality_table import labels_report
+from bench.studies.label_sets.trial_labels import trial_labels
 from bench.studies.storage.storage_table import Setting
 from bench.studies.storage.storage_table import teachers as teacher_rows
 from bench.studies.storage.teacher_line import fp16_bytes, known_teachers

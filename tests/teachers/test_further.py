@@ -20,7 +20,7 @@ from bench.fingerprint import digest
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 from bench.stages import stages
-from bench.teachers import further, teachers
+from bench.teachers import further, teacher_files, teachers
 from bench.trials.trial import Trial
 from tests.worlds.plugins import write
 
@@ -65,7 +65,7 @@ def trial(method: str) -> Trial:
 def other_weights(tmp_path: Path) -> Path:
     """A copy of the shipped teachers in which the second network of digits went another way in training."""
     folder = tmp_path / "teachers"
-    shutil.copytree(teachers.FOLDER, folder)
+    shutil.copytree(teacher_files.FOLDER, folder)
     path = folder / OTHER / "digits.safetensors"
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -80,7 +80,7 @@ def other_weights(tmp_path: Path) -> Path:
 def test_two_different_backbones_never_share_a_condensed_set(tmp_path, other_weights, monkeypatch):
     ws = workspace(tmp_path / "store")
     several, alone = condense(ws, SEVERAL), condense(ws, ALONE)
-    monkeypatch.setattr(teachers, "FOLDER", other_weights)
+    monkeypatch.setattr(teacher_files, "FOLDER", other_weights)
     later = condense(ws, SEVERAL)
     assert later.address != several.address
     assert (read(ws.store.root / later.address).arrays["images"] != images(ws, several)).any()
@@ -132,7 +132,7 @@ def test_a_record_is_stale_where_a_backbone_is_another_and_only_there(tmp_path, 
     assert records[0].made_by["backbones"] == digest([stages.teach(ws, OTHER, dataset).digest])
     assert all("backbones" not in each.made_by for each in records[1:])
     assert list(states(ws, trials, records).values()) == ["done", "done", "done"]
-    monkeypatch.setattr(teachers, "FOLDER", other_weights)
+    monkeypatch.setattr(teacher_files, "FOLDER", other_weights)
     assert list(states(ws, trials, records).values()) == ["stale", "done", "done"]
 
 

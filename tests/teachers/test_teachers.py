@@ -19,8 +19,8 @@ from bench.plugins.registry import Registry, discover
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.stages import stages
-from bench.teachers import teachers
-from bench.teachers.teachers import FOLDER, TeacherRef, load_recipe, read_recipe, teachers_digest
+from bench.teachers import teacher_files, teachers
+from bench.teachers.teacher_files import FOLDER, TeacherRef, load_recipe, read_recipe, teachers_digest
 from bench.training.networks import build_network
 
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -149,7 +149,7 @@ def test_digits_has_the_weights_of_a_whole_ensemble(workspace: stages.Workspace,
     [("digits", "b7005d9ed4420771"), ("mnist5k", "0e79ec7408337047"), ("glyphs", "90d07623b9c6f2b0")],
 )
 def test_the_first_teacher_of_every_embedded_data_set_never_changes(dataset: str, expected: str) -> None:
-    path = teachers.shipped_path("small-teacher-v1", dataset)
+    path = teacher_files.shipped_path("small-teacher-v1", dataset)
     found = teachers._weights_digest(load_file(path))
     assert found[:16] == expected
     with safe_open(path, "np") as file:
@@ -175,10 +175,10 @@ def test_a_teacher_is_made_once_and_comes_out_the_same_in_another_store(
     member = teachers.member(refs[0], ws.store, registry, ws.described(dataset))
     assert member.mean == pytest.approx((0.449,))
     assert all(not parameter.requires_grad for parameter in member.model.parameters())
-    monkeypatch.setattr(teachers, "FOLDER", tmp_path / "folder")
+    monkeypatch.setattr(teacher_files, "FOLDER", tmp_path / "folder")
     shipped = teachers.ship(refs[0], ws.store, recipe.id, "digits")
     assert shipped.parent == tmp_path / "folder" / "quick-v1"
-    again = teachers.find(stages.Workspace(tmp_path / "three", registry).store, recipe, "digits", dataset.digest)
+    again = teacher_files.find(stages.Workspace(tmp_path / "three", registry).store, recipe, "digits", dataset.digest)
     assert again is not None
     assert (again.shipped, again.digest, again.accuracy) == (True, refs[0].digest, refs[0].accuracy)
 

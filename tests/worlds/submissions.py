@@ -22,7 +22,7 @@ from bench.records import files
 from bench.records.files import Record
 from bench.stages import stages, train
 from bench.stages.stages import CondensedRef, DatasetRef, LabelsRef, Workspace
-from bench.teachers.teachers import TeacherRef
+from bench.teachers.teacher_files import TeacherRef
 from bench.training import loop
 from bench.trials.plan import Grid, Plan
 from bench.trials.trial import Trial

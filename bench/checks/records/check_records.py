@@ -8,12 +8,10 @@ installation: what a record says about itself is not believed. Nothing is traine
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import finding
 from bench.checks.records.baseline import check_drift
 from bench.checks.records.board import Line, cells
 from bench.checks.records.contents import check_contents
@@ -22,10 +20,9 @@ from bench.checks.records.label_bytes import check_bytes
 from bench.checks.records.prescribed import Here
 from bench.checks.records.rules import RULES, Findings
 from bench.checks.records.values import check_copies, check_values
-from bench.driver.run import default_store
 from bench.finding import Finding
 from bench.lock.before_run import guard
-from bench.plugins.registry import Registry, discover
+from bench.plugins.registry import Registry
 from bench.records import files as records
 
 VERIFY_RULES = {"edited-accuracy", "picked-seed", "other-images", "other-bytes", "not-reproduced", "moved-within-noise"}
@@ -47,28 +44,6 @@ class Checked:
         """For the last line of the text."""
         skipped = f", {self.rules_unchecked} of them not everywhere" if self.rules_unchecked else ""
         return f"{self.records} records in {self.cells} cells, {self.rules} rules{skipped}"
-
-
-def check_records_command(
-    folder: str,
-    *,
-    baseline: str | None = None,
-    plugins: Iterable[str | Path] = (),
-    store: str | None = None,
-    as_json: bool = False,
-) -> int:
-    """The verb `check records`. Returns the exit code: 1 if there is any error.
-
-    Raises:
-        UserError: there are no such records, or a plugin cannot be read.
-        LockError: a released protocol is not what protocols/lock.json holds.
-    """
-    registry = discover(plugins)
-    checked = check_records(
-        folder, baseline=baseline, registry=registry, store=Path(store) if store else default_store()
-    )
-    print(finding.as_json(checked.findings) if as_json else finding.as_text(checked.findings, checked.summary))
-    return finding.exit_code(checked.findings)
 
 
 def check_records(

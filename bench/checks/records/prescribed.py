@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from bench.artifacts.describe import find_dataset, released_dataset_digest
+from bench.artifacts.refs import Workspace
 from bench.engine import ENGINE_VERSION
 from bench.errors import UserError
 from bench.lock import errata, lock_file
@@ -15,9 +17,7 @@ from bench.plugins.spec import parse
 from bench.protocol import definition
 from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe
-from bench.stages import stages
-from bench.stages.stages import Workspace
-from bench.teachers import teachers
+from bench.teachers import teacher_files
 from bench.trials.trial import Trial
 from bench.views.parameters import AUGMENT_VERSION, batch_sizes
 from protocols.datasets._arrays import read_digests
@@ -126,10 +126,10 @@ class Here:
     def _dataset(self, spec: str) -> str | None:
         """The released digest, else that of the data set opened here before."""
         try:
-            opened = stages.find_dataset(self._ws, spec)
+            opened = find_dataset(self._ws, spec)
         except UserError:
             return None
-        return stages.released_dataset_digest(spec) or (opened.digest if opened else None)
+        return released_dataset_digest(spec) or (opened.digest if opened else None)
 
     def _test_images(self, dataset: str) -> int | None:
         """How many images the test split has, where this project released the data set."""
@@ -143,12 +143,12 @@ class Here:
             return None
         found = []
         for recipe in fixed.teachers(dataset):
-            resolved = teachers.load_recipe(self.registry, recipe, dataset, classes)
-            ref = teachers.find(self._ws.store, resolved, dataset, dataset_digest)
+            resolved = teacher_files.load_recipe(self.registry, recipe, dataset, classes)
+            ref = teacher_files.find(self._ws.store, resolved, dataset, dataset_digest)
             if ref is None:
                 return None
             found.append(ref)
-        return teachers.teachers_digest(found)
+        return teacher_files.teachers_digest(found)
 
 
 def _specs(trial: Trial) -> list[tuple[str, str]]:

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
 from scipy import stats
 
-from bench import finding
 from bench.checks.records.baseline import same_machine
 from bench.checks.records.board import Cell, Line, cells
 from bench.checks.records.check_records import read_lines
@@ -26,52 +22,22 @@ from bench.checks.records.prescribed import Here
 from bench.checks.records.rules import Findings
 from bench.checks.verify.diagnosis import Diagnosis, made_otherwise, other_content, other_result, result
 from bench.checks.verify.rerun import Reruns
-from bench.driver.estimate import estimate_seconds
+from bench.driver.outcome import ignore
 from bench.driver.run import default_store
 from bench.errors import UserError
 from bench.lock.before_run import guard
-from bench.plugins.registry import Registry, discover
+from bench.plugins.registry import Registry
 from bench.records.files import Record
 from bench.seeds import numpy_generator
 from bench.stats.intervals import pooled_std, summary
 
 FALSE_ALARMS = 0.05  # over all records that were run again on another kind of machine
 CODE_LENGTH = 0.01  # by which another machine's rounding may move the length of an entropy-coded label file
+Progress = Callable[[Sequence[Line]], AbstractContextManager[Callable[[Record], None]]]
 
 
-def verify_command(
-    targets: tuple[str, ...],
-    *,
-    results: str,
-    sample: int | None = None,
-    plugins: Iterable[str | Path] = (),
-    store: str | None = None,
-    jobs: int | None = None,
-    as_json: bool = False,
-) -> int:
-    """The verb `verify`. Returns the exit code: 1 if a record does not come out as claimed, 130 if interrupted.
-
-    Args:
-        targets: folders or files of records, or ids (or their first digits) of records in `results`.
-        results: folder in which ids are looked up.
-        sample: run so many of the records, drawn evenly from all cells.
-        plugins: files that the records need.
-        store: artifacts to trust and reuse; None: everything is made anew.
-        jobs: trials at once; None: one a core.
-        as_json: print a JSON list of findings.
-    """
-    registry = discover(plugins)
-    out = Findings()
-    everything, chosen = select(targets, Path(results), out)
-    chosen = drawn(chosen, sample) if sample is not None else chosen
-    try:
-        summary = verify(chosen, cells(everything), registry, out, store=Path(store) if store else None, jobs=jobs)
-    except KeyboardInterrupt:
-        print("\nInterrupted. Nothing was compared yet; --sample N takes less time.", file=sys.stderr)
-        return 130
-    findings = tuple(out)
-    print(finding.as_json(findings) if as_json else finding.as_text(findings, summary))
-    return finding.exit_code(findings)
+def _silent(lines: Sequence[Line]) -> AbstractContextManager[Callable[[Record], None]]:  # noqa: ARG001
+    return nullcontext(ignore)
 
 
 def select(targets: Sequence[str], results: Path, out: Findings) -> tuple[list[Line], list[Line]]:
@@ -120,6 +86,7 @@ def verify(
     *,
     store: Path | None = None,
     jobs: int | None = None,
+    progress: Progress = _silent,
 ) -> str:
     """Run the records again and add what differs to `out`. Returns the summary.
 
@@ -132,6 +99,7 @@ def verify(
         out: takes the findings.
         store: artifacts to trust and reuse; None: everything is made anew.
         jobs: trials at once; None: one a core.
+        progress: what surrounds the runs: called with the records to run, it gives what is told each that ended.
     """
     place = store or default_store()
     here = Here(registry, place)
@@ -141,7 +109,7 @@ def verify(
         return f"0 of {len(lines)} records run again"
     exact = 0
     with (
-        _progress(ready) as ended,
+        progress(ready) as ended,
         Reruns(registry, store=store, jobs=jobs, on_record=ended) as reruns,
     ):
         again = reruns.run(line.trial for line in ready)
@@ -205,16 +173,3 @@ def _can_run(line: Line, here: Here, out: Findings) -> bool:
         out.add("unknown-name", line, f"{unknown[0].partition(chr(10))[0]} Name its file with --plugin FILE.")
         return False
     return check_code(line, here, out)
-
-
-@contextmanager
-def _progress(lines: Sequence[Line]) -> Iterator[Callable[[Record], None]]:
-    """What is to be run, and a bar on a terminal."""
-    console = Console(stderr=True)
-    seconds, _ = estimate_seconds([line.trial for line in lines], [line.record for line in lines])
-    console.print(
-        f"{len(lines)} trials run again, about {max(1, round(seconds / 60))} min of work on one core", highlight=False
-    )
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("trials", total=len(lines))
-        yield lambda _: bar.update(task, advance=1)

@@ -31,7 +31,7 @@ from bench.stages.condense import build_condensed
 from bench.stages.context import HarnessContext
 from bench.studies.costs.memory import PeakMemory
 from bench.studies.pictures.condensed_sets import SetName
-from bench.teachers.teachers import TeacherRef
+from bench.teachers.teacher_files import TeacherRef
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -14,7 +14,7 @@ from bench.driver.run import make_plan
 from bench.plugins.registry import Registry
 from bench.protocol import definition
 from bench.stages import stages
-from bench.teachers.teachers import TeacherRef
+from bench.teachers.teacher_files import TeacherRef
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from bench.plugins.registry import discover
 from bench.protocol.definition import load
 from bench.stages import stages
 from bench.stages.context import HarnessContext
-from bench.teachers import further, teachers
+from bench.teachers import further, teacher_files, teachers
 from methods.synthesis import edc, gvbsm, rded
 from tests.worlds.fakes import digits, digits_context
 
@@ -151,8 +151,8 @@ def test_a_backbone_of_another_normalisation_takes_the_teachers_images(workspace
     made = teachers.make_unmeasured
     monkeypatch.setattr(teachers, "make_unmeasured", lambda *a, **k: foreign(made(*a, **k)))
 
-    def foreign(ref: teachers.TeacherRef) -> teachers.TeacherRef:
-        return teachers.TeacherRef(ref.address, ref.shipped, ref.network, ref.digest, ref.accuracy, "imagenet")
+    def foreign(ref: teacher_files.TeacherRef) -> teacher_files.TeacherRef:
+        return teacher_files.TeacherRef(ref.address, ref.shipped, ref.network, ref.digest, ref.accuracy, "imagenet")
 
     lent = context(workspace)
     images = workspace.data("digits").train.images(np.arange(5))
