@@ -7,7 +7,7 @@ installation: what a record says about itself is not believed. Nothing is traine
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from bench.plugins.registry import Registry
 from bench.records import files as records
 
 VERIFY_RULES = {"edited-accuracy", "picked-seed", "other-images", "other-bytes", "not-reproduced", "moved-within-noise"}
+RULE_OF = {"torn": "torn-line", "refused": "impossible-value", "tampered": "edited-line"}  # of a problem's kind
 DRIFT_RULES = {"digests-changed", "moved", "not-bitwise", "vanished", "new-trials", "resolution", "no-overlap"}
 
 
@@ -84,27 +85,13 @@ def check_records(
     )
 
 
-def read_lines(folder: str | Path, out: Findings) -> tuple[list[Line], list[dict[str, Any]]]:
+def read_lines(folder: str | Path, out: Findings) -> tuple[list[Line], list[Mapping[str, Any]]]:
     """(the records of a folder with their places, the trials of lines that were left out); what cannot be read, cannot
     be or was edited becomes a finding."""
     loaded = records.load(folder)
-    for message in loaded.torn:
-        level, where, text = _parts(message)
-        out.add("torn-line", where, text, "note" if level == "note" else None)
-    for message in loaded.refused:
-        _, where, text = _parts(message)
-        out.add("impossible-value", where, text)
-    for message in loaded.tampered:
-        _, where, text = _parts(message)
-        out.add("edited-line", where, text)
+    for problem in loaded.problems_by_kind:
+        out.add(RULE_OF[problem.kind], problem.place, problem.text, "note" if problem.level == "note" else None)
     if not loaded.records:
         out.add("no-records", str(folder), "no record can be read here; condensebench run --results DIR makes some")
     lines = [Line(record, where) for record, where in zip(loaded.records, loaded.places, strict=True)]
     return lines, loaded.left_out
-
-
-def _parts(message: str) -> tuple[str, str, str]:
-    """(level, FILE:LINE, text) of a message of bench.records.files.load."""
-    match = re.fullmatch(r"(?:(note|WARNING): )?(.*?:\d+): (.*)", message, flags=re.DOTALL)
-    assert match is not None, message
-    return match[1] or "", match[2], match[3]
