@@ -65,7 +65,7 @@ def check_records(folder: str, baseline: str | None, store: str | None, plugins:
     """Check the records of a folder: is the comparison fair, is every value possible, has a number drifted?"""
     from bench import finding
     from bench.checks.records.check_records import check_records
-    from bench.driver.run import default_store
+    from bench.driver.defaults import default_store
     from bench.plugins.registry import discover
 
     place = Path(store) if store else default_store()

@@ -65,7 +65,7 @@ def command(
     """
     from bench.artifacts.refs import Workspace
     from bench.artifacts.store import Store
-    from bench.driver.run import DEFAULT_PROTOCOLS, default_device, default_store
+    from bench.driver.defaults import DEFAULT_PROTOCOLS, default_device, default_store
     from bench.plugins.registry import discover
     from bench.studies.label_sets.quality_table import labels_report
     from bench.studies.label_sets.sources import FileLabels

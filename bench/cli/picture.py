@@ -49,7 +49,7 @@ def command(
     from rich.progress import Progress
 
     from bench.artifacts.refs import Workspace
-    from bench.driver.run import default_device, default_store
+    from bench.driver.defaults import default_device, default_store
     from bench.plugins.registry import discover
     from bench.studies.pictures.condensed_sets import named_sets
     from bench.studies.pictures.contact_sheets import draw_pictures, only_picture, pictures

@@ -4,44 +4,38 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.driver.estimate import estimate_seconds
-from bench.records import files
-from bench.records.files import Record, State
+from bench.driver.prepared import Prepared
+from bench.records.files import Record
 from bench.trials.trial import Trial
 
 LINES_EVERY = 15.0  # seconds between progress lines where there is no terminal
 
 
-def existing_records(folder: Path) -> list[Record]:
-    """The records of a results folder; none where there is no file of records."""
-    return files.load(folder).records if any(folder.glob("*.jsonl")) else []
-
-
 class RunProgress:
     """Progress: a bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, trials: Sequence[Trial], folder: Path, jobs: int | None) -> None:
-        self._folder, self._trials, self._jobs = folder, trials, jobs
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
         self._counts: Counter[str] = Counter()
         self._total = 0
         self._begun = self._last_line = time.monotonic()
 
-    def overview(self, states: dict[Trial, State], chosen: Sequence[Trial], existing: Sequence[Record]) -> None:
+    def overview(self) -> None:
         """What is there, what would run, and for how long."""
+        states, chosen = self._prepared.states, self._prepared.chosen
         counts = Counter(states.values())
         parts = ", ".join(f"{counts[state]} {state}" for state in ("done", "missing", "failed", "stale"))
         self._print(f"{len(states)} trials: {parts}; {len(chosen)} to run.")
         if chosen:
-            seconds, unknown = estimate_seconds(chosen, existing)
-            jobs = self._jobs or _cores()
+            seconds, unknown = estimate_seconds(chosen, self._prepared.existing)
+            jobs = self._prepared.options.jobs or _cores()
             known = f"about {_duration(seconds / jobs)} on {jobs} core{'s' if jobs > 1 else ''}"
             if unknown == len(chosen):
                 known = "? (no earlier record of their like)"
@@ -49,11 +43,11 @@ class RunProgress:
                 known += f", and ? for {unknown} trials without an earlier record of their like"
             self._print(f"estimated time: {known}")
 
-    def start(self, states: dict[Trial, State], chosen: Sequence[Trial]) -> None:
+    def start(self) -> None:
         """The overview, then the bar."""
-        self.overview(states, chosen, existing_records(self._folder))
-        self._total = len(chosen)
-        if chosen and self._console.is_terminal:
+        self.overview()
+        self._total = len(self._prepared.chosen)
+        if self._total and self._console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -62,7 +56,7 @@ class RunProgress:
                 TimeRemainingColumn(),
                 console=self._console,
             )
-            self._task = self._progress.add_task("trials", total=len(chosen))
+            self._task = self._progress.add_task("trials", total=self._total)
             self._progress.start()
 
     def record(self, record: Record) -> None:

@@ -44,20 +44,10 @@ SHOWN_FAILURES = 5
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
 @PLUGIN
-def command(plugins: tuple[str, ...], **options: Any) -> int:
-    """Run trials; the same command again runs only what is missing."""
-    grid = {
-        k: options.pop(k) for k in ("datasets", "protocols", "methods", "compressors", "students", "ipcs", "budgets")
-    }
-    return run_command(grid=grid, plugins=plugins, **options)
-
-
-def run_command(
+def command(
     *,
-    grid: dict[str, Any],
-    plugins: Sequence[str],
+    plugins: tuple[str, ...],
     plan: str | None,
-    replicates: int | None,
     results: str,
     jobs: int | None,
     ray_address: str | None,
@@ -65,38 +55,30 @@ def run_command(
     dry_run: bool,
     limit: int | None,
     store: str | None,
+    **grid: Any,
 ) -> int:
-    """The verb `run`. Returns the exit code: 1 if any of the trials asked for stands as failed."""
-    from bench.cli.progress import RunProgress, existing_records
-    from bench.driver.run import default_store, planned_trials, run_trials
-    from bench.plugins.registry import discover
+    """Run trials; the same command again runs only what is missing."""
+    from bench.cli.progress import RunProgress
+    from bench.driver.defaults import default_store
+    from bench.driver.prepared import RunOptions, prepare
+    from bench.driver.run import run_prepared
     from bench.records import files
 
-    registry = discover(plugins)
-    place = Path(store) if store else default_store()
-    trials = planned_trials(registry, place, plan=plan, replicates=replicates, **grid)
-    folder = Path(results)
-    view = RunProgress(trials, folder, jobs)
+    options = RunOptions(Path(results), Path(store) if store else default_store(), jobs, ray_address, rerun, limit)
+    prepared = prepare(options, plugins, plan=plan, **grid)
+    view = RunProgress(prepared)
     if dry_run:
-        from bench.driver.walk import RERUN, states
-        from bench.stages.stages import Workspace
-
-        existing = existing_records(folder)
-        found = states(Workspace(place.resolve(), registry), trials, existing)
-        chosen = [trial for trial in trials if found[trial] in RERUN[rerun]][:limit]
-        view.overview(found, chosen, existing)
+        view.overview()
         return 0
-    with files.locked(folder), view:
+    with files.locked(options.results), view:
         try:
-            run_trials(
-                registry, trials, folder, jobs=jobs, ray_address=ray_address, rerun=rerun, limit=limit, store=place,
-                on_start=view.start, on_record=view.record, on_skip=view.skip,
-            )  # fmt: skip
+            view.start()
+            run_prepared(prepared, on_record=view.record, on_skip=view.skip)
         except KeyboardInterrupt:
             view.close()
             print("\nInterrupted. What had ended is recorded; the same command continues.", file=sys.stderr)
             return 130
-    return _finish(trials, folder)
+    return _finish(prepared.trials, options.results)
 
 
 def _finish(trials: Sequence[Trial], folder: Path) -> int:
@@ -111,14 +93,14 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
         print(note, file=sys.stderr)
     wanted = {trial.id for trial in trials}
     everything = files.latest(loaded.records)
-    asked = [record for record in everything if record.id in wanted]
+    of_this_run = [record for record in everything if record.id in wanted]
     official = released()
-    print(render(leaderboard(asked, official), "text"))
+    print(render(leaderboard(of_this_run, official), "text"))
     whole = leaderboard(everything, official)
     for name, format_ in (("leaderboard.md", "md"), ("leaderboard.csv", "csv")):
         (folder / name).write_text(render(whole, format_) + "\n", encoding="utf-8")
     print(f"\nrecords: {folder / 'records.jsonl'}\ntables:  {folder / 'leaderboard.md'}, {folder / 'leaderboard.csv'}")
-    failed = [record for record in asked if record.status == "failed"]
+    failed = [record for record in of_this_run if record.status == "failed"]
     for record in failed[:SHOWN_FAILURES]:
         assert record.error is not None
         print(
@@ -126,7 +108,7 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
         )
     if failed:
         print(
-            f"{len(failed)} of {len(asked)} trials failed; their tracebacks are in the records. "
+            f"{len(failed)} of {len(of_this_run)} trials failed; their tracebacks are in the records. "
             f"After a repair, --rerun failed runs them again.",
             file=sys.stderr,
         )

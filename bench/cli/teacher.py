@@ -19,17 +19,19 @@ GROUP = "extend"
 @PLUGIN
 def command(dataset: str, recipe: str, ship: bool, store: str | None, plugins: tuple[str, ...]) -> None:
     """Train a data set's teacher by its recipe (or find it), and tell its accuracy on the test split."""
-    from bench.driver.run import default_device, default_store
+    from bench.artifacts.describe import describe
+    from bench.artifacts.refs import Workspace
+    from bench.driver.defaults import default_device, default_store
     from bench.plugins.registry import discover
     from bench.plugins.spec import parse
-    from bench.stages import stages
+    from bench.stages.teach import teach
     from bench.teachers import teachers
 
     place = Path(store) if store else default_store()
-    ws = stages.Workspace(place.resolve(), discover(plugins), default_device())
+    ws = Workspace(place.resolve(), discover(plugins), default_device())
     spec = str(parse(ws.registry, "dataset", dataset))
-    described = stages.describe(ws, spec)
-    ref = stages.teach(ws, recipe, described)
+    described = describe(ws, spec)
+    ref = teach(ws, recipe, described)
     print(f"{spec}: {ref.network}, {100 * ref.accuracy:.2f} % on the test split, weights {ref.digest[:16]}")
     weights = teachers.ship(ref, ws.store, recipe, spec) if ship else ref.path(ws.store)
     print(f"{weights} ({weights.stat().st_size} bytes)")

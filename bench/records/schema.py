@@ -29,6 +29,7 @@ TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trials.trial.
     **dict.fromkeys(("compressor", "budget"), (str, type(None))),
 }
 
+FIXED = ("dataset", "teacher", "protocol", "engine", "network")  # of `made_by`: what is the same for all of a cell
 Status = Literal["ok", "failed", "infeasible"]
 Regime = Literal["hard", "stored", "online"]  # of labels, see bench.protocol.recipe.Recipe
 

@@ -17,7 +17,8 @@ import pandas as pd
 
 from bench.errors import UserError
 from bench.records.files import Record
-from bench.reports.leaderboard.entries import FIXED, Entry, entries_of, entry_order
+from bench.records.schema import FIXED
+from bench.reports.leaderboard.entries import Entry, entries_of, entry_order
 from bench.reports.quantities import METHOD_WIDTH, interval, p_value, percent
 from bench.reports.table import Column, by_key, typed
 from bench.stats import intervals

@@ -47,7 +47,7 @@ def train_student(
     recipe: Recipe,
     on_epoch_end: Callable[[int, torch.nn.Module], None] | None = None,
 ) -> Trained:
-    """The student of a trial, trained by `recipe`. Arguments as of bench.stages.stages.evaluate."""
+    """The student of a trial, trained by `recipe`. Arguments as of bench.stages.evaluate.evaluate."""
     data = ws.described(dataset)
     mean, std = statistics(recipe.normalisation, data.dataset)
     train_set = read_condensed(ws, condensed)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from bench.cli import cli
 from bench.records.files import Record
-from bench.stages import stages
+from bench.stages.teach import teach
 from bench.trials.trial import Trial
 from tests.worlds.honest import altered, findings, write
 from tests.worlds.submissions import HARD, SOFT, Arena, Cheater, make_arena, under
@@ -172,7 +172,7 @@ def test_the_best_epoch_that_the_record_denies_is_caught(arena, hard, cheater, t
 def test_another_teacher_is_caught(arena, honest, cheater, tmp_path):
     told = honest[-1]
     trial = Trial.from_dict(told.trial)
-    other = stages.teach(cheater.ws, "small-convnet-teacher-v1", cheater.dataset)
+    other = teach(cheater.ws, "small-convnet-teacher-v1", cheater.dataset)
     measured = cheater.evaluated(trial, cheater.labels(trial, other))
     lines = [*honest[:-1], altered(told, **measured, made_by={"teacher": other.digest})]
     assert arena.check(tmp_path, lines) == {"other-teacher"}
@@ -183,7 +183,7 @@ def test_another_teacher_is_caught(arena, honest, cheater, tmp_path):
 def test_another_teacher_that_the_record_denies_is_caught(arena, honest, cheater, tmp_path):
     told = honest[-1]
     trial = Trial.from_dict(told.trial)
-    other = stages.teach(cheater.ws, "small-convnet-teacher-v1", cheater.dataset)
+    other = teach(cheater.ws, "small-convnet-teacher-v1", cheater.dataset)
     measured = cheater.evaluated(trial, cheater.labels(trial, other))
     lines = [*honest[:-1], altered(told, **measured)]
     assert {found.rule for found in arena.verify(lines)} <= {"not-reproduced", "other-bytes"}

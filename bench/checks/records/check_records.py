@@ -17,7 +17,7 @@ from bench.checks.records.board import Line, cells
 from bench.checks.records.contents import check_contents
 from bench.checks.records.fairness import check_cell
 from bench.checks.records.label_bytes import check_bytes
-from bench.checks.records.prescribed import Here
+from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import RULES, Findings
 from bench.checks.records.values import check_copies, check_values
 from bench.finding import Finding
@@ -65,11 +65,11 @@ def check_records(
     out = Findings()
     lines, left_out = read_lines(folder, out)
     board = cells(lines, left_out)
-    here = Here(registry, store)
-    guard(registry, here.in_force({cell.protocol for cell in board}), store.resolve())
+    prescribed = Prescribed(registry, store)
+    guard(registry, prescribed.in_force({cell.protocol for cell in board}), store.resolve())
     for cell in board:
-        check_cell(cell, here, out)
-        check_bytes(cell, here, out)
+        check_cell(cell, prescribed, out)
+        check_bytes(cell, prescribed, out)
         check_copies(cell, out)
     check_contents(board, out)
     check_values(lines, out)

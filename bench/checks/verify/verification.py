@@ -18,12 +18,12 @@ from bench.checks.records.baseline import same_machine
 from bench.checks.records.board import Cell, Line, cells
 from bench.checks.records.check_records import read_lines
 from bench.checks.records.fairness import check_code
-from bench.checks.records.prescribed import Here
+from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import Findings
 from bench.checks.verify.diagnosis import Diagnosis, made_otherwise, other_content, other_result, result
 from bench.checks.verify.rerun import Reruns
+from bench.driver.defaults import default_store
 from bench.driver.outcome import ignore
-from bench.driver.run import default_store
 from bench.errors import UserError
 from bench.lock.before_run import guard
 from bench.plugins.registry import Registry
@@ -102,9 +102,9 @@ def verify(
         progress: what surrounds the runs: called with the records to run, it gives what is told each that ended.
     """
     place = store or default_store()
-    here = Here(registry, place)
-    guard(registry, here.in_force({line.trial.protocol for line in lines}), place.resolve())
-    ready = [line for line in lines if _can_run(line, here, out)]
+    prescribed = Prescribed(registry, place)
+    guard(registry, prescribed.in_force({line.trial.protocol for line in lines}), place.resolve())
+    ready = [line for line in lines if _can_run(line, prescribed, out)]
     if not ready:
         return f"0 of {len(lines)} records run again"
     exact = 0
@@ -147,16 +147,16 @@ def tolerance(line: Line, board: Sequence[Cell], runs: int) -> float:
     return quantile * math.sqrt(2) * spread + 1 / (line.record.num_test or math.inf)
 
 
-def elsewhere(claim: Record, here: Record, allowed: float) -> Diagnosis:
+def elsewhere(claim: Record, rerun: Record, allowed: float) -> Diagnosis:
     """The same trial on another kind of machine: within `allowed` of the claimed accuracy, at the same bytes."""
-    label_bytes = [each.bytes_labels.total for each in (claim, here) if each.bytes_labels is not None]
+    label_bytes = [each.bytes_labels.total for each in (claim, rerun) if each.bytes_labels is not None]
     if len(label_bytes) == 2 and abs(label_bytes[0] - label_bytes[1]) > CODE_LENGTH * label_bytes[1]:
         return Diagnosis(
             "other-bytes", f"the labels are claimed to take {label_bytes[0]} bytes; here they take {label_bytes[1]}"
         )
-    if claim.accuracy is None or here.accuracy is None:
+    if claim.accuracy is None or rerun.accuracy is None:
         return Diagnosis("moved-within-noise", "no accuracy, here as there")
-    moved = 100 * (here.accuracy - claim.accuracy)
+    moved = 100 * (rerun.accuracy - claim.accuracy)
     told = f"{moved:+.2f} points on another kind of machine"
     if math.isnan(allowed):
         return Diagnosis("not-checked", f"{told}; without replicates there is no saying what that is worth")
@@ -164,12 +164,12 @@ def elsewhere(claim: Record, here: Record, allowed: float) -> Diagnosis:
     return Diagnosis("moved-within-noise" if abs(moved) <= 100 * allowed else "not-reproduced", f"{told}; {within}")
 
 
-def _can_run(line: Line, here: Here, out: Findings) -> bool:
+def _can_run(line: Line, prescribed: Prescribed, out: Findings) -> bool:
     """Whether this installation can judge the record: it has its code, and there is a result."""
     if line.record.status == "failed":
         out.unchecked("not-reproduced", line, "a failed trial claims nothing")
         return False
-    if unknown := here.unknown(line.trial):
+    if unknown := prescribed.unknown_names(line.trial):
         out.add("unknown-name", line, f"{unknown[0].partition(chr(10))[0]} Name its file with --plugin FILE.")
         return False
-    return check_code(line, here, out)
+    return check_code(line, prescribed, out)

@@ -27,8 +27,8 @@ from bench.artifacts.store import Artifact, Store
 from bench.driver.outcome import Outcome, attempt, failure
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
-from bench.stages.condense import build_condensed
 from bench.stages.context import HarnessContext
+from bench.stages.method_call import build_condensed
 from bench.studies.costs.memory import PeakMemory
 from bench.studies.pictures.condensed_sets import SetName
 from bench.teachers.teacher_files import TeacherRef

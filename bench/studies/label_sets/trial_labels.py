@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
-from bench.driver.run import DEFAULT_PROTOCOLS
+from bench.driver.defaults import DEFAULT_PROTOCOLS
 from bench.errors import UserError
 from bench.plugins.spec import parse
 from bench.protocol import definition
-from bench.stages import stages
+from bench.stages.condense import condense
 from bench.stages.label import Labelling
+from bench.stages.teach import teach
 from bench.studies.label_sets.sources import TrialLabels
 
 
@@ -26,8 +28,8 @@ def trial_labels(ws: Workspace, dataset: str, protocol_id: str, method: str, ipc
             f"--protocol {protocol_id}: its labels are {regime}, there is nothing to compress. Type for instance "
             f"--protocol {DEFAULT_PROTOCOLS[0]}."
         )
-    described = stages.describe(ws, spec)
-    labellers = [stages.teach(ws, name, described) for name in fixed.teachers(spec)]
-    condensed = stages.condense(ws, chosen, described, labellers[0], ipc, 0)
+    described = describe(ws, spec)
+    labellers = [teach(ws, name, described) for name in fixed.teachers(spec)]
+    condensed = condense(ws, chosen, described, labellers[0], ipc, 0)
     recipe = fixed.recipe(dataset=spec, ipc=ipc, student=fixed.student(spec), classes=described.classes)
     return TrialLabels(Labelling(ws, fixed.id, recipe, described, labellers, condensed))
