@@ -69,9 +69,9 @@ class HarnessContext:
                 f'BACKBONES = "NAME" with the name of the parameter that tells how many.'
             )
         if len(self._backbones) < count:
-            own, device = (self._store, self._registry, self._data), str(self.device)
-            found = further.further(*own, self._dataset_digest, self._teacher_ref, count - 1, device=device)
-            others = (further.load(one, *own, self._teacher_ref, device=device) for one in found)
+            opened, device = (self._store, self._registry, self._data), str(self.device)
+            networks = further.further(*opened, self._dataset_digest, self._teacher_ref, count - 1, device=device)
+            others = (further.load(one, *opened, self._teacher_ref, device=device) for one in networks)
             self._backbones = [self.teacher, *others]
         return self._backbones[:count]
 

@@ -117,8 +117,8 @@ class Labelling:
             return None
 
         def make() -> tuple[dict, dict]:
-            found = [view_norms(self.ensemble, self.images, self.views, k).cpu() for k in range(len(self.views))]
-            return {"norms": torch.stack(found).numpy()}, {}
+            norms = [view_norms(self.ensemble, self.images, self.views, k).cpu() for k in range(len(self.views))]
+            return {"norms": torch.stack(norms).numpy()}, {}
 
         return torch.from_numpy(np.array(self.ws.store.get("label-norms", self._inputs(), make).arrays["norms"]))
 

@@ -20,15 +20,15 @@ def build_condensed(spec: Spec, train: TrainSplit, ipc: int, ctx: Any) -> Conden
     if "select" in spec.plugin.functions:
         indices = _check_indices(spec, module.select(train, ipc, ctx, **spec.parameters), train, ipc)
         labels = torch.from_numpy(train.labels[indices])
-        provenance = _told(spec)
+        provenance = _provenance(spec)
         return Condensed(train.images(indices), labels, indices, provenance)
     condensed = module.synthesize(train, ipc, ctx, **spec.parameters)
     _check_condensed(spec, condensed, train, ipc)
-    provenance = {**_told(spec), **condensed.provenance}
+    provenance = {**_provenance(spec), **condensed.provenance}
     return Condensed(condensed.images.cpu().contiguous(), condensed.labels.cpu(), condensed.indices, provenance)
 
 
-def _told(spec: Spec) -> dict[str, Any]:
+def _provenance(spec: Spec) -> dict[str, Any]:
     """What every record tells of its method, whatever the method says itself."""
     texts = {"source": spec.plugin.constants.get("CITATION", ""), "deviations": spec.plugin.deviations}
     return {"parameters": spec.parameters, **{name: text for name, text in texts.items() if text}}

@@ -50,10 +50,10 @@ def _names(line: Line, prescribed: Prescribed, out: Findings) -> None:
 
 def _withdrawn(line: Line, prescribed: Prescribed, out: Findings) -> None:
     fixed = prescribed.protocol(line.trial.protocol)
-    told = line.record.made_by.get("protocol")
+    digest = line.record.made_by.get("protocol")
     if isinstance(fixed, Protocol) and fixed.scale is not None:
-        told = prescribed.digest(fixed.name)
-    if told and (withdrawal := prescribed.withdrawn(line.trial.protocol, told)):
+        digest = prescribed.digest(fixed.name)
+    if digest and (withdrawal := prescribed.withdrawn(line.trial.protocol, digest)):
         out.add("withdrawn", line, f"{withdrawal.protocol} was withdrawn on {withdrawal.date}: {withdrawal.reason}")
 
 
@@ -85,18 +85,18 @@ def check_code(line: Line, prescribed: Prescribed, out: Findings) -> bool:
 
 def _data(cell: Cell, line: Line, prescribed: Prescribed, out: Findings) -> None:
     """The data set and the teacher."""
-    made = line.record.made_by
+    made_by = line.record.made_by
     digest = prescribed.dataset(cell.dataset)
     if digest is None:
         out.unchecked(("other-dataset", "other-teacher"), line, f"data set '{cell.dataset}' was never opened here")
-    elif made.get("dataset") != digest:
+    elif made_by.get("dataset") != digest:
         out.add(
             "other-dataset",
             line,
-            f"the data set has the digest {short(made.get('dataset'))}, and '{cell.dataset}' is {short(digest)}: "
+            f"the data set has the digest {short(made_by.get('dataset'))}, and '{cell.dataset}' is {short(digest)}: "
             "other images or labels",
         )
-    elif made.get("engine") == prescribed.engine and line.record.num_classes:
+    elif made_by.get("engine") == prescribed.engine and line.record.num_classes:
         _teacher(cell, line, prescribed, digest, out)
 
 
@@ -136,7 +136,7 @@ def _training(cell: Cell, line: Line, prescribed: Prescribed, out: Findings) -> 
             f"of {recipe.batch} are {steps}",
         )
     missing = [name for name in EVIDENCE if getattr(record, name) is None]
-    if missing and _made_here(record, cell, prescribed):
+    if missing and _of_this_code(record, cell, prescribed):
         out.add(
             "hidden-evidence",
             line,
@@ -145,20 +145,20 @@ def _training(cell: Cell, line: Line, prescribed: Prescribed, out: Findings) -> 
     elif missing:
         out.unchecked(("best-epoch", "other-recipe"), line, NOT_TOLD)
     else:
-        _told(cell, line, recipe, prescribed, out)
+        _evidence(cell, line, recipe, prescribed, out)
     if record.labels != recipe.labels:
         out.add("other-labels", line, f"{cell}: labels are {record.labels}; the protocol's are {recipe.labels}")
     if (record.num_views or 0) != recipe.views:
         out.add("other-labels", line, f"{cell}: {record.num_views or 0} stored views; the protocol has {recipe.views}")
 
 
-def _made_here(record: Record, cell: Cell, prescribed: Prescribed) -> bool:
+def _of_this_code(record: Record, cell: Cell, prescribed: Prescribed) -> bool:
     """Whether the record says that this very protocol and engine made it. Schema 1 ended before either."""
-    made = record.made_by
-    return made.get("protocol") == prescribed.digest(cell.protocol) and made.get("engine") == prescribed.engine
+    made_by = record.made_by
+    return made_by.get("protocol") == prescribed.digest(cell.protocol) and made_by.get("engine") == prescribed.engine
 
 
-def _told(cell: Cell, line: Line, recipe: Recipe, prescribed: Prescribed, out: Findings) -> None:
+def _evidence(cell: Cell, line: Line, recipe: Recipe, prescribed: Prescribed, out: Findings) -> None:
     """What records tell since schema 2."""
     record = line.record
     least, most = prescribed.images_seen(recipe, record.num_images or 0)
@@ -208,7 +208,7 @@ def _alike(cell: Cell, prescribed: Prescribed, out: Findings) -> None:
 
 
 def _replicates(cell: Cell, out: Findings) -> None:
-    asked = max(len(lines) for lines in cell.entries.values())
+    most_replicates = max(len(lines) for lines in cell.entries.values())
     for name, lines in cell.entries.items():
         have = sorted({line.trial.replicate for line in lines} | cell.left_out.get(name, frozenset()))
         if have != list(range(len(have))):
@@ -218,12 +218,12 @@ def _replicates(cell: Cell, out: Findings) -> None:
                 f"{cell}, {row(name)}: replicates {_listed(have)} stand here, {_listed(range(len(have)))} belong here. "
                 f"A choice compares nothing; condensebench run --replicates {max(have) + 1} runs the rest",
             )
-        elif len(have) < asked:
+        elif len(have) < most_replicates:
             out.add(
                 "missing-replicates",
                 lines,
-                f"{cell}, {row(name)}: {len(have)} replicates, and other rows have {asked}; "
-                f"condensebench run --replicates {asked} runs the rest",
+                f"{cell}, {row(name)}: {len(have)} replicates, and other rows have {most_replicates}; "
+                f"condensebench run --replicates {most_replicates} runs the rest",
             )
         for line in lines:
             if line.record.status == "failed" and line.record.error is not None:
@@ -233,7 +233,7 @@ def _replicates(cell: Cell, out: Findings) -> None:
                     line,
                     f"{cell}, {row(name)}: {line.record.error.type}: {why}; condensebench run --rerun failed",
                 )
-    if asked == 1:
+    if most_replicates == 1:
         out.add("single-replicate", str(cell), "one replicate a row: no interval, no test; run at least 3")
 
 
@@ -241,9 +241,9 @@ def _sizes(cell: Cell, prescribed: Prescribed, out: Findings) -> None:
     """Classes and test images are the data set's own, so they cannot differ within a cell."""
     known = {"num_test": prescribed.test_images(cell.dataset), "num_classes": None}
     for name, expected in known.items():
-        told = Counter(getattr(line.record, name) for line in cell.ok if getattr(line.record, name) is not None)
-        right = expected or (told.most_common(1)[0][0] if told else None)
-        for value in told:
+        values = Counter(getattr(line.record, name) for line in cell.ok if getattr(line.record, name) is not None)
+        right = expected or (values.most_common(1)[0][0] if values else None)
+        for value in values:
             if value != right:
                 lines = [line for line in cell.ok if getattr(line.record, name) == value]
                 out.add("impossible-value", lines, f"{cell}: {name} is {value}; it is {right} for this data set")

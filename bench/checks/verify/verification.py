@@ -56,15 +56,15 @@ def select(targets: Sequence[str], results: Path, out: Findings) -> tuple[list[L
     known = {line.record.id: line for line in read_lines(results, out)[0]} if ids else {}
     everything += known.values()
     for given in ids:
-        found = [
+        matches = [
             line for name, line in known.items() if re.fullmatch("[0-9a-f]{4,16}", given) and name.startswith(given)
         ]
-        if len(found) != 1:
+        if len(matches) != 1:
             raise UserError(
-                f"'{given}' is neither a folder nor a file, and {len(found) or 'no'} records of {results} have this "
+                f"'{given}' is neither a folder nor a file, and {len(matches) or 'no'} records of {results} have this "
                 f"id. Ids are 16 hex digits, of which 4 or more are enough; name the folder with --results DIR."
             )
-        chosen[found[0].record.id] = found[0]
+        chosen[matches[0].record.id] = matches[0]
     return everything, list(chosen.values())
 
 
@@ -157,11 +157,11 @@ def elsewhere(claim: Record, rerun: Record, allowed: float) -> Diagnosis:
     if claim.accuracy is None or rerun.accuracy is None:
         return Diagnosis("moved-within-noise", "no accuracy, here as there")
     moved = 100 * (rerun.accuracy - claim.accuracy)
-    told = f"{moved:+.2f} points on another kind of machine"
+    movement = f"{moved:+.2f} points on another kind of machine"
     if math.isnan(allowed):
-        return Diagnosis("not-checked", f"{told}; without replicates there is no saying what that is worth")
+        return Diagnosis("not-checked", f"{movement}; without replicates there is no saying what that is worth")
     within = f"{100 * allowed:.2f} points are within the spread of the replicates"
-    return Diagnosis("moved-within-noise" if abs(moved) <= 100 * allowed else "not-reproduced", f"{told}; {within}")
+    return Diagnosis("moved-within-noise" if abs(moved) <= 100 * allowed else "not-reproduced", f"{movement}; {within}")
 
 
 def _can_run(line: Line, prescribed: Prescribed, out: Findings) -> bool:
