@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -60,7 +59,7 @@ def test_the_command_line_python_and_a_dry_run_prepare_alike(world, monkeypatch)
         kept.append(prepare(*args, **options))
         return kept[-1]
 
-    monkeypatch.setattr(import_module("bench.cli.run"), "prepare", keeping)
+    monkeypatch.setattr(prepared, "prepare", keeping)  # where the verb imports it from when it is called
     monkeypatch.setattr(driver, "prepare", keeping)
     flags = world.flags("--replicates=1", methods=("first",))
 
