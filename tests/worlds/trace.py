@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any
 
@@ -17,23 +17,27 @@ def way_to(landmarks: Collection[str], program: Callable[[], Any]) -> list[str]:
     """
     entered: dict[str, None] = {}
     way: set[str] = set()
-    created_in: dict[FrameType, FrameType | None] = {}  # first frame of a task -> frame that created the task
+    creators: dict[FrameType, list[str]] = {}  # first frame of a task -> functions that stood there as it was created
 
-    def callers(frame: FrameType | None) -> Iterator[str]:
+    def standing(frame: FrameType | None) -> list[str]:
+        """The functions that have not returned, from a frame outwards; a coroutine that waits has no outer frame."""
+        names = []
         while frame is not None:
-            if name := _name(frame):
-                yield name
-            frame = created_in.get(frame, frame.f_back)
+            names += [name] if (name := _name(frame)) else []
+            if frame in creators:
+                return names + creators[frame]
+            frame = frame.f_back
+        return names
 
     def look(frame: FrameType, event: str, _: object) -> None:
         if event != "call":
             return
         if frame.f_code.co_qualname == "BaseEventLoop.create_task":
-            created_in[frame.f_locals["coro"].cr_frame] = frame.f_back
+            creators[frame.f_locals["coro"].cr_frame] = standing(frame)
         elif name := _name(frame):
             entered.setdefault(name)
             if name in landmarks and "<locals>" not in frame.f_code.co_qualname:
-                way.update(callers(frame))
+                way.update(standing(frame))
 
     sys.setprofile(look)
     try:
