@@ -136,7 +136,7 @@ def test_a_record_is_stale_where_a_backbone_is_another_and_only_there(tmp_path, 
     assert records[0].made_by["backbones"] == digest([teach(ws, OTHER, dataset).digest])
     assert all("backbones" not in each.made_by for each in records[1:])
     assert list(trial_states(ws, trials, records).values()) == ["done", "done", "done"]
-    monkeypatch.setattr(teachers, "FOLDER", other_weights)
+    monkeypatch.setattr(teacher_files, "FOLDER", other_weights)
     assert list(trial_states(ws, trials, records).values()) == ["stale", "done", "done"]
 
 
