@@ -57,11 +57,11 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Modules:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["list"], ["show", "score"], ["show", "small-soft-v1"], ["storage"]],
+    [["--help"], ["list"], ["show", "score"], ["show", "small-soft-v1"]],
     ids=" ".join,
 )
 def test_lists_and_descriptions_need_no_table_of_numbers(loaded: Modules, arguments: list[str]) -> None:
-    assert not loaded(*arguments) & (HEAVY | TABLES - {"tabulate"})
+    assert not loaded(*arguments) & (HEAVY | TABLES)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,9 @@ def test_tables_of_records_need_neither_torch_nor_all_of_scipy(loaded: Modules, 
     assert not modules & (HEAVY | {"scipy.stats"})
 
 
-def test_a_comparison_needs_no_torch(loaded: Modules) -> None:
-    assert not loaded("compare", "herding", "el2n", *PLAN) & HEAVY
+@pytest.mark.parametrize("arguments", [["compare", "herding", "el2n", *PLAN], ["storage"]], ids=" ".join)
+def test_a_comparison_and_the_storage_figures_need_no_torch(loaded: Modules, arguments: list[str]) -> None:
+    assert not loaded(*arguments) & HEAVY
 
 
 def test_a_check_of_unchanged_records_needs_no_torch(loaded: Modules) -> None:
