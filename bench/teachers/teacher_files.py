@@ -20,6 +20,7 @@ from bench.artifacts.store import Store
 from bench.engine import ENGINE_VERSION
 from bench.errors import UserError
 from bench.fingerprint import digest
+from bench.plugins.former_code import former
 from bench.plugins.registry import ROOT, Registry, unknown
 from bench.plugins.spec import Spec, parse
 from bench.protocol.conditions import resolve
@@ -45,9 +46,9 @@ class TeacherRecipe:
         ImageNet's."""
         return "imagenet" if self.recipe is None else self.recipe.normalisation
 
-    def inputs(self, dataset_digest: str) -> dict[str, Any]:
+    def inputs(self, dataset_digest: str, network_code: str | None = None) -> dict[str, Any]:
         """Everything that decides the weights. What a recipe leaves at its default stays out: a field that a later
-        version adds, switched off, makes no other teacher."""
+        version adds, switched off, makes no other teacher. `network_code`: by default that of the network here."""
         made: dict[str, Any] = {"weights": self.weights}
         if self.recipe is not None:
             made = {"recipe": self.recipe.model_dump(mode="json", exclude_defaults=True)}
@@ -55,9 +56,15 @@ class TeacherRecipe:
             "engine": ENGINE_VERSION,
             "dataset": dataset_digest,
             "network": str(self.network),
-            "network_code": self.network.plugin.digest,
+            "network_code": network_code or self.network.plugin.digest,
             **made,
         }
+
+    def made_from(self, dataset_digest: str) -> tuple[str, ...]:
+        """The digest of `inputs`; then those under which weights of the same code were kept before records of schema
+        4 (bench.plugins.former_code)."""
+        before = former(self.network.plugin.digest)
+        return tuple(digest(self.inputs(dataset_digest, code)) for code in (None, *before))
 
 
 def load_recipe(registry: Registry, name: str, dataset: str, classes: int) -> TeacherRecipe:
@@ -118,12 +125,13 @@ def shipped_path(name: str, dataset: str) -> Path:
 
 def find(store: Store, recipe: TeacherRecipe, dataset: str, dataset_digest: str) -> TeacherRef | None:
     """The weights for exactly this data and this recipe: shipped, or made here before; else None."""
-    wanted = digest(recipe.inputs(dataset_digest))
-    for path, shipped in ((shipped_path(recipe.id, dataset), True), (store.path("teacher", {"made": wanted}), False)):
+    wanted = recipe.made_from(dataset_digest)
+    kept = [(store.path("teacher", {"made": each}), False) for each in wanted]
+    for path, shipped in ((shipped_path(recipe.id, dataset), True), *kept):
         if path.is_file():
             with safe_open(path, "np") as file:
                 meta = json.loads(file.metadata()["json"])
-            if meta["made_from"] == wanted:
+            if meta["made_from"] in wanted:
                 address = path.relative_to(FOLDER if shipped else store.root).as_posix()
                 return TeacherRef(
                     address, shipped, str(recipe.network), meta["digest"], meta["accuracy"], recipe.normalisation

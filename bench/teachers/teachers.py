@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 from bench.artifacts.opened import Data
 from bench.artifacts.store import Store
 from bench.errors import UserError
-from bench.fingerprint import digest
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
@@ -42,7 +41,7 @@ def make(store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *
     """
     found = find(store, recipe, str(data.spec), dataset_digest)
     if found is None:
-        wanted = digest(recipe.inputs(dataset_digest))
+        wanted = recipe.made_from(dataset_digest)[0]
         store.get("teacher", {"made": wanted}, lambda: _make(data, recipe, wanted, device))
         found = find(store, recipe, str(data.spec), dataset_digest)
         assert found is not None
@@ -65,7 +64,7 @@ def make_unmeasured(
             _, arrays, _ = _network(data, recipe, device)
             return arrays, {"digest": _weights_digest(arrays)}
 
-        store.get("backbone", {"made": digest(recipe.inputs(dataset_digest))}, unmeasured)
+        store.get("backbone", {"made": recipe.made_from(dataset_digest)[0]}, unmeasured)
         found = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
         assert found is not None
     return found
@@ -75,10 +74,11 @@ def find_unmeasured(store: Store, recipe: TeacherRecipe, dataset: str, dataset_d
     """What `make_unmeasured` gives, if that is known here; else None."""
     found = find(store, recipe, dataset, dataset_digest)
     if found is None:
-        artifact = store.find("backbone", {"made": digest(recipe.inputs(dataset_digest))})
-        if artifact is not None:
-            own = store.relative(artifact), False, str(recipe.network), artifact.meta["digest"], math.nan
-            return TeacherRef(*own, recipe.normalisation)
+        for wanted in recipe.made_from(dataset_digest):
+            artifact = store.find("backbone", {"made": wanted})
+            if artifact is not None:
+                place = store.relative(artifact), False, str(recipe.network), artifact.meta["digest"], math.nan
+                return TeacherRef(*place, recipe.normalisation)
     return found
 
 

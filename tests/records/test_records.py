@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.errors import UserError
+from bench.plugins.former_code import FILE
 from bench.records import schema as module
 from bench.records.files import append, latest, load, locked, merge, status_of
 from bench.records.schema import environment, migrate
@@ -201,6 +202,22 @@ def earlier(schema: int, *added: str, **changed: Any) -> str:
     fields = {key: value for key, value in record(0.5, **changed).fields().items() if key not in added}
     fields["schema"] = schema
     return json.dumps({**fields, "digest": module.line_digest(fields)}, separators=(",", ":"))
+
+
+def test_code_digests_of_the_third_schema_become_those_of_the_same_code_and_others_stay(tmp_path: Path) -> None:
+    known = json.loads(FILE.read_text(encoding="utf-8"))["digests"]
+    herding, convnet = known["method herding"], known["network convnet"]
+    (before,), (network,) = herding["before"], convnet["before"]
+    of_data = made_by(method=before, network=network, teacher=before)
+    line = earlier(3, made_by=of_data)
+    (tmp_path / "a.jsonl").write_text(line + "\n")
+    loaded = load(tmp_path)
+    assert loaded.notes == []
+    assert loaded.records[0].made_by == {**of_data, "method": herding["after"], "network": convnet["after"]}
+    assert (tmp_path / "a.jsonl").read_text() == line + "\n"
+    written = record(0.5, made_by=of_data)
+    append(tmp_path / "b.jsonl", written)
+    assert load(tmp_path / "b.jsonl").records[0].made_by == of_data
 
 
 def first_schema(**changed: Any) -> str:

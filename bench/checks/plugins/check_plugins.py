@@ -90,17 +90,6 @@ _SUBJECTS: dict[str, type[Subject]] = {
 SMALL_DATASETS = ("digits",)  # checked when no name is given; the others are drawn or larger, and take minutes
 
 
-def check_plugin(plugin: Plugin, registry: Registry | None = None) -> Iterator[Finding]:
-    """All findings on one plugin, as they are made.
-
-    Args:
-        plugin: a method, a compressor or a data set.
-        registry: where the networks of the tiny teachers come from; by default that of this project.
-    """
-    for _, check in _bound(plugin, workshop() if registry is None else Workshop(registry)):
-        yield from check()
-
-
 def checks_for(plugin: Plugin | str | Path) -> list[tuple[str, Callable[[], list[Finding]]]]:
     """(rule, check) for each check of a plugin, or of the file that holds one; a call makes the check.
 
