@@ -3,7 +3,10 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: leaderboard test check-style speed slow-tests clean
+# Rooms whose tests train nothing, for the inner loop.
+QUICK := ground records reports stats trials views artifacts labels
+
+.PHONY: leaderboard test quick check-style speed slow-tests clean
 
 leaderboard: .venv/ready
 	$(BIN)/condensebench run --plan results/default-plan.toml --results results/local
@@ -11,10 +14,14 @@ leaderboard: .venv/ready
 test: .venv/ready check-style
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
+quick: .venv/ready check-style
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(QUICK:%=tests/%)
+
 check-style: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 slow-tests: .venv/ready
 	$(BIN)/python -m pytest -m slow

@@ -29,13 +29,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from torch import Generator, Tensor, nn
-from torch import device as Device
 
-from bench.views.parameters import View
+if TYPE_CHECKING:  # these names stand in annotations alone: what reads records imports no torch
+    from torch import Generator, Tensor, nn
+    from torch import device as Device
+
+    from bench.views.parameters import View
 
 
 class ImageSource(Protocol):

@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from bench.api import SoftLabels
 from bench.artifacts.store import Store
-from bench.driver.run import default_store
+from bench.driver.defaults import default_store
 from bench.labels.label_file import shard_sizes
 from bench.plugins.registry import discover
 from bench.plugins.spec import Spec, parse

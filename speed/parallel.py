@@ -25,11 +25,11 @@ from pathlib import Path
 
 import torch
 
+from bench.artifacts.refs import Workspace
 from bench.driver.on_ray import RayExecutor
 from bench.driver.walk import Run
 from bench.plugins.registry import Registry, discover
 from bench.records.files import load
-from bench.stages.stages import Workspace
 from bench.trials.plan import Grid, Plan
 from bench.trials.trial import Trial
 from protocols.networks.convnet import build

@@ -10,11 +10,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.artifacts.describe import describe
+from bench.artifacts.refs import Workspace
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
-from bench.stages import stages
-from bench.stages.condense import build_condensed
 from bench.stages.context import HarnessContext
+from bench.stages.method_call import build_condensed
+from bench.stages.teach import teach
 from speed.row import Row
 
 BAR = 60.0  # seconds
@@ -25,9 +27,9 @@ def measure(quick: bool = False) -> list[Row]:
     """CPU seconds of every method; `quick` takes 2 steps."""
     iterations = 2 if quick else 200
     with tempfile.TemporaryDirectory() as folder:
-        ws = stages.Workspace(Path(folder), discover())
-        dataset = stages.describe(ws, "glyphs")
-        teacher = stages.teach(ws, "small-teacher-v1", dataset)
+        ws = Workspace(Path(folder), discover())
+        dataset = describe(ws, "glyphs")
+        teacher = teach(ws, "small-teacher-v1", dataset)
         rows = []
         for method in METHODS:
             more = f"{',' if ':' in method else ':'}iterations={iterations}"

@@ -19,8 +19,8 @@ from bench.plugins.spec import parse
 def dataset_inputs(ws: Workspace, spec: str) -> dict[str, Any]:
     """What decides the content of a data set."""
     plugin = parse(ws.registry, "dataset", spec).plugin
-    told = [each.name for each in fields(DatasetRef)]  # a store of an earlier version may tell less
-    return {"spec": spec, "code": plugin.digest, "packages": ws.packages, "told": told}
+    names = [each.name for each in fields(DatasetRef)]  # a store of an earlier version may hold less
+    return {"spec": spec, "code": plugin.digest, "packages": ws.packages, "told": names}
 
 
 def find_dataset(ws: Workspace, spec: str) -> DatasetRef | None:
@@ -69,10 +69,10 @@ def released_dataset_digest(spec: str) -> str | None:
     registry = discover(())
     if spec.partition(":")[0] not in registry.names("dataset"):
         return None
-    asked = parse(registry, "dataset", spec)
+    parsed = parse(registry, "dataset", spec)
     for name, splits in read_digests()["datasets"].items():
-        if str(parse(registry, "dataset", name)) == str(asked):
+        if str(parse(registry, "dataset", name)) == str(parsed):
             with tempfile.TemporaryDirectory() as nothing:
-                data = Data(asked, Path(nothing))
-                return _dataset_digest(data, {split: told["sha256"] for split, told in splits.items()})
+                data = Data(parsed, Path(nothing))
+                return _dataset_digest(data, {split: facts["sha256"] for split, facts in splits.items()})
     return None

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
-import torch
 
 from bench.api import Dataset, ImageSource
 from bench.errors import PluginError
 from bench.plugins.spec import Spec
+
+if TYPE_CHECKING:
+    import torch
 
 
 class TrainSplit:
@@ -34,6 +36,8 @@ class TrainSplit:
 
     def sources(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
         """uint8 [n, channels, source_size, source_size]."""
+        import torch
+
         return torch.from_numpy(self._source.read(np.asarray(indices, dtype=np.int64)))
 
     def images(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
@@ -54,6 +58,8 @@ class TrainSplit:
 
 def shrink(images: torch.Tensor, size: int) -> torch.Tensor:
     """uint8 [n, c, s, s] -> uint8 [n, c, size, size]: rounded block means, in whole numbers (the same everywhere)."""
+    import torch
+
     side = images.shape[-1]
     if side == size:
         return images
@@ -99,9 +105,12 @@ class Data:
         return {"train": self.dataset.train().digest(), "test": self.dataset.test().digest()}
 
     def test_images(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split. Only bench/stages/stages.py
-        calls this (once per trial, after the last epoch; once to describe the data set) and bench/teachers/teachers.py
-        (once per teacher that is made)."""
+        """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split. Only
+        bench/stages/evaluate.py calls this (once per trial, after the last epoch), bench/artifacts/describe.py (once
+        per data set) and bench/teachers/teachers.py (once per teacher that is made); bench/stages/curve.py, of which
+        no result comes, calls it too."""
+        import torch
+
         self.opened.append("test")
         source = self.dataset.test()
         indices = np.arange(len(source.labels))

@@ -79,12 +79,12 @@ class Workspace:
         return data
 
     @staticmethod
-    def same(dataset: DatasetRef, split: str, found: str, described: str) -> None:
+    def same(dataset: DatasetRef, split: str, digest: str, described: str) -> None:
         """Raise UserError unless both digests are equal."""
-        if found != described:
+        if digest != described:
             raise UserError(
                 f"dataset '{dataset.spec}': the {split} split on one machine differs from that on another (digests "
-                f"{found[:8]} and {described[:8]}). Install the same versions of the packages that it is made with."
+                f"{digest[:8]} and {described[:8]}). Install the same versions of the packages that it is made with."
             )
 
     @cached_property

@@ -66,14 +66,14 @@ class _Known:
             self._seconds[_key("student", _STUDENT, record.trial)].append(sum(spent.values()))
             self._teachers[_key("teacher", _TEACHER, record.trial)] = record.made_by.get("teacher")
             if "condense" in record.seconds:
-                own = self._sets[self._set_key(record.trial)]
-                own[record.trial["replicate"]] = record.seconds["condense"]
+                seconds_by_replicate = self._sets[self._set_key(record.trial)]
+                seconds_by_replicate[record.trial["replicate"]] = record.seconds["condense"]
 
     def median(self, stage: str, trial: Mapping[str, Any], likenesses: Iterable[tuple[str, ...]]) -> float | None:
         """Of the nearest likeness there is a record of."""
         for fields in likenesses:
-            if found := self._seconds.get(_key(stage, fields, trial)):
-                return statistics.median(found)
+            if seconds := self._seconds.get(_key(stage, fields, trial)):
+                return statistics.median(seconds)
         return None
 
     def set_of(self, trial: Mapping[str, Any]) -> tuple[str, int | None]:
@@ -81,8 +81,8 @@ class _Known:
         that is not known; and the replicate where each has a set of its own, None where one serves all: to the last
         digit, they have told the same time."""
         times = self._sets.get(self._set_key(trial), {})
-        one = len(times) > 1 and len(set(times.values())) == 1
-        return self._teacher(trial), None if one else trial["replicate"]
+        shared = len(times) > 1 and len(set(times.values())) == 1
+        return self._teacher(trial), None if shared else trial["replicate"]
 
     def _set_key(self, trial: Mapping[str, Any]) -> tuple:
         return (self._teacher(trial), *_key("condense", _SHARED["condense"][0], trial))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import heapq
 import itertools
 import logging
@@ -20,14 +19,13 @@ import os
 import secrets
 import signal
 import socket
-import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 # Ray starts workers at niceness 15; beside any other load an `import torch` then takes most of a minute.
 os.environ.setdefault("RAY_worker_niceness", "0")
@@ -39,18 +37,37 @@ os.environ.setdefault("RAY_task_oom_retries", "2")
 
 import ray
 
+from bench.artifacts.describe import describe
+from bench.artifacts.refs import Workspace
 from bench.driver.outcome import Outcome, attempt, failure
+from bench.driver.session import Session, made_file, project_digest, store_of
 from bench.errors import UserError
-from bench.plugins.registry import ROOT, Registry
-from bench.stages import curve, stages
+from bench.plugins.registry import Registry
+from bench.plugins.spec import parse
+from bench.stages.condense import condense
+from bench.stages.curve import learning_curve
+from bench.stages.encode import encode_labels
+from bench.stages.evaluate import evaluate
+from bench.stages.teach import teach
 
-ROLES = {
-    "describe": "student",
-    "teach": "student",
-    "evaluate": "student",
-    "learning_curve": "student",
-    "condense": "method",
-    "encode_labels": "method",
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as Ray runs it: its function, the kind of worker, and its share of a machine."""
+
+    function: Callable[..., Any]
+    role: Literal["student", "method"]
+    gpus: float | None  # None: what NUM_GPUS of the method says, else none
+    cpus: float = 1.0
+
+
+STAGES = {
+    "describe": Stage(describe, "student", gpus=0.0),
+    "teach": Stage(teach, "student", gpus=1.0),
+    "condense": Stage(condense, "method", gpus=None),
+    "encode_labels": Stage(encode_labels, "method", gpus=1.0),
+    "evaluate": Stage(evaluate, "student", gpus=1.0),
+    "learning_curve": Stage(learning_curve, "student", gpus=1.0),
 }
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 RETRIES = 2  # for a worker that dies: killed, out of memory, its machine gone
@@ -60,18 +77,7 @@ TOKEN = secrets.token_hex(32)  # of the Ray processes that this process starts
 # The session that this worker process serves, and its workspace. Processes outlive a session where Ray was started by
 # somebody else (a notebook, a test), and a later session may know other plugins.
 _session_id = ""
-_workspace: stages.Workspace | None = None
-
-
-@dataclass(frozen=True)
-class Session:
-    """What all tasks of one executor share."""
-
-    registry: Registry
-    store: str
-    device: str
-    ship: bool
-    code: str  # digest of this project's files, where other machines have to have the same
+_workspace: Workspace | None = None
 
 
 class RayExecutor:
@@ -86,6 +92,7 @@ class RayExecutor:
         address: str | None = None,
         device: str = "cpu",
     ) -> None:
+        self._registry = registry
         self._owns = not ray.is_initialized()
         if self._owns:
             start(jobs, address)
@@ -104,18 +111,13 @@ class RayExecutor:
         self._count = itertools.count()
         self._files: dict[str, Any] = {}  # address in the store -> reference to the file's bytes, when shipping
 
-    async def run(
-        self, stage: str, *args: Any, priority: int = 0, needs: tuple[str, ...] = (), gpus: float = 0.0
-    ) -> Outcome:
-        """Run one stage in a worker. `needs` are the addresses of the artifacts that it reads."""
+    async def run(self, stage: str, *args: Any, priority: int = 0, needs: tuple[str, ...] = ()) -> Outcome:
+        """Run one of STAGES in a worker. `needs` are the addresses of the artifacts that it reads."""
         await self._slot(priority)
         try:
             files = {address: self._files[address] for address in needs if address in self._files}
-            options: dict[str, Any] = {"runtime_env": {"env_vars": {**ONE_THREAD, "CONDENSEBENCH_ROLE": ROLES[stage]}}}
-            if gpus and self._device != "cpu":
-                options["num_gpus"] = gpus
             # The session is wrapped, so that a worker unpacks it once and not for every task.
-            outcome_ref, file_ref = _task.options(**options).remote(
+            outcome_ref, file_ref = _task.options(**self.task_options(stage, *args)).remote(
                 self._session_id, [self._session], files, stage, args
             )
             try:
@@ -126,11 +128,22 @@ class RayExecutor:
                 with contextlib.suppress(Exception):  # Ray may be gone already
                     ray.cancel(outcome_ref)
                 raise
-            if self.ship and (made := made_file(outcome)) is not None:
-                self._files[made] = file_ref
+            if self.ship and (address := made_file(outcome)) is not None:
+                self._files[address] = file_ref
             return outcome
         finally:
             self._release()
+
+    def task_options(self, stage: str, *args: Any) -> dict[str, Any]:
+        """The role of the worker and the share of the machine that a stage gets, as Ray reads them."""
+        role, gpus = STAGES[stage].role, STAGES[stage].gpus
+        if gpus is None:
+            gpus = float(parse(self._registry, "method", args[0]).plugin.constants.get("NUM_GPUS", 0.0))
+        environment = {"env_vars": {**ONE_THREAD, "CONDENSEBENCH_ROLE": role}}
+        options: dict[str, Any] = {"runtime_env": environment, "num_cpus": STAGES[stage].cpus}
+        if gpus and self._device != "cpu":
+            options["num_gpus"] = gpus
+        return options
 
     async def _slot(self, priority: int) -> None:
         if self._free > 0:
@@ -165,7 +178,7 @@ def start(jobs: int | None, address: str | None) -> None:
             return
         # `local`: never some cluster that happens to run here or that RAY_ADDRESS names; that takes --ray-address.
         # Workers of both roles may idle without Ray ending them: a new one imports torch again.
-        with _own_token():
+        with _private_token():
             ray.init(
                 address="local",
                 num_cpus=jobs,
@@ -203,7 +216,7 @@ def _knock(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _own_token() -> Iterator[None]:
+def _private_token() -> Iterator[None]:
     """Only this run may talk to the processes that it starts: by a token of its own, in memory. Ray would write one to
     the home folder, and it says on the terminal that it uses one. RAY_AUTH_MODE, where it is set, decides instead."""
     if "RAY_AUTH_MODE" in os.environ:
@@ -230,7 +243,8 @@ def _serve(
     session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple
 ) -> tuple[Outcome, bytes | None]:
     """One stage in a worker process: how it came out, and the file that it made, if other machines may need it."""
-    outcome = attempt(_run_stage, session_id, session[0], files, stage, args)
+    ready = attempt(_workspace_with, session_id, session[0], files)
+    outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
     content = None
     if _workspace is not None and _workspace.checks and (address := made_file(outcome)) is not None:
         content = (_workspace.store.root / address).read_bytes()
@@ -238,18 +252,19 @@ def _serve(
 
 
 # Not a decorator: under its own name the function travels to the workers by name and shares this module's state there.
-_task: Any = ray.remote(num_cpus=1, max_retries=RETRIES, num_returns=2)(_serve)
+_task: Any = ray.remote(max_retries=RETRIES, num_returns=2)(_serve)
 
 
-def _run_stage(session_id: str, session: Any, files: dict[str, Any], stage: str, args: tuple) -> Any:
+def _workspace_with(session_id: str, session: Any, files: dict[str, Any]) -> Workspace:
+    """The session's workspace, with files that other machines made in its store."""
     ws = _workspace_for(session_id, session)
     for address, reference in files.items():
         if not (ws.store.root / address).is_file():
             ws.store.adopt(address, ray.get(reference))
-    return getattr(curve if stage == "learning_curve" else stages, stage)(ws, *args)
+    return ws
 
 
-def _workspace_for(session_id: str, reference: Any) -> stages.Workspace:
+def _workspace_for(session_id: str, reference: Any) -> Workspace:
     """The workspace (plugins, opened data sets), kept for the next task of the same session."""
     global _session_id, _workspace
     if _workspace is None or session_id != _session_id:
@@ -263,32 +278,6 @@ def _workspace_for(session_id: str, reference: Any) -> stages.Workspace:
                 "Install the same version on every machine."
             )
         device = session.device if torch.cuda.is_available() else "cpu"
-        _workspace = stages.Workspace(_own_store(session), session.registry, device, checks=session.ship)
+        _workspace = Workspace(store_of(session), session.registry, device, checks=session.ship)
         _session_id = session_id
     return _workspace
-
-
-def project_digest() -> str:
-    """Hex sha256 of the files of this project that decide a result."""
-    content = hashlib.sha256()
-    for folder in ("bench", "methods", "protocols"):
-        for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in (".py", ".toml", ".safetensors"):
-                content.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes())
-    return content.hexdigest()
-
-
-def _own_store(session: Session) -> Path:
-    """The driver's store where all is one machine; else one of this machine's own."""
-    if not session.ship:
-        return Path(session.store)
-    if own := os.environ.get("CONDENSEBENCH_STORE"):
-        return Path(own).expanduser().resolve()
-    return Path(tempfile.gettempdir()) / f"condensebench-{os.getuid()}"
-
-
-def made_file(outcome: Outcome) -> str | None:
-    """The address of the artifact that a stage made, if it made one that other stages read from the store."""
-    if outcome.status != "ok" or getattr(outcome.value, "shipped", False):
-        return None
-    return getattr(outcome.value, "address", None)

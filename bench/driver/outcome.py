@@ -1,4 +1,4 @@
-"""What a stage came to: a value, or why there is none. It travels from a worker as plain data."""
+"""Outcome of a stage: its value or the reason of its failure. It travels from a worker as plain data."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ class Outcome:
     error_type: str = ""
     message: str = ""
     traceback: str = ""
+
+    def get(self) -> Any:
+        """The value. Raises NoValue where there is none."""
+        if self.status != "ok":
+            raise NoValue(self)
+        return self.value
+
+
+class NoValue(Exception):
+    """A stage has no value, which ends the trial; `outcome` says why."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
 
 
 def attempt(function: Callable[..., Any], *args: Any) -> Outcome:

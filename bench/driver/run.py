@@ -3,65 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
+from bench.driver.defaults import default_store
 from bench.driver.outcome import ignore
-from bench.errors import UserError
-from bench.plugins.registry import Registry, discover, unknown
+from bench.driver.prepared import Prepared, RunOptions, prepare
 from bench.records import files
-from bench.records.files import Record, State
-from bench.trials.plan import Grid, Plan, read_plan
+from bench.records.files import Record
 from bench.trials.trial import Trial
-
-DEFAULT_PROTOCOLS = ("small-soft-v1",)
-
-
-def default_store() -> Path:
-    """Where artifacts are kept: $CONDENSEBENCH_STORE, else .condensebench in the current folder."""
-    return Path(os.environ.get("CONDENSEBENCH_STORE", ".condensebench"))
-
-
-def default_device() -> str:
-    """`cuda` where there is a CUDA device, else `cpu`."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def make_plan(*, plan: str | Path | None = None, **grid: Any) -> Plan:
-    """A plan file, or one grid from keyword arguments (see bench.trials.plan.Grid). Raises UserError."""
-    given = {key: value for key, value in grid.items() if value not in (None, (), [])}
-    if plan is not None:
-        if set(given) - {"replicates"}:
-            raise UserError(
-                f"A plan file says what to run; leave out {', '.join(sorted(set(given) - {'replicates'}))}."
-            )
-        loaded = read_plan(plan)
-        return Plan([Grid(**{**g.__dict__, **given}) for g in loaded.grids])
-    allowed = [f.name for f in dataclass_fields(Grid)]
-    for key in given:
-        if key not in allowed:
-            raise UserError(unknown("argument", key, allowed))
-    return Plan([Grid(**{"protocols": DEFAULT_PROTOCOLS, **given})])
-
-
-def planned_trials(registry: Registry, store: Path, *, plan: str | Path | None = None, **grid: Any) -> list[Trial]:
-    """The trials of a plan whose released protocols are as they were released.
-
-    Raises:
-        LockError: a protocol that the plan names, or the engine, differs from what protocols/lock.json holds.
-        UserError: see `make_plan`; or a protocol was withdrawn.
-    """
-    from bench.lock.before_run import guard
-
-    made = make_plan(plan=plan, **grid)
-    guard(registry, (protocol for grid_ in made.grids for protocol in grid_.protocols), store)
-    return made.trials(registry)
 
 
 def run(
@@ -76,7 +28,7 @@ def run(
     store: str | Path | None = None,
     **grid: Any,
 ) -> list[Record]:
-    """Run what is missing and return the records of all trials asked for.
+    """Run what is missing and return the records of all trials of the plan.
 
         bench.run(datasets=["digits"], protocols=["small-hard-v1"], methods=["random", "herding"], ipcs=[1, 10])
 
@@ -96,70 +48,59 @@ def run(
         UserError: an unknown name or a bad value; the message says what is allowed.
         LockError: a released protocol or the engine is not what it was when the protocol was released.
     """
-    registry = discover(plugins)
     place = Path(store) if store is not None else default_store()
-    trials = planned_trials(registry, place, plan=plan, **grid)
-    results = Path(results)
-    with files.locked(results):
-        run_trials(
-            registry,
-            trials,
-            results,
-            jobs=jobs,
-            ray_address=ray_address,
-            rerun=rerun,
-            limit=limit,
-            store=place,
-        )
-    wanted = {trial.id for trial in trials}
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit)
+    prepared = prepare(options, plugins, plan=plan, **grid)
+    with files.locked(options.results):
+        run_prepared(prepared)
+    wanted = {trial.id for trial in prepared.trials}
     return [record for record in load(results) if record.id in wanted]
 
 
-def run_trials(
-    registry: Registry,
-    trials: Sequence[Trial],
-    results: Path,
+def run_prepared(
+    prepared: Prepared,
     *,
-    jobs: int | None,
-    ray_address: str | None,
-    rerun: str,
-    limit: int | None,
-    store: Path,
-    on_start: Callable[[dict[Trial, State], list[Trial]], None] = ignore,
     on_record: Callable[[Record], None] = ignore,
     on_skip: Callable[[Trial], None] = ignore,
-) -> Any:
-    """Run the chosen trials; returns the Report, or None where there was nothing to run. Needs the results' lock."""
-    from bench.driver.walk import RERUN, Run, states
-    from bench.stages.stages import Workspace
+) -> None:
+    """Run the chosen trials. Needs the lock of the results folder.
 
-    if rerun not in RERUN:
-        raise UserError(unknown("--rerun", rerun, RERUN))
-    existing = files.load(results).records if any(results.glob("*.jsonl")) else []
-    ws = Workspace(store.resolve(), registry, default_device())
-    found = states(ws, trials, existing)
-    chosen = [trial for trial in trials if found[trial] in RERUN[rerun]]
-    if limit is not None:
-        chosen = chosen[:limit]
-    on_start(found, chosen)
-    if not chosen:
-        return None
-    from bench.driver.on_ray import RayExecutor
+    Args:
+        prepared: what `prepare` made of a plan.
+        on_record: called with every record as its trial ends.
+        on_skip: called with every trial that turns out to be done.
+    """
+    if not prepared.chosen:
+        return
+    from bench.driver.on_ray import RayExecutor  # starts slowly; a run with nothing to do leaves it out
+    from bench.driver.walk import Run
 
-    executor = RayExecutor(registry, ws.store.root, jobs=jobs, address=ray_address, device=ws.device)
+    options, ws = prepared.options, prepared.workspace
+    executor = RayExecutor(ws.registry, ws.store.root, jobs=options.jobs, address=options.ray_address, device=ws.device)
     try:
-        job = Run(ws, executor, results, existing, rerun=rerun, on_record=on_record, on_skip=on_skip)
-        return _to_the_end(job.all(chosen))
+        job = Run(
+            ws, executor, options.results, prepared.existing,
+            rerun=options.rerun, on_record=on_record, on_skip=on_skip,
+        )  # fmt: skip
+        if _event_loop_runs():
+            _run_in_a_thread(job.all(prepared.chosen))
+        else:
+            asyncio.run(job.all(prepared.chosen))
     finally:
         executor.close()
 
 
-def _to_the_end(work: Coroutine[Any, Any, Any]) -> Any:
-    """asyncio.run, also where an event loop runs already in this thread, as in a notebook."""
+def _event_loop_runs() -> bool:
+    """Whether an event loop runs already in this thread, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
+        return False
+    return True
+
+
+def _run_in_a_thread(work: Coroutine[Any, Any, Any]) -> None:
+    """asyncio.run in a thread of its own; Ctrl-C cancels the work."""
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task]] = []
 
     async def cancellable() -> Any:
@@ -170,7 +111,7 @@ def _to_the_end(work: Coroutine[Any, Any, Any]) -> Any:
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(asyncio.run, cancellable())
         try:
-            return future.result()
+            future.result()
         except KeyboardInterrupt:
             for loop, task in running:
                 loop.call_soon_threadsafe(task.cancel)

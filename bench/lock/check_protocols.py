@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel
 
-from bench.errors import LockError, UserError
-from bench.finding import Finding, Severity, as_json, as_text, exit_code
+from bench.errors import UserError
+from bench.finding import Finding, Severity
 from bench.lock import differences, errata, lock_file
-from bench.plugins.registry import Registry, discover
+from bench.plugins.registry import Registry
 from bench.plugins.spec import parse as parse_spec
 from bench.protocol.definition import Protocol, defaults, parse, read_toml
 from bench.protocol.miniature import all_cells
@@ -22,25 +23,31 @@ from bench.training.networks import build_network
 TRIED = 224  # pixels, at which a student that a protocol names must be buildable
 
 
-def check_protocols_command(plugins: Sequence[str], as_json_: bool = False) -> int:
-    """The verb `check protocols`. Returns the exit code: 0 nothing wrong, 1 findings, 3 the lock is broken."""
-    registry = discover(plugins)
+@dataclass(frozen=True)
+class CheckedProtocols:
+    """Findings on the protocol files, and how much was looked at."""
+
+    broken: tuple[Finding, ...]  # differences from the lock
+    findings: tuple[Finding, ...]  # all else
+    summary: str
+
+
+def check_protocols(registry: Registry) -> CheckedProtocols:
+    """All findings on the protocols of a registry, on the lock and on the errata."""
     present = lock_file.read()
     broken = differences.everything(present)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     cells = 0
     for name in registry.protocol_names():
         file, text = registry.protocol_file(name)
-        found += check_file(file, registry, lock_file.PATH, text)
+        findings += check_file(file, registry, lock_file.PATH, text)
         cells += _count_cells(file, text)
     try:
         errata.read(lock_file.PATH.with_name("errata.toml"))
     except UserError as error:
-        found.append(Finding("errata-form", "protocols/errata.toml", str(error)))
-    checked = f"{len(registry.protocol_names())} protocols, {cells} cells; {lock_file.lock_summary(present)}"
-    every = [*broken, *found]
-    print(as_json(every) if as_json_ else as_text(every, checked))
-    return LockError.exit_code if broken else exit_code(found)
+        findings.append(Finding("errata-form", "protocols/errata.toml", str(error)))
+    summary = f"{len(registry.protocol_names())} protocols, {cells} cells; {lock_file.lock_summary(present)}"
+    return CheckedProtocols(tuple(broken), tuple(findings), summary)
 
 
 def _count_cells(file: Path, text: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench.errors import LockError, UserError, with_short_paths
+from bench.errors import LockError
 from bench.plugins.registry import ROOT
 
 PATH = ROOT / "protocols" / "lock.json"
@@ -95,29 +95,6 @@ def write(lock: Lock, path: Path = PATH) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(to_text(lock), encoding="utf-8")
     os.replace(temporary, path)
-
-
-def lock_command(*, check: bool, release: tuple[str, ...]) -> int:
-    """The verb `lock`. Returns the exit code: 3 where something differs from the lock.
-
-    Raises:
-        LockError: an id of `release` is released already, or the lock is broken before anything is added to it.
-        UserError: a protocol of `release` is not fit for it.
-    """
-    if check == bool(release):
-        raise UserError("lock: type --check, or --release ID for each protocol that is to be released.")
-    if release:
-        from bench.lock.release import release as add
-
-        print(with_short_paths(add(release)))
-        return 0
-    from bench.finding import as_text
-    from bench.lock.differences import everything
-
-    lock = read()
-    found = everything(lock)
-    print(as_text(found, lock_summary(lock)))
-    return LockError.exit_code if found else 0
 
 
 def lock_summary(lock: Lock) -> str:

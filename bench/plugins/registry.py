@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import PluginError, UserError, unknown
-from bench.fingerprint import source_digest
+from bench.plugins.code_digest import TEXTS, code_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,6 +54,8 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "CHECK_EXCEPTIONS": dict,  # rule of `check plugins` -> why it does not hold here
     "NAMED": bool,  # networks of a library: the spec goes on with the model's name
 }
+# What the harness uses of a plugin, by name.
+CALLED = (*ENTRY_FUNCTION, "decode", "fit", "rows", "batches", "invalid", *(CONSTANTS.keys() - TEXTS))
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ class Plugin:
 
     @cached_property
     def digest(self) -> str:
-        """Changes when the plugin's code changes, shared code of this project that it imports included."""
-        return source_digest(self.path, self.source)
+        """Changes when code changes that can change the plugin's result. See bench/plugins/code_digest.py."""
+        return code_digest(self.path, self.source, called=CALLED)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "module"}  # a module does not travel to a worker

@@ -42,14 +42,6 @@ class Scaffold:
             path.write_text(text, encoding="utf-8")
 
 
-def new_command(kind: str, name: str, *, does: str | None, in_tree: bool) -> int:
-    """The verb: writes the files and prints what to type next. Returns the exit code."""
-    made = scaffold(kind, name, does=does, folder=None if in_tree else Path())
-    made.write()
-    print("\n".join([*(f"wrote {_shown(path)}" for path in made.files), "", "Next:", *made.commands]))
-    return 0
-
-
 def scaffold(kind: str, name: str, *, does: str | None = None, folder: Path | None = None) -> Scaffold:
     """The files of a new plugin; nothing is written.
 
@@ -145,7 +137,3 @@ def _commands(kind: str, name: str, plugin: str) -> tuple[str, str, str]:
         f"condensebench run{plugin} {own} --results {results}",
         f"condensebench leaderboard --results {results}",
     )
-
-
-def _shown(path: Path) -> Path:
-    return path.relative_to(ROOT) if path.is_absolute() and path.is_relative_to(ROOT) else path

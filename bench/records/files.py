@@ -1,7 +1,7 @@
 """Record files: lines of JSON, each written the moment its trial ends, and never changed afterwards.
 
 Lines are only ever appended; the last line of a trial counts. An edited line is found by its digest, a torn one by its
-syntax; both are left out and told.
+syntax; both are left out and reported.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ __all__ = [
     "Failure",
     "LabelBytes",
     "Loaded",
+    "Problem",
     "Record",
     "Regime",
     "State",
@@ -109,21 +110,47 @@ def locked(folder: str | Path) -> Iterator[None]:
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Problem:
+    """A line that is not among the records, and why."""
+
+    kind: Literal["torn", "refused", "tampered"]  # no whole record; values that no record can have; edited
+    level: Literal["note", "WARNING", ""]
+    place: str  # FILE:LINE
+    text: str
+    trial: Mapping[str, Any] | None = None  # of a refused or tampered line that still tells it
+
+    def __str__(self) -> str:
+        return f"{f'{self.level}: ' if self.level else ''}{self.place}: {self.text}"
+
+
 @dataclass
 class Loaded:
-    """Records in the order they were written, and what was left out, as messages with file and line number."""
+    """Records in the order they were written, and the lines that were left out."""
 
     records: list[Record] = field(default_factory=list)
     places: list[str] = field(default_factory=list)  # FILE:LINE of each of the records
-    torn: list[str] = field(default_factory=list)  # cut off by a crash ("note: ..."), or unreadable ("WARNING: ...")
-    refused: list[str] = field(default_factory=list)  # whole lines with values that no record can have
-    tampered: list[str] = field(default_factory=list)  # lines whose digest does not fit; not among the records
-    left_out: list[dict[str, Any]] = field(default_factory=list)  # the trials of refused and tampered lines
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def problems_by_kind(self) -> list[Problem]:
+        """Torn lines, then refused ones, then edited ones; those of a kind in the order of files and lines."""
+        return sorted(self.problems, key=lambda problem: ("torn", "refused", "tampered").index(problem.kind))
+
+    @property
+    def tampered(self) -> bool:
+        """Whether a line was changed after it was written."""
+        return any(problem.kind == "tampered" for problem in self.problems)
 
     @property
     def notes(self) -> list[str]:
-        """What a person should hear of: everything that was left out."""
-        return [*self.torn, *self.refused, *self.tampered]
+        """Messages for the user, one for every line that was left out."""
+        return [str(problem) for problem in self.problems_by_kind]
+
+    @property
+    def left_out(self) -> list[Mapping[str, Any]]:
+        """The trials of lines that were refused or edited."""
+        return [problem.trial for problem in self.problems if problem.trial is not None]
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
@@ -172,23 +199,24 @@ def _load_file(file: Path, loaded: Loaded) -> list[tuple[Record, str]]:
             changed = fields.pop("digest") != line_digest(fields)
         except (ValueError, KeyError, AttributeError, TypeError):
             if number == len(lines):  # no newline after it
-                loaded.torn.append(f"note: {where}: the last line was cut off, its trial counts as not run")
+                text = "the last line was cut off, its trial counts as not run"
+                loaded.problems.append(Problem("torn", "note", where, text))
             else:
-                loaded.torn.append(
-                    f"WARNING: {where}: this line is no whole record (cut off by a crash, or edited); it is left out"
-                )
+                text = "this line is no whole record (cut off by a crash, or edited); it is left out"
+                loaded.problems.append(Problem("torn", "WARNING", where, text))
             continue
+        trial = fields["trial"] if isinstance(fields.get("trial"), dict) else None
         if changed:
-            loaded.tampered.append(f"{where}: the line was changed after it was written (its digest does not fit)")
-            loaded.left_out += [fields["trial"]] if isinstance(fields.get("trial"), dict) else []
+            text = "the line was changed after it was written (its digest does not fit)"
+            loaded.problems.append(Problem("tampered", "", where, text, trial))
             continue
         try:
             records.append((Record(**migrate(fields, where)), where))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
-            loaded.refused.append(f"WARNING: {where}: not a record, it is left out: {key} {first['msg']}")
-            loaded.left_out += [fields["trial"]] if isinstance(fields.get("trial"), dict) else []
+            text = f"not a record, it is left out: {key} {first['msg']}"
+            loaded.problems.append(Problem("refused", "WARNING", where, text, trial))
     return records
 
 
@@ -215,10 +243,7 @@ def merge(paths: Iterable[str | Path]) -> Loaded:
     return Loaded(
         records=[record for record, _ in once.values()],
         places=[where for _, where in once.values()],
-        torn=[message for part in parts for message in part.torn],
-        refused=[message for part in parts for message in part.refused],
-        tampered=[message for part in parts for message in part.tampered],
-        left_out=[trial for part in parts for trial in part.left_out],
+        problems=[problem for part in parts for problem in part.problems],
     )
 
 

@@ -20,15 +20,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from bench.errors import UserError
+from bench.plugins.former_code import renewed
 from bench.trials.budget import Budget
 
-SCHEMA = 3
+SCHEMA = 4
 TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trials.trial.Trial and its id
     **dict.fromkeys(("id", "dataset", "protocol", "method", "student"), (str,)),
     **dict.fromkeys(("ipc", "replicate"), (int,)),
     **dict.fromkeys(("compressor", "budget"), (str, type(None))),
 }
 
+FIXED = ("dataset", "teacher", "protocol", "engine", "network")  # of `made_by`: what is the same for all of a cell
 Status = Literal["ok", "failed", "infeasible"]
 Regime = Literal["hard", "stored", "online"]  # of labels, see bench.protocol.recipe.Recipe
 
@@ -243,8 +245,17 @@ def _from_2(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def _from_3(fields: dict[str, Any]) -> dict[str, Any]:
+    """Schema 3 had digests of code by another rule; of code that is not known by both they stay, and are stale."""
+    digests = fields.get("made_by")
+    if not isinstance(digests, dict):
+        return fields
+    code = {part: renewed(digests[part]) for part in ("method", "compressor", "network") if part in digests}
+    return {**fields, "made_by": {**digests, **code}}
+
+
 # From schema n: fields -> fields of schema n + 1.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2, 3: _from_3}
 
 
 def migrate(fields: dict[str, Any], where: str = "record") -> dict[str, Any]:

@@ -8,19 +8,17 @@ bench/reports/comparison_text.py prints what is built here.
 from __future__ import annotations
 
 import difflib
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.errors import UserError
-from bench.records import files as storage
 from bench.records.files import Record
-from bench.reports.leaderboard.entries import FIXED, Entry, entries_of, entry_order
+from bench.records.schema import FIXED
+from bench.reports.leaderboard.entries import Entry, entries_of, entry_order
 from bench.reports.quantities import METHOD_WIDTH, interval, p_value, percent
 from bench.reports.table import Column, by_key, typed
 from bench.stats import intervals
@@ -225,27 +223,3 @@ def _reason(ours: Sequence[Entry], theirs: Sequence[Entry], names: tuple[str, st
                 return "they have no replicate with a result in common"
     differing = [part for part in FIXED if ours[-1].digest(part) != theirs[-1].digest(part)]
     return f"never paired, made under other digests of: {', '.join(differing)}"
-
-
-def compare_command(a: str, b: str, *, results: str | None, format_: str) -> int:
-    """The verb `compare`. Prints the comparison; returns the exit code: 1 if nothing could be paired or a line of the
-    records was edited. Raises UserError for what is neither a folder of records nor an entry."""
-    from bench.reports.comparison_text import render_comparison
-
-    if results is None:
-        for text in (a, b):
-            if not Path(text).exists():
-                raise UserError(
-                    f"no records at {text}: expected two folders (or files) of records. To compare two entries of one "
-                    f"folder, type: condensebench compare {a} {b} --results DIR"
-                )
-        loaded = [storage.load(a), storage.load(b)]
-        found = compare(loaded[0], loaded[1], (a, b))
-    else:
-        loaded = [storage.load(results)]
-        found = compare_entries(loaded[0], a, b)
-    for each in loaded:
-        for note in each.notes:
-            print(note, file=sys.stderr)
-    print(render_comparison(found, format_))
-    return int(found.cells.empty or any(each.tampered for each in loaded))

@@ -7,7 +7,6 @@ compressor without a budget gives is a single mark. The same records give the sa
 from __future__ import annotations
 
 import math
-import sys
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from bench.errors import UserError
-from bench.records import files as storage
 from bench.records.files import Record
 from bench.reports.leaderboard.entries import Entry, entries_of, natural
 from bench.reports.quantities import wrapped
@@ -274,32 +272,7 @@ def _legend(figure: Any, panels: Sequence[Panel], names: Sequence[str]) -> None:
     figure.legend(handles=handles, loc="outside right upper", frameon=False, handlelength=2.6)
 
 
-def plot_command(results: str, out: str) -> int:
-    """The verb `plot`. Prints what was drawn and what was not; returns the exit code: 1 if a line of the records was
-    edited. Raises UserError where there is nothing to draw, or nowhere to."""
-    path = Path(out)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--out {out}: the ending tells the format. Allowed: {', '.join(SUFFIXES)}. Type: --out a.png")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {path.parent}. Make it first: mkdir -p {path.parent}")
-    loaded = storage.load(results)
-    for note in loaded.notes:
-        print(note, file=sys.stderr)
-    found = panels(loaded)
-    if not any(panel.points for panel in found):
-        raise UserError(
-            f"nothing to plot in {results}: {len(loaded)} records, no accuracy of compressed soft labels among them. "
-            f"Make some with: condensebench run --compressor svd --budget 10x --results {results}"
-        )
-    draw(found, path)
-    count = len({point.compressor for panel in found for point in panel.points})
-    print(f"{out}: {len(found)} panels, {count} compressors")
-    for status, cells in sorted(_left_out(loaded).items()):
-        print(f"not drawn, {status}: {', '.join(sorted(cells, key=natural))}")
-    return int(bool(loaded.tampered))
-
-
-def _left_out(records: Iterable[Record]) -> dict[str, set[str]]:
+def without_result(records: Iterable[Record]) -> dict[str, set[str]]:
     """Status -> COMPRESSOR@BUDGET of the entries without a result, on whatever images."""
     cells: dict[str, set[str]] = defaultdict(set)
     for entry in entries_of(records):

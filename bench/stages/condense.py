@@ -1,91 +1,100 @@
-"""One call of a method, held to its contract."""
+"""The stage that runs a method and keeps the condensed set."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-
-from bench.api import Condensed
-from bench.artifacts.opened import TrainSplit
+from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace
+from bench.artifacts.store import Artifact
+from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError
-from bench.plugins.spec import Spec
+from bench.labels.label_file import image_bytes
+from bench.plugins.spec import Spec, parse
+from bench.stages.context import HarnessContext
+from bench.stages.isolation import method_code_begins
+from bench.stages.method_call import build_condensed
+from bench.teachers import further
+from bench.teachers.teacher_files import TeacherRef
 
 
-def build_condensed(spec: Spec, train: TrainSplit, ipc: int, ctx: Any) -> Condensed:
-    """Run the method and check what it returns. Raises PluginError that names the method and the broken rule."""
-    module = spec.plugin.module
-    if "select" in spec.plugin.functions:
-        indices = _check_indices(spec, module.select(train, ipc, ctx, **spec.parameters), train, ipc)
-        labels = torch.from_numpy(train.labels[indices])
-        provenance = _told(spec)
-        return Condensed(train.images(indices), labels, indices, provenance)
-    condensed = module.synthesize(train, ipc, ctx, **spec.parameters)
-    _check_condensed(spec, condensed, train, ipc)
-    provenance = {**_told(spec), **condensed.provenance}
-    return Condensed(condensed.images.cpu().contiguous(), condensed.labels.cpu(), condensed.indices, provenance)
-
-
-def _told(spec: Spec) -> dict[str, Any]:
-    """What every record tells of its method, whatever the method says itself."""
-    texts = {"source": spec.plugin.constants.get("CITATION", ""), "deviations": spec.plugin.deviations}
-    return {"parameters": spec.parameters, **{name: text for name, text in texts.items() if text}}
-
-
-def _check_indices(spec: Spec, returned: Any, train: TrainSplit, ipc: int) -> np.ndarray:
-    array = np.asarray(returned)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise PluginError(
-            f"method '{spec}': select(...) must return a 1-d array of indices (int64); it returned {array.dtype} "
-            f"of shape {array.shape}."
+def condense(
+    ws: Workspace, method: str, dataset: DatasetRef, teacher: TeacherRef, ipc: int, replicate: int
+) -> CondensedRef:
+    """Run a method. Where the result says `random=False`, it serves all replicates."""
+    method_code_begins()
+    spec = parse(ws.registry, "method", method)
+    inputs = {
+        "engine": ENGINE_VERSION,
+        "dataset": dataset.digest,
+        "teacher": teacher.digest,
+        "method": str(spec),
+        "code": spec.plugin.digest,
+        "ipc": ipc,
+        "replicate": replicate,
+    }
+    networks = further.declared(spec)
+    further_networks = list[further.Further]()
+    if networks > 1:
+        data = ws.described(dataset).sealed()
+        further_networks = further.further(
+            ws.store, ws.registry, data, dataset.digest, teacher, networks - 1, device=ws.device
         )
-    indices = array.astype(np.int64)
-    if len(indices) and (indices.min() < 0 or indices.max() >= len(train)):
-        raise PluginError(f"method '{spec}': indices must lie in 0..{len(train) - 1}.")
-    if len(np.unique(indices)) != len(indices):
-        raise PluginError(f"method '{spec}': an image was picked twice; indices must be unique.")
-    _check_balance(spec, train.labels[indices], train.num_classes, ipc)
-    return indices
+        # Only here: the sets of all other methods stay where they are.
+        inputs["backbones"] = [network.ref.digest for network in further_networks]
+
+    def make() -> tuple[dict, dict]:
+        started = time.perf_counter()
+        with ws.store.scratch() as scratch:
+            ctx = HarnessContext(
+                store=ws.store,
+                registry=ws.registry,
+                data=ws.described(dataset),
+                dataset_digest=dataset.digest,
+                teacher=teacher,
+                coordinates=("condense", str(spec), dataset.spec, ipc, replicate),
+                scratch=scratch,
+                device=ws.device,
+                networks=networks,
+            )
+            condensed = build_condensed(spec, ws.described(dataset).train, ipc, ctx)
+        arrays = {"images": condensed.images.numpy(), "labels": condensed.labels.numpy()}
+        if condensed.indices is not None:
+            arrays["indices"] = condensed.indices
+        return arrays, {
+            "random": ctx.asked_for_randomness,
+            "bytes_images": image_bytes(condensed.images),
+            "provenance": _json_values(spec, {**condensed.provenance, **_network_names(further_networks)}),
+            "backbones": further.digest_of(further_networks),
+            "seconds": time.perf_counter() - started,
+        }
+
+    return _condensed_ref(ws, ws.store.get("condensed", inputs, make))
 
 
-def _check_condensed(spec: Spec, condensed: Any, train: TrainSplit, ipc: int) -> None:
-    if not isinstance(condensed, Condensed):
-        raise PluginError(f"method '{spec}': synthesize(...) must return bench.api.Condensed, not {type(condensed)}.")
-    images, labels = condensed.images, condensed.labels
-    for name, value in (("images", images), ("labels", labels)):
-        if not isinstance(value, torch.Tensor):
-            raise PluginError(f"method '{spec}': {name} must be a torch tensor; it returned {type(value)}.")
-    if labels.dtype != torch.int64 or labels.ndim != 1:
-        raise PluginError(
-            f"method '{spec}': labels must be int64 [M]; it returned {labels.dtype} {list(labels.shape)}."
-        )
-    expected = (len(labels), train.channels, train.size, train.size)
-    if images.dtype != torch.uint8 or tuple(images.shape) != expected:
-        raise PluginError(
-            f"method '{spec}': images must be uint8 {list(expected)}; it returned {images.dtype} {list(images.shape)}."
-        )
-    _check_balance(spec, labels.cpu().numpy(), train.num_classes, ipc)
-    indices = condensed.indices
-    if indices is not None:
-        if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu" or indices.shape != labels.shape:
-            raise PluginError(f"method '{spec}': indices must be None or an int64 array [{len(labels)}].")
-        if indices.min() < 0 or indices.max() >= len(train):
-            raise PluginError(f"method '{spec}': indices must lie in 0..{len(train) - 1}.")
+def _network_names(networks: Sequence[further.Further]) -> dict[str, Any]:
+    """The part of the provenance that names the method's further networks; empty without any."""
+    names = [{"recipe": each.recipe, "network": each.ref.network, "digest": each.ref.digest} for each in networks]
+    return {"backbones": names} if names else {}
+
+
+def _json_values(spec: Spec, provenance: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        json.dumps(dict(condensed.provenance))
+        return json.loads(json.dumps(dict(provenance)))
     except (TypeError, ValueError) as error:
-        raise PluginError(f"method '{spec}': provenance must hold JSON values only ({error}).") from None
+        raise PluginError(f"method '{spec}': provenance must hold JSON values only: {error}.") from None
 
 
-def _check_balance(spec: Spec, labels: np.ndarray, classes: int, ipc: int) -> None:
-    if len(labels) and (labels.min() < 0 or labels.max() >= classes):
-        raise PluginError(f"method '{spec}': labels must lie in 0..{classes - 1}.")
-    counts = np.bincount(labels, minlength=classes)
-    wrong = np.flatnonzero(counts != ipc)
-    if len(wrong):
-        raise PluginError(
-            f"method '{spec}': exactly ipc = {ipc} images per class are asked for; class {wrong[0]} has "
-            f"{counts[wrong[0]]}{f' ({len(wrong)} classes differ)' if len(wrong) > 1 else ''}."
-        )
+def _condensed_ref(ws: Workspace, artifact: Artifact) -> CondensedRef:
+    meta = artifact.meta
+    return CondensedRef(
+        address=ws.store.relative(artifact),
+        images=len(artifact.arrays["labels"]),
+        bytes_images=meta["bytes_images"],
+        seconds=meta["seconds"],
+        random=meta["random"],
+        provenance=meta["provenance"],
+        backbones=meta.get("backbones"),  # sets of an earlier version have none
+    )

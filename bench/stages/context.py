@@ -17,7 +17,7 @@ from bench.labels.labels import teacher_logits
 from bench.plugins.registry import Registry
 from bench.protocol.recipe import Augment
 from bench.seeds import Coordinate, numpy_generator, seed, torch_generator
-from bench.teachers import further, teachers
+from bench.teachers import further, teacher_files, teachers
 from bench.teachers.dynamics import dynamics
 from bench.teachers.ensemble import Ensemble, Member
 from bench.training.normalisation import statistics
@@ -39,7 +39,7 @@ class HarnessContext:
         registry: Registry,
         data: Data,
         dataset_digest: str,
-        teacher: teachers.TeacherRef,
+        teacher: teacher_files.TeacherRef,
         coordinates: tuple[Coordinate, ...],
         scratch: Path,
         device: str,
@@ -69,9 +69,9 @@ class HarnessContext:
                 f'BACKBONES = "NAME" with the name of the parameter that tells how many.'
             )
         if len(self._backbones) < count:
-            own, device = (self._store, self._registry, self._data), str(self.device)
-            found = further.further(*own, self._dataset_digest, self._teacher_ref, count - 1, device=device)
-            others = (further.load(one, *own, self._teacher_ref, device=device) for one in found)
+            opened, device = (self._store, self._registry, self._data), str(self.device)
+            networks = further.further(*opened, self._dataset_digest, self._teacher_ref, count - 1, device=device)
+            others = (further.load(one, *opened, self._teacher_ref, device=device) for one in networks)
             self._backbones = [self.teacher, *others]
         return self._backbones[:count]
 

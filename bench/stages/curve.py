@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.stages import stages
-from bench.stages.stages import CondensedRef, DatasetRef, LabelsRef, Workspace
-from bench.teachers.teachers import TeacherRef
+from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
+from bench.stages.train import train_student
+from bench.teachers.teacher_files import TeacherRef
 from bench.training.loop import Evaluation, evaluate
 from bench.training.normalisation import statistics
+from bench.trials.cell import cell_recipe
 from bench.trials.trial import Trial
 
 
@@ -38,16 +39,16 @@ def learning_curve(
     labellers: Sequence[TeacherRef] = (),
     length: int = 1,
 ) -> LearningCurve:
-    """Train the student of a trial as bench.stages.stages.evaluate does, and test it after every epoch.
+    """Train the student of a trial as bench.stages.evaluate.evaluate does, and test it after every epoch.
 
     Testing changes nothing in the training. Where the protocol averages parameters, all but the last value are those of
     the parameters that are trained.
 
     Args:
-        ws, trial, dataset, condensed, labels, labellers: as of bench.stages.stages.evaluate.
+        ws, trial, dataset, condensed, labels, labellers: as of bench.stages.evaluate.evaluate.
         length: train for so many times the epochs that the protocol prescribes.
     """
-    _, prescribed = stages.cell_recipe(ws.registry, trial, dataset.classes)
+    _, prescribed = cell_recipe(ws.registry, trial, dataset.classes)
     recipe = prescribed.model_copy(update={"epochs": length * prescribed.epochs})
     images, targets = ws.described(dataset).test_images()
     mean, std = statistics(recipe.normalisation, ws.described(dataset).dataset)
@@ -56,7 +57,7 @@ def learning_curve(
     def test(student: torch.nn.Module) -> None:
         seen.append(evaluate(student, images, targets, mean=mean, std=std))
 
-    trained = stages.train_student(
+    trained = train_student(
         ws, trial, dataset, condensed, labels, labellers, recipe, on_epoch_end=lambda _, student: test(student)
     )
     seen.pop()  # the last epoch's own parameters; what counts may be their average

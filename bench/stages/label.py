@@ -20,7 +20,7 @@ from bench.protocol.recipe import Recipe
 from bench.stages.context import HarnessContext
 from bench.teachers import teachers
 from bench.teachers.ensemble import Ensemble, ensemble_of, view_norms
-from bench.teachers.teachers import TeacherRef
+from bench.teachers.teacher_files import TeacherRef
 from bench.trials.budget import Budget, reference_bytes
 
 KEEP_RAW_BYTES = 256 * 2**20  # raw labels up to this size are kept, so that every compressor reads the same file
@@ -117,8 +117,8 @@ class Labelling:
             return None
 
         def make() -> tuple[dict, dict]:
-            found = [view_norms(self.ensemble, self.images, self.views, k).cpu() for k in range(len(self.views))]
-            return {"norms": torch.stack(found).numpy()}, {}
+            norms = [view_norms(self.ensemble, self.images, self.views, k).cpu() for k in range(len(self.views))]
+            return {"norms": torch.stack(norms).numpy()}, {}
 
         return torch.from_numpy(np.array(self.ws.store.get("label-norms", self._inputs(), make).arrays["norms"]))
 

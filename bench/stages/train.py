@@ -15,7 +15,7 @@ from bench.labels.labels import EncodedLabels
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
-from bench.teachers import teachers
+from bench.teachers import teacher_files, teachers
 from bench.teachers.ensemble import ensemble_of
 from bench.training.loop import TrainLog, train
 from bench.training.networks import build_network
@@ -43,11 +43,11 @@ def train_student(
     dataset: DatasetRef,
     condensed: CondensedRef,
     labels: Sequence[LabelsRef],
-    labellers: Sequence[teachers.TeacherRef],
+    labellers: Sequence[teacher_files.TeacherRef],
     recipe: Recipe,
     on_epoch_end: Callable[[int, torch.nn.Module], None] | None = None,
 ) -> Trained:
-    """The student of a trial, trained by `recipe`. Arguments as of bench.stages.stages.evaluate."""
+    """The student of a trial, trained by `recipe`. Arguments as of bench.stages.evaluate.evaluate."""
     data = ws.described(dataset)
     mean, std = statistics(recipe.normalisation, data.dataset)
     train_set = read_condensed(ws, condensed)

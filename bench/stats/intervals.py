@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 LEVEL = 0.95  # of every interval
 POWER = 0.80
@@ -52,7 +52,7 @@ def summary(values: Iterable[float]) -> Summary:
 def t_quantile(n: int, comparisons: int = 1) -> float:
     """The two-sided quantile of Student's t at `LEVEL` for n values (n - 1 degrees of freedom); for several comparisons
     at the level that each needs so that all of them keep it (Bonferroni, the first step of Holm)."""
-    return float(stats.t.isf((1 - LEVEL) / 2 / comparisons, n - 1))
+    return float(-special.stdtrit(n - 1, (1 - LEVEL) / 2 / comparisons))
 
 
 def differences(values: Replicates, reference: Replicates) -> list[float]:
@@ -113,13 +113,15 @@ def resolvable(std: float, n: int, comparisons: int = 1) -> float:
     """
     if n < 2 or not math.isfinite(std):
         return math.nan
+    from scipy.optimize import brentq  # only where there is something to solve: its import takes a while
+
     critical = t_quantile(n, comparisons)
     # Power = E[P(|Z + d| > critical * S)] over S, the sample's standard deviation relative to the true one. Averaged
     # over quantiles of S, since scipy's noncentral t returns nan at 1 or 2 degrees of freedom.
     quantiles = (np.arange(4096) + 0.5) / 4096
-    bar = critical * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1))
+    bar = critical * np.sqrt(2 * special.gammaincinv((n - 1) / 2, quantiles) / (n - 1))
 
     def shortfall(shift: float) -> float:
-        return float(np.mean(stats.norm.sf(bar - shift) + stats.norm.cdf(-bar - shift))) - POWER
+        return float(np.mean(special.ndtr(shift - bar) + special.ndtr(-bar - shift))) - POWER
 
-    return float(optimize.brentq(shortfall, 0.0, 10 * critical)) * std / math.sqrt(n)
+    return float(brentq(shortfall, 0.0, 10 * critical)) * std / math.sqrt(n)

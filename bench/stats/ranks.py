@@ -22,7 +22,7 @@ from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
 import numpy as np
-from scipy import stats as distributions
+from scipy import special
 
 from bench.stats.intervals import LEVEL, Replicates
 from bench.stats.significance import holm
@@ -57,4 +57,4 @@ def _against(own: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarra
         squares = (np.where(known, differences - mean[:, None], 0.0) ** 2).sum(-1)
         t = np.abs(mean) / np.sqrt(squares / (n - 1) / n)
     t = np.where(mean == 0, 0.0, t)  # no difference and no spread
-    return mean, np.where(n < 2, np.nan, 2 * distributions.t.sf(t, np.maximum(n - 1, 1)))
+    return mean, np.where(n < 2, np.nan, 2 * special.stdtr(np.maximum(n - 1, 1), -t))

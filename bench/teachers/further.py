@@ -23,7 +23,7 @@ from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec
-from bench.teachers import teachers
+from bench.teachers import teacher_files, teachers
 from bench.teachers.ensemble import Member, renormalisation
 from bench.training.normalisation import statistics
 
@@ -52,7 +52,7 @@ class Further:
     """A network besides the teacher: its recipe, and where its weights lie."""
 
     recipe: str
-    ref: teachers.TeacherRef
+    ref: teacher_files.TeacherRef
 
 
 def declared(method: Spec) -> int:
@@ -72,7 +72,7 @@ def further(
     registry: Registry,
     data: Data,
     dataset_digest: str,
-    teacher: teachers.TeacherRef,
+    teacher: teacher_files.TeacherRef,
     count: int,
     *,
     device: str,
@@ -86,7 +86,7 @@ def further(
 
     def each() -> Iterator[Further]:
         for name in _order(str(data.spec), data.dataset.size):
-            recipe = teachers.load_recipe(registry, name, str(data.spec), data.dataset.num_classes)
+            recipe = teacher_files.load_recipe(registry, name, str(data.spec), data.dataset.num_classes)
             ref = teachers.make_unmeasured(store, data, recipe, dataset_digest, device=device)
             if ref.digest != teacher.digest:
                 yield Further(name, ref)
@@ -105,14 +105,14 @@ def made_before(
     store: Store,
     registry: Registry,
     dataset: DatasetRef,
-    teacher: teachers.TeacherRef,
+    teacher: teacher_files.TeacherRef,
     count: int,
 ) -> list[Further] | None:
     """What `further` gives, without opening the data set; None where one of them was never made here."""
     found = list[Further]()
     for name in _order(dataset.spec, dataset.size):
         if len(found) < count:
-            recipe = teachers.load_recipe(registry, name, dataset.spec, dataset.classes)
+            recipe = teacher_files.load_recipe(registry, name, dataset.spec, dataset.classes)
             ref = teachers.find_unmeasured(store, recipe, dataset.spec, dataset.digest)
             if ref is None:
                 return None
@@ -127,7 +127,7 @@ def digest_of(found: Sequence[Further]) -> str | None:
 
 
 def load(
-    one: Further, store: Store, registry: Registry, data: Data, teacher: teachers.TeacherRef, *, device: str
+    one: Further, store: Store, registry: Registry, data: Data, teacher: teacher_files.TeacherRef, *, device: str
 ) -> torch.nn.Module:
     """The network, in eval mode, parameters frozen. It takes images as the teacher does, whatever it was trained with
     itself."""

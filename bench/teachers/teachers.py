@@ -1,9 +1,6 @@
 """Teachers: networks trained on the full training split by a fixed recipe, or weights that others published.
 
-A recipe is a TOML file in protocols/teachers/. It names a network, and either how that is trained ([recipe], with
-values by data set as in a protocol) or whose weights it gets (weights = "torchvision:resnet18:IMAGENET1K_V1"). Weights
-that ship with the project lie beside the file as safetensors, tied by digests to the data and the recipe that made
-them; for any other data set the recipe is run once and the weights are kept in the store.
+bench/teachers/teacher_files.py tells where recipes and weights lie. What is made here is made once, and kept.
 """
 
 from __future__ import annotations
@@ -11,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,123 +19,18 @@ from safetensors.torch import save_file
 
 from bench.artifacts.opened import Data
 from bench.artifacts.store import Store
-from bench.engine import ENGINE_VERSION
 from bench.errors import UserError
-from bench.fingerprint import digest
-from bench.plugins.registry import ROOT, Registry, unknown
-from bench.plugins.spec import Spec, parse
-from bench.protocol.conditions import resolve
-from bench.protocol.definition import read_toml, validated, with_defaults
+from bench.plugins.registry import Registry
+from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers import pretrained
 from bench.teachers.ensemble import Member
+from bench.teachers.teacher_files import TeacherRecipe, TeacherRef, find, shipped_path
 from bench.training.loop import evaluate, train
 from bench.training.networks import build_network
 from bench.training.normalisation import statistics
 from bench.views.render import normalise
-
-FOLDER = ROOT / "protocols" / "teachers"
-TEXTS = {"title", "source", "notes"}
-
-
-@dataclass(frozen=True)
-class TeacherRecipe:
-    """How a teacher is made for one data set: trained by `recipe`, or given published `weights`."""
-
-    id: str
-    network: Spec
-    recipe: Recipe | None
-    weights: str | None = None  # as bench.teachers.pretrained reads it
-
-    @property
-    def normalisation(self) -> str:
-        """What its images are normalised with (bench.training.normalisation); torchvision's weights go with
-        ImageNet's."""
-        return "imagenet" if self.recipe is None else self.recipe.normalisation
-
-    def inputs(self, dataset_digest: str) -> dict[str, Any]:
-        """Everything that decides the weights. What a recipe leaves at its default stays out: a field that a later
-        version adds, switched off, makes no other teacher."""
-        made: dict[str, Any] = {"weights": self.weights}
-        if self.recipe is not None:
-            made = {"recipe": self.recipe.model_dump(mode="json", exclude_defaults=True)}
-        return {
-            "engine": ENGINE_VERSION,
-            "dataset": dataset_digest,
-            "network": str(self.network),
-            "network_code": self.network.plugin.digest,
-            **made,
-        }
-
-
-def load_recipe(registry: Registry, name: str, dataset: str, classes: int) -> TeacherRecipe:
-    """The recipe `name`, resolved for a data set. Raises UserError."""
-    path = FOLDER / f"{name}.toml"
-    if not path.is_file():
-        raise UserError(unknown("teacher recipe", name, (p.stem for p in FOLDER.glob("*.toml"))))
-    return read_recipe(path, registry, dataset, classes)
-
-
-def read_recipe(path: Path, registry: Registry, dataset: str, classes: int) -> TeacherRecipe:
-    """The recipe in a file, resolved for a data set. Raises UserError."""
-    content = read_toml(path)
-    if set(content) - TEXTS not in ({"network", "recipe"}, {"network", "weights"}):
-        raise UserError(
-            f"{path}: a teacher recipe has the keys title, source, notes, network, and [recipe] or weights."
-        )
-    cell = {"dataset": dataset, "ipc": 0, "classes": classes, "images": 0, "student": ""}
-    network = parse(registry, "network", resolve(content["network"], cell, f"{path}, network"))
-    if "weights" in content:
-        weights = str(content["weights"])
-        pretrained.find_weights(weights)
-        if (wanted := pretrained.network_of(weights)) != str(network):
-            raise UserError(f"{path}: weights '{weights}' belong to network = '{wanted}', not to '{network}'.")
-        return TeacherRecipe(path.stem, network, None, weights)
-    values = resolve(with_defaults(Recipe, content["recipe"], path, "recipe"), cell, str(path))
-    return TeacherRecipe(path.stem, network, validated({"labels": "hard", **values}, path))
-
-
-@dataclass(frozen=True)
-class TeacherRef:
-    """Where a teacher's weights lie, and what they are."""
-
-    address: str  # below protocols/teachers/ if the weights are shipped with the project, else in the store
-    shipped: bool
-    network: str
-    digest: str  # of the weights
-    accuracy: float  # on the test split, measured when the weights were made
-    normalisation: str = "dataset"  # of its images, see bench.normalisation
-
-    def path(self, store: Store) -> Path:
-        """The file, on this machine."""
-        return (FOLDER if self.shipped else store.root) / self.address
-
-
-def teachers_digest(refs: Sequence[TeacherRef]) -> str:
-    """What a record tells of its teachers: the digest of the weights; of several, that of the list of theirs."""
-    return refs[0].digest if len(refs) == 1 else digest([ref.digest for ref in refs])
-
-
-def shipped_path(name: str, dataset: str) -> Path:
-    """Where the project keeps the weights of a recipe for a data set."""
-    slug = "".join(c if c.isalnum() else "-" for c in dataset)
-    return FOLDER / name / f"{slug}.safetensors"
-
-
-def find(store: Store, recipe: TeacherRecipe, dataset: str, dataset_digest: str) -> TeacherRef | None:
-    """The weights for exactly this data and this recipe: shipped, or made here before; else None."""
-    wanted = digest(recipe.inputs(dataset_digest))
-    for path, shipped in ((shipped_path(recipe.id, dataset), True), (store.path("teacher", {"made": wanted}), False)):
-        if path.is_file():
-            with safe_open(path, "pt") as file:
-                meta = json.loads(file.metadata()["json"])
-            if meta["made_from"] == wanted:
-                address = path.relative_to(FOLDER if shipped else store.root).as_posix()
-                return TeacherRef(
-                    address, shipped, str(recipe.network), meta["digest"], meta["accuracy"], recipe.normalisation
-                )
-    return None
 
 
 def make(store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *, device: str = "cpu") -> TeacherRef:
@@ -150,7 +41,7 @@ def make(store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *
     """
     found = find(store, recipe, str(data.spec), dataset_digest)
     if found is None:
-        wanted = digest(recipe.inputs(dataset_digest))
+        wanted = recipe.made_from(dataset_digest)[0]
         store.get("teacher", {"made": wanted}, lambda: _make(data, recipe, wanted, device))
         found = find(store, recipe, str(data.spec), dataset_digest)
         assert found is not None
@@ -173,7 +64,7 @@ def make_unmeasured(
             _, arrays, _ = _network(data, recipe, device)
             return arrays, {"digest": _weights_digest(arrays)}
 
-        store.get("backbone", {"made": digest(recipe.inputs(dataset_digest))}, unmeasured)
+        store.get("backbone", {"made": recipe.made_from(dataset_digest)[0]}, unmeasured)
         found = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
         assert found is not None
     return found
@@ -183,10 +74,11 @@ def find_unmeasured(store: Store, recipe: TeacherRecipe, dataset: str, dataset_d
     """What `make_unmeasured` gives, if that is known here; else None."""
     found = find(store, recipe, dataset, dataset_digest)
     if found is None:
-        artifact = store.find("backbone", {"made": digest(recipe.inputs(dataset_digest))})
-        if artifact is not None:
-            own = store.relative(artifact), False, str(recipe.network), artifact.meta["digest"], math.nan
-            return TeacherRef(*own, recipe.normalisation)
+        for wanted in recipe.made_from(dataset_digest):
+            artifact = store.find("backbone", {"made": wanted})
+            if artifact is not None:
+                place = store.relative(artifact), False, str(recipe.network), artifact.meta["digest"], math.nan
+                return TeacherRef(*place, recipe.normalisation)
     return found
 
 

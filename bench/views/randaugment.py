@@ -9,9 +9,12 @@ differs by one grey level here and there in Color, Sharpness and AutoContrast; P
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 # The order is part of stored views: a code is 2 * place, plus 1 for the negative direction.
 OPERATIONS = (
@@ -42,6 +45,8 @@ def randaugment(images: torch.Tensor, codes: np.ndarray, magnitude: int) -> torc
         codes: uint8 [n, operations], one row per image, in the order of application.
         magnitude: bin of all operations, 0..30.
     """
+    import torch
+
     images = images.clone()
     for column in codes.T:
         for code in np.unique(column):
@@ -61,6 +66,8 @@ def strength(name: str, magnitude: int, size: int) -> float:
     In degrees (Rotate), pixels of an image of `size` (Translate), bits (Posterize), grey levels (Solarize), tangents
     (Shear), else a share.
     """
+    import torch
+
     if name == "Posterize":
         return 8 - round(magnitude / ((BINS - 1) / 4))
     first, last = {

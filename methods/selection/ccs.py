@@ -8,9 +8,9 @@ import numpy as np
 
 from bench.api import Context, Train
 from methods._dynamics import margins
+from methods._el2n import el2n_scores
 from methods._order import one_of
 from methods._quota import class_members
-from methods.selection.el2n import el2n_scores
 
 CITATION = "Zheng et al., Coverage-centric Coreset Selection for High Pruning Rates, ICLR 2023."
 # The cut-offs for images per class are those of Xiao et al., Rethinking Large-scale Dataset Compression, 2025.

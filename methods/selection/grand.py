@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 
 from bench.api import Context, Train
+from methods._el2n import el2n_scores
 from methods._lastlayer import residuals
 from methods._order import finite_rows, lowest, one_of
 from methods._quota import class_members
-from methods.selection.el2n import el2n_scores
 
 CITATION = "Paul, Ganguli, Dziugaite, Deep Learning on a Data Diet, NeurIPS 2021."
 

@@ -14,7 +14,7 @@ from methods._recovery.ranges import check
 from methods._recovery.several import several_backbones
 from methods._recovery.survey import survey
 from methods._recovery.terms import Flatness
-from methods.synthesis import rded
+from methods._typical_crops import default_factor, typical_mosaics
 
 CITATION = "Shao, Zhou, Chen, Shen, Elucidating the Design Space of Dataset Condensation, NeurIPS 2024, and its code."
 PUBLISHED = {
@@ -24,6 +24,8 @@ PUBLISHED = {
     "cifar100": {"iterations": 2000, "r_loss": 0.01, "backbones": 5},
 }
 BACKBONES = "backbones"  # the parameter
+
+_RDED = {"num_crops": 5, "candidates": 300}  # as published, and RDED's defaults
 
 
 def synthesize(
@@ -80,7 +82,8 @@ def synthesize(
     check(flatness=flatness, backbones=backbones, patch=patch, crop_scale=crop_scale, batch=batch)
     one_of("init", init, "rded", "real", "noise")
     if init == "rded":
-        start = from_images(rded.synthesize(train, ipc, ctx).images, ctx)
+        crops = typical_mosaics(train, ipc, ctx, **_RDED, factor=default_factor(train))
+        start = from_images(crops.images, ctx)
     else:
         start = (from_real if init == "real" else from_noise)(train, ipc, ctx)
     surveyed = [survey(train, ctx, network, patch) for network in ctx.teachers(backbones)]

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from bench.api import Condensed, Context, Train
+from methods._el2n import el2n_scores
 from methods._mosaic import mosaics, resized_crops
 from methods._order import lowest
+from methods._pixels import through_jpeg, to_bytes
 from methods._quota import class_members
-from methods.selection.el2n import el2n_scores
-from methods.synthesis.rded import through_jpeg, to_bytes
 
 CITATION = (
     "Xiao, He et al., Rethinking Large-scale Dataset Compression: Shifting Focus From Labels to Images, "

@@ -61,16 +61,6 @@ def array_digest(images: np.ndarray, labels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def released_digest(dataset_id: str, split: str) -> str | None:
-    """The digest that `split` ("train" or "test") of a released data set must have; None if it was never released.
-
-    Args:
-        dataset_id: as in digests.json: `digits`, `glyphs:classes=100`.
-    """
-    entry = read_digests()["datasets"].get(dataset_id)
-    return None if entry is None else str(entry[split]["sha256"])
-
-
 def read_digests() -> dict[str, Any]:
     """digests.json: the released digests and the versions of the drawing libraries that they were made with."""
     return json.loads(DIGESTS.read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.checks.records.prescribed import Here
+from bench.checks.records.prescribed import Prescribed
 from bench.finding import Finding
 from bench.lock import lock_file
 from bench.plugins.registry import Registry, discover
@@ -24,14 +24,14 @@ def registry() -> Registry:
 
 
 @pytest.fixture(scope="module")
-def here(registry: Registry, tmp_path_factory) -> Here:
-    return Here(registry, tmp_path_factory.mktemp("store"))
+def prescribed(registry: Registry, tmp_path_factory) -> Prescribed:
+    return Prescribed(registry, tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture
-def drifted(tmp_path: Path, registry: Registry, here: Here, monkeypatch) -> Callable[..., list[Finding]]:
+def drifted(tmp_path: Path, registry: Registry, prescribed: Prescribed, monkeypatch) -> Callable[..., list[Finding]]:
     """What is found beside the note on resolution, with the protocol released."""
-    monkeypatch.setattr(lock_file, "released", lambda: {"small-hard-v1": here.protocol("small-hard-v1").digest})
+    monkeypatch.setattr(lock_file, "released", lambda: {"small-hard-v1": prescribed.protocol("small-hard-v1").digest})
 
     def of(now: list[Record], before: list[Record]) -> list[Finding]:
         found = findings(write(tmp_path / "now", now), registry, tmp_path / "store", write(tmp_path / "before", before))
@@ -40,9 +40,11 @@ def drifted(tmp_path: Path, registry: Registry, here: Here, monkeypatch) -> Call
     return of
 
 
-def whole(here: Here, replicates: int = 5) -> list[Record]:
+def whole(prescribed: Prescribed, replicates: int = 5) -> list[Record]:
     """16 rows in 4 cells."""
-    return [r for ipc in IPCS for r in board(here, *METHODS, ipc=ipc, protocol="small-hard-v1", replicates=replicates)]
+    return [
+        r for ipc in IPCS for r in board(prescribed, *METHODS, ipc=ipc, protocol="small-hard-v1", replicates=replicates)
+    ]
 
 
 def elsewhere(record: Record, images: int, **changed) -> Record:
@@ -57,17 +59,19 @@ def noise(record: Record) -> int:
     return 2 * (int(record.id[:8], 16) % 3) - 2
 
 
-def test_the_same_board_has_not_moved(here, drifted):
-    assert drifted(whole(here), whole(here)) == []
+def test_the_same_board_has_not_moved(prescribed, drifted):
+    assert drifted(whole(prescribed), whole(prescribed)) == []
 
 
-def test_chance_on_another_kind_of_machine_is_no_drift(here, drifted):
-    assert drifted([elsewhere(record, noise(record)) for record in whole(here)], whole(here)) == []
+def test_chance_on_another_kind_of_machine_is_no_drift(prescribed, drifted):
+    assert drifted([elsewhere(record, noise(record)) for record in whole(prescribed)], whole(prescribed)) == []
 
 
-def test_a_row_that_fell_is_named_with_direction_size_and_interval(here, drifted):
-    fell = [elsewhere(r, noise(r) - 30 * (r.trial["method"] == "el2n" and r.trial["ipc"] == 5)) for r in whole(here)]
-    (found,) = drifted(fell, whole(here))
+def test_a_row_that_fell_is_named_with_direction_size_and_interval(prescribed, drifted):
+    fell = [
+        elsewhere(r, noise(r) - 30 * (r.trial["method"] == "el2n" and r.trial["ipc"] == 5)) for r in whole(prescribed)
+    ]
+    (found,) = drifted(fell, whole(prescribed))
     assert (found.rule, found.severity) == ("moved", "error")
     assert found.where == "digits ipc=5 small-hard-v1 convnet:width=16, el2n"
     assert found.message.startswith("-")
@@ -76,43 +80,46 @@ def test_a_row_that_fell_is_named_with_direction_size_and_interval(here, drifted
     assert "Holm's correction for 16 rows" in found.message
 
 
-def test_another_engine_is_told_before_the_numbers(here, drifted):
-    before = [altered(record, made_by={"engine": "0.9"}) for record in whole(here)]
-    (found,) = drifted(whole(here), before)
+def test_another_engine_is_told_before_the_numbers(prescribed, drifted):
+    before = [altered(record, made_by={"engine": "0.9"}) for record in whole(prescribed)]
+    (found,) = drifted(whole(prescribed), before)
     assert (found.rule, found.where, found.severity) == ("digests-changed", "engine", "note")
-    assert f"0.9 in the baseline, {here.engine} here, for 80 of 80 trials" in found.message
+    assert f"0.9 in the baseline, {prescribed.engine} here, for 80 of 80 trials" in found.message
 
 
-def test_a_method_that_was_edited_may_move(here, drifted):
+def test_a_method_that_was_edited_may_move(prescribed, drifted):
     old = {"made_by": {"method": "9" * 64}}
     before = [
         elsewhere(r, noise(r) - 60, **old) if r.trial["method"] == "herding" else elsewhere(r, noise(r))
-        for r in whole(here)
+        for r in whole(prescribed)
     ]
-    found = [f for f in drifted(whole(here), before) if f.rule == "moved"]
+    found = [f for f in drifted(whole(prescribed), before) if f.rule == "moved"]
     assert sum(f.where.count("herding") for f in found) == len(IPCS)
     assert {f.severity for f in found} == {"warning"}
     assert all("its method was edited" in f.message and f.message.startswith("+") for f in found)
 
 
-def test_the_same_code_on_the_same_machine_must_give_the_same_bits(here, drifted):
-    now = whole(here)
+def test_the_same_code_on_the_same_machine_must_give_the_same_bits(prescribed, drifted):
+    now = whole(prescribed)
     now[7] = altered(now[7], train_loss=now[7].train_loss * (1 + 2**-50))
-    (found,) = drifted(now, whole(here))
+    (found,) = drifted(now, whole(prescribed))
     assert (found.rule, found.severity) == ("not-bitwise", "error")
     assert found.where.endswith("now/records.jsonl:8")
     assert "train_loss differ from" in found.message
 
 
-def test_a_gpu_owes_no_bits(here, drifted):
+def test_a_gpu_owes_no_bits(prescribed, drifted):
     gpu = {"environment": {"device": "a GPU"}}
-    now = [altered(record, **gpu, test_loss=record.test_loss + 0.001) for record in whole(here)]
-    assert drifted(now, [altered(record, **gpu) for record in whole(here)]) == []
+    now = [altered(record, **gpu, test_loss=record.test_loss + 0.001) for record in whole(prescribed)]
+    assert drifted(now, [altered(record, **gpu) for record in whole(prescribed)]) == []
 
 
-def test_trials_without_a_partner_are_told(here, drifted):
-    now = [*whole(here), *(honest(here, "random", r, ipc=20, protocol="small-hard-v1") for r in range(5))]
-    before = [*whole(here), *(honest(here, "random", r, ipc=50, protocol="small-hard-v1") for r in range(5))]
+def test_trials_without_a_partner_are_told(prescribed, drifted):
+    now = [*whole(prescribed), *(honest(prescribed, "random", r, ipc=20, protocol="small-hard-v1") for r in range(5))]
+    before = [
+        *whole(prescribed),
+        *(honest(prescribed, "random", r, ipc=50, protocol="small-hard-v1") for r in range(5)),
+    ]
     found = {f.rule: f for f in drifted(now, before)}
     assert set(found) == {"vanished", "new-trials"}
     assert "no result here: 5" in found["vanished"].message
@@ -120,14 +127,14 @@ def test_trials_without_a_partner_are_told(here, drifted):
     assert found["new-trials"].severity == "note"
 
 
-def test_a_baseline_of_other_trials_is_an_error(here, drifted):
-    (found,) = drifted(whole(here), board(here, ipc=50, protocol="small-hard-v1"))
+def test_a_baseline_of_other_trials_is_an_error(prescribed, drifted):
+    (found,) = drifted(whole(prescribed), board(prescribed, ipc=50, protocol="small-hard-v1"))
     assert (found.rule, found.severity) == ("no-overlap", "error")
 
 
-def test_what_the_replicates_can_resolve_is_told(here, registry, tmp_path):
-    now = [elsewhere(record, noise(record)) for record in whole(here)]
-    found = findings(write(tmp_path / "now", now), registry, tmp_path, write(tmp_path / "before", whole(here)))
+def test_what_the_replicates_can_resolve_is_told(prescribed, registry, tmp_path):
+    now = [elsewhere(record, noise(record)) for record in whole(prescribed)]
+    found = findings(write(tmp_path / "now", now), registry, tmp_path, write(tmp_path / "before", whole(prescribed)))
     (told,) = [f for f in found if f.rule == "resolution"]
     assert told.where == "16 rows"
     assert "with 5 replicates one row by itself shows a movement of 0." in told.message

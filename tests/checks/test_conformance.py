@@ -9,19 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from bench.checks.plugins import worlds
 from bench.checks.plugins.check_plugins import (
     CHECKS,
     SMALL_DATASETS,
     check_plugins,
-    check_plugins_command,
     checks_for,
     chosen,
     errors,
 )
 from bench.checks.plugins.reach import ways_to_the_test_split
 from bench.checks.plugins.workshop import workshop
+from bench.cli import cli
 from bench.errors import PluginError, UserError
 from bench.finding import Finding
 from bench.plugins.registry import discover
@@ -61,20 +62,21 @@ def test_every_check_is_named_once_and_says_what_it_asks() -> None:
         assert all((check.__doc__ or "").strip() for check in checks)
 
 
-def test_the_verb_prints_what_it_found_and_what_it_checked(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+def test_the_verb_prints_what_it_found_and_what_it_checked(tmp_path: Path) -> None:
     mine = write(tmp_path / "mine.py", METHOD.replace("own[:ipc]", "own[: ipc - 1]"))
-    assert check_plugins_command(["mine"], [str(mine)], as_json_=False) == 1
-    printed = capsys.readouterr().out.splitlines()
+    answer = CliRunner().invoke(cli, ["check", "plugins", "mine", "--plugin", str(mine)])
+    assert answer.exit_code == 1
+    printed = answer.stdout.splitlines()
     assert printed[0].startswith("error: [keeps-the-contract] method 'mine': the call ended with PluginError: ")
     assert printed[-1].startswith(f"{len(CHECKS['method']) + 1} checks of 1 plugin: ")
-    assert check_plugins_command(["random"], [], as_json_=False) == 0
+    assert CliRunner().invoke(cli, ["check", "plugins", "random"]).exit_code == 0
 
 
-def test_a_program_reads_the_findings_as_json(capsys: pytest.CaptureFixture) -> None:
-    assert check_plugins_command(["lpld"], [], as_json_=True) == 0
-    printed = capsys.readouterr()
-    assert {entry["where"] for entry in json.loads(printed.out)} == {"method 'lpld'"}
-    assert printed.err == f"{len(CHECKS['method']) + len(CHECKS['compressor']) + 2} checks of 2 plugins.\n"
+def test_a_program_reads_the_findings_as_json() -> None:
+    answer = CliRunner().invoke(cli, ["check", "plugins", "lpld", "--json"])
+    assert answer.exit_code == 0
+    assert {entry["where"] for entry in json.loads(answer.stdout)} == {"method 'lpld'"}
+    assert answer.stderr == f"{len(CHECKS['method']) + len(CHECKS['compressor']) + 2} checks of 2 plugins.\n"
 
 
 def test_a_name_that_nothing_answers_to_is_an_error_with_suggestions() -> None:

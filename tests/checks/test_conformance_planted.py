@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.checks.plugins.check_plugins import CHECKS, check_plugin, checks_for, errors
+from bench.checks.plugins.check_plugins import CHECKS, checks_for, errors
 from bench.checks.plugins.kit import rule as as_rule
 from bench.finding import Finding
 from bench.plugins.registry import read
@@ -90,7 +90,8 @@ def test_a_broken_import_is_found_by_every_check_that_needs_the_module_and_hides
     plugin = read(
         write(tmp_path / "mine.py", METHOD.replace("import numpy", "import nompy")), kind=None, module_name=None
     )
-    assert any("ModuleNotFoundError: No module named 'nompy'" in message for message in errors(check_plugin(plugin)))
+    messages = [message for _, check in checks_for(plugin) for message in errors(check())]
+    assert any("ModuleNotFoundError: No module named 'nompy'" in message for message in messages)
 
 
 def test_an_error_is_told_with_its_line_in_the_plugin(tmp_path: Path) -> None:

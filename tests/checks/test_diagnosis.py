@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.checks.records.prescribed import Here
+from bench.checks.records.prescribed import Prescribed
 from bench.checks.verify.diagnosis import made_otherwise, other_content, result
 from bench.plugins.registry import discover
 from bench.records.files import Record
@@ -13,7 +13,7 @@ from tests.worlds.honest import altered, honest
 
 @pytest.fixture(scope="module")
 def claim(tmp_path_factory) -> Record:
-    return honest(Here(discover(), tmp_path_factory.mktemp("store")))
+    return honest(Prescribed(discover(), tmp_path_factory.mktemp("store")))
 
 
 def test_the_same_record_differs_in_nothing(claim):

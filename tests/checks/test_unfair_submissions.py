@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
-from bench.checks.verify.verification import verify_command
+from bench.cli import cli
 from bench.records.files import Record
-from bench.stages import stages
+from bench.stages.teach import teach
 from bench.trials.trial import Trial
 from tests.worlds.honest import altered, findings, write
 from tests.worlds.submissions import HARD, SOFT, Arena, Cheater, make_arena, under
@@ -72,18 +73,20 @@ def test_the_honest_submission_passes_both(arena, honest, tmp_path):
     assert arena.verify(honest) == []
 
 
-def test_the_verb_says_how_many_came_out_to_the_bit(arena, honest, capsys):
-    options = {"results": "results/local", "plugins": arena.plugins, "jobs": 2}
-    assert verify_command((str(arena.root / "honest"),), sample=3, **options) == 0
-    assert capsys.readouterr().out == "3 of 3 records run again, 3 as claimed to the bit: nothing found.\n"
+def test_the_verb_says_how_many_came_out_to_the_bit(arena, honest):
+    options = ["--jobs=2", *(f"--plugin={file}" for file in arena.plugins)]
+    answer = CliRunner().invoke(cli, ["verify", str(arena.root / "honest"), "--sample=3", *options])
+    assert answer.exit_code == 0
+    assert answer.stdout == "3 of 3 records run again, 3 as claimed to the bit: nothing found.\n"
 
 
-def test_the_verb_ends_with_exit_code_1_for_programs_as_well(arena, honest, tmp_path, capsys):
+def test_the_verb_ends_with_exit_code_1_for_programs_as_well(arena, honest, tmp_path):
     told = honest[0]
     lines = [altered(told, accuracy=round(600 * told.accuracy + 60) / 600), *honest[1:]]
-    options = {"results": str(write(tmp_path, lines)), "plugins": arena.plugins, "jobs": 2}
-    assert verify_command((told.id,), as_json=True, **options) == 1
-    (found,) = json.loads(capsys.readouterr().out)
+    options = [f"--results={write(tmp_path, lines)}", "--jobs=2", *(f"--plugin={file}" for file in arena.plugins)]
+    answer = CliRunner().invoke(cli, ["verify", told.id, "--json", *options])
+    assert answer.exit_code == 1
+    (found,) = json.loads(answer.stdout)
     assert (found["rule"], found["severity"]) == ("edited-accuracy", "error")
 
 
@@ -169,7 +172,7 @@ def test_the_best_epoch_that_the_record_denies_is_caught(arena, hard, cheater, t
 def test_another_teacher_is_caught(arena, honest, cheater, tmp_path):
     told = honest[-1]
     trial = Trial.from_dict(told.trial)
-    other = stages.teach(cheater.ws, "small-convnet-teacher-v1", cheater.dataset)
+    other = teach(cheater.ws, "small-convnet-teacher-v1", cheater.dataset)
     measured = cheater.evaluated(trial, cheater.labels(trial, other))
     lines = [*honest[:-1], altered(told, **measured, made_by={"teacher": other.digest})]
     assert arena.check(tmp_path, lines) == {"other-teacher"}
@@ -180,7 +183,7 @@ def test_another_teacher_is_caught(arena, honest, cheater, tmp_path):
 def test_another_teacher_that_the_record_denies_is_caught(arena, honest, cheater, tmp_path):
     told = honest[-1]
     trial = Trial.from_dict(told.trial)
-    other = stages.teach(cheater.ws, "small-convnet-teacher-v1", cheater.dataset)
+    other = teach(cheater.ws, "small-convnet-teacher-v1", cheater.dataset)
     measured = cheater.evaluated(trial, cheater.labels(trial, other))
     lines = [*honest[:-1], altered(told, **measured)]
     assert {found.rule for found in arena.verify(lines)} <= {"not-reproduced", "other-bytes"}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.checks.records.board import Line, cells
-from bench.checks.records.prescribed import Here
+from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import Findings
 from bench.checks.verify.verification import drawn, elsewhere, select, tolerance, verify
 from bench.errors import UserError
@@ -26,16 +26,16 @@ def registry() -> Registry:
 
 
 @pytest.fixture(scope="module")
-def here(registry: Registry, tmp_path_factory) -> Here:
-    return Here(registry, tmp_path_factory.mktemp("store"))
+def prescribed(registry: Registry, tmp_path_factory) -> Prescribed:
+    return Prescribed(registry, tmp_path_factory.mktemp("store"))
 
 
 def lines_of(records: list[Record]) -> list[Line]:
     return [Line(record, f"records.jsonl:{number}") for number, record in enumerate(records, 1)]
 
 
-def test_a_folder_stands_for_the_last_record_of_each_of_its_trials(here, tmp_path):
-    honest_ones = board(here, "herding")
+def test_a_folder_stands_for_the_last_record_of_each_of_its_trials(prescribed, tmp_path):
+    honest_ones = board(prescribed, "herding")
     again = altered(honest_ones[0], finished="2026-01-02T00:00:00+00:00")
     folder = write(tmp_path / "results", [*honest_ones, again])
     everything, chosen = select((str(folder),), tmp_path, Findings())
@@ -43,8 +43,8 @@ def test_a_folder_stands_for_the_last_record_of_each_of_its_trials(here, tmp_pat
     assert [line.record for line in chosen] == [again, *honest_ones[1:]]
 
 
-def test_an_id_stands_for_one_record_and_its_beginning_is_enough(here, tmp_path):
-    records = board(here, "herding")
+def test_an_id_stands_for_one_record_and_its_beginning_is_enough(prescribed, tmp_path):
+    records = board(prescribed, "herding")
     folder = write(tmp_path / "results", records)
     for given in (records[4].id, records[4].id[:8]):
         everything, (chosen,) = select((given,), folder, Findings())
@@ -53,16 +53,16 @@ def test_an_id_stands_for_one_record_and_its_beginning_is_enough(here, tmp_path)
 
 
 @pytest.mark.parametrize("given", ["0000000000000000", "abc", "nowhere/results"])
-def test_a_target_that_is_neither_says_what_an_id_is(here, tmp_path, given):
-    folder = write(tmp_path / "results", board(here))
+def test_a_target_that_is_neither_says_what_an_id_is(prescribed, tmp_path, given):
+    folder = write(tmp_path / "results", board(prescribed))
     with pytest.raises(UserError, match="16 hex digits") as caught:
         select((given,), folder, Findings())
     assert given in str(caught.value)
     assert "--results DIR" in str(caught.value)
 
 
-def test_edited_lines_are_told_and_not_run(here, tmp_path):
-    folder = write(tmp_path / "results", board(here))
+def test_edited_lines_are_told_and_not_run(prescribed, tmp_path):
+    folder = write(tmp_path / "results", board(prescribed))
     path = folder / "records.jsonl"
     path.write_text(path.read_text().replace('"accuracy":0.', '"accuracy":0.9', 1))
     out = Findings()
@@ -71,8 +71,8 @@ def test_edited_lines_are_told_and_not_run(here, tmp_path):
     assert [finding.rule for finding in out] == ["edited-line"]
 
 
-def test_a_sample_is_drawn_evenly_from_all_cells_and_is_the_same_for_everybody(here):
-    records = [r for ipc in (1, 5, 10) for r in board(here, "herding", "el2n", ipc=ipc)]
+def test_a_sample_is_drawn_evenly_from_all_cells_and_is_the_same_for_everybody(prescribed):
+    records = [r for ipc in (1, 5, 10) for r in board(prescribed, "herding", "el2n", ipc=ipc)]
     sample = drawn(lines_of(records), 6)
     assert Counter(line.record.trial["ipc"] for line in sample) == {1: 2, 5: 2, 10: 2}
     shuffled = [records[i] for i in np.random.default_rng(0).permutation(len(records))]
@@ -80,16 +80,16 @@ def test_a_sample_is_drawn_evenly_from_all_cells_and_is_the_same_for_everybody(h
     assert len(drawn(lines_of(shuffled), 100)) == len(records)
 
 
-def test_one_changed_record_changes_which_ones_are_drawn(here):
-    records = [r for ipc in (1, 2, 5, 10) for r in board(here, "herding", "el2n", ipc=ipc)]
+def test_one_changed_record_changes_which_ones_are_drawn(prescribed):
+    records = [r for ipc in (1, 2, 5, 10) for r in board(prescribed, "herding", "el2n", ipc=ipc)]
     edited = [*records[:-1], altered(records[-1], accuracy=0.9)]
     assert [x.record.id for x in drawn(lines_of(records), 8)] != [x.record.id for x in drawn(lines_of(edited), 8)]
 
 
-def test_the_tolerance_elsewhere_raises_few_false_alarms_and_finds_what_is_far_off(here):
+def test_the_tolerance_elsewhere_raises_few_false_alarms_and_finds_what_is_far_off(prescribed):
     """Simulated: replicates and re-runs are draws from one normal distribution, six records are run again."""
     rng = np.random.default_rng(1)
-    template = board(here, "herding", "el2n")
+    template = board(prescribed, "herding", "el2n")
     alarms, finds, boards = 0, 0, 200
     for _ in range(boards):
         accuracies = rng.normal(0.8, 0.01, len(template))
@@ -104,8 +104,8 @@ def test_the_tolerance_elsewhere_raises_few_false_alarms_and_finds_what_is_far_o
     assert finds / boards > 0.9  # ten points at a standard deviation of one
 
 
-def test_without_replicates_nothing_can_be_said_elsewhere(here):
-    claims = lines_of(board(here, "herding", replicates=1))
+def test_without_replicates_nothing_can_be_said_elsewhere(prescribed):
+    claims = lines_of(board(prescribed, "herding", replicates=1))
     assert math.isnan(tolerance(claims[0], cells(claims), 1))
     assert elsewhere(claims[0].record, claims[0].record, math.nan).rule == "not-checked"
 
@@ -114,18 +114,18 @@ def test_without_replicates_nothing_can_be_said_elsewhere(here):
     ("accuracy", "factor", "rule"),
     [(0.815, 1.0, "moved-within-noise"), (0.9, 1.0, "not-reproduced"), (0.8, 1.2, "other-bytes")],
 )
-def test_elsewhere_accuracy_has_a_tolerance_and_bytes_almost_none(here, accuracy, factor, rule):
-    claim = altered(honest(here), accuracy=0.8)
+def test_elsewhere_accuracy_has_a_tolerance_and_bytes_almost_none(prescribed, accuracy, factor, rule):
+    claim = altered(honest(prescribed), accuracy=0.8)
     assert claim.bytes_labels is not None
     other = altered(claim, accuracy=accuracy, bytes_labels={"total": round(factor * claim.bytes_labels.total)})
     assert elsewhere(claim, other, 0.02).rule == rule
 
 
-def test_what_this_version_has_no_code_for_is_told_and_not_run(here, registry, tmp_path):
+def test_what_this_version_has_no_code_for_is_told_and_not_run(prescribed, registry, tmp_path):
     error = {"type": "ValueError", "message": "no images left"}
-    stale = altered(honest(here, "random", 0), made_by={"engine": "0.1"})
-    failed = honest(here, "random", 1, status="failed", accuracy=None, error=error)
-    foreign = altered(honest(here, "herding", 0), made_by={"method": "1" * 64})
+    stale = altered(honest(prescribed, "random", 0), made_by={"engine": "0.1"})
+    failed = honest(prescribed, "random", 1, status="failed", accuracy=None, error=error)
+    foreign = altered(honest(prescribed, "herding", 0), made_by={"method": "1" * 64})
     claims = lines_of([stale, failed, foreign])
     out = Findings()
     assert verify(claims, cells(claims), registry, out, store=tmp_path) == "0 of 3 records run again"

@@ -55,7 +55,7 @@ def test_an_interrupted_verb_ends_with_a_code_of_its_own(shell: Shell, monkeypat
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.lock.check_protocols.discover", interrupted)
+    monkeypatch.setattr("bench.plugins.registry.discover", interrupted)
     answer = shell("check", "protocols")
     assert (answer.code, answer.err.strip()) == (130, "Interrupted.")
 

@@ -14,7 +14,7 @@ from bench.artifacts.opened import Data
 from bench.cli import cli
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
-from bench.stages.condense import build_condensed
+from bench.stages.method_call import build_condensed
 from tests.worlds import ROOT
 
 README = ROOT / "methods" / "README.md"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.artifacts.describe import released_dataset_digest
 from bench.errors import UserError
 from protocols.datasets import _glyph_choice, _glyph_classes, _glyph_drawing, digits, glyphs, mnist5k
 from protocols.datasets.__main__ import drawn_with
@@ -16,7 +17,6 @@ from protocols.datasets._arrays import (
     array_digest,
     atomic_path,
     read_digests,
-    released_digest,
     stratified_split,
 )
 
@@ -26,6 +26,10 @@ EMBEDDED = {"digits": (digits, 1197, 600), "mnist5k": (mnist5k, 4000, 1000)}
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
+
+
+def released(name: str, split: str) -> str:
+    return read_digests()["datasets"][name][split]["sha256"]
 
 
 def everything(source: ArraySource) -> np.ndarray:
@@ -38,8 +42,8 @@ def test_a_real_data_set_has_the_released_splits(name: str, tmp_path: Path) -> N
     dataset = module.load(tmp_path)
     train, test = dataset.train(), dataset.test()
     assert (len(train), len(test)) == (trains, tests)
-    assert train.digest() == released_digest(name, "train")
-    assert test.digest() == released_digest(name, "test")
+    assert train.digest() == released(name, "train")
+    assert test.digest() == released(name, "test")
     assert list(tmp_path.iterdir()) == []
 
     images = everything(train)
@@ -216,9 +220,10 @@ def test_the_released_glyphs_are_drawn_again_bit_by_bit(classes: int, cache: Pat
     if read_digests()["drawn_with"] != drawn_with():
         pytest.skip(f"released with {read_digests()['drawn_with']}, this is {drawn_with()}")
     dataset = glyphs.load(cache, classes=classes)
-    assert dataset.train().digest() == released_digest(f"glyphs:classes={classes}", "train")
-    assert dataset.test().digest() == released_digest(f"glyphs:classes={classes}", "test")
+    assert dataset.train().digest() == released(f"glyphs:classes={classes}", "train")
+    assert dataset.test().digest() == released(f"glyphs:classes={classes}", "test")
 
 
 def test_an_unknown_data_set_was_never_released() -> None:
-    assert released_digest("glyphs:classes=7", "train") is None
+    assert "glyphs:classes=7" not in read_digests()["datasets"]
+    assert released_dataset_digest("glyphs:classes=7") is None

@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 import bench
+from bench.artifacts.refs import Workspace
 from bench.cli import cli
-from bench.driver.walk import states
+from bench.driver.prepared import trial_states
 from bench.errors import UserError
 from bench.plugins.registry import discover
 from bench.records import files as records
-from bench.stages.stages import Workspace
 from bench.trials.plan import Grid, Plan
 from tests.worlds.run import CHANCE, DATASET, FIRST, World, make_world, raising
 
@@ -51,7 +51,7 @@ def found(world: World, *methods: str, store: str = "store") -> set[str]:
     registry = discover(world.plugins)
     grid = Grid(datasets=["tiny"], protocols=["quick-hard"], methods=methods, ipcs=[2])
     existing = records.load(world.results).records
-    return set(states(Workspace(world.root / store, registry), Plan([grid]).trials(registry), existing).values())
+    return set(trial_states(Workspace(world.root / store, registry), Plan([grid]).trials(registry), existing).values())
 
 
 def test_the_same_trials_in_another_order_of_flags_are_done_and_nothing_is_computed(world):

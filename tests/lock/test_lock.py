@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.cli import cli
 from bench.errors import LockError, UserError
 from bench.lock import before_run, differences, lock_file, release
 from bench.protocol import definition, miniature
@@ -350,7 +352,11 @@ def test_a_damaged_lock_is_told_as_such(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(("check", "ids"), [(False, ()), (True, ("mine-v1",))])
 def test_the_verb_wants_one_of_its_two_options(check: bool, ids: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match="--check, or --release ID"):
-        lock_file.lock_command(check=check, release=ids)
+        CliRunner().invoke(
+            cli,
+            ["lock", *(["--check"] if check else []), *(f"--release={name}" for name in ids)],
+            catch_exceptions=False,
+        )
 
 
 def test_the_project_s_own_lock_is_whole() -> None:

@@ -1,4 +1,4 @@
-"""Whatever competes has its source in the README, and says it itself."""
+"""Whatever competes has its source in docs/sources.md, and says it itself."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ HEADS = {"selection": "selection", "synthesis": "synthesis", "compressors": "com
 
 
 def sources() -> dict[str, list[str]]:
-    """Table -> the names in its first column, from the README's last section."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Sources\n")[1].split("\n## ")[0]
-    found: dict[str, list[str]] = {}
-    for row in re.findall(r"^\|(.*?)\|(.*)\|$", section, flags=re.MULTILINE):
+    """Table of docs/sources.md -> the names in its first column."""
+    page = (ROOT / "docs/sources.md").read_text(encoding="utf-8").split("\n## Data\n")[0]
+    tables: dict[str, list[str]] = {}
+    for row in re.findall(r"^\|(.*?)\|(.*)\|$", page, flags=re.MULTILINE):
         names = re.findall(r"`([\w-]+)`", row[0])
         if row[0].strip() in HEADS.values():
-            found[row[0].strip()] = []
+            tables[row[0].strip()] = []
         elif names:
             assert row[1].strip(), row
-            list(found.values())[-1].extend(names)
-    return found
+            list(tables.values())[-1].extend(names)
+    return tables
 
 
 @pytest.mark.parametrize("plugin", OURS, ids=lambda p: f"{p.path.parent.name}/{p.name}")
@@ -31,7 +31,7 @@ def test_a_plugin_names_its_source(plugin: Plugin) -> None:
     assert len(plugin.constants.get("CITATION", "")) > 20
 
 
-def test_the_readme_lists_the_source_of_every_method_and_compressor_once_and_of_nothing_else():
+def test_the_page_lists_the_source_of_every_method_and_compressor_once_and_of_nothing_else():
     shipped: dict[str, list[str]] = {head: [] for head in HEADS.values()}
     for plugin in OURS:
         shipped[HEADS[plugin.path.parent.name]].append(plugin.name)

@@ -19,6 +19,7 @@ from bench.lock.check_protocols import check_file
 from bench.plugins import scaffold as scaffolding
 from bench.plugins.registry import ROOT, Registry, discover, read
 from bench.plugins.scaffold import KINDS, PLACES, scaffold
+from tests.worlds.wheels import build_wheel, install
 
 README = ROOT / "methods" / "README.md"
 MADE = [("method", "select"), ("method", "synthesize"), ("compressor", None), ("dataset", None)]
@@ -220,14 +221,8 @@ def test_a_wheel_with_an_entry_point_is_found_listed_and_checked(tmp_path):
         '[project.entry-points."condensebench.datasets"]\nbars = "their_package.bars"\n'
         '[tool.setuptools]\npackages = ["their_package"]\n'
     )
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    alone = ["--no-deps", "--no-index"]
-    wheels, site = tmp_path / "wheels", tmp_path / "site"
-    subprocess.run(
-        [*pip, "wheel", *alone, "--no-build-isolation", "--wheel-dir", wheels, tmp_path / "source"], check=True
-    )
-    (wheel,) = wheels.glob("*.whl")
-    subprocess.run([*pip, "install", *alone, "--target", site, wheel], check=True)
+    site = tmp_path / "site"
+    install(build_wheel(tmp_path / "source", tmp_path), site)
 
     listed = program("list", folder=tmp_path, PYTHONPATH=str(site))
     for name in ("blend", "squeeze", "bars"):

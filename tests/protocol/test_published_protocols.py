@@ -19,7 +19,7 @@ from bench.protocol import definition
 from bench.protocol.conditions import NoValue, cells
 from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe, scaled
-from bench.teachers.teachers import load_recipe
+from bench.teachers.teacher_files import load_recipe
 from bench.training.networks import build_network
 from tests.worlds.published import CLASSES, EXPECTED, IPCS, PUBLISHED, SIZES, student, teachers
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import bench
+from bench.artifacts.describe import describe
 from bench.artifacts.opened import Data
 from bench.artifacts.refs import Workspace
 from bench.labels.label_file import LabelFile
@@ -21,7 +22,7 @@ from bench.protocol import definition
 from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe, scaled
 from bench.records.files import Record
-from bench.stages import stages
+from bench.stages.teach import teach
 from bench.teachers import teachers
 from bench.teachers.ensemble import Member, ensemble_of
 from bench.training.loop import TrainLog, evaluate, train
@@ -89,10 +90,10 @@ class Digits:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     ws = Workspace(tmp_path_factory.mktemp("store"), discover())
-    dataset = stages.describe(ws, "digits")
+    dataset = describe(ws, "digits")
     data = ws.described(dataset)
     kinds = ("teacher", "convnet-teacher", "deep-teacher", "wide-teacher")
-    refs = [stages.teach(ws, f"small-{kind}-v1", dataset) for kind in kinds]
+    refs = [teach(ws, f"small-{kind}-v1", dataset) for kind in kinds]
     assert all(ref.shipped for ref in refs)
     source = data.dataset.train()
     chosen = np.concatenate([np.flatnonzero(source.labels == label)[:IPC] for label in range(10)])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.errors import UserError
+from bench.plugins.former_code import FILE
 from bench.records import schema as module
 from bench.records.files import append, latest, load, locked, merge, status_of
 from bench.records.schema import environment, migrate
@@ -42,7 +43,7 @@ def test_what_is_appended_is_what_is_loaded(tmp_path: Path) -> None:
         append(tmp_path / "new" / "a.jsonl", each)
     loaded = load(tmp_path / "new")
     assert loaded.records == written == list(loaded)
-    assert loaded.torn == loaded.tampered == []
+    assert loaded.problems == []
     assert load(tmp_path / "new" / "a.jsonl").records == written
 
 
@@ -89,17 +90,17 @@ def test_a_line_cut_anywhere_is_a_note_and_never_swallows_the_next(tmp_path: Pat
         path.write_bytes(whole[:cut])
         loaded = load(path)
         assert loaded.records == [first]
-        assert loaded.tampered == []
-        (message,) = loaded.torn
-        assert message.startswith("note:")
-        assert f"{path}:2" in message
+        assert not loaded.tampered
+        (problem,) = loaded.problems
+        assert (problem.kind, problem.level, problem.place) == ("torn", "note", f"{path}:2")
+        assert loaded.notes == [f"note: {path}:2: the last line was cut off, its trial counts as not run"]
 
         append(path, third)
         loaded = load(path)
         assert loaded.records == [first, third]
-        (message,) = loaded.torn
-        assert message.startswith("WARNING:")
-        assert f"{path}:2" in message
+        (problem,) = loaded.problems
+        assert (problem.kind, problem.level, problem.place) == ("torn", "WARNING", f"{path}:2")
+        assert loaded.notes == [f"WARNING: {path}:2: {problem.text}"]
 
 
 def test_a_whole_line_without_its_newline_counts(tmp_path: Path) -> None:
@@ -142,8 +143,11 @@ def test_an_edited_figure_is_found_and_left_out(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"accuracy":0.6', '"accuracy":0.9'))
     loaded = load(tmp_path)
     assert loaded.records == [record(0.5)]
-    (message,) = loaded.tampered
-    assert f"{path}:2" in message
+    assert loaded.tampered
+    (problem,) = loaded.problems
+    assert (problem.kind, problem.place) == ("tampered", f"{path}:2")
+    assert loaded.notes == [f"{path}:2: the line was changed after it was written (its digest does not fit)"]
+    assert loaded.left_out == [record(0.6, replicate=1).trial]
 
 
 def test_order_of_keys_and_spaces_are_no_edit(tmp_path: Path) -> None:
@@ -161,9 +165,9 @@ def test_an_unreadable_line_in_the_middle_is_reported_loudly(tmp_path: Path, lin
     path.write_text(f"{record(0.5).line()}\n{line}\n{record(0.6, replicate=1).line()}\n")
     loaded = load(path)
     assert loaded.records == [record(0.5), record(0.6, replicate=1)]
-    (message,) = loaded.torn + loaded.tampered
-    assert f"{path}:2" in message
-    assert not message.startswith("note:")
+    (problem,) = loaded.problems
+    assert problem.place == f"{path}:2"
+    assert problem.level != "note"
 
 
 def test_missing_folders_and_other_files_say_what_to_type(tmp_path: Path) -> None:
@@ -200,6 +204,22 @@ def earlier(schema: int, *added: str, **changed: Any) -> str:
     return json.dumps({**fields, "digest": module.line_digest(fields)}, separators=(",", ":"))
 
 
+def test_code_digests_of_the_third_schema_become_those_of_the_same_code_and_others_stay(tmp_path: Path) -> None:
+    known = json.loads(FILE.read_text(encoding="utf-8"))["digests"]
+    herding, convnet = known["method herding"], known["network convnet"]
+    (before,), (network,) = herding["before"], convnet["before"]
+    of_data = made_by(method=before, network=network, teacher=before)
+    line = earlier(3, made_by=of_data)
+    (tmp_path / "a.jsonl").write_text(line + "\n")
+    loaded = load(tmp_path)
+    assert loaded.notes == []
+    assert loaded.records[0].made_by == {**of_data, "method": herding["after"], "network": convnet["after"]}
+    assert (tmp_path / "a.jsonl").read_text() == line + "\n"
+    written = record(0.5, made_by=of_data)
+    append(tmp_path / "b.jsonl", written)
+    assert load(tmp_path / "b.jsonl").records[0].made_by == of_data
+
+
 def first_schema(**changed: Any) -> str:
     """A line as this project wrote it before there were label regimes."""
     told = ("labels", "recipe", "images_seen", "measured_after", "num_test", "test_opened", "condensed")
@@ -209,7 +229,7 @@ def first_schema(**changed: Any) -> str:
 def test_records_of_the_second_schema_do_not_tell_what_a_compressor_mended(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(earlier(2, "invalid_labels", labels="stored") + "\n")
     loaded = load(tmp_path)
-    assert loaded.torn == loaded.tampered == []
+    assert loaded.problems == []
     assert [(each.labels, each.invalid_labels) for each in loaded] == [("stored", None)]
 
 
@@ -217,7 +237,7 @@ def test_records_of_the_first_schema_are_read_and_what_they_do_not_tell_is_none(
     hard = {"compressor": None, "protocol": "small-hard-v1"}
     (tmp_path / "a.jsonl").write_text(first_schema() + "\n" + first_schema(**hard) + "\n")
     loaded = load(tmp_path)
-    assert loaded.torn == loaded.tampered == []
+    assert loaded.problems == []
     assert [each.labels for each in loaded] == ["stored", "hard"]
     assert [each.accuracy for each in loaded] == [0.5, 0.5]
     assert {(each.recipe, each.num_test, each.test_opened, each.condensed) for each in loaded} == {(None,) * 4}
@@ -229,7 +249,7 @@ def test_an_edited_line_of_the_first_schema_is_found(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(first_schema().replace('"accuracy":0.5', '"accuracy":0.9') + "\n")
     loaded = load(tmp_path)
     assert loaded.records == []
-    assert len(loaded.tampered) == 1
+    assert [problem.kind for problem in loaded.problems] == ["tampered"]
 
 
 def test_a_line_of_the_first_schema_without_a_trial_is_left_out(tmp_path: Path) -> None:
@@ -237,14 +257,14 @@ def test_a_line_of_the_first_schema_without_a_trial_is_left_out(tmp_path: Path) 
     (tmp_path / "a.jsonl").write_text(
         json.dumps({**fields, "digest": module.line_digest(fields)}, separators=(",", ":"))
     )
-    (message,) = load(tmp_path).refused
-    assert message.startswith("WARNING")
+    (problem,) = load(tmp_path).problems
+    assert (problem.kind, problem.level, problem.trial) == ("refused", "WARNING", None)
 
 
 def test_the_committed_records_are_read_whole() -> None:
     loaded = load(ROOT / "results" / "default-plan")
     assert loaded.records
-    assert loaded.torn == loaded.tampered == []
+    assert loaded.problems == []
 
 
 @pytest.mark.parametrize(

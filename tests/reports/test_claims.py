@@ -333,6 +333,14 @@ def test_records_that_are_named_must_be_there(tmp_path: Path) -> None:
         assert told in str(result.exception)
 
 
+def test_outside_the_checkout_the_message_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["claims"])
+    assert isinstance(result.exception, UserError)
+    assert "results/claims.toml: there is no such claims file" in str(result.exception)
+    assert "`condensebench claims FILE --results DIR`" in str(result.exception)
+
+
 def test_the_projects_own_claims_are_well_formed() -> None:
     claims = read_claims(ROOT / "results/claims.toml")
     assert len(claims.claim) >= 10

@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from bench.api import Condensed
+from bench.artifacts.describe import describe
 from bench.artifacts.opened import Data, TrainSplit, shrink
+from bench.artifacts.refs import Workspace
 from bench.artifacts.store import Store
 from bench.errors import PluginError, UserError
 from bench.plugins.registry import Registry, discover
 from bench.plugins.spec import Spec, parse
-from bench.stages import stages
-from bench.stages.condense import build_condensed
 from bench.stages.context import HarnessContext
+from bench.stages.method_call import build_condensed
+from bench.stages.teach import teach
 from tests.worlds.plugins import write
 
 IPC = 2
@@ -164,30 +166,30 @@ def test_held_out_images_are_of_the_training_split_alone(registry: Registry, tmp
 
 
 @pytest.fixture(scope="module")
-def workspace(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> stages.Workspace:
-    return stages.Workspace(tmp_path_factory.mktemp("store"), registry)
+def workspace(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("store"), registry)
 
 
 @pytest.fixture
-def context(workspace: stages.Workspace, tmp_path: Path) -> HarnessContext:
+def context(workspace: Workspace, tmp_path: Path) -> HarnessContext:
     return make_context(workspace, tmp_path)
 
 
-def make_context(ws: stages.Workspace, scratch: Path, replicate: int = 0, root: Path | None = None) -> HarnessContext:
-    dataset = stages.describe(ws, "digits")
+def make_context(ws: Workspace, scratch: Path, replicate: int = 0, root: Path | None = None) -> HarnessContext:
+    dataset = describe(ws, "digits")
     return HarnessContext(
         store=ws.store if root is None else Store(root),
         registry=ws.registry,
         data=ws.data("digits"),
         dataset_digest=dataset.digest,
-        teacher=stages.teach(ws, "small-teacher-v1", dataset),
+        teacher=teach(ws, "small-teacher-v1", dataset),
         coordinates=("condense", "mine", "digits", IPC, replicate),
         scratch=scratch,
         device="cpu",
     )
 
 
-def test_randomness_is_noticed_and_comes_from_names(workspace: stages.Workspace, tmp_path: Path) -> None:
+def test_randomness_is_noticed_and_comes_from_names(workspace: Workspace, tmp_path: Path) -> None:
     one, again, other = (make_context(workspace, tmp_path, replicate) for replicate in (0, 0, 1))
     assert not one.asked_for_randomness
     one.predict(workspace.data("digits").train.images([0]))
@@ -204,7 +206,7 @@ def test_randomness_is_noticed_and_comes_from_names(workspace: stages.Workspace,
 
 
 def test_features_and_logits_are_those_of_the_teacher_and_made_once(
-    context: HarnessContext, train: TrainSplit, workspace: stages.Workspace, tmp_path: Path
+    context: HarnessContext, train: TrainSplit, workspace: Workspace, tmp_path: Path
 ) -> None:
     assert not context.teacher.training
     assert not any(p.requires_grad for p in context.teacher.parameters())
@@ -222,7 +224,7 @@ def test_features_and_logits_are_those_of_the_teacher_and_made_once(
 
 
 def test_soft_labels_are_deterministic_and_made_once_for_the_whole_split(
-    context: HarnessContext, train: TrainSplit, workspace: stages.Workspace, tmp_path: Path
+    context: HarnessContext, train: TrainSplit, workspace: Workspace, tmp_path: Path
 ) -> None:
     some = train.images(np.arange(7))
     first = context.soft_labels(some, 3)
@@ -239,7 +241,7 @@ def test_soft_labels_are_deterministic_and_made_once_for_the_whole_split(
 
 
 def test_dynamics_of_more_epochs_begin_with_those_of_fewer(
-    context: HarnessContext, workspace: stages.Workspace, tmp_path: Path, train: TrainSplit
+    context: HarnessContext, workspace: Workspace, tmp_path: Path, train: TrainSplit
 ) -> None:
     two, three = context.dynamics(2), context.dynamics(3)
     assert three.shape == (3, len(train), 10)

@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from bench.artifacts.describe import describe
+from bench.artifacts.refs import Workspace
 from bench.plugins.registry import discover
-from bench.stages import stages
+from bench.stages import isolation
+from bench.stages.condense import condense
 from bench.stages.curve import learning_curve
-from bench.stages.stages import Workspace
+from bench.stages.encode import encode_labels
+from bench.stages.evaluate import evaluate
+from bench.stages.teach import teach
 from bench.trials.trial import Trial
 from tests.worlds.plugins import write
 
@@ -54,16 +59,16 @@ def folder(tmp_path_factory) -> Path:
 def trained(request, folder: Path, monkeypatch) -> Trained:
     plugin = write(folder / f"{request.param}.toml", PROTOCOL.format(**KINDS[request.param]))
     ws = Workspace(folder / "store", discover([plugin]))
-    dataset = stages.describe(ws, "digits")
-    teacher = stages.teach(ws, "small-teacher-v1", dataset)
+    dataset = describe(ws, "digits")
+    teacher = teach(ws, "small-teacher-v1", dataset)
     labels = KINDS[request.param]["labels"]
     compressor = "none" if labels == "stored" else None
     trial = Trial("digits", request.param, "random", 1, compressor, None, "convnet:width=4", 0)
-    condensed = stages.condense(ws, "random", dataset, teacher, 1, 0)
-    parts = [stages.encode_labels(ws, trial, dataset, (teacher,), condensed, 0)] if compressor else []
+    condensed = condense(ws, "random", dataset, teacher, 1, 0)
+    parts = [encode_labels(ws, trial, dataset, (teacher,), condensed, 0)] if compressor else []
     inputs = (trial, dataset, condensed, parts, (teacher,) if labels == "online" else ())
-    monkeypatch.setattr(stages, "_method_code_ran", False)
-    return Trained(ws, inputs, stages.evaluate(ws, *inputs))
+    monkeypatch.setattr(isolation, "_method_code_ran", False)
+    return Trained(ws, inputs, evaluate(ws, *inputs))
 
 
 def test_the_last_value_is_the_result_to_the_bit(trained):

@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 import torch
 
+from bench.artifacts.describe import describe
+from bench.artifacts.refs import Workspace
 from bench.artifacts.store import read
 from bench.errors import InfeasibleError
 from bench.labels import labels
 from bench.labels.label_file import LabelFile
 from bench.plugins.registry import discover
 from bench.protocol import definition
-from bench.stages import label, stages
+from bench.stages import isolation, label
+from bench.stages.condense import condense
+from bench.stages.encode import encode_labels
+from bench.stages.teach import teach
 from bench.trials.budget import Budget
 from bench.trials.trial import Trial
 from tests.worlds.plugins import write
@@ -59,19 +64,17 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         plugin = write(folder / "common_mean.py", SHARED_MEAN)
-        self.ws = stages.Workspace(folder / "store", discover([plugin]))
-        self.dataset = stages.describe(self.ws, "digits")
-        self.teacher = stages.teach(self.ws, "small-teacher-v1", self.dataset)
-        self.condensed = stages.condense(self.ws, "random", self.dataset, self.teacher, 2, 0)
+        self.ws = Workspace(folder / "store", discover([plugin]))
+        self.dataset = describe(self.ws, "digits")
+        self.teacher = teach(self.ws, "small-teacher-v1", self.dataset)
+        self.condensed = condense(self.ws, "random", self.dataset, self.teacher, 2, 0)
 
     def encode(self, compressor: str, budget: str | None, shards: int = 1) -> LabelFile:
         trial = Trial("digits", "small-soft-v1", "random", 2, compressor, budget, "convnet", 0)
         refs = list[Any]()
         for shard in range(shards):
             first = refs[0] if shard else None
-            refs.append(
-                stages.encode_labels(self.ws, trial, self.dataset, [self.teacher], self.condensed, shard, first)
-            )
+            refs.append(encode_labels(self.ws, trial, self.dataset, [self.teacher], self.condensed, shard, first))
         parts = [read(self.ws.store.root / ref.address).arrays for ref in refs]
         assert len({part["shared"].tobytes() for part in parts}) == 1
         return LabelFile(
@@ -85,7 +88,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(stages, "_method_code_ran", False)  # put back afterwards: other tests open test splits
+    monkeypatch.setattr(isolation, "_method_code_ran", False)  # put back afterwards: other tests open test splits
     return Bench(tmp_path)
 
 

@@ -10,21 +10,28 @@ import numpy as np
 import pytest
 import torch
 
+from bench.artifacts.describe import describe, released_dataset_digest
 from bench.artifacts.duplicates import set_digest
+from bench.artifacts.refs import Workspace
 from bench.artifacts.store import read
+from bench.driver.on_ray import STAGES
 from bench.driver.outcome import Outcome, attempt
-from bench.driver.walk import Run, states
+from bench.driver.prepared import trial_states
+from bench.driver.walk import Run
 from bench.labels import labels
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 from bench.protocol import definition
 from bench.records import files
 from bench.records.files import Record
-from bench.stages import stages
+from bench.stages import isolation
+from bench.stages.condense import condense
 from bench.stages.label import Labelling
-from bench.stages.stages import Workspace
+from bench.stages.teach import teach
+from bench.stages.train import train_student
 from bench.teachers.ensemble import label_view
-from bench.teachers.teachers import teachers_digest
+from bench.teachers.teacher_files import teachers_digest
+from bench.trials.cell import cell_recipe
 from bench.trials.plan import Grid, Plan
 from bench.trials.trial import Trial
 from bench.views.parameters import batch_bounds
@@ -42,8 +49,8 @@ class Inline:
 
     async def run(self, stage: str, *args: Any, needs: tuple[str, ...] = (), **_: Any) -> Outcome:
         self.calls.append((stage, args, needs))
-        self._monkeypatch.setattr(stages, "_method_code_ran", False)  # stands for a process of its own
-        return attempt(getattr(stages, stage), self.ws, *args)
+        self._monkeypatch.setattr(isolation, "_method_code_ran", False)  # stands for a process of its own
+        return attempt(STAGES[stage].function, self.ws, *args)
 
     def needed(self, stage: str) -> set[str]:
         return {address.partition("/")[0] for name, _, needs in self.calls if name == stage for address in needs}
@@ -70,14 +77,14 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch, name: str, **grid: Any) -
     plan = Plan([Grid(datasets=["tiny"], protocols=[name], **asked)])
     results = world.root / name
     asyncio.run(Run(ws, executor, results, ()).all(plan.trials(ws.registry)))
-    assert set(states(ws, plan.trials(ws.registry), files.load(results).records).values()) == {"done"}
+    assert set(trial_states(ws, plan.trials(ws.registry), files.load(results).records).values()) == {"done"}
     return files.load(results).records, executor
 
 
 def digest_of(world: World, *names: str) -> str:
     ws = Workspace(world.root / "store", discover(world.plugins))
-    dataset = stages.describe(ws, "tiny")
-    return teachers_digest([stages.teach(ws, name, dataset) for name in names])
+    dataset = describe(ws, "tiny")
+    return teachers_digest([teach(ws, name, dataset) for name in names])
 
 
 # --- what a record tells ---------------------------------------------------------------------------------------------
@@ -144,13 +151,13 @@ def test_test_images_in_the_training_split_are_told_as_the_data_sets_fault(
 
 
 def test_a_test_split_that_is_opened_more_often_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = stages.train_student
+    plain = train_student
 
     def peeking(ws: Workspace, *args: Any, **options: Any) -> Any:
         ws.data("tiny").test_images()
         return plain(ws, *args, **options)
 
-    monkeypatch.setattr(stages, "train_student", peeking)
+    monkeypatch.setattr("bench.stages.evaluate.train_student", peeking)
     (record,), _ = run(world, monkeypatch, "quick-hard")
     assert record.test_opened == 2
 
@@ -257,10 +264,10 @@ def test_an_edited_teacher_makes_the_records_of_its_ensemble_stale(
 ) -> None:
     found, executor = run(world, monkeypatch, "two-online")
     trials = Plan([Grid(["tiny"], ["two-online"], ["first"], ipcs=[2], replicates=1)]).trials(executor.ws.registry)
-    assert set(states(executor.ws, trials, found).values()) == {"done"}
+    assert set(trial_states(executor.ws, trials, found).values()) == {"done"}
     world.add("two-online.toml", (world.root / "plugins" / "two-online.toml").read_text().replace("convnet-", "wide-"))
     ws = Workspace(world.root / "store", discover(world.plugins))
-    assert set(states(ws, trials, found).values()) == {"stale"}
+    assert set(trial_states(ws, trials, found).values()) == {"stale"}
 
 
 # --- labels made in shards -------------------------------------------------------------------------------------------
@@ -272,11 +279,11 @@ def test_shards_in_the_store_are_parts_of_the_whole_labels(
     world: World, monkeypatch: pytest.MonkeyPatch, ensemble: str, mode: str
 ) -> None:
     ws = Workspace(world.root / "store", discover(world.plugins))
-    dataset = stages.describe(ws, "tiny")
-    labellers = [stages.teach(ws, name, dataset) for name in ("small-teacher-v1", "small-convnet-teacher-v1")]
-    condensed = stages.condense(ws, "first", dataset, labellers[0], 6, 0)
+    dataset = describe(ws, "tiny")
+    labellers = [teach(ws, name, dataset) for name in ("small-teacher-v1", "small-convnet-teacher-v1")]
+    condensed = condense(ws, "first", dataset, labellers[0], 6, 0)
     trial = Trial("tiny", "two-stored", "first", 6, "none", None, "convnet:width=4", 0)
-    _, recipe = stages.cell_recipe(ws.registry, trial, 3)
+    _, recipe = cell_recipe(ws.registry, trial, 3)
     recipe = recipe.model_copy(update={"ensemble": ensemble, "teacher_mode": mode})
     whole = Labelling(ws, "two-stored", recipe, dataset, labellers, condensed).raw(0)
     assert whole.shape == (18, 2, 3)
@@ -292,11 +299,11 @@ def test_shards_in_the_store_are_parts_of_the_whole_labels(
 
 def test_the_released_digest_of_a_data_set_is_that_of_its_description(tmp_path: Path) -> None:
     ws = Workspace(tmp_path, discover())
-    assert stages.released_dataset_digest("digits") == stages.describe(ws, "digits").digest
-    assert stages.released_dataset_digest("glyphs") == stages.released_dataset_digest("glyphs:classes=100") is not None
-    assert stages.released_dataset_digest("glyphs:classes=7") is None
-    assert stages.released_dataset_digest("nobody-knows") is None
+    assert released_dataset_digest("digits") == describe(ws, "digits").digest
+    assert released_dataset_digest("glyphs") == released_dataset_digest("glyphs:classes=100") is not None
+    assert released_dataset_digest("glyphs:classes=7") is None
+    assert released_dataset_digest("nobody-knows") is None
 
 
 def test_data_sets_of_this_project_share_no_image_between_their_splits(tmp_path: Path) -> None:
-    assert stages.describe(Workspace(tmp_path, discover()), "digits").train_in_test == 0
+    assert describe(Workspace(tmp_path, discover()), "digits").train_in_test == 0

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from bench.cli import cli
 from bench.driver.outcome import Outcome, failure
-from bench.studies.costs.cost_command import largest, rendered
+from bench.studies.costs.cost_table import largest, rendered
 from bench.studies.costs.measure import Cost
 from bench.studies.pictures.condensed_sets import SetName
 from tests.worlds.plugins import write

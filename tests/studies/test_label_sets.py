@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
 from bench.artifacts.store import Store, read
 from bench.cli import cli
@@ -23,11 +24,13 @@ from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Augment
 from bench.seeds import numpy_generator
-from bench.stages import stages
+from bench.stages.condense import condense
+from bench.stages.encode import encode_labels
+from bench.stages.teach import teach
 from bench.studies.label_sets import sources
-from bench.studies.label_sets.label_command import trial_labels
 from bench.studies.label_sets.quality import qualities
 from bench.studies.label_sets.sources import BareContext, FileLabels, NetworkLabels, label
+from bench.studies.label_sets.trial_labels import trial_labels
 from bench.teachers.ensemble import Member
 from bench.trials.trial import Trial
 from bench.views.parameters import Views
@@ -55,11 +58,11 @@ def test_labels_of_a_data_set_are_those_that_its_trials_encode(digits: Workspace
     assert found.shape == (10, 100, 10)
     spec = parse(digits.registry, "compressor", "svd")
     [quality] = qualities(found, [(spec, "5x")]).qualities
-    dataset = stages.describe(digits, "digits")
-    teacher = stages.teach(digits, "small-teacher-v1", dataset)
-    condensed = stages.condense(digits, "random", dataset, teacher, 1, 0)
+    dataset = describe(digits, "digits")
+    teacher = teach(digits, "small-teacher-v1", dataset)
+    condensed = condense(digits, "random", dataset, teacher, 1, 0)
     trial = Trial("digits", "small-soft-v1", "random", 1, "svd", "5x", "convnet:width=16", 0)
-    stored = stages.encode_labels(digits, trial, dataset, [teacher], condensed, 0)
+    stored = encode_labels(digits, trial, dataset, [teacher], condensed, 0)
     arrays = read(digits.store.root / stored.address).arrays
     file = LabelFile(arrays["views"].tobytes(), arrays["shared"].tobytes(), (arrays["blob"].tobytes(),))
     assert quality.bytes["total"] == file.sizes()["total"]

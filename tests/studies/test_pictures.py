@@ -16,8 +16,8 @@ from bench.cli import cli
 from bench.errors import UserError
 from bench.plugins.registry import discover
 from bench.studies.pictures.condensed_sets import Opened, SetName
+from bench.studies.pictures.contact_sheets import pictures
 from bench.studies.pictures.drawing import Row, Sheet, draw, png
-from bench.studies.pictures.picture_command import pictures
 from tests.worlds.plugins import write
 
 FAILS = '''

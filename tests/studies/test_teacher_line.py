@@ -13,13 +13,14 @@ import torchvision
 from click.testing import CliRunner
 from safetensors import safe_open
 
+from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
 from bench.cli import cli
 from bench.plugins.registry import discover
-from bench.stages import stages
-from bench.studies.label_sets.label_command import trial_labels
+from bench.stages.teach import teach
 from bench.studies.label_sets.quality import teacher_quality
 from bench.studies.label_sets.quality_table import labels_report
+from bench.studies.label_sets.trial_labels import trial_labels
 from bench.studies.storage.storage_table import Setting
 from bench.studies.storage.storage_table import teachers as teacher_rows
 from bench.studies.storage.teacher_line import fp16_bytes, known_teachers
@@ -33,8 +34,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def shipped(ws: Workspace) -> tuple[torch.nn.Module, Path]:
-    dataset = stages.describe(ws, "digits")
-    ref = stages.teach(ws, "small-teacher-v1", dataset)
+    dataset = describe(ws, "digits")
+    ref = teach(ws, "small-teacher-v1", dataset)
     assert ref.shipped
     return teachers.load(ref, ws.store, ws.registry, ws.described(dataset)), ref.path(ws.store)
 

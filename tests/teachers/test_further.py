@@ -12,15 +12,19 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from bench.artifacts.describe import describe
+from bench.artifacts.refs import CondensedRef, Workspace
 from bench.artifacts.store import read
-from bench.driver.walk import Makers, states
+from bench.driver.prepared import trial_states
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError, UserError
 from bench.fingerprint import digest
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
-from bench.stages import stages
-from bench.teachers import further, teachers
+from bench.stages import condense as stage
+from bench.stages.origins import OriginDigests
+from bench.stages.teach import teach
+from bench.teachers import further, teacher_files, teachers
 from bench.trials.trial import Trial
 from tests.worlds.plugins import write
 
@@ -39,13 +43,13 @@ def select(train, ipc, ctx, *, many: int = 2, name: str = "x"):
 '''
 
 
-def workspace(root: Path, *plugins: Path) -> stages.Workspace:
-    return stages.Workspace(root, discover(plugins))
+def workspace(root: Path, *plugins: Path) -> Workspace:
+    return Workspace(root, discover(plugins))
 
 
-def condense(ws: stages.Workspace, method: str) -> stages.CondensedRef:
-    dataset = stages.describe(ws, "digits")
-    return stages.condense(ws, method, dataset, stages.teach(ws, "small-teacher-v1", dataset), 1, 0)
+def condense(ws: Workspace, method: str) -> CondensedRef:
+    dataset = describe(ws, "digits")
+    return stage.condense(ws, method, dataset, teach(ws, "small-teacher-v1", dataset), 1, 0)
 
 
 def trial(method: str) -> Trial:
@@ -65,7 +69,7 @@ def trial(method: str) -> Trial:
 def other_weights(tmp_path: Path) -> Path:
     """A copy of the shipped teachers in which the second network of digits went another way in training."""
     folder = tmp_path / "teachers"
-    shutil.copytree(teachers.FOLDER, folder)
+    shutil.copytree(teacher_files.FOLDER, folder)
     path = folder / OTHER / "digits.safetensors"
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -80,7 +84,7 @@ def other_weights(tmp_path: Path) -> Path:
 def test_two_different_backbones_never_share_a_condensed_set(tmp_path, other_weights, monkeypatch):
     ws = workspace(tmp_path / "store")
     several, alone = condense(ws, SEVERAL), condense(ws, ALONE)
-    monkeypatch.setattr(teachers, "FOLDER", other_weights)
+    monkeypatch.setattr(teacher_files, "FOLDER", other_weights)
     later = condense(ws, SEVERAL)
     assert later.address != several.address
     assert (read(ws.store.root / later.address).arrays["images"] != images(ws, several)).any()
@@ -89,14 +93,14 @@ def test_two_different_backbones_never_share_a_condensed_set(tmp_path, other_wei
     assert condense(ws, SEVERAL).address == several.address
 
 
-def images(ws: stages.Workspace, made: stages.CondensedRef) -> Any:
+def images(ws: Workspace, made: CondensedRef) -> Any:
     return read(ws.store.root / made.address).arrays["images"]
 
 
 def test_the_provenance_names_every_further_network_and_its_weights(tmp_path):
     ws = workspace(tmp_path)
-    dataset = stages.describe(ws, "digits")
-    second = stages.teach(ws, OTHER, dataset)
+    dataset = describe(ws, "digits")
+    second = teach(ws, OTHER, dataset)
     made = condense(ws, SEVERAL)
     assert made.provenance["backbones"] == [
         {"recipe": OTHER, "network": "convnet", "digest": second.digest},
@@ -109,8 +113,8 @@ def test_the_provenance_names_every_further_network_and_its_weights(tmp_path):
 
 def test_the_place_of_a_set_made_with_the_teacher_alone_is_what_it_was(tmp_path):
     ws = workspace(tmp_path)
-    dataset = stages.describe(ws, "digits")
-    teacher = stages.teach(ws, "small-teacher-v1", dataset)
+    dataset = describe(ws, "digits")
+    teacher = teach(ws, "small-teacher-v1", dataset)
     for method in ("random", "sre2l:iterations=1"):
         inputs = {
             "engine": ENGINE_VERSION,
@@ -126,14 +130,14 @@ def test_the_place_of_a_set_made_with_the_teacher_alone_is_what_it_was(tmp_path)
 
 def test_a_record_is_stale_where_a_backbone_is_another_and_only_there(tmp_path, other_weights, monkeypatch):
     ws = workspace(tmp_path / "store")
-    dataset = stages.describe(ws, "digits")
+    dataset = describe(ws, "digits")
     trials = [trial(SEVERAL), trial(ALONE), trial("random")]
-    records = [record(each, Makers(ws).known(each)) for each in trials]
-    assert records[0].made_by["backbones"] == digest([stages.teach(ws, OTHER, dataset).digest])
+    records = [record(each, OriginDigests(ws).known(each)) for each in trials]
+    assert records[0].made_by["backbones"] == digest([teach(ws, OTHER, dataset).digest])
     assert all("backbones" not in each.made_by for each in records[1:])
-    assert list(states(ws, trials, records).values()) == ["done", "done", "done"]
-    monkeypatch.setattr(teachers, "FOLDER", other_weights)
-    assert list(states(ws, trials, records).values()) == ["stale", "done", "done"]
+    assert list(trial_states(ws, trials, records).values()) == ["done", "done", "done"]
+    monkeypatch.setattr(teacher_files, "FOLDER", other_weights)
+    assert list(trial_states(ws, trials, records).values()) == ["stale", "done", "done"]
 
 
 def record(of: Trial, made_by: Mapping[str, str | None]) -> Any:
@@ -142,7 +146,7 @@ def record(of: Trial, made_by: Mapping[str, str | None]) -> Any:
 
 def test_a_network_that_was_never_made_here_is_not_known_before_the_run(tmp_path):
     ws = workspace(tmp_path)
-    dataset = stages.describe(ws, "heldout:of=digits")
+    dataset = describe(ws, "heldout:of=digits")
     teacher = SimpleNamespace(digest="0" * 64)
     assert further.made_before(ws.store, ws.registry, dataset, teacher, 1) is None  # type: ignore[arg-type]
 

@@ -18,7 +18,7 @@ from bench.artifacts.store import Store
 from bench.errors import UserError
 from bench.plugins.registry import discover
 from bench.plugins.spec import Spec, parse
-from bench.teachers import pretrained, teachers
+from bench.teachers import pretrained, teacher_files, teachers
 from bench.teachers.ensemble import Member
 from bench.training.networks import build_network
 
@@ -82,9 +82,9 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Any) -> 
     return SimpleNamespace(server=server / name, here=here / name)
 
 
-def make(labels: np.ndarray, store: Path, **changed: Any) -> tuple[teachers.TeacherRef, Data]:
+def make(labels: np.ndarray, store: Path, **changed: Any) -> tuple[teacher_files.TeacherRef, Data]:
     registry, data = discover(), data_of(labels, **changed)
-    recipe = teachers.TeacherRecipe(
+    recipe = teacher_files.TeacherRecipe(
         "photos-v1", parse(registry, "network", "torchvision:shufflenet_v2_x0_5"), None, WEIGHTS
     )
     return teachers.make(Store(store), data, recipe, data.dataset.train().digest()), data

@@ -13,14 +13,16 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bench.artifacts.describe import describe
+from bench.artifacts.refs import Workspace
 from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.plugins.registry import Registry, discover
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
-from bench.stages import stages
-from bench.teachers import teachers
-from bench.teachers.teachers import FOLDER, TeacherRef, load_recipe, read_recipe, teachers_digest
+from bench.stages.teach import teach
+from bench.teachers import teacher_files, teachers
+from bench.teachers.teacher_files import FOLDER, TeacherRef, load_recipe, read_recipe, teachers_digest
 from bench.training.networks import build_network
 
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -39,8 +41,8 @@ def registry() -> Registry:
 
 
 @pytest.fixture(scope="module")
-def workspace(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> stages.Workspace:
-    return stages.Workspace(tmp_path_factory.mktemp("store"), registry)
+def workspace(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("store"), registry)
 
 
 # --- recipes ---------------------------------------------------------------------------------------------------------
@@ -128,9 +130,9 @@ def test_what_stands_at_its_default_makes_no_other_teacher(registry: Registry, t
 
 
 @pytest.mark.parametrize("name", ENSEMBLE)
-def test_digits_has_the_weights_of_a_whole_ensemble(workspace: stages.Workspace, name: str) -> None:
-    dataset = stages.describe(workspace, "digits")
-    ref = stages.teach(workspace, name, dataset)
+def test_digits_has_the_weights_of_a_whole_ensemble(workspace: Workspace, name: str) -> None:
+    dataset = describe(workspace, "digits")
+    ref = teach(workspace, name, dataset)
     assert ref.shipped
     path = ref.path(workspace.store)
     assert path.stat().st_size < 300_000
@@ -149,7 +151,7 @@ def test_digits_has_the_weights_of_a_whole_ensemble(workspace: stages.Workspace,
     [("digits", "b7005d9ed4420771"), ("mnist5k", "0e79ec7408337047"), ("glyphs", "90d07623b9c6f2b0")],
 )
 def test_the_first_teacher_of_every_embedded_data_set_never_changes(dataset: str, expected: str) -> None:
-    path = teachers.shipped_path("small-teacher-v1", dataset)
+    path = teacher_files.shipped_path("small-teacher-v1", dataset)
     found = teachers._weights_digest(load_file(path))
     assert found[:16] == expected
     with safe_open(path, "np") as file:
@@ -166,8 +168,8 @@ def test_a_teacher_is_made_once_and_comes_out_the_same_in_another_store(
     path.write_text('network = "convnet:width=4"\n[recipe]\nepochs = 1\nbatch = 64\nnormalisation = "imagenet"\n')
     recipe, refs = read_recipe(path, registry, "digits", 10), []
     for store in ("one", "one", "two"):
-        ws = stages.Workspace(tmp_path / store, registry)
-        dataset = stages.describe(ws, "digits")
+        ws = Workspace(tmp_path / store, registry)
+        dataset = describe(ws, "digits")
         refs.append(teachers.make(ws.store, ws.described(dataset), recipe, dataset.digest))
     assert refs[0] == refs[1] == refs[2]
     assert not refs[0].shipped
@@ -175,10 +177,10 @@ def test_a_teacher_is_made_once_and_comes_out_the_same_in_another_store(
     member = teachers.member(refs[0], ws.store, registry, ws.described(dataset))
     assert member.mean == pytest.approx((0.449,))
     assert all(not parameter.requires_grad for parameter in member.model.parameters())
-    monkeypatch.setattr(teachers, "FOLDER", tmp_path / "folder")
+    monkeypatch.setattr(teacher_files, "FOLDER", tmp_path / "folder")
     shipped = teachers.ship(refs[0], ws.store, recipe.id, "digits")
     assert shipped.parent == tmp_path / "folder" / "quick-v1"
-    again = teachers.find(stages.Workspace(tmp_path / "three", registry).store, recipe, "digits", dataset.digest)
+    again = teacher_files.find(Workspace(tmp_path / "three", registry).store, recipe, "digits", dataset.digest)
     assert again is not None
     assert (again.shipped, again.digest, again.accuracy) == (True, refs[0].digest, refs[0].accuracy)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.checks.records.check_records import check_records
-from bench.checks.records.prescribed import Here
+from bench.checks.records.prescribed import Prescribed
 from bench.finding import Finding
 from bench.plugins.registry import Plugin, Registry
 from bench.protocol.definition import Protocol
@@ -21,7 +21,7 @@ from bench.trials.trial import Trial
 CLASSES, TEST_IMAGES = 10, 600
 
 
-def honest(here: Here, method: str = "random", replicate: int = 0, /, **changed: Any) -> Record:
+def honest(prescribed: Prescribed, method: str = "random", replicate: int = 0, /, **changed: Any) -> Record:
     """A record that no rule objects to. Fields of the trial and of the record may be changed."""
     fields = {
         "dataset": "digits",
@@ -38,11 +38,11 @@ def honest(here: Here, method: str = "random", replicate: int = 0, /, **changed:
         fields |= {"compressor": None, "budget": None}
     trial = Trial(**fields)
     images = trial.ipc * CLASSES
-    fixed = here.protocol(trial.protocol)
-    recipe = here.recipe(trial.protocol, trial.dataset, trial.ipc, trial.student, CLASSES)
+    fixed = prescribed.protocol(trial.protocol)
+    recipe = prescribed.recipe(trial.protocol, trial.dataset, trial.ipc, trial.student, CLASSES)
     assert isinstance(fixed, Protocol)
     assert isinstance(recipe, Recipe)
-    dataset = here.dataset(trial.dataset)
+    dataset = prescribed.dataset(trial.dataset)
     luck = _rng(trial.replicate, "shared").normal(0, 6) + _rng(str(trial)).normal(0, 2)
     values: dict[str, Any] = {
         "id": trial.id,
@@ -55,7 +55,7 @@ def honest(here: Here, method: str = "random", replicate: int = 0, /, **changed:
         "test_loss": 0.6 + 0.1 * _rng(str(trial), "test").random(),
         "train_loss": 0.05 + 0.01 * _rng(str(trial), "train").random(),
         "epochs": recipe.epochs,
-        "steps": here.steps(recipe, images),
+        "steps": prescribed.steps(recipe, images),
         "images_seen": recipe.epochs * images,
         "measured_after": recipe.epochs,
         "num_test": TEST_IMAGES,
@@ -74,12 +74,12 @@ def honest(here: Here, method: str = "random", replicate: int = 0, /, **changed:
         },
         "made_by": {
             "dataset": dataset,
-            "teacher": here.teacher(trial.protocol, trial.dataset, dataset or "", CLASSES),
+            "teacher": prescribed.teacher(trial.protocol, trial.dataset, dataset or "", CLASSES),
             "protocol": fixed.digest,
-            "method": _code(here, "method", trial.method),
-            "compressor": _code(here, "compressor", trial.compressor),
-            "network": _code(here, "network", trial.student),
-            "engine": here.engine,
+            "method": _code(prescribed, "method", trial.method),
+            "compressor": _code(prescribed, "compressor", trial.compressor),
+            "network": _code(prescribed, "network", trial.student),
+            "engine": prescribed.engine,
         },
         "seconds": {"condense": 0.1, "train": 2.0, "test": 0.1},
         "environment": {"python": "3.11.7", "torch": "2.9.0", "machine": "a processor", "threads": "1"},
@@ -100,9 +100,9 @@ def altered(record: Record, **changed: Any) -> Record:
     return Record(**fields)
 
 
-def board(here: Here, *methods: str, replicates: int = 3, **changed: Any) -> list[Record]:
+def board(prescribed: Prescribed, *methods: str, replicates: int = 3, **changed: Any) -> list[Record]:
     """Honest records of `random` and of other methods."""
-    return [honest(here, method, r, **changed) for method in ("random", *methods) for r in range(replicates)]
+    return [honest(prescribed, method, r, **changed) for method in ("random", *methods) for r in range(replicates)]
 
 
 def write(folder: Path, lines: list[Record]) -> Path:
@@ -118,8 +118,8 @@ def findings(folder: Path, registry: Registry, store: Path, baseline: Path | Non
     return tuple(f for f in checked.findings if f.rule != "not-checked")
 
 
-def _code(here: Here, kind: str, spec: str | None) -> str | None:
-    plugin = here.plugin(kind, spec) if spec is not None else None
+def _code(prescribed: Prescribed, kind: str, spec: str | None) -> str | None:
+    plugin = prescribed.plugin(kind, spec) if spec is not None else None
     assert plugin is None or isinstance(plugin, Plugin)
     return plugin.digest if plugin else None
 

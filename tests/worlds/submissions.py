@@ -12,19 +12,24 @@ from typing import Any
 
 import torch
 
+from bench.artifacts.describe import describe
+from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
 from bench.checks.records.check_records import check_records
 from bench.checks.records.rules import Findings
 from bench.checks.verify.verification import verify
-from bench.driver.run import run_trials
+from bench.driver.run import run
 from bench.finding import Finding
 from bench.plugins.registry import Registry, discover
 from bench.records import files
 from bench.records.files import Record
-from bench.stages import stages, train
-from bench.stages.stages import CondensedRef, DatasetRef, LabelsRef, Workspace
-from bench.teachers.teachers import TeacherRef
+from bench.stages import isolation, train
+from bench.stages.condense import condense
+from bench.stages.encode import encode_labels
+from bench.stages.evaluate import evaluate
+from bench.stages.teach import teach
+from bench.teachers.teacher_files import TeacherRef
 from bench.training import loop
-from bench.trials.plan import Grid, Plan
+from bench.trials.cell import cell_recipe
 from bench.trials.trial import Trial
 from tests.worlds.honest import altered, write
 from tests.worlds.plugins import write as write_plugin
@@ -76,13 +81,9 @@ class Arena:
 
     def run(self, folder: str, **grid: Any) -> list[Record]:
         """An honest run: `digits`, one image a class."""
-        asked = Grid(**{"datasets": ["digits"], "ipcs": [1], "methods": ["random", "herding"], **grid})
+        names = {"datasets": ["digits"], "ipcs": [1], "methods": ["random", "herding"], **grid}
         place = self.root / folder
-        trials = Plan([asked]).trials(self.registry)
-        with files.locked(place):
-            run_trials(
-                self.registry, trials, place, jobs=2, ray_address=None, rerun="missing", limit=None, store=self.store
-            )
+        run(results=place, plugins=self.plugins, jobs=2, store=self.store, **names)
         return files.load(place).records
 
     def check(self, folder: Path, lines: Sequence[Record]) -> set[str]:
@@ -116,36 +117,37 @@ class Cheater:
     def __init__(self, arena: Arena, monkeypatch: Any) -> None:
         self._arena, self._patch = arena, monkeypatch
         self.ws = Workspace(arena.store.resolve(), arena.registry)
-        self.dataset: DatasetRef = stages.describe(self.ws, "digits")
-        self.teacher: TeacherRef = stages.teach(self.ws, "small-teacher-v1", self.dataset)
+        self.dataset: DatasetRef = describe(self.ws, "digits")
+        self.teacher: TeacherRef = teach(self.ws, "small-teacher-v1", self.dataset)
 
     def condensed(self, trial: Trial) -> CondensedRef:
         """What the method made in the honest run."""
-        return stages.condense(self.ws, trial.method, self.dataset, self.teacher, trial.ipc, trial.replicate)
+        return condense(self.ws, trial.method, self.dataset, self.teacher, trial.ipc, trial.replicate)
 
     def labels(self, trial: Trial, teacher: TeacherRef | None = None) -> list[LabelsRef]:
         """Encoded labels, of another teacher if one is given."""
         if trial.compressor is None:
             return []
         labellers = (teacher or self.teacher,)
-        return [stages.encode_labels(self.ws, trial, self.dataset, labellers, self.condensed(trial), 0)]
+        return [encode_labels(self.ws, trial, self.dataset, labellers, self.condensed(trial), 0)]
 
     def evaluated(self, trial: Trial, labels: list[LabelsRef]) -> dict[str, Any]:
         """The measured fields, as the harness as it stands now tells them."""
         condensed = self.condensed(trial)
-        self._patch.setattr(stages, "_method_code_ran", False)
-        measured = stages.evaluate(self.ws, trial, self.dataset, condensed, labels)
+        self._patch.setattr(isolation, "_method_code_ran", False)
+        measured = evaluate(self.ws, trial, self.dataset, condensed, labels)
         return {key: value for key, value in measured.items() if key not in ("seconds", "environment")}
 
     def for_longer(self, times: int) -> None:
         """Train for more epochs than the protocol says."""
-        honest = stages.cell_recipe
+        honest = cell_recipe
 
         def longer(*args: Any) -> Any:
             fixed, recipe = honest(*args)
             return fixed, recipe.model_copy(update={"epochs": times * recipe.epochs})
 
-        self._patch.setattr(stages, "cell_recipe", longer)
+        for stage in ("encode", "evaluate"):
+            self._patch.setattr(f"bench.stages.{stage}.cell_recipe", longer)
 
     def best_epoch(self, trial: Trial, labels: list[LabelsRef]) -> tuple[int, float, float]:
         """(epoch, accuracy, test loss) of the best of all epochs on the test split."""

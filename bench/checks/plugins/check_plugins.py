@@ -12,7 +12,6 @@ In a test suite of your own:
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from bench.checks.plugins import awkward_labels, budgets, compressors, conduct, 
 from bench.checks.plugins.kit import Check, Subject, findings, rule
 from bench.checks.plugins.workshop import Workshop, workshop
 from bench.errors import UserError
-from bench.finding import Finding, as_json, as_text, exit_code
+from bench.finding import Finding
 from bench.plugins.registry import Plugin, Registry, discover, read, unknown
 
 DECLARED: tuple[Check, ...] = (
@@ -91,17 +90,6 @@ _SUBJECTS: dict[str, type[Subject]] = {
 SMALL_DATASETS = ("digits",)  # checked when no name is given; the others are drawn or larger, and take minutes
 
 
-def check_plugin(plugin: Plugin, registry: Registry | None = None) -> Iterator[Finding]:
-    """All findings on one plugin, as they are made.
-
-    Args:
-        plugin: a method, a compressor or a data set.
-        registry: where the networks of the tiny teachers come from; by default that of this project.
-    """
-    for _, check in _bound(plugin, workshop() if registry is None else Workshop(registry)):
-        yield from check()
-
-
 def checks_for(plugin: Plugin | str | Path) -> list[tuple[str, Callable[[], list[Finding]]]]:
     """(rule, check) for each check of a plugin, or of the file that holds one; a call makes the check.
 
@@ -124,21 +112,11 @@ def check_plugins(names: Sequence[str] | None = None, plugin_files: Iterable[str
     Raises:
         UserError: nothing that is checked has this name.
     """
-    return _all(names or (), plugin_files)[0]
+    return check_and_count(names or (), plugin_files)[0]
 
 
-def check_plugins_command(names: Sequence[str], plugins: Sequence[str], as_json_: bool) -> int:
-    """The verb: prints the findings and what was checked, and gives the exit code (1 if there is an error)."""
-    found, checked = _all(names, plugins)
-    if as_json_:
-        print(as_json(found))
-        print(f"{checked}.", file=sys.stderr)
-    else:
-        print(as_text(found, checked))
-    return exit_code(found)
-
-
-def _all(names: Sequence[str], plugin_files: Iterable[str | Path]) -> tuple[list[Finding], str]:
+def check_and_count(names: Sequence[str], plugin_files: Iterable[str | Path]) -> tuple[list[Finding], str]:
+    """(the findings of `check_plugins`, how many checks of how many plugins). Raises UserError."""
     registry = discover(plugin_files)
     plugins, shop = chosen(registry, names), Workshop(registry)
     checks = [check for plugin in plugins for _, check in _bound(plugin, shop)]

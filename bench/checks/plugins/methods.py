@@ -15,7 +15,7 @@ from bench.checks.plugins.kit import Call, NotApplicable, Subject, is_clear, sur
 from bench.checks.plugins.workshop import Renamed
 from bench.checks.plugins.worlds import RELABELLED, SIZES
 from bench.fingerprint import canonical
-from bench.stages.condense import build_condensed
+from bench.stages.method_call import build_condensed
 
 IPC = 2
 LARGE = min(SIZES)  # all images of the smallest class

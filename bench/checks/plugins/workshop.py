@@ -21,7 +21,7 @@ from bench.plugins.spec import Spec, parse
 from bench.protocol.recipe import Optimizer, Recipe
 from bench.seeds import seed
 from bench.stages.context import HarnessContext
-from bench.teachers.teachers import TeacherRef
+from bench.teachers.teacher_files import TeacherRef
 from bench.training.loop import train
 from bench.training.networks import build_network
 

@@ -61,8 +61,8 @@ def _digests(pairs: Sequence[Pair], out: Findings) -> None:
             if was != is_:
                 changes[part, was, is_] += 1
     for (part, was, is_), count in sorted(changes.items(), key=str):
-        told = f"{(was or '(none)')[:8]} in the baseline, {(is_ or '(none)')[:8]} here"
-        out.add("digests-changed", part, f"{told}, for {count} of {len(pairs)} trials")
+        difference = f"{(was or '(none)')[:8]} in the baseline, {(is_ or '(none)')[:8]} here"
+        out.add("digests-changed", part, f"{difference}, for {count} of {len(pairs)} trials")
 
 
 def _bits(pairs: Sequence[Pair], out: Findings) -> None:
@@ -89,7 +89,7 @@ def _moved(rows: Mapping[Row, Sequence[Pair]], out: Findings) -> None:
     for each in results:
         if each.verdict == "moved":
             edited = [part for part in COMPETING if _changed(rows[each.cell], part)]
-            out.add("moved", each.cell, _told(each, edited, len(results)), "warning" if edited else None)
+            out.add("moved", each.cell, _movement(each, edited, len(results)), "warning" if edited else None)
     if untested := [each.cell for each in results if each.verdict == "unknown"]:
         out.unchecked("moved", untested, "fewer than two replicates in common")
     spreads = [(paired(now[each.cell], before[each.cell]).std, each.n) for each in results if each.n > 1]
@@ -111,7 +111,7 @@ def _changed(pairs: Sequence[Pair], part: str) -> bool:
     return any(before.record.made_by.get(part) != now.record.made_by.get(part) for before, now in pairs)
 
 
-def _told(each: Drift[Row], edited: Sequence[str], rows: int) -> str:
+def _movement(each: Drift[Row], edited: Sequence[str], rows: int) -> str:
     why = f"; its {' and '.join(edited)} was edited" if edited else ""
     interval = f"95 % interval {100 * each.low:+.2f} to {100 * each.high:+.2f}"
     return (

@@ -49,18 +49,18 @@ class Cell:
     @cached_property
     def entries(self) -> Mapping[Name, list[Line]]:
         """The replicates of each row, in order."""
-        found: dict[Name, list[Line]] = defaultdict(list)
+        grouped: dict[Name, list[Line]] = defaultdict(list)
         for line in sorted(self.lines, key=lambda line: line.trial.replicate):
-            found[line.trial.method, line.trial.compressor, line.trial.budget].append(line)
-        return found
+            grouped[line.trial.method, line.trial.compressor, line.trial.budget].append(line)
+        return grouped
 
     @cached_property
     def groups(self) -> Mapping[tuple[str | None, str | None], dict[str, list[Line]]]:
         """(compressor, budget) -> method -> replicates: what a table ranks together."""
-        found: dict[tuple[str | None, str | None], dict[str, list[Line]]] = defaultdict(dict)
+        grouped: dict[tuple[str | None, str | None], dict[str, list[Line]]] = defaultdict(dict)
         for (method, compressor, budget), lines in self.entries.items():
-            found[compressor, budget][method] = lines
-        return found
+            grouped[compressor, budget][method] = lines
+        return grouped
 
 
 def short(digest: str | None) -> str:
@@ -85,17 +85,17 @@ def cells(lines: Iterable[Line], left_out: Iterable[Mapping[str, Any]] = ()) -> 
     `left_out`: trials of lines that stand there and could not be used.
     """
     unused: dict[tuple, dict[Name, set[int]]] = defaultdict(lambda: defaultdict(set))
-    for told in left_out:
-        key = tuple(told.get(part) for part in ("dataset", "protocol", "ipc", "student"))
-        name = (str(told.get("method")), told.get("compressor"), told.get("budget"))
-        if isinstance(told.get("replicate"), int):
-            unused[key][name].add(told["replicate"])
+    for trial_fields in left_out:
+        key = tuple(trial_fields.get(part) for part in ("dataset", "protocol", "ipc", "student"))
+        name = (str(trial_fields.get("method")), trial_fields.get("compressor"), trial_fields.get("budget"))
+        if isinstance(trial_fields.get("replicate"), int):
+            unused[key][name].add(trial_fields["replicate"])
     last = {line.record.id: line for line in lines}
-    found: dict[tuple[str, str, int, str], list[Line]] = defaultdict(list)
+    grouped: dict[tuple[str, str, int, str], list[Line]] = defaultdict(list)
     for line in last.values():
         trial = line.trial
-        found[trial.dataset, trial.protocol, trial.ipc, trial.student].append(line)
+        grouped[trial.dataset, trial.protocol, trial.ipc, trial.student].append(line)
     return [
         Cell(*key, tuple(members), {name: frozenset(numbers) for name, numbers in unused[key].items()})
-        for key, members in found.items()
+        for key, members in grouped.items()
     ]

@@ -7,28 +7,26 @@ installation: what a record says about itself is not believed. Nothing is traine
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import finding
 from bench.checks.records.baseline import check_drift
 from bench.checks.records.board import Line, cells
 from bench.checks.records.contents import check_contents
 from bench.checks.records.fairness import check_cell
 from bench.checks.records.label_bytes import check_bytes
-from bench.checks.records.prescribed import Here
+from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import RULES, Findings
 from bench.checks.records.values import check_copies, check_values
-from bench.driver.run import default_store
 from bench.finding import Finding
 from bench.lock.before_run import guard
-from bench.plugins.registry import Registry, discover
+from bench.plugins.registry import Registry
 from bench.records import files as records
 
 VERIFY_RULES = {"edited-accuracy", "picked-seed", "other-images", "other-bytes", "not-reproduced", "moved-within-noise"}
+RULE_OF = {"torn": "torn-line", "refused": "impossible-value", "tampered": "edited-line"}  # of a problem's kind
 DRIFT_RULES = {"digests-changed", "moved", "not-bitwise", "vanished", "new-trials", "resolution", "no-overlap"}
 
 
@@ -49,28 +47,6 @@ class Checked:
         return f"{self.records} records in {self.cells} cells, {self.rules} rules{skipped}"
 
 
-def check_records_command(
-    folder: str,
-    *,
-    baseline: str | None = None,
-    plugins: Iterable[str | Path] = (),
-    store: str | None = None,
-    as_json: bool = False,
-) -> int:
-    """The verb `check records`. Returns the exit code: 1 if there is any error.
-
-    Raises:
-        UserError: there are no such records, or a plugin cannot be read.
-        LockError: a released protocol is not what protocols/lock.json holds.
-    """
-    registry = discover(plugins)
-    checked = check_records(
-        folder, baseline=baseline, registry=registry, store=Path(store) if store else default_store()
-    )
-    print(finding.as_json(checked.findings) if as_json else finding.as_text(checked.findings, checked.summary))
-    return finding.exit_code(checked.findings)
-
-
 def check_records(
     folder: str | Path, *, registry: Registry, store: Path, baseline: str | Path | None = None
 ) -> Checked:
@@ -89,11 +65,11 @@ def check_records(
     out = Findings()
     lines, left_out = read_lines(folder, out)
     board = cells(lines, left_out)
-    here = Here(registry, store)
-    guard(registry, here.in_force({cell.protocol for cell in board}), store.resolve())
+    prescribed = Prescribed(registry, store)
+    guard(registry, prescribed.in_force({cell.protocol for cell in board}), store.resolve())
     for cell in board:
-        check_cell(cell, here, out)
-        check_bytes(cell, here, out)
+        check_cell(cell, prescribed, out)
+        check_bytes(cell, prescribed, out)
         check_copies(cell, out)
     check_contents(board, out)
     check_values(lines, out)
@@ -109,27 +85,13 @@ def check_records(
     )
 
 
-def read_lines(folder: str | Path, out: Findings) -> tuple[list[Line], list[dict[str, Any]]]:
+def read_lines(folder: str | Path, out: Findings) -> tuple[list[Line], list[Mapping[str, Any]]]:
     """(the records of a folder with their places, the trials of lines that were left out); what cannot be read, cannot
     be or was edited becomes a finding."""
     loaded = records.load(folder)
-    for message in loaded.torn:
-        level, where, text = _parts(message)
-        out.add("torn-line", where, text, "note" if level == "note" else None)
-    for message in loaded.refused:
-        _, where, text = _parts(message)
-        out.add("impossible-value", where, text)
-    for message in loaded.tampered:
-        _, where, text = _parts(message)
-        out.add("edited-line", where, text)
+    for problem in loaded.problems_by_kind:
+        out.add(RULE_OF[problem.kind], problem.place, problem.text, "note" if problem.level == "note" else None)
     if not loaded.records:
         out.add("no-records", str(folder), "no record can be read here; condensebench run --results DIR makes some")
     lines = [Line(record, where) for record, where in zip(loaded.records, loaded.places, strict=True)]
     return lines, loaded.left_out
-
-
-def _parts(message: str) -> tuple[str, str, str]:
-    """(level, FILE:LINE, text) of a message of bench.records.files.load."""
-    match = re.fullmatch(r"(?:(note|WARNING): )?(.*?:\d+): (.*)", message, flags=re.DOTALL)
-    assert match is not None, message
-    return match[1] or "", match[2], match[3]

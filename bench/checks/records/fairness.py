@@ -6,104 +6,102 @@ from collections import Counter
 from collections.abc import Iterable
 
 from bench.checks.records.board import Cell, Line, row, short
-from bench.checks.records.prescribed import Here
+from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import NOT_TOLD, Findings
 from bench.errors import UserError
-from bench.plugins.registry import Plugin
 from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe
-from bench.records.schema import Record
+from bench.records.schema import FIXED, Record
 from bench.reports.leaderboard.entries import REFERENCE_METHOD
 
 RERUN = "condensebench run --rerun stale makes them anew"
 EVIDENCE = ("recipe", "images_seen", "measured_after", "num_test", "test_opened", "condensed")
-FIXED = ("dataset", "teacher", "protocol", "network", "engine")
 
 
-def check_cell(cell: Cell, here: Here, out: Findings) -> None:
+def check_cell(cell: Cell, prescribed: Prescribed, out: Findings) -> None:
     """All rules of this module for one cell."""
     for line in cell.lines:
-        _names(line, here, out)
+        _names(line, prescribed, out)
     for line in cell.ok:
-        check_code(line, here, out)
-        _data(cell, line, here, out)
-        _training(cell, line, here, out)
-    _alike(cell, here, out)
-    _sizes(cell, here, out)
+        check_code(line, prescribed, out)
+        _data(cell, line, prescribed, out)
+        _training(cell, line, prescribed, out)
+    _alike(cell, prescribed, out)
+    _sizes(cell, prescribed, out)
     _replicates(cell, out)
     _reference(cell, out)
 
 
-def _names(line: Line, here: Here, out: Findings) -> None:
+def _names(line: Line, prescribed: Prescribed, out: Findings) -> None:
     if line.trial.id != line.record.id:
         out.add("wrong-id", line, f"id {line.record.id} is not that of its trial, {line.trial.id}")
-    if unknown := here.unknown(line.trial):
+    if unknown := prescribed.unknown_names(line.trial):
         for message in unknown:
             what = message.partition("\n")[0]
             out.add("unknown-name", line, f"{what} If it is a file of your own, name it with --plugin FILE.")
         return
-    written = here.canonical(line.trial)
+    written = prescribed.canonical(line.trial)
     if written != line.trial:
         out.add("wrong-id", line, f"the trial is written '{line.trial}'; its one spelling is '{written}'")
-    for why in here.unofficial(line.trial):
+    for why in prescribed.unofficial(line.trial):
         out.add("unofficial", line, f"{why}: these results are unofficial")
-    _withdrawn(line, here, out)
+    _withdrawn(line, prescribed, out)
 
 
-def _withdrawn(line: Line, here: Here, out: Findings) -> None:
-    fixed = here.protocol(line.trial.protocol)
-    told = line.record.made_by.get("protocol")
+def _withdrawn(line: Line, prescribed: Prescribed, out: Findings) -> None:
+    fixed = prescribed.protocol(line.trial.protocol)
+    digest = line.record.made_by.get("protocol")
     if isinstance(fixed, Protocol) and fixed.scale is not None:
-        told = here.digest(fixed.name)
-    if told and (withdrawal := here.withdrawn(line.trial.protocol, told)):
+        digest = prescribed.digest(fixed.name)
+    if digest and (withdrawal := prescribed.withdrawn(line.trial.protocol, digest)):
         out.add("withdrawn", line, f"{withdrawal.protocol} was withdrawn on {withdrawal.date}: {withdrawal.reason}")
 
 
-def check_code(line: Line, here: Here, out: Findings) -> bool:
+def check_code(line: Line, prescribed: Prescribed, out: Findings) -> bool:
     """The digests of protocol, engine and plugins against those of what is here. Returns whether all are the same."""
-    trial, made = line.trial, line.record.made_by
-    expected = {"engine": ("the engine", here.engine)}
-    if (fixed := here.digest(trial.protocol)) is not None:
-        expected["protocol"] = (f"protocol '{trial.protocol}'", fixed)
-    for part, spec in (("network", trial.student), ("method", trial.method), ("compressor", trial.compressor)):
-        plugin = here.plugin(part, spec) if spec is not None else None
-        if isinstance(plugin, Plugin):
-            expected[part] = (f"{part} '{spec}'", plugin.digest)
-    changed = {part: told for part, told in expected.items() if made.get(part) != told[1]}
-    stale = not changed.keys().isdisjoint(("protocol", "network", "engine"))
-    for part, (what, digest) in changed.items():
-        told = f"{what} is {short(made.get(part))} in the record, {short(digest)} here"
+    trial, made_by, expected = line.trial, line.record.made_by, prescribed.code(line.trial)
+    names = {
+        "engine": "the engine",
+        "protocol": f"protocol '{trial.protocol}'",
+        "network": f"network '{trial.student}'",
+        "method": f"method '{trial.method}'",
+        "compressor": f"compressor '{trial.compressor}'",
+    }
+    changed = [part for part in names if part in expected and made_by.get(part) != expected[part]]
+    stale = any(part in FIXED for part in changed)
+    for part in changed:
+        difference = f"{names[part]} is {short(made_by.get(part))} in the record, {short(expected[part])} here"
         if stale:
-            out.add("stale", line, f"{told}; {RERUN}")
+            out.add("stale", line, f"{difference}; {RERUN}")
         else:
             out.add(
                 "foreign-code",
                 line,
-                f"{told}: other code ran under this name. If the file was edited since, {RERUN}; if it is a submitter's"
-                " own, it needs a name of its own and --plugin FILE",
+                f"{difference}: other code ran under this name. If the file was edited since, {RERUN}; if it is a "
+                "submitter's own, it needs a name of its own and --plugin FILE",
             )
     return not changed
 
 
-def _data(cell: Cell, line: Line, here: Here, out: Findings) -> None:
+def _data(cell: Cell, line: Line, prescribed: Prescribed, out: Findings) -> None:
     """The data set and the teacher."""
-    made = line.record.made_by
-    digest = here.dataset(cell.dataset)
+    made_by = line.record.made_by
+    digest = prescribed.dataset(cell.dataset)
     if digest is None:
         out.unchecked(("other-dataset", "other-teacher"), line, f"data set '{cell.dataset}' was never opened here")
-    elif made.get("dataset") != digest:
+    elif made_by.get("dataset") != digest:
         out.add(
             "other-dataset",
             line,
-            f"the data set has the digest {short(made.get('dataset'))}, and '{cell.dataset}' is {short(digest)}: "
+            f"the data set has the digest {short(made_by.get('dataset'))}, and '{cell.dataset}' is {short(digest)}: "
             "other images or labels",
         )
-    elif made.get("engine") == here.engine and line.record.num_classes:
-        _teacher(cell, line, here, digest, out)
+    elif made_by.get("engine") == prescribed.engine and line.record.num_classes:
+        _teacher(cell, line, prescribed, digest, out)
 
 
-def _teacher(cell: Cell, line: Line, here: Here, dataset: str, out: Findings) -> None:
-    expected = here.teacher(cell.protocol, cell.dataset, dataset, line.record.num_classes or 0)
+def _teacher(cell: Cell, line: Line, prescribed: Prescribed, dataset: str, out: Findings) -> None:
+    expected = prescribed.teacher(cell.protocol, cell.dataset, dataset, line.record.num_classes or 0)
     if expected is None:
         out.unchecked("other-teacher", line, f"the teacher of '{cell.dataset}' is not shipped and was never made here")
     elif line.record.made_by.get("teacher") != expected:
@@ -115,21 +113,21 @@ def _teacher(cell: Cell, line: Line, here: Here, dataset: str, out: Findings) ->
         )
 
 
-def _training(cell: Cell, line: Line, here: Here, out: Findings) -> None:
+def _training(cell: Cell, line: Line, prescribed: Prescribed, out: Findings) -> None:
     """Epochs, steps, recipe and label regime, recomputed from the protocol file."""
     record = line.record
     if not record.num_classes or not record.num_images or record.epochs is None or record.steps is None:
         out.add("impossible-value", line, "a result without num_classes, num_images, epochs or steps")
         return
-    recipe = here.recipe(cell.protocol, cell.dataset, cell.ipc, cell.student, record.num_classes)
+    recipe = prescribed.recipe(cell.protocol, cell.dataset, cell.ipc, cell.student, record.num_classes)
     if isinstance(recipe, UserError):
-        if isinstance(here.protocol(cell.protocol), Protocol):
+        if isinstance(prescribed.protocol(cell.protocol), Protocol):
             out.add("other-recipe", line, f"{cell}: the protocol has no recipe for this cell: {recipe}")
         return
     if record.epochs != recipe.epochs:
         rule = "more-epochs" if record.epochs > recipe.epochs else "fewer-epochs"
         out.add(rule, line, f"{cell}: trained for {record.epochs} epochs; the protocol prescribes {recipe.epochs}")
-    steps = here.steps(recipe, record.num_images)
+    steps = prescribed.steps(recipe, record.num_images)
     if record.steps != steps:
         out.add(
             "other-steps",
@@ -138,7 +136,7 @@ def _training(cell: Cell, line: Line, here: Here, out: Findings) -> None:
             f"of {recipe.batch} are {steps}",
         )
     missing = [name for name in EVIDENCE if getattr(record, name) is None]
-    if missing and _made_here(record, cell, here):
+    if missing and _of_this_code(record, cell, prescribed):
         out.add(
             "hidden-evidence",
             line,
@@ -147,29 +145,27 @@ def _training(cell: Cell, line: Line, here: Here, out: Findings) -> None:
     elif missing:
         out.unchecked(("best-epoch", "other-recipe"), line, NOT_TOLD)
     else:
-        _told(cell, line, recipe, here, out)
+        _evidence(cell, line, recipe, prescribed, out)
     if record.labels != recipe.labels:
         out.add("other-labels", line, f"{cell}: labels are {record.labels}; the protocol's are {recipe.labels}")
     if (record.num_views or 0) != recipe.views:
         out.add("other-labels", line, f"{cell}: {record.num_views or 0} stored views; the protocol has {recipe.views}")
 
 
-def _made_here(record: Record, cell: Cell, here: Here) -> bool:
+def _of_this_code(record: Record, cell: Cell, prescribed: Prescribed) -> bool:
     """Whether the record says that this very protocol and engine made it. Schema 1 ended before either."""
-    made = record.made_by
-    return made.get("protocol") == here.digest(cell.protocol) and made.get("engine") == here.engine
+    made_by = record.made_by
+    return made_by.get("protocol") == prescribed.digest(cell.protocol) and made_by.get("engine") == prescribed.engine
 
 
-def _told(cell: Cell, line: Line, recipe: Recipe, here: Here, out: Findings) -> None:
+def _evidence(cell: Cell, line: Line, recipe: Recipe, prescribed: Prescribed, out: Findings) -> None:
     """What records tell since schema 2."""
     record = line.record
-    least, most = here.images_seen(recipe, record.num_images or 0)
+    least, most = prescribed.images_seen(recipe, record.num_images or 0)
     if not least <= (record.images_seen or 0) <= most:
-        prescribed = f"{least}" if least == most else f"{least} to {most}"
-        out.add(
-            "other-steps", line, f"{cell}: the student saw {record.images_seen} images; prescribed are {prescribed}"
-        )
-    if record.made_by.get("protocol") == here.digest(cell.protocol) and record.recipe != recipe.digest:
+        allowed = f"{least}" if least == most else f"{least} to {most}"
+        out.add("other-steps", line, f"{cell}: the student saw {record.images_seen} images; prescribed are {allowed}")
+    if record.made_by.get("protocol") == prescribed.digest(cell.protocol) and record.recipe != recipe.digest:
         out.add(
             "other-recipe",
             line,
@@ -184,9 +180,9 @@ def _told(cell: Cell, line: Line, recipe: Recipe, here: Here, out: Findings) -> 
         )
 
 
-def _alike(cell: Cell, here: Here, out: Findings) -> None:
+def _alike(cell: Cell, prescribed: Prescribed, out: Findings) -> None:
     """One digest in a cell for each of what the protocol fixes, where `_data` did not know the right one."""
-    dataset = here.dataset(cell.dataset)
+    dataset = prescribed.dataset(cell.dataset)
     classes = {line.record.num_classes or 0 for line in cell.ok}
     for part in FIXED:
         if part == "dataset" and dataset is not None:
@@ -194,7 +190,7 @@ def _alike(cell: Cell, here: Here, out: Findings) -> None:
         if (
             part == "teacher"
             and dataset
-            and all(here.teacher(cell.protocol, cell.dataset, dataset, c) for c in classes)
+            and all(prescribed.teacher(cell.protocol, cell.dataset, dataset, c) for c in classes)
         ):
             continue
         digests = Counter(line.record.made_by.get(part) for line in cell.ok)
@@ -212,7 +208,7 @@ def _alike(cell: Cell, here: Here, out: Findings) -> None:
 
 
 def _replicates(cell: Cell, out: Findings) -> None:
-    asked = max(len(lines) for lines in cell.entries.values())
+    most_replicates = max(len(lines) for lines in cell.entries.values())
     for name, lines in cell.entries.items():
         have = sorted({line.trial.replicate for line in lines} | cell.left_out.get(name, frozenset()))
         if have != list(range(len(have))):
@@ -222,12 +218,12 @@ def _replicates(cell: Cell, out: Findings) -> None:
                 f"{cell}, {row(name)}: replicates {_listed(have)} stand here, {_listed(range(len(have)))} belong here. "
                 f"A choice compares nothing; condensebench run --replicates {max(have) + 1} runs the rest",
             )
-        elif len(have) < asked:
+        elif len(have) < most_replicates:
             out.add(
                 "missing-replicates",
                 lines,
-                f"{cell}, {row(name)}: {len(have)} replicates, and other rows have {asked}; "
-                f"condensebench run --replicates {asked} runs the rest",
+                f"{cell}, {row(name)}: {len(have)} replicates, and other rows have {most_replicates}; "
+                f"condensebench run --replicates {most_replicates} runs the rest",
             )
         for line in lines:
             if line.record.status == "failed" and line.record.error is not None:
@@ -237,17 +233,17 @@ def _replicates(cell: Cell, out: Findings) -> None:
                     line,
                     f"{cell}, {row(name)}: {line.record.error.type}: {why}; condensebench run --rerun failed",
                 )
-    if asked == 1:
+    if most_replicates == 1:
         out.add("single-replicate", str(cell), "one replicate a row: no interval, no test; run at least 3")
 
 
-def _sizes(cell: Cell, here: Here, out: Findings) -> None:
+def _sizes(cell: Cell, prescribed: Prescribed, out: Findings) -> None:
     """Classes and test images are the data set's own, so they cannot differ within a cell."""
-    known = {"num_test": here.test_images(cell.dataset), "num_classes": None}
+    known = {"num_test": prescribed.test_images(cell.dataset), "num_classes": None}
     for name, expected in known.items():
-        told = Counter(getattr(line.record, name) for line in cell.ok if getattr(line.record, name) is not None)
-        right = expected or (told.most_common(1)[0][0] if told else None)
-        for value in told:
+        values = Counter(getattr(line.record, name) for line in cell.ok if getattr(line.record, name) is not None)
+        right = expected or (values.most_common(1)[0][0] if values else None)
+        for value in values:
             if value != right:
                 lines = [line for line in cell.ok if getattr(line.record, name) == value]
                 out.add("impossible-value", lines, f"{cell}: {name} is {value}; it is {right} for this data set")

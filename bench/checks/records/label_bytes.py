@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.checks.records.board import Cell, Line, condensed_set, row
-from bench.checks.records.prescribed import Here
+from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import Findings
 from bench.errors import UserError
 from bench.trials.budget import Budget, reference_bytes
@@ -14,22 +14,22 @@ CONTENT_SHARE = 0.02
 CONTENT_BYTES = 64
 
 
-def check_bytes(cell: Cell, here: Here, out: Findings) -> None:
+def check_bytes(cell: Cell, prescribed: Prescribed, out: Findings) -> None:
     """All rules of this module for one cell."""
     for line in cell.ok:
-        _budget(cell, line, here, out)
+        _budget(cell, line, prescribed, out)
     for (compressor, budget), methods in cell.groups.items():
         if compressor is not None:
             _equal(cell, compressor, budget, methods, out)
 
 
-def _budget(cell: Cell, line: Line, here: Here, out: Findings) -> None:
+def _budget(cell: Cell, line: Line, prescribed: Prescribed, out: Findings) -> None:
     record, trial = line.record, line.trial
     if (record.bytes_labels is None) != (trial.compressor is None):
         out.add("impossible-value", line, f"compressor {trial.compressor} with bytes_labels {record.bytes_labels}")
     if record.bytes_labels is None or not record.num_images or not record.num_classes:
         return
-    recipe = here.recipe(cell.protocol, cell.dataset, cell.ipc, cell.student, record.num_classes)
+    recipe = prescribed.recipe(cell.protocol, cell.dataset, cell.ipc, cell.student, record.num_classes)
     views = (record.num_views or 0) if isinstance(recipe, UserError) else recipe.views
     reference = reference_bytes(record.num_images, views, record.num_classes)
     if record.bytes_labels_reference != reference:

@@ -1,31 +1,32 @@
 """What this installation prescribes for a record: recipe, optimiser steps, and the digests of all that makes it."""
+# ruff: noqa: B019 - what is cached lives as long as the command that makes the object
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
-from bench.engine import ENGINE_VERSION
+from bench.artifacts.describe import released_dataset_digest
+from bench.artifacts.refs import Workspace
 from bench.errors import UserError
 from bench.lock import errata, lock_file
+from bench.lock.errata import Withdrawal
 from bench.plugins.registry import Plugin, Registry
 from bench.plugins.spec import parse
-from bench.protocol import definition
 from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe
-from bench.stages import stages
-from bench.stages.stages import Workspace
-from bench.teachers import teachers
+from bench.stages.origins import CODE, OriginDigests
+from bench.teachers.teacher_files import teachers_digest
 from bench.trials.trial import Trial
-from bench.views.parameters import AUGMENT_VERSION, batch_sizes
+from bench.views.parameters import batch_sizes
 from protocols.datasets._arrays import read_digests
 
 KINDS = {"dataset": "dataset", "method": "method", "compressor": "compressor", "network": "student"}
 
 
-class Here:
+class Prescribed:
     """The plugins and protocols of this installation, and the data sets and teachers that its store knows.
 
     Everything is looked up once. What cannot be known is None: nothing is drawn, trained or downloaded.
@@ -33,23 +34,14 @@ class Here:
 
     def __init__(self, registry: Registry, store: Path) -> None:
         self.registry = registry
-        self.engine = f"{ENGINE_VERSION}.{AUGMENT_VERSION}"
         self.released = lock_file.released()
-        self._ws = Workspace(store.resolve(), registry)
-        self.protocol = lru_cache(maxsize=None)(self._protocol)
-        self.spelling = lru_cache(maxsize=None)(lambda kind, text: str(parse(registry, kind, text)))
-        self._digests: dict[str, str | None] = {}
-        self.plugin = lru_cache(maxsize=None)(self._plugin)
-        self.recipe = lru_cache(maxsize=None)(self._recipe)
-        self.dataset = lru_cache(maxsize=None)(self._dataset)
-        self.teacher = lru_cache(maxsize=None)(self._teacher)
-        self.test_images = lru_cache(maxsize=None)(self._test_images)
-        self.withdrawn = lru_cache(maxsize=None)(errata.withdrawn)
+        self._origins = OriginDigests(Workspace(store.resolve(), registry))
+        self.engine = self._origins.engine
 
-    def unknown(self, trial: Trial) -> list[str]:
+    def unknown_names(self, trial: Trial) -> list[str]:
         """What the trial names and nothing here answers to, as messages."""
-        found = {kind: self.plugin(kind, spec) for kind, spec in _specs(trial)}
-        return [str(each) for each in (self.protocol(trial.protocol), *found.values()) if isinstance(each, UserError)]
+        answers = [self.protocol(trial.protocol), *(self.plugin(kind, spec) for kind, spec in _specs(trial))]
+        return [str(answer) for answer in answers if isinstance(answer, UserError)]
 
     def canonical(self, trial: Trial) -> Trial:
         """The trial, of which nothing is unknown, with every name as this version writes it."""
@@ -66,10 +58,22 @@ class Here:
 
     def digest(self, name: str) -> str | None:
         """The digest of a protocol; None where it is not known."""
-        if name not in self._digests:
-            fixed = self.protocol(name)
-            self._digests[name] = None if isinstance(fixed, UserError) else fixed.digest
-        return self._digests[name]
+        try:
+            return self._origins.protocol_digest(name)
+        except UserError:
+            return None
+
+    def code(self, trial: Trial) -> dict[str, str]:
+        """The digests of the code that makes the trial's result here, by name; of what is known."""
+        digests = {}
+        for part in CODE:
+            try:
+                digest = self._origins.code(part, trial)
+            except UserError:
+                continue
+            if digest is not None:
+                digests[part] = digest
+        return digests
 
     def in_force(self, names: Iterable[str]) -> list[str]:
         """Those of the protocols that are not withdrawn as they stand here."""
@@ -102,19 +106,35 @@ class Here:
         drawn = [size for size in sizes if size >= recipe.batch] or sizes
         return self.steps(recipe, images) * min(drawn), self.steps(recipe, images) * max(drawn)
 
-    def _protocol(self, name: str) -> Protocol | UserError:
+    @cache
+    def protocol(self, name: str) -> Protocol | UserError:
+        """The protocol, or why there is none."""
         try:
-            return definition.load(self.registry, name)
+            return self._origins.protocol(name)
         except UserError as error:
             return error
 
-    def _plugin(self, kind: str, spec: str) -> Plugin | UserError:
+    @cache
+    def plugin(self, kind: str, spec: str) -> Plugin | UserError:
+        """The plugin that a spec names, or why there is none."""
         try:
-            return parse(self.registry, kind, spec).plugin
+            return self._origins.plugin(kind, spec)
         except UserError as error:
             return error
 
-    def _recipe(self, name: str, dataset: str, ipc: int, student: str, classes: int) -> Recipe | UserError:
+    @cache
+    def spelling(self, kind: str, text: str) -> str:
+        """A spec as this version writes it. Raises UserError for an unknown name."""
+        return str(parse(self.registry, kind, text))
+
+    @cache
+    def withdrawn(self, protocol: str, digest: str) -> Withdrawal | None:
+        """The withdrawal of a protocol under this digest."""
+        return errata.withdrawn(protocol, digest)
+
+    @cache
+    def recipe(self, name: str, dataset: str, ipc: int, student: str, classes: int) -> Recipe | UserError:
+        """The recipe of a cell, or why there is none."""
         fixed = self.protocol(name)
         if isinstance(fixed, UserError):
             return fixed
@@ -123,32 +143,29 @@ class Here:
         except UserError as error:
             return error
 
-    def _dataset(self, spec: str) -> str | None:
+    @cache
+    def dataset(self, spec: str) -> str | None:
         """The released digest, else that of the data set opened here before."""
         try:
-            opened = stages.find_dataset(self._ws, spec)
+            opened = self._origins.dataset(spec)
         except UserError:
             return None
-        return stages.released_dataset_digest(spec) or (opened.digest if opened else None)
+        return released_dataset_digest(spec) or (opened.digest if opened else None)
 
-    def _test_images(self, dataset: str) -> int | None:
+    @cache
+    def test_images(self, dataset: str) -> int | None:
         """How many images the test split has, where this project released the data set."""
-        told = {str(parse(self.registry, "dataset", n)): s for n, s in read_digests()["datasets"].items()}
-        return told[dataset]["test"]["count"] if dataset in told else None
+        splits = {str(parse(self.registry, "dataset", n)): s for n, s in read_digests()["datasets"].items()}
+        return splits[dataset]["test"]["count"] if dataset in splits else None
 
-    def _teacher(self, name: str, dataset: str, dataset_digest: str, classes: int) -> str | None:
+    @cache
+    def teacher(self, name: str, dataset: str, dataset_digest: str, classes: int) -> str | None:
         """Digest of the teachers that the protocol names: those that are shipped, else those that the store holds."""
         fixed = self.protocol(name)
         if isinstance(fixed, UserError):
             return None
-        found = []
-        for recipe in fixed.teachers(dataset):
-            resolved = teachers.load_recipe(self.registry, recipe, dataset, classes)
-            ref = teachers.find(self._ws.store, resolved, dataset, dataset_digest)
-            if ref is None:
-                return None
-            found.append(ref)
-        return teachers.teachers_digest(found)
+        refs = self._origins.teachers(fixed.teachers(dataset), dataset, dataset_digest, classes)
+        return None if refs is None else teachers_digest(refs)
 
 
 def _specs(trial: Trial) -> list[tuple[str, str]]:

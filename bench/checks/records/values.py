@@ -102,8 +102,8 @@ def _reruns(lines: Sequence[Line], out: Findings) -> None:
     again: dict[tuple, list[Line]] = defaultdict(list)
     for line in lines:
         if line.record.status == "ok":
-            made, machine = line.record.made_by, line.record.environment
-            again[line.record.id, tuple(sorted(made.items(), key=str)), tuple(sorted(machine.items()))].append(line)
+            made_by, machine = line.record.made_by, line.record.environment
+            again[line.record.id, tuple(sorted(made_by.items(), key=str)), tuple(sorted(machine.items()))].append(line)
     for group in again.values():
         if len({_result(line.record) for line in group}) > 1:
             seen = ", ".join(f"{line.record.accuracy:.4f}" for line in group)

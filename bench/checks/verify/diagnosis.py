@@ -33,76 +33,79 @@ def result(record: Record) -> Result:
     return record.accuracy, record.test_loss, record.train_loss
 
 
-def made_otherwise(claim: Record, here: Record) -> Diagnosis | None:
+def made_otherwise(claim: Record, rerun: Record) -> Diagnosis | None:
     """A difference in what the result was made from, or in its size; None where all of that is the same."""
-    if here.status != claim.status:
-        error = f": {here.error.type}: {here.error.message.partition(chr(10))[0]}" if here.error else ""
-        return Diagnosis("not-reproduced", f"claimed {claim.status}, here {here.status}{error}")
-    if claim.smallest_bytes != here.smallest_bytes:
+    if rerun.status != claim.status:
+        error = f": {rerun.error.type}: {rerun.error.message.partition(chr(10))[0]}" if rerun.error else ""
+        return Diagnosis("not-reproduced", f"claimed {claim.status}, here {rerun.status}{error}")
+    if claim.smallest_bytes != rerun.smallest_bytes:
         return Diagnosis(
-            "other-bytes", f"claimed to need {claim.smallest_bytes} bytes at the least; here {here.smallest_bytes}"
+            "other-bytes", f"claimed to need {claim.smallest_bytes} bytes at the least; here {rerun.smallest_bytes}"
         )
     for part, rule in (("dataset", "other-dataset"), ("teacher", "other-teacher")):
-        told, found = claim.made_by.get(part), here.made_by.get(part)
-        if told != found:
-            return Diagnosis(rule, f"made with the {part} {short(told)}; here it is {short(found)}")
+        claimed, measured = claim.made_by.get(part), rerun.made_by.get(part)
+        if claimed != measured:
+            return Diagnosis(rule, f"made with the {part} {short(claimed)}; here it is {short(measured)}")
     return None
 
 
-def other_content(claim: Record, here: Record) -> Diagnosis | None:
+def other_content(claim: Record, rerun: Record) -> Diagnosis | None:
     """A condensed set or encoded labels that are not what method and compressor make here."""
-    if claim.condensed is not None and here.condensed is not None and claim.condensed.digest != here.condensed.digest:
+    if claim.condensed is not None and rerun.condensed is not None and claim.condensed.digest != rerun.condensed.digest:
         return Diagnosis(
             "other-images",
-            f"the set is {short(claim.condensed.digest)}; here the method makes {short(here.condensed.digest)}",
+            f"the set is {short(claim.condensed.digest)}; here the method makes {short(rerun.condensed.digest)}",
         )
     sizes: Mapping[str, tuple[int | None, int | None]] = {
-        "images": (claim.bytes_images, here.bytes_images),
-        "labels": (_label_bytes(claim), _label_bytes(here)),
+        "images": (claim.bytes_images, rerun.bytes_images),
+        "labels": (_label_bytes(claim), _label_bytes(rerun)),
     }
-    for what, (told, found) in sizes.items():
-        if told != found:
-            return Diagnosis("other-bytes", f"the {what} are claimed to take {told} bytes; here they take {found}")
-    counts = claim.invalid_labels, here.invalid_labels
+    for what, (claimed, measured) in sizes.items():
+        if claimed != measured:
+            return Diagnosis(
+                "other-bytes", f"the {what} are claimed to take {claimed} bytes; here they take {measured}"
+            )
+    counts = claim.invalid_labels, rerun.invalid_labels
     if None not in counts and counts[0] != counts[1]:
-        claimed, made = (f"{each.values} values and {each.rows} rows" for each in counts if each is not None)
-        return Diagnosis("not-reproduced", f"{claimed} of the labels are claimed to be no probabilities; here {made}")
+        first, second = (f"{each.values} values and {each.rows} rows" for each in counts if each is not None)
+        return Diagnosis("not-reproduced", f"{first} of the labels are claimed to be no probabilities; here {second}")
     return None
 
 
 def other_result(claim: Record, trial: Trial, reruns: Reruns) -> Diagnosis:
     """Which seed, which epoch or which length of training gives the claimed accuracy and losses to the bit."""
-    here = reruns.run([trial])[trial]
-    told = f"claimed {_percent(claim.accuracy)}, here {_percent(here.accuracy)}"
-    losses_fit = result(claim)[1:] == result(here)[1:]
+    rerun = reruns.run([trial])[trial]
+    both = f"claimed {_percent(claim.accuracy)}, here {_percent(rerun.accuracy)}"
+    losses_fit = result(claim)[1:] == result(rerun)[1:]
     if not losses_fit and (seed := _seed(claim, trial, reruns)) is not None:
-        return Diagnosis("picked-seed", f"{told}: the claim is the result of replicate {seed}, not {trial.replicate}")
+        return Diagnosis("picked-seed", f"{both}: the claim is the result of replicate {seed}, not {trial.replicate}")
     if not losses_fit and (labels := _labels(claim, trial, reruns)) is not None:
         name, size = row((labels.method, labels.compressor, labels.budget)), _label_bytes(reruns.run([labels])[labels])
         return Diagnosis(
             "other-labels",
-            f"{told}: the claim is the result of the labels of '{name}', {size} bytes, not {_label_bytes(claim)}",
+            f"{both}: the claim is the result of the labels of '{name}', {size} bytes, not {_label_bytes(claim)}",
         )
     whole, *longer = reruns.curves(trial, LENGTHS)
     if whole is not None and (epoch := _epoch(claim, whole, losses_fit)) is not None:
         return Diagnosis(
             "best-epoch",
-            f"{told}: the claim is the accuracy after epoch {epoch + 1} of {len(whole.accuracies)}, not after the last",
+            f"{both}: the claim is the accuracy after epoch {epoch + 1} of {len(whole.accuracies)}, not after the last",
         )
     for times, curve in zip(LENGTHS[1:], longer, strict=True):
         if curve is not None and result(claim) == curve.last:
             return Diagnosis(
                 "more-epochs",
-                f"{told}: the claim is the result of {len(curve.accuracies)} epochs, {times} times those prescribed",
+                f"{both}: the claim is the result of {len(curve.accuracies)} epochs, {times} times those prescribed",
             )
-    if claim.train_loss == here.train_loss:
+    if claim.train_loss == rerun.train_loss:
         which = "both losses agree" if losses_fit else "the training loss agrees"
         return Diagnosis(
-            "edited-accuracy", f"{told}: {which} to the bit, and neither another epoch nor another seed gives the claim"
+            "edited-accuracy",
+            f"{both}: {which} to the bit, and neither another epoch nor another seed gives the claim",
         )
     return Diagnosis(
         "not-reproduced",
-        f"{told}, and none of {SEEDS} seeds, no larger labels, epoch or longer training gives it",
+        f"{both}, and none of {SEEDS} seeds, no larger labels, epoch or longer training gives it",
     )
 
 

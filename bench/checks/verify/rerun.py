@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bench.artifacts.refs import Workspace
+from bench.driver.defaults import default_device
 from bench.driver.on_ray import RayExecutor
 from bench.driver.outcome import Outcome, ignore
-from bench.driver.run import default_device
 from bench.driver.walk import Run
 from bench.plugins.registry import Registry
 from bench.records import files
 from bench.records.files import Record
 from bench.stages.curve import LearningCurve
-from bench.stages.stages import Workspace
 from bench.trials.trial import Trial
 
 
@@ -70,14 +70,14 @@ class Reruns(AbstractContextManager):
 
     def run(self, trials: Iterable[Trial]) -> dict[Trial, Record]:
         """Trial -> what it gives here. A trial runs once, however often it is asked for."""
-        asked = list(dict.fromkeys(trials))
-        missing = [trial for trial in asked if trial not in self._known]
+        wanted = list(dict.fromkeys(trials))
+        missing = [trial for trial in wanted if trial not in self._known]
         if missing:
             job = Run(self._ws, self._executor, self._results, (), rerun="all", on_record=self._on_record)
-            asyncio.run(_finish(job.all(missing)))
-            made = {record.id: record for record in files.load(self._results).records}
-            self._known |= {trial: made[trial.id] for trial in missing}
-        return {trial: self._known[trial] for trial in asked}
+            asyncio.run(job.all(missing))
+            by_id = {record.id: record for record in files.load(self._results).records}
+            self._known |= {trial: by_id[trial.id] for trial in missing}
+        return {trial: self._known[trial] for trial in wanted}
 
     def curves(self, trial: Trial, lengths: Sequence[int] = (1,)) -> list[LearningCurve | None]:
         """The student of a trial that ran here, tested after every epoch, trained `length` times as long as its
@@ -85,11 +85,5 @@ class Reruns(AbstractContextManager):
         return asyncio.run(self._curves(self._executor.inputs[trial], lengths))
 
     async def _curves(self, inputs: tuple[Any, ...], lengths: Sequence[int]) -> list[LearningCurve | None]:
-        outcomes = await asyncio.gather(
-            *(self._executor.run("learning_curve", *inputs, length, gpus=1.0) for length in lengths)
-        )
+        outcomes = await asyncio.gather(*(self._executor.run("learning_curve", *inputs, length) for length in lengths))
         return [outcome.value if outcome.status == "ok" else None for outcome in outcomes]
-
-
-async def _finish(work: Coroutine[Any, Any, Any]) -> None:
-    await work

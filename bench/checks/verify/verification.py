@@ -8,70 +8,36 @@ from __future__ import annotations
 
 import math
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
 from scipy import stats
 
-from bench import finding
 from bench.checks.records.baseline import same_machine
 from bench.checks.records.board import Cell, Line, cells
 from bench.checks.records.check_records import read_lines
 from bench.checks.records.fairness import check_code
-from bench.checks.records.prescribed import Here
+from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import Findings
 from bench.checks.verify.diagnosis import Diagnosis, made_otherwise, other_content, other_result, result
 from bench.checks.verify.rerun import Reruns
-from bench.driver.estimate import estimate_seconds
-from bench.driver.run import default_store
+from bench.driver.defaults import default_store
+from bench.driver.outcome import ignore
 from bench.errors import UserError
 from bench.lock.before_run import guard
-from bench.plugins.registry import Registry, discover
+from bench.plugins.registry import Registry
 from bench.records.files import Record
 from bench.seeds import numpy_generator
 from bench.stats.intervals import pooled_std, summary
 
 FALSE_ALARMS = 0.05  # over all records that were run again on another kind of machine
 CODE_LENGTH = 0.01  # by which another machine's rounding may move the length of an entropy-coded label file
+Progress = Callable[[Sequence[Line]], AbstractContextManager[Callable[[Record], None]]]
 
 
-def verify_command(
-    targets: tuple[str, ...],
-    *,
-    results: str,
-    sample: int | None = None,
-    plugins: Iterable[str | Path] = (),
-    store: str | None = None,
-    jobs: int | None = None,
-    as_json: bool = False,
-) -> int:
-    """The verb `verify`. Returns the exit code: 1 if a record does not come out as claimed, 130 if interrupted.
-
-    Args:
-        targets: folders or files of records, or ids (or their first digits) of records in `results`.
-        results: folder in which ids are looked up.
-        sample: run so many of the records, drawn evenly from all cells.
-        plugins: files that the records need.
-        store: artifacts to trust and reuse; None: everything is made anew.
-        jobs: trials at once; None: one a core.
-        as_json: print a JSON list of findings.
-    """
-    registry = discover(plugins)
-    out = Findings()
-    everything, chosen = select(targets, Path(results), out)
-    chosen = drawn(chosen, sample) if sample is not None else chosen
-    try:
-        summary = verify(chosen, cells(everything), registry, out, store=Path(store) if store else None, jobs=jobs)
-    except KeyboardInterrupt:
-        print("\nInterrupted. Nothing was compared yet; --sample N takes less time.", file=sys.stderr)
-        return 130
-    findings = tuple(out)
-    print(finding.as_json(findings) if as_json else finding.as_text(findings, summary))
-    return finding.exit_code(findings)
+def _silent(lines: Sequence[Line]) -> AbstractContextManager[Callable[[Record], None]]:  # noqa: ARG001
+    return nullcontext(ignore)
 
 
 def select(targets: Sequence[str], results: Path, out: Findings) -> tuple[list[Line], list[Line]]:
@@ -90,15 +56,15 @@ def select(targets: Sequence[str], results: Path, out: Findings) -> tuple[list[L
     known = {line.record.id: line for line in read_lines(results, out)[0]} if ids else {}
     everything += known.values()
     for given in ids:
-        found = [
+        matches = [
             line for name, line in known.items() if re.fullmatch("[0-9a-f]{4,16}", given) and name.startswith(given)
         ]
-        if len(found) != 1:
+        if len(matches) != 1:
             raise UserError(
-                f"'{given}' is neither a folder nor a file, and {len(found) or 'no'} records of {results} have this "
+                f"'{given}' is neither a folder nor a file, and {len(matches) or 'no'} records of {results} have this "
                 f"id. Ids are 16 hex digits, of which 4 or more are enough; name the folder with --results DIR."
             )
-        chosen[found[0].record.id] = found[0]
+        chosen[matches[0].record.id] = matches[0]
     return everything, list(chosen.values())
 
 
@@ -120,6 +86,7 @@ def verify(
     *,
     store: Path | None = None,
     jobs: int | None = None,
+    progress: Progress = _silent,
 ) -> str:
     """Run the records again and add what differs to `out`. Returns the summary.
 
@@ -132,16 +99,17 @@ def verify(
         out: takes the findings.
         store: artifacts to trust and reuse; None: everything is made anew.
         jobs: trials at once; None: one a core.
+        progress: what surrounds the runs: called with the records to run, it gives what is told each that ended.
     """
     place = store or default_store()
-    here = Here(registry, place)
-    guard(registry, here.in_force({line.trial.protocol for line in lines}), place.resolve())
-    ready = [line for line in lines if _can_run(line, here, out)]
+    prescribed = Prescribed(registry, place)
+    guard(registry, prescribed.in_force({line.trial.protocol for line in lines}), place.resolve())
+    ready = [line for line in lines if _can_run(line, prescribed, out)]
     if not ready:
         return f"0 of {len(lines)} records run again"
     exact = 0
     with (
-        _progress(ready) as ended,
+        progress(ready) as ended,
         Reruns(registry, store=store, jobs=jobs, on_record=ended) as reruns,
     ):
         again = reruns.run(line.trial for line in ready)
@@ -179,42 +147,29 @@ def tolerance(line: Line, board: Sequence[Cell], runs: int) -> float:
     return quantile * math.sqrt(2) * spread + 1 / (line.record.num_test or math.inf)
 
 
-def elsewhere(claim: Record, here: Record, allowed: float) -> Diagnosis:
+def elsewhere(claim: Record, rerun: Record, allowed: float) -> Diagnosis:
     """The same trial on another kind of machine: within `allowed` of the claimed accuracy, at the same bytes."""
-    label_bytes = [each.bytes_labels.total for each in (claim, here) if each.bytes_labels is not None]
+    label_bytes = [each.bytes_labels.total for each in (claim, rerun) if each.bytes_labels is not None]
     if len(label_bytes) == 2 and abs(label_bytes[0] - label_bytes[1]) > CODE_LENGTH * label_bytes[1]:
         return Diagnosis(
             "other-bytes", f"the labels are claimed to take {label_bytes[0]} bytes; here they take {label_bytes[1]}"
         )
-    if claim.accuracy is None or here.accuracy is None:
+    if claim.accuracy is None or rerun.accuracy is None:
         return Diagnosis("moved-within-noise", "no accuracy, here as there")
-    moved = 100 * (here.accuracy - claim.accuracy)
-    told = f"{moved:+.2f} points on another kind of machine"
+    moved = 100 * (rerun.accuracy - claim.accuracy)
+    movement = f"{moved:+.2f} points on another kind of machine"
     if math.isnan(allowed):
-        return Diagnosis("not-checked", f"{told}; without replicates there is no saying what that is worth")
+        return Diagnosis("not-checked", f"{movement}; without replicates there is no saying what that is worth")
     within = f"{100 * allowed:.2f} points are within the spread of the replicates"
-    return Diagnosis("moved-within-noise" if abs(moved) <= 100 * allowed else "not-reproduced", f"{told}; {within}")
+    return Diagnosis("moved-within-noise" if abs(moved) <= 100 * allowed else "not-reproduced", f"{movement}; {within}")
 
 
-def _can_run(line: Line, here: Here, out: Findings) -> bool:
+def _can_run(line: Line, prescribed: Prescribed, out: Findings) -> bool:
     """Whether this installation can judge the record: it has its code, and there is a result."""
     if line.record.status == "failed":
         out.unchecked("not-reproduced", line, "a failed trial claims nothing")
         return False
-    if unknown := here.unknown(line.trial):
+    if unknown := prescribed.unknown_names(line.trial):
         out.add("unknown-name", line, f"{unknown[0].partition(chr(10))[0]} Name its file with --plugin FILE.")
         return False
-    return check_code(line, here, out)
-
-
-@contextmanager
-def _progress(lines: Sequence[Line]) -> Iterator[Callable[[Record], None]]:
-    """What is to be run, and a bar on a terminal."""
-    console = Console(stderr=True)
-    seconds, _ = estimate_seconds([line.trial for line in lines], [line.record for line in lines])
-    console.print(
-        f"{len(lines)} trials run again, about {max(1, round(seconds / 60))} min of work on one core", highlight=False
-    )
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("trials", total=len(lines))
-        yield lambda _: bar.update(task, advance=1)
+    return check_code(line, prescribed, out)

@@ -23,8 +23,6 @@ for none. The verb `claims` prints the page that bench/reports/claims/claims_pag
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -33,7 +31,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.errors import UserError
-from bench.plugins.registry import Registry, discover, unknown
+from bench.plugins.registry import Registry, unknown
 from bench.protocol.definition import read_toml
 from bench.records import files as storage
 from bench.reports.leaderboard.entries import Entry
@@ -146,7 +144,9 @@ def read_claims(path: str | Path) -> Claims:
     path = Path(path)
     if not path.is_file():
         raise UserError(
-            f"{path}: there is no such claims file. This project's is results/claims.toml: condensebench claims"
+            f"{path}: there is no such claims file. The project's own, results/claims.toml, lies in its checkout: it "
+            "is not installed. Type `condensebench claims` in the checkout. Or type `condensebench claims FILE "
+            "--results DIR`, with a claims file and records of your own."
         )
     content = read_toml(path)
     try:
@@ -202,36 +202,3 @@ def load_folders(folders: Iterable[str | Path]) -> tuple[dict[str, storage.Loade
         else:
             absent.append(str(folder))
     return found, absent
-
-
-def claims_command(file: str, *, results: Sequence[str], out: str | None) -> int:
-    """The verb `claims`. Writes or prints the page; returns the exit code: 1 if a line of the records was edited.
-
-    Without `results`, the folders that the file names are read, as far as they are there. Raises UserError for bad
-    input.
-    """
-    from bench.reports.claims.claims_page import page
-    from bench.reports.claims.verdict import weigh
-    from bench.reports.leaderboard.rows import entries_of
-
-    claims = read_claims(file)
-    named = [str(Path(file).parent / folder) for folder in claims.records]
-    if not results and not named:
-        raise UserError(f"{file} names no records. Type: condensebench claims {file} --results DIR")
-    found, absent = load_folders(results or named)
-    if results and absent:
-        raise UserError(f"no records at {absent[0]}: expected a folder with .jsonl record files, or one such file.")
-    for note in (note for loaded in found.values() for note in loaded.notes):
-        print(note, file=sys.stderr)
-    read = [record for loaded in found.values() for record in loaded]
-    entries = entries_of(sorted(read, key=lambda record: record.finished))
-    check_names(claims, entries, discover(), file)
-    options = [part for folder in results for part in ("--results", folder)]
-    command = shlex.join(["condensebench", "claims", file, *options, *(["--out", out] if out else [])])
-    text = page([weigh(claim, entries) for claim in claims.claim], command, found, absent)
-    if out:
-        Path(out).write_text(text, encoding="utf-8")
-        print(f"page: {out}")
-    else:
-        print(text, end="")
-    return int(any(loaded.tampered for loaded in found.values()))

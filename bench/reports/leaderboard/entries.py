@@ -14,10 +14,10 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.records.files import Record, Regime, latest
+from bench.records.schema import FIXED
 
 REFERENCE_METHOD = "random"  # the row that all others are compared with; the only method that the harness knows by name
 _NAMES = ("dataset", "protocol", "ipc", "student")
-FIXED = ("dataset", "teacher", "protocol", "engine", "network")
 
 
 @dataclass

@@ -27,11 +27,11 @@ from bench.artifacts.store import Artifact, Store
 from bench.driver.outcome import Outcome, attempt, failure
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
-from bench.stages.condense import build_condensed
 from bench.stages.context import HarnessContext
+from bench.stages.method_call import build_condensed
 from bench.studies.costs.memory import PeakMemory
 from bench.studies.pictures.condensed_sets import SetName
-from bench.teachers.teachers import TeacherRef
+from bench.teachers.teacher_files import TeacherRef
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

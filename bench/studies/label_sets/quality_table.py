@@ -1,16 +1,15 @@
-"""The verb `labels`: which labels, which compressors and budgets, and the tables that come of them."""
+"""Compressors and budgets measured on a label set, and the tables that come of them."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import Progress
 
+from bench.driver.outcome import ignore
 from bench.errors import UserError
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
@@ -23,6 +22,11 @@ from bench.trials.budget import Budget
 
 BUDGETS = ("10x", "30x", "100x")
 CORES = (1, 16)  # of the projection
+Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
+
+
+def _silent(steps: int) -> AbstractContextManager[Callable[[], None]]:  # noqa: ARG001
+    return nullcontext(ignore)
 
 
 def labels_report(
@@ -34,8 +38,9 @@ def labels_report(
     set_size: int | None,
     project: int | None,
     format: str,
-) -> tuple[str, int]:
-    """Measure and print. Returns the text and the exit code: 1 if a compressor failed.
+    progress: Progress = _silent,
+) -> tuple[str, bool]:
+    """(the tables of what was measured as text, whether a compressor failed).
 
     Args:
         registry: of the compressors.
@@ -45,15 +50,15 @@ def labels_report(
         set_size: see bench.studies.label_sets.quality.qualities.
         project: images of a set whose bytes and times are told as well, in proportion; None: no projection.
         format: text, md, csv (the compressors alone) or json.
+        progress: what surrounds the measurement: called with the number of steps, it gives what each step calls.
     """
-    asked = list(combinations(registry, compressors, budgets))
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("encoding and comparing", total=len(asked) * len(labels.sizes))
-        report = qualities(labels, asked, set_size=set_size, on_step=lambda: progress.advance(task))
+    pairs = combinations(registry, compressors, budgets)
+    with progress(len(pairs) * len(labels.sizes)) as advance:
+        report = qualities(labels, pairs, set_size=set_size, on_step=advance)
     failed = any(quality.status == "failed" for quality in report.qualities)
     if (reference := teacher_quality(labels, set_size or labels.shape[0])) is not None:
         report.qualities.append(reference)
-    return printed(_page(labels, report, set_size, project), format).removesuffix("\n"), int(failed)
+    return printed(_page(labels, report, set_size, project), format).removesuffix("\n"), failed
 
 
 def combinations(

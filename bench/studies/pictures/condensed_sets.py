@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.artifacts.describe import describe
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace
-from bench.driver.run import make_plan
+from bench.driver.prepared import make_plan
 from bench.plugins.registry import Registry
 from bench.protocol import definition
-from bench.stages import stages
-from bench.teachers.teachers import TeacherRef
+from bench.stages.condense import condense
+from bench.stages.teach import teach
+from bench.teachers.teacher_files import TeacherRef
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ def named_sets(
     ipcs: Sequence[int],
     protocols: Sequence[str],
 ) -> list[SetName]:
-    """Every set once, in the order of the plan, or of the options where `plan` is None; see bench.driver.run.make_plan.
+    """Every set once, in the order of the plan, or of the options where `plan` is None; see
+    bench.driver.prepared.make_plan.
 
     Raises:
         UserError: a name or a value that is not known; a plan beside options; neither of them.
@@ -60,9 +63,9 @@ class Opened:
         self._teachers: dict[tuple[str, str], TeacherRef] = {}
         for name in names:
             if name.dataset not in self._datasets:
-                self._datasets[name.dataset] = stages.describe(ws, name.dataset)
+                self._datasets[name.dataset] = describe(ws, name.dataset)
             if (name.dataset, name.teacher) not in self._teachers:
-                taught = stages.teach(ws, name.teacher, self._datasets[name.dataset])
+                taught = teach(ws, name.teacher, self._datasets[name.dataset])
                 self._teachers[name.dataset, name.teacher] = taught
 
     def dataset(self, name: SetName) -> DatasetRef:
@@ -76,5 +79,5 @@ class Opened:
     def condense(self, name: SetName, replicate: int) -> CondensedRef:
         """The set of a replicate: replicate 0's where the method asks for no randomness. Raises whatever it raises."""
         own = (self.ws, name.method, self.dataset(name), self.teacher(name), name.ipc)
-        first = stages.condense(*own, 0)
-        return stages.condense(*own, replicate) if replicate and first.random else first
+        first = condense(*own, 0)
+        return condense(*own, replicate) if replicate and first.random else first

@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import nn
 
+from bench.artifacts.describe import describe
+from bench.artifacts.refs import Workspace
 from bench.checks.plugins.workshop import Renamed, Workshop
 from bench.errors import UserError
 from bench.plugins.registry import discover
 from bench.protocol.definition import load
-from bench.stages import stages
 from bench.stages.context import HarnessContext
-from bench.teachers import further, teachers
+from bench.stages.teach import teach
+from bench.teachers import further, teacher_files, teachers
 from methods.synthesis import edc, gvbsm, rded
 from tests.worlds.fakes import digits, digits_context
 
@@ -100,18 +102,18 @@ def test_edc_starts_from_what_it_is_told_to():
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> stages.Workspace:
-    return stages.Workspace(tmp_path_factory.mktemp("store"), discover())
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("store"), discover())
 
 
-def context(ws: stages.Workspace, recipe: str = "small-teacher-v1") -> HarnessContext:
-    dataset = stages.describe(ws, "digits")
+def context(ws: Workspace, recipe: str = "small-teacher-v1") -> HarnessContext:
+    dataset = describe(ws, "digits")
     return HarnessContext(
         store=ws.store,
         registry=ws.registry,
         data=ws.data("digits"),
         dataset_digest=dataset.digest,
-        teacher=stages.teach(ws, recipe, dataset),
+        teacher=teach(ws, recipe, dataset),
         coordinates=("condense", "mine", "digits", 1, 0),
         scratch=Path(),
         device="cpu",
@@ -151,8 +153,8 @@ def test_a_backbone_of_another_normalisation_takes_the_teachers_images(workspace
     made = teachers.make_unmeasured
     monkeypatch.setattr(teachers, "make_unmeasured", lambda *a, **k: foreign(made(*a, **k)))
 
-    def foreign(ref: teachers.TeacherRef) -> teachers.TeacherRef:
-        return teachers.TeacherRef(ref.address, ref.shipped, ref.network, ref.digest, ref.accuracy, "imagenet")
+    def foreign(ref: teacher_files.TeacherRef) -> teacher_files.TeacherRef:
+        return teacher_files.TeacherRef(ref.address, ref.shipped, ref.network, ref.digest, ref.accuracy, "imagenet")
 
     lent = context(workspace)
     images = workspace.data("digits").train.images(np.arange(5))

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
 from methods._mosaic import centre_pad, mosaics, resized_crops, square_boxes
+from methods._pixels import through_jpeg
+from methods._typical_crops import crop_losses, rank_crops
 from methods.synthesis import rded
 from tests.worlds.fakes import FakeContext, FakeTrain, digits, digits_context, trained_teacher
 
@@ -64,21 +66,21 @@ def test_crops_are_scored_inside_zeros_that_are_set_after_normalisation():
     canvas = torch.zeros(5, 1, 8, 8)
     canvas[:, :, 2:6, 2:6] = context.normalise(crops)
     expected = F.cross_entropy(context.teacher(canvas), torch.full((5,), 3), reduction="none")
-    assert torch.allclose(rded.crop_losses(crops, 3, 8, context), expected, atol=1e-5)
+    assert torch.allclose(crop_losses(crops, 3, 8, context), expected, atol=1e-5)
 
 
 def test_one_crop_of_each_image_and_the_lowest_of_them_first():
     losses = np.array([[5.0, 2.0, 9.0], [1.0, 0.5, 0.9], [4.0, 4.0, 3.0], [0.1, 7.0, 8.0]])
-    assert rded.rank_crops(losses, 3).tolist() == [[3, 0], [1, 1], [0, 1]]
+    assert rank_crops(losses, 3).tolist() == [[3, 0], [1, 1], [0, 1]]
 
 
 def test_second_best_crops_follow_where_images_run_out():
     losses = np.array([[5.0, 2.0], [1.0, 0.5]])
-    assert rded.rank_crops(losses, 3).tolist() == [[1, 1], [0, 1], [1, 0]]
+    assert rank_crops(losses, 3).tolist() == [[1, 1], [0, 1], [1, 0]]
 
 
 def test_ties_go_to_the_lowest_image_and_crop():
-    assert rded.rank_crops(np.ones((4, 3)), 2).tolist() == [[0, 0], [1, 0]]
+    assert rank_crops(np.ones((4, 3)), 2).tolist() == [[0, 0], [1, 0]]
 
 
 def test_tiles_are_placed_in_the_published_order():
@@ -137,7 +139,7 @@ def test_jpeg_loses_a_little():
     assert not torch.equal(lossy, plain)
     assert float((lossy.float() - plain.float()).abs().mean()) < 10
     colour = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=generator())
-    assert rded.through_jpeg(colour, 75).shape == colour.shape
+    assert through_jpeg(colour, 75).shape == colour.shape
 
 
 def test_few_images_are_cropped_again_and_this_is_said():

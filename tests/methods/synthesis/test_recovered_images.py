@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from bench.api import Condensed
+from bench.artifacts.describe import describe
+from bench.artifacts.refs import Workspace
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
-from bench.stages import stages
-from bench.stages.condense import build_condensed
 from bench.stages.context import HarnessContext
+from bench.stages.method_call import build_condensed
+from bench.stages.teach import teach
 from bench.teachers import teachers
 from methods.synthesis import lpld
 
@@ -25,12 +27,12 @@ TENTHS = 10
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> stages.Workspace:
-    return stages.Workspace(tmp_path_factory.mktemp("store"), discover())
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("store"), discover())
 
 
 @pytest.fixture
-def recovered(workspace: stages.Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Condensed, list]]:
+def recovered(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Condensed, list]]:
     """(dataset, ipc, spec) -> the condensed set, and the matching loss of each tenth of the steps."""
     traces: list[list[float]] = []
     classes_together = lpld.recover_classes
@@ -43,13 +45,13 @@ def recovered(workspace: stages.Workspace, monkeypatch: pytest.MonkeyPatch) -> C
     monkeypatch.setattr(lpld, "recover_classes", traced)
 
     def make(dataset: str, ipc: int, method: str) -> tuple[Condensed, list[float]]:
-        described = stages.describe(workspace, dataset)
+        described = describe(workspace, dataset)
         context = HarnessContext(
             store=workspace.store,
             registry=workspace.registry,
             data=workspace.described(described),
             dataset_digest=described.digest,
-            teacher=stages.teach(workspace, "small-teacher-v1", described),
+            teacher=teach(workspace, "small-teacher-v1", described),
             coordinates=("tests", method),
             scratch=Path(),
             device="cpu",
@@ -64,13 +66,11 @@ def recovered(workspace: stages.Workspace, monkeypatch: pytest.MonkeyPatch) -> C
     return make
 
 
-def top1(workspace: stages.Workspace, dataset: str, made: Condensed) -> float:
+def top1(workspace: Workspace, dataset: str, made: Condensed) -> float:
     """Share of the images that the shipped teacher takes for their class, worked out without the context."""
-    described = stages.describe(workspace, dataset)
+    described = describe(workspace, dataset)
     data = workspace.described(described)
-    net = teachers.load(
-        stages.teach(workspace, "small-teacher-v1", described), workspace.store, workspace.registry, data
-    )
+    net = teachers.load(teach(workspace, "small-teacher-v1", described), workspace.store, workspace.registry, data)
     mean, std = (torch.tensor(value).view(1, -1, 1, 1) for value in (data.dataset.mean, data.dataset.std))
     with torch.no_grad():
         found = net((made.images.float() / 255 - mean) / std).argmax(dim=1)

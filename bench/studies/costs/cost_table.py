@@ -1,25 +1,20 @@
-"""The verb `cost`: what the methods of a plan or of the options cost, as tables."""
+"""What methods cost, as tables."""
 
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 
-from bench.artifacts.refs import Workspace
 from bench.driver.outcome import Outcome
-from bench.plugins.registry import discover
 from bench.records.files import environment
-from bench.reports.printers import printed, printer
+from bench.reports.printers import printed
 from bench.reports.quantities import METHOD_WIDTH, MISSING
 from bench.reports.table import Column, Page, Row, Table
-from bench.studies.costs.measure import Cost, Costs
-from bench.studies.pictures.condensed_sets import Opened, SetName, named_sets
+from bench.studies.costs.measure import Cost
+from bench.studies.pictures.condensed_sets import SetName
 
 MIB = 2**20
 # What lies in the store under these names, as people call it.
@@ -66,34 +61,6 @@ COLUMNS = (
     Column("peak_bytes", heading="peak", unit="MiB", show=lambda value: f"{value / MIB:.0f}"),
     Column("prepared", heading="prepared", show_row=_prepared, left=True),
 )
-
-
-def cost_command(
-    *,
-    plan: str | None,
-    datasets: Sequence[str],
-    methods: Sequence[str],
-    ipcs: Sequence[int],
-    protocols: Sequence[str],
-    format_: str,
-    plugins: Sequence[str],
-) -> int:
-    """Measure and print. Returns the exit code: 1 if a method failed. Raises UserError."""
-    registry = discover(plugins)
-    named = named_sets(registry, plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
-    names = largest(named) if plan else named
-    printer(format_)  # an unknown format is told now, not after minutes
-    say = Console(stderr=True).print
-    with tempfile.TemporaryDirectory(prefix="condensebench-cost-") as folder:
-        opened = Opened(Workspace(folder, registry), names)
-        costs, found = Costs(registry, Path(folder)), dict[SetName, Outcome]()
-        for number, name in enumerate(names, 1):
-            found[name] = outcome = costs.measure(name, opened.dataset(name), opened.teacher(name))
-            told = f"{outcome.value.seconds:.2f} s" if outcome.status == "ok" else f"failed: {outcome.message}"
-            label = f"{number}/{len(names)} {name.dataset} ipc={name.ipc} {name.method}"
-            say(f"{label}: {told}", highlight=False, soft_wrap=True, markup=False)
-        print(rendered(found, {name.dataset: opened.dataset(name).train_images for name in names}, format_))
-    return int(any(outcome.status != "ok" for outcome in found.values()))
 
 
 def largest(names: Sequence[SetName]) -> list[SetName]:

@@ -1,4 +1,4 @@
-"""The verb `picture`: the condensed sets that a plan or the options name, as contact sheets.
+"""Condensed sets as contact sheets.
 
 One sheet shows the first image of each class of several sets, a row for each set; the other shows one set whole, a row
 for each class. A set that is not in the store is condensed now, as `run` would.
@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
 from bench.artifacts.duplicates import set_digest
 from bench.artifacts.refs import Workspace, read_condensed
-from bench.driver.outcome import attempt
-from bench.driver.run import default_device, default_store
+from bench.driver.outcome import Outcome, attempt
 from bench.errors import UserError
-from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 from bench.reports.quantities import METHOD_WIDTH, wrapped
-from bench.studies.pictures.condensed_sets import Opened, SetName, named_sets
+from bench.studies.pictures.condensed_sets import Opened, SetName
 from bench.studies.pictures.drawing import Row, Sheet, draw, png
 
 GROUPS = {"select": "Real images, picked", "synthesize": "Images that were made"}
@@ -50,52 +45,54 @@ class Shown:
     digest: str  # hex sha256 of the whole set, as its records tell it (bench.artifacts.duplicates.set_digest)
 
 
-def picture_command(
+@dataclass(frozen=True)
+class Step:
+    """One set condensed, or not, and the pictures that could be drawn with it."""
+
+    name: SetName
+    outcome: Outcome  # with the set, as a sheet shows it
+    written: tuple[Path, ...]
+
+
+def draw_pictures(
+    ws: Workspace,
+    names: Sequence[SetName],
+    files: Mapping[Path, Picture],
     *,
-    plan: str | None,
-    datasets: Sequence[str],
-    methods: Sequence[str],
-    ipcs: Sequence[int],
-    protocols: Sequence[str],
     replicate: int,
     classes: int,
     images: int,
-    out: str,
-    store: str | None,
-    plugins: Sequence[str],
-) -> int:
-    """Draw the sets, and print where. Returns the exit code: 1 if a method failed. Raises UserError."""
-    registry = discover(plugins)
-    names = named_sets(registry, plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
-    asked = pictures(names, images)
-    target = Path(out)
-    if target.suffix.lower() == ".png":
-        files = {target: _only(asked, target)}
-    else:
-        files = {target / f"{picture.stem}.png": picture for picture in asked}
-    opened = Opened(Workspace((Path(store) if store else default_store()).resolve(), registry, default_device()), names)
-    found: dict[SetName, Shown] = {}
-    progress = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-    with _one_thread(), progress:
-        for name in progress.track(names, description="condensing what is not there"):
+) -> Iterator[Step]:
+    """Condense the sets that are not in the store, and write each picture once the last of its sets is there.
+
+    Args:
+        ws: where the sets are kept.
+        names: all sets of all pictures, one step each.
+        files: what to draw, by where it goes. A set that failed is left out; a picture without any is not drawn.
+        replicate: whose sets.
+        classes: how many are shown.
+        images: how many of each class are shown.
+    """
+    opened = Opened(ws, names)
+    shown: dict[SetName, Shown] = {}
+    with _one_thread():
+        for name in names:
             outcome = attempt(_shown, opened, name, replicate, classes, images)
             if outcome.status == "ok":
-                found[name] = outcome.value
-            else:
-                place = f"{name.dataset} ipc={name.ipc} {name.method}"
-                print(f"failed: {place}: {outcome.error_type}: {outcome.message}", file=sys.stderr)
+                shown[name] = outcome.value
+            written = []
             for path, picture in files.items():
-                if picture.names[-1] == name and (there := {one: found[one] for one in picture.names if one in found}):
-                    sheet = (_whole if picture.whole else _overview)(opened, there, replicate)
-                    _write(path, sheet, there)
-    return int(len(found) < len(names))
+                sets = {each: shown[each] for each in picture.names if each in shown}
+                if picture.names[-1] == name and sets:
+                    _write(path, (_whole if picture.whole else _overview)(opened, sets, replicate), sets)
+                    written.append(path)
+            yield Step(name, outcome, tuple(written))
 
 
 def _write(path: Path, sheet: Sheet, shown: Mapping[SetName, Shown]) -> None:
     digests = "\n".join(f"{name.method} {one.digest}" for name, one in shown.items())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png(draw(sheet), {"Title": sheet.caption, "Description": digests}))
-    print(path)
 
 
 def pictures(names: Sequence[SetName], images: int) -> list[Picture]:
@@ -116,8 +113,9 @@ def pictures(names: Sequence[SetName], images: int) -> list[Picture]:
     return found
 
 
-def _only(asked: Sequence[Picture], target: Path) -> Picture:
-    """The picture of all methods, or the only one. Raises UserError where one file cannot hold what was asked."""
+def only_picture(asked: Sequence[Picture], target: Path) -> Picture:
+    """The picture of all methods, or the only one, for the file `target`. Raises UserError where one file cannot hold
+    what was asked."""
     first = asked[0]
     told = {(name.dataset, name.ipc, name.teacher) for picture in asked for name in picture.names}
     if len(told) > 1:

@@ -1,0 +1,43 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+PLUGIN = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="A method, compressor, data set (.py) or protocol (.toml) of your own; repeatable.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+STORE = click.option(
+    "--store", metavar="DIR", help="Folder of the artifacts [default: $CONDENSEBENCH_STORE, else .condensebench]."
+)
+RESULTS = click.option(
+    "--results", default="results/local", show_default=True, metavar="DIR", help="Folder of the records."
+)
+JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Trials at once [default: one a core].")
+FORMAT = click.option(
+    "--format", "format_", type=click.Choice(["text", "md", "csv", "latex", "json"]), default="text", show_default=True
+)
+
+
+def condensed_sets(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that name condensed sets, of a verb that shows or measures some."""
+    for option in (
+        click.option(
+            "--protocol", "protocols", multiple=True, metavar="ID", help="Whose teacher [default: small-soft-v1]."
+        ),
+        click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Images per class; repeatable."),
+        click.option(
+            "--method", "methods", multiple=True, metavar="NAME", help="For instance el2n:end=hard; repeatable."
+        ),
+        click.option("--dataset", "datasets", multiple=True, metavar="NAME", help="Repeatable."),
+    ):
+        verb = option(verb)
+    return verb

@@ -1,0 +1,115 @@
+"""The verb `run`: trials, then the tables of their folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli.options import JOBS, PLUGIN, STORE
+
+if TYPE_CHECKING:
+    from bench.trials.trial import Trial
+
+GROUP = "run"
+SHOWN_FAILURES = 5
+
+
+@click.command()
+@click.option(
+    "--dataset", "datasets", multiple=True, metavar="NAME", help="For instance glyphs:classes=100; repeatable."
+)
+@click.option("--protocol", "protocols", multiple=True, metavar="ID", help="Repeatable [default: small-soft-v1].")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="For instance el2n:end=hard; repeatable.")
+@click.option("--compressor", "compressors", multiple=True, metavar="NAME", help="Of soft labels; repeatable.")
+@click.option("--student", "students", multiple=True, metavar="NAME", help="Repeatable [default: the protocol's].")
+@click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Images per class; repeatable.")
+@click.option("--budget", "budgets", multiple=True, metavar="B", help="Of the labels: 30x or 20kB; repeatable.")
+@click.option("--replicates", type=click.IntRange(min=1), help="Students per cell [default: 3].")
+@click.option("--plan", metavar="FILE", help="A plan (TOML) instead of the options above.")
+@click.option("--results", default="results/local", show_default=True, metavar="DIR", help="Continued if it exists.")
+@JOBS
+@click.option("--ray-address", metavar="A", help="An existing Ray cluster, for instance auto or ray://host:10001.")
+@click.option(
+    "--rerun",
+    type=click.Choice(["missing", "failed", "stale", "all"]),
+    default="missing",
+    show_default=True,
+    help="Which trials to run.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would run and how long it may take; run nothing.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
+@STORE
+@PLUGIN
+def command(
+    *,
+    plugins: tuple[str, ...],
+    plan: str | None,
+    results: str,
+    jobs: int | None,
+    ray_address: str | None,
+    rerun: str,
+    dry_run: bool,
+    limit: int | None,
+    store: str | None,
+    **grid: Any,
+) -> int:
+    """Run trials; the same command again runs only what is missing."""
+    from bench.cli.progress import RunProgress
+    from bench.driver.defaults import default_store
+    from bench.driver.prepared import RunOptions, prepare
+    from bench.driver.run import run_prepared
+    from bench.records import files
+
+    options = RunOptions(Path(results), Path(store) if store else default_store(), jobs, ray_address, rerun, limit)
+    prepared = prepare(options, plugins, plan=plan, **grid)
+    view = RunProgress(prepared)
+    if dry_run:
+        view.overview()
+        return 0
+    with files.locked(options.results), view:
+        try:
+            view.start()
+            run_prepared(prepared, on_record=view.record, on_skip=view.skip)
+        except KeyboardInterrupt:
+            view.close()
+            print("\nInterrupted. What had ended is recorded; the same command continues.", file=sys.stderr)
+            return 130
+    return _finish(prepared.trials, options.results)
+
+
+def _finish(trials: Sequence[Trial], folder: Path) -> int:
+    from bench.lock.lock_file import released
+    from bench.records import files
+    from bench.reports.leaderboard.page import render
+    from bench.reports.leaderboard.rows import leaderboard
+    from bench.trials.trial import Trial
+
+    loaded = files.load(folder)
+    for note in loaded.notes:
+        print(note, file=sys.stderr)
+    wanted = {trial.id for trial in trials}
+    everything = files.latest(loaded.records)
+    of_this_run = [record for record in everything if record.id in wanted]
+    official = released()
+    print(render(leaderboard(of_this_run, official), "text"))
+    whole = leaderboard(everything, official)
+    for name, format_ in (("leaderboard.md", "md"), ("leaderboard.csv", "csv")):
+        (folder / name).write_text(render(whole, format_) + "\n", encoding="utf-8")
+    print(f"\nrecords: {folder / 'records.jsonl'}\ntables:  {folder / 'leaderboard.md'}, {folder / 'leaderboard.csv'}")
+    failed = [record for record in of_this_run if record.status == "failed"]
+    for record in failed[:SHOWN_FAILURES]:
+        assert record.error is not None
+        print(
+            f"failed: {Trial.from_dict(record.trial)}\n  {record.error.type}: {record.error.message}", file=sys.stderr
+        )
+    if failed:
+        print(
+            f"{len(failed)} of {len(of_this_run)} trials failed; their tracebacks are in the records. "
+            f"After a repair, --rerun failed runs them again.",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0

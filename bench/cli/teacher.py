@@ -1,0 +1,37 @@
+"""The verb `teacher`: a data set's teacher, made by its recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.options import PLUGIN, STORE
+
+GROUP = "extend"
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--recipe", default="small-teacher-v1", show_default=True, help="A file in protocols/teachers/.")
+@click.option("--ship", is_flag=True, help="Copy the weights to protocols/teachers/, to be committed.")
+@STORE
+@PLUGIN
+def command(dataset: str, recipe: str, ship: bool, store: str | None, plugins: tuple[str, ...]) -> None:
+    """Train a data set's teacher by its recipe (or find it), and tell its accuracy on the test split."""
+    from bench.artifacts.describe import describe
+    from bench.artifacts.refs import Workspace
+    from bench.driver.defaults import default_device, default_store
+    from bench.plugins.registry import discover
+    from bench.plugins.spec import parse
+    from bench.stages.teach import teach
+    from bench.teachers import teachers
+
+    place = Path(store) if store else default_store()
+    ws = Workspace(place.resolve(), discover(plugins), default_device())
+    spec = str(parse(ws.registry, "dataset", dataset))
+    described = describe(ws, spec)
+    ref = teach(ws, recipe, described)
+    print(f"{spec}: {ref.network}, {100 * ref.accuracy:.2f} % on the test split, weights {ref.digest[:16]}")
+    weights = teachers.ship(ref, ws.store, recipe, spec) if ship else ref.path(ws.store)
+    print(f"{weights} ({weights.stat().st_size} bytes)")

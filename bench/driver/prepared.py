@@ -1,0 +1,128 @@
+"""What a run does before anything runs: the trials of a plan, and which of them have no valid record yet.
+
+The command line, `bench.run` and `--dry-run` prepare alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench.artifacts.refs import Workspace
+from bench.driver.defaults import DEFAULT_PROTOCOLS, default_device, default_store
+from bench.errors import UserError
+from bench.lock.before_run import guard
+from bench.plugins.registry import discover, unknown
+from bench.records import files
+from bench.records.files import Record, State
+from bench.stages.origins import OriginDigests
+from bench.trials.plan import Grid, Plan, read_plan
+from bench.trials.trial import Trial
+
+RERUN: Mapping[str, frozenset[State]] = {  # --rerun -> the states of the trials that run
+    "missing": frozenset({"missing", "stale"}),
+    "failed": frozenset({"missing", "stale", "failed"}),
+    "stale": frozenset({"stale"}),
+    "all": frozenset({"missing", "stale", "failed", "done"}),
+}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a plan is run. `bench.driver.run.run` describes the fields."""
+
+    results: Path = Path("results/local")
+    store: Path = field(default_factory=default_store)
+    jobs: int | None = None
+    ray_address: str | None = None
+    rerun: str = "missing"
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rerun not in RERUN:
+            raise UserError(unknown("--rerun", self.rerun, RERUN))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan that may run: its trials, and what the records say of them.
+
+    The records are read on first use, so that a run which locks its results folder reads them under the lock.
+    """
+
+    options: RunOptions
+    workspace: Workspace
+    trials: Sequence[Trial]
+
+    @cached_property
+    def existing(self) -> Sequence[Record]:
+        """Every record of the results folder."""
+        folder = self.options.results
+        return files.load(folder).records if any(folder.glob("*.jsonl")) else []
+
+    @cached_property
+    def states(self) -> Mapping[Trial, State]:
+        """done, missing, stale or failed, for every trial."""
+        return trial_states(self.workspace, self.trials, self.existing)
+
+    @cached_property
+    def chosen(self) -> Sequence[Trial]:
+        """The trials that run."""
+        wanted = RERUN[self.options.rerun]
+        return [trial for trial in self.trials if self.states[trial] in wanted][: self.options.limit]
+
+
+def prepare(
+    options: RunOptions, plugins: Iterable[str | Path] = (), *, plan: str | Path | None = None, **grid: Any
+) -> Prepared:
+    """The trials of a plan file or of one grid, whose released protocols are as they were released.
+
+    Raises:
+        LockError: a protocol that the plan names, or the engine, differs from what protocols/lock.json holds.
+        UserError: an unknown name or a bad value; or a protocol was withdrawn.
+    """
+    registry = discover(plugins)
+    grids = make_plan(plan=plan, **grid)
+    guard(registry, (protocol for each in grids.grids for protocol in each.protocols), options.store)
+    ws = Workspace(options.store.resolve(), registry, default_device())
+    return Prepared(options, ws, grids.trials(registry))
+
+
+def make_plan(*, plan: str | Path | None = None, **grid: Any) -> Plan:
+    """A plan file, or one grid from keyword arguments (see bench.trials.plan.Grid). Raises UserError."""
+    given = {key: value for key, value in grid.items() if value not in (None, (), [])}
+    if plan is not None:
+        if set(given) - {"replicates"}:
+            raise UserError(
+                f"A plan file says what to run; leave out {', '.join(sorted(set(given) - {'replicates'}))}."
+            )
+        return Plan([Grid(**{**grid.__dict__, **given}) for grid in read_plan(plan).grids])
+    allowed = [each.name for each in fields(Grid)]
+    for key in given:
+        if key not in allowed:
+            raise UserError(unknown("argument", key, allowed))
+    return Plan([Grid(**{"protocols": DEFAULT_PROTOCOLS, **given})])
+
+
+def trial_states(ws: Workspace, trials: Sequence[Trial], existing: Sequence[Record]) -> dict[Trial, State]:
+    """done, missing, stale or failed, for every trial.
+
+    Where a data set was never opened here, its digest and its teacher's are taken to be those of the record until the
+    run has opened it and knows better; all other digests are compared now.
+    """
+    latest = {record.id: record for record in files.latest(existing)}
+    origins = OriginDigests(ws)
+    return {trial: state_of(trial, origins.known(trial), latest) for trial in trials}
+
+
+def state_of(trial: Trial, made_by: Mapping[str, str | None], latest: Mapping[str, Record]) -> State:
+    """The state of a trial by the digests that are known (not None)."""
+    identity = trial.id
+    record = latest.get(identity)
+    if record is None:
+        return "missing"
+    expected = {**record.made_by, **{name: value for name, value in made_by.items() if value is not None}}
+    return files.status_of(identity, expected, latest)

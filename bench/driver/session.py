@@ -1,0 +1,49 @@
+"""A session: what the workers of one executor are told, and which files travel between machines."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.driver.outcome import Outcome
+from bench.plugins.registry import ROOT, Registry
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all tasks of one executor share."""
+
+    registry: Registry
+    store: str
+    device: str
+    ship: bool
+    code: str  # digest of this project's files, where other machines have to have the same
+
+
+def project_digest() -> str:
+    """Hex sha256 of the files of this project that decide a result."""
+    content = hashlib.sha256()
+    for folder in ("bench", "methods", "protocols"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".toml", ".safetensors"):
+                content.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes())
+    return content.hexdigest()
+
+
+def store_of(session: Session) -> Path:
+    """The driver's store where all is one machine; else one of this machine's own."""
+    if not session.ship:
+        return Path(session.store)
+    if folder := os.environ.get("CONDENSEBENCH_STORE"):
+        return Path(folder).expanduser().resolve()
+    return Path(tempfile.gettempdir()) / f"condensebench-{os.getuid()}"
+
+
+def made_file(outcome: Outcome) -> str | None:
+    """The address of the artifact that a stage made, if it made one that other stages read from the store."""
+    if outcome.status != "ok" or getattr(outcome.value, "shipped", False):
+        return None
+    return getattr(outcome.value, "address", None)

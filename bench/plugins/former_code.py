@@ -1,0 +1,29 @@
+"""Former code digests: those of records of schema 1 to 3, and of the same code by today's rule.
+
+Until schema 3 a digest covered the text of import lines, and nothing of bench/ behind them. code_digests.json holds the
+digests by both rules of every method, compressor and network as they stood when the rule changed.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+FILE = Path(__file__).with_name("code_digests.json")
+
+
+def renewed(digest: str | None) -> str | None:
+    """The digest by today's rule of the code that has this one by the former rule; as it is where that is not known."""
+    return digest if digest is None else _after().get(digest, digest)
+
+
+def former(digest: str) -> tuple[str, ...]:
+    """The digests by the former rule of the code that has this one by today's; none for code of today."""
+    return tuple(before for before, after in _after().items() if after == digest)
+
+
+@cache
+def _after() -> dict[str, str]:
+    code = json.loads(FILE.read_text(encoding="utf-8"))["digests"].values()
+    return {before: each["after"] for each in code for before in each["before"]}

@@ -1,0 +1,64 @@
+"""The stage that labels a shard of a condensed set and encodes the labels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
+from bench.artifacts.store import read
+from bench.engine import ENGINE_VERSION
+from bench.plugins.spec import parse
+from bench.stages.label import Labelling
+from bench.teachers.teacher_files import TeacherRef
+from bench.trials.cell import cell_recipe
+from bench.trials.trial import Trial
+
+
+def encode_labels(
+    ws: Workspace,
+    trial: Trial,
+    dataset: DatasetRef,
+    labellers: Sequence[TeacherRef],
+    condensed: CondensedRef,
+    shard: int,
+    first: LabelsRef | None = None,
+) -> LabelsRef:
+    """Label one shard of a condensed set by all teachers together, and encode it within its share of the budget.
+
+    What all shards share is fitted with shard 0; for another one, `first` names the labels of that.
+
+    Raises:
+        InfeasibleError: the budget cannot hold the smallest code; the message counts the whole label file.
+    """
+    fixed, recipe = cell_recipe(ws.registry, trial, dataset.classes)
+    assert trial.compressor is not None
+    spec = parse(ws.registry, "compressor", trial.compressor)
+    inputs = {
+        "engine": ENGINE_VERSION,
+        "condensed": condensed.address,
+        "teachers": [teacher.digest for teacher in labellers],
+        "protocol": [fixed.id, recipe.model_dump(mode="json")],
+        "compressor": str(spec),
+        "code": spec.plugin.digest,
+        "budget": trial.budget,
+        "shard": shard,
+    }
+    if first is not None:
+        inputs["first"] = first.address
+
+    def make() -> tuple[dict, dict]:
+        started = time.perf_counter()
+        work = Labelling(ws, fixed.id, recipe, dataset, labellers, condensed)
+        shared = read(ws.store.root / first.address).arrays["shared"].tobytes() if first else None
+        file = work.encode_shard(spec, trial.budget, shard, shared)
+        arrays = {
+            name: np.frombuffer(part, dtype=np.uint8)
+            for name, part in (("views", file.views), ("shared", file.shared), ("blob", file.blobs[0]))
+        }
+        return arrays, {"seconds": time.perf_counter() - started}
+
+    artifact = ws.store.get("labels", inputs, make)
+    return LabelsRef(ws.store.relative(artifact), artifact.meta["seconds"])

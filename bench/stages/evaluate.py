@@ -1,0 +1,73 @@
+"""The stage that trains a student and tests it once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from bench.artifacts import duplicates
+from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
+from bench.records.schema import environment
+from bench.stages.isolation import refuse_after_method_code
+from bench.stages.train import train_student
+from bench.teachers.teacher_files import TeacherRef
+from bench.training import loop
+from bench.trials.cell import cell_recipe
+from bench.trials.trial import Trial
+
+
+def evaluate(
+    ws: Workspace,
+    trial: Trial,
+    dataset: DatasetRef,
+    condensed: CondensedRef,
+    labels: Sequence[LabelsRef] = (),
+    labellers: Sequence[TeacherRef] = (),
+) -> dict[str, Any]:
+    """Train the student, then open the test split, once. Returns the measured fields of the record.
+
+    Args:
+        ws, trial, dataset, condensed: what is evaluated.
+        labels: every shard of the encoded labels, for stored labels.
+        labellers: the protocol's teachers, for online labels.
+    """
+    started = time.perf_counter()
+    _, recipe = cell_recipe(ws.registry, trial, dataset.classes)
+    data = ws.described(dataset)
+    opened_before = len(data.opened)
+    trained = train_student(ws, trial, dataset, condensed, labels, labellers, recipe)
+    seconds = time.perf_counter() - started
+    refuse_after_method_code()
+    if ws.checks:
+        ws.same(dataset, "test", data.dataset.test().digest(), dataset.test_digest)
+    images, targets = data.test_images()
+    measured = loop.evaluate(trained.student, images, targets, mean=trained.mean, std=trained.std)
+    return {
+        "accuracy": measured.accuracy,
+        "test_loss": measured.loss,
+        "num_test": measured.n,
+        "test_opened": len(data.opened) - opened_before,
+        "measured_after": len(trained.log.losses),
+        "train_loss": trained.log.losses[-1],
+        "steps": trained.log.steps,
+        "images_seen": trained.log.images_seen,
+        "epochs": recipe.epochs,
+        "condensed": duplicates.condensed_facts(
+            trained.images,
+            trained.classes,
+            images.numpy(),
+            classes=dataset.classes,
+            train_in_test=dataset.train_in_test,
+        ),
+        "bytes_labels": trained.bytes_labels,
+        "invalid_labels": trained.invalid_labels,
+        "environment": {**environment(), "threads": str(torch.get_num_threads()), "device": _device(ws.device)},
+        "seconds": {"train": seconds, "test": time.perf_counter() - started - seconds},
+    }
+
+
+def _device(device: str) -> str:
+    return torch.cuda.get_device_name() if device.startswith("cuda") else device

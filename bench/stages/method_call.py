@@ -1,0 +1,91 @@
+"""One call of a method, held to its contract."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.api import Condensed
+from bench.artifacts.opened import TrainSplit
+from bench.errors import PluginError
+from bench.plugins.spec import Spec
+
+
+def build_condensed(spec: Spec, train: TrainSplit, ipc: int, ctx: Any) -> Condensed:
+    """Run the method and check what it returns. Raises PluginError that names the method and the broken rule."""
+    module = spec.plugin.module
+    if "select" in spec.plugin.functions:
+        indices = _check_indices(spec, module.select(train, ipc, ctx, **spec.parameters), train, ipc)
+        labels = torch.from_numpy(train.labels[indices])
+        provenance = _provenance(spec)
+        return Condensed(train.images(indices), labels, indices, provenance)
+    condensed = module.synthesize(train, ipc, ctx, **spec.parameters)
+    _check_condensed(spec, condensed, train, ipc)
+    provenance = {**_provenance(spec), **condensed.provenance}
+    return Condensed(condensed.images.cpu().contiguous(), condensed.labels.cpu(), condensed.indices, provenance)
+
+
+def _provenance(spec: Spec) -> dict[str, Any]:
+    """What every record tells of its method, whatever the method says itself."""
+    texts = {"source": spec.plugin.constants.get("CITATION", ""), "deviations": spec.plugin.deviations}
+    return {"parameters": spec.parameters, **{name: text for name, text in texts.items() if text}}
+
+
+def _check_indices(spec: Spec, returned: Any, train: TrainSplit, ipc: int) -> np.ndarray:
+    array = np.asarray(returned)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise PluginError(
+            f"method '{spec}': select(...) must return a 1-d array of indices (int64); it returned {array.dtype} "
+            f"of shape {array.shape}."
+        )
+    indices = array.astype(np.int64)
+    if len(indices) and (indices.min() < 0 or indices.max() >= len(train)):
+        raise PluginError(f"method '{spec}': indices must lie in 0..{len(train) - 1}.")
+    if len(np.unique(indices)) != len(indices):
+        raise PluginError(f"method '{spec}': an image was picked twice; indices must be unique.")
+    _check_balance(spec, train.labels[indices], train.num_classes, ipc)
+    return indices
+
+
+def _check_condensed(spec: Spec, condensed: Any, train: TrainSplit, ipc: int) -> None:
+    if not isinstance(condensed, Condensed):
+        raise PluginError(f"method '{spec}': synthesize(...) must return bench.api.Condensed, not {type(condensed)}.")
+    images, labels = condensed.images, condensed.labels
+    for name, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, torch.Tensor):
+            raise PluginError(f"method '{spec}': {name} must be a torch tensor; it returned {type(value)}.")
+    if labels.dtype != torch.int64 or labels.ndim != 1:
+        raise PluginError(
+            f"method '{spec}': labels must be int64 [M]; it returned {labels.dtype} {list(labels.shape)}."
+        )
+    expected = (len(labels), train.channels, train.size, train.size)
+    if images.dtype != torch.uint8 or tuple(images.shape) != expected:
+        raise PluginError(
+            f"method '{spec}': images must be uint8 {list(expected)}; it returned {images.dtype} {list(images.shape)}."
+        )
+    _check_balance(spec, labels.cpu().numpy(), train.num_classes, ipc)
+    indices = condensed.indices
+    if indices is not None:
+        if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu" or indices.shape != labels.shape:
+            raise PluginError(f"method '{spec}': indices must be None or an int64 array [{len(labels)}].")
+        if indices.min() < 0 or indices.max() >= len(train):
+            raise PluginError(f"method '{spec}': indices must lie in 0..{len(train) - 1}.")
+    try:
+        json.dumps(dict(condensed.provenance))
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"method '{spec}': provenance must hold JSON values only ({error}).") from None
+
+
+def _check_balance(spec: Spec, labels: np.ndarray, classes: int, ipc: int) -> None:
+    if len(labels) and (labels.min() < 0 or labels.max() >= classes):
+        raise PluginError(f"method '{spec}': labels must lie in 0..{classes - 1}.")
+    counts = np.bincount(labels, minlength=classes)
+    wrong = np.flatnonzero(counts != ipc)
+    if len(wrong):
+        raise PluginError(
+            f"method '{spec}': exactly ipc = {ipc} images per class are asked for; class {wrong[0]} has "
+            f"{counts[wrong[0]]}{f' ({len(wrong)} classes differ)' if len(wrong) > 1 else ''}."
+        )

@@ -1,0 +1,119 @@
+"""What makes a record, as digests: data set, teachers, and the code of protocol, method, compressor, network, engine.
+
+The one place that knows: a run writes these digests into its records and tells by them which records are stale, and the
+checks of records hold them against this installation's.
+"""
+# ruff: noqa: B019 - what is cached lives as long as the command that makes the object
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from bench.artifacts.describe import find_dataset
+from bench.artifacts.refs import DatasetRef, Workspace
+from bench.engine import ENGINE_VERSION
+from bench.plugins.registry import Plugin
+from bench.plugins.spec import parse
+from bench.protocol import definition
+from bench.protocol.definition import Protocol
+from bench.teachers.teacher_files import TeacherRef, find, load_recipe, teachers_digest
+from bench.trials.trial import Trial
+from bench.views.parameters import AUGMENT_VERSION
+
+CODE = ("protocol", "method", "compressor", "network", "engine")  # what is known before anything runs
+
+
+class OriginDigests:
+    """The digests of what makes records here, by the plugins, the protocols and the store of a workspace. Each is taken
+    once, however many trials share it; nothing is drawn, trained or downloaded."""
+
+    engine = f"{ENGINE_VERSION}.{AUGMENT_VERSION}"
+
+    def __init__(self, ws: Workspace) -> None:
+        self.ws = ws
+
+    def made_by(
+        self, trial: Trial, dataset: DatasetRef | None = None, labellers: Sequence[TeacherRef] = ()
+    ) -> dict[str, str | None]:
+        """Digests by name, as a record has them; None for a data set or teachers that are not given, and where there is
+        no compressor."""
+        return {
+            "dataset": dataset.digest if dataset else None,
+            "teacher": teachers_digest(labellers) if labellers else None,
+            **{part: self.code(part, trial) for part in CODE},
+            **self._backbones(trial, dataset, labellers),
+        }
+
+    def known(self, trial: Trial) -> dict[str, str | None]:
+        """`made_by` as far as it is known before anything runs: by data sets and teachers opened here before."""
+        dataset = self.dataset(trial.dataset)
+        if dataset is None:
+            return self.made_by(trial)
+        recipes = self.protocol(trial.protocol).teachers(trial.dataset)
+        labellers = self.teachers(recipes, trial.dataset, dataset.digest, dataset.classes)
+        return self.made_by(trial, dataset, labellers or ())
+
+    def code(self, part: str, trial: Trial) -> str | None:
+        """The digest of one of CODE; None where the trial has no compressor. Raises UserError for an unknown name."""
+        if part == "engine":
+            return self.engine
+        if part == "protocol":
+            return self.protocol_digest(trial.protocol)
+        spec = trial.student if part == "network" else getattr(trial, part)
+        return None if spec is None else self.plugin(part, spec).digest
+
+    @cache
+    def protocol(self, name: str) -> Protocol:
+        """The protocol of a name. Raises UserError where there is none."""
+        return definition.load(self.ws.registry, name)
+
+    @cache
+    def protocol_digest(self, name: str) -> str:
+        """The digest of the protocol and the engine."""
+        return self.protocol(name).digest
+
+    @cache
+    def plugin(self, kind: str, spec: str) -> Plugin:
+        """The plugin that a spec names. Raises UserError where there is none."""
+        return parse(self.ws.registry, kind, spec).plugin
+
+    @cache
+    def dataset(self, spec: str) -> DatasetRef | None:
+        """The data set, where it was opened here before."""
+        return find_dataset(self.ws, spec)
+
+    @cache
+    def teachers(
+        self, recipes: tuple[str, ...], dataset: str, dataset_digest: str, classes: int
+    ) -> tuple[TeacherRef, ...] | None:
+        """The teachers of a data set, shipped or made here before; None where one of them is neither."""
+        refs = []
+        for recipe in recipes:
+            resolved = load_recipe(self.ws.registry, recipe, dataset, classes)
+            ref = find(self.ws.store, resolved, dataset, dataset_digest)
+            if ref is None:
+                return None
+            refs.append(ref)
+        return tuple(refs)
+
+    @cache
+    def _network_count(self, method: str) -> int:
+        """How many networks a method uses, the teacher included."""
+        from bench.teachers import further  # loads torch, which a check of records can do without
+
+        return further.declared(parse(self.ws.registry, "method", method))
+
+    def _backbones(
+        self, trial: Trial, dataset: DatasetRef | None, labellers: Sequence[TeacherRef]
+    ) -> dict[str, str | None]:
+        """The digest of a method's further networks, as far as they are known here; nothing for a method with none."""
+        count = self._network_count(trial.method) - 1
+        if not count:
+            return {}
+        from bench.teachers import further
+
+        networks = None
+        if dataset and labellers:
+            networks = further.made_before(self.ws.store, self.ws.registry, dataset, labellers[0], count)
+        return {"backbones": further.digest_of(networks or ())}

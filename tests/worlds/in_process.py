@@ -1,0 +1,44 @@
+"""A stand-in for Ray that serves every task at once in this process, so that a test sees the worker's side as well."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+
+from bench.driver import on_ray
+
+
+class _Task:
+    """What `ray.remote` gives, without Ray."""
+
+    def options(self, **_: Any) -> _Task:
+        return self
+
+    def remote(self, *args: Any) -> list[asyncio.Future]:
+        """Two references that have their values already."""
+        references = []
+        for value in on_ray._serve(*args):
+            references.append(asyncio.get_running_loop().create_future())
+            references[-1].set_result(value)
+        return references
+
+
+def serve_in_process(monkeypatch: pytest.MonkeyPatch, **resources: float) -> None:
+    """Let the executor believe that Ray runs here, with one core and these resources. Methods and students share the
+    process, which a run never lets them do."""
+    stand_in = SimpleNamespace(
+        is_initialized=lambda: True,
+        cluster_resources=lambda: {"CPU": 1.0, **resources},
+        put=lambda value: value,
+        get=lambda value: value,
+        exceptions=ray.exceptions,
+    )
+    monkeypatch.setattr(on_ray, "ray", stand_in)
+    monkeypatch.setattr(on_ray, "_task", _Task())
+    monkeypatch.setattr(on_ray, "_session_id", "")
+    monkeypatch.setattr(on_ray, "_workspace", None)
+    monkeypatch.setattr("bench.stages.condense.method_code_begins", lambda: None)
