@@ -32,14 +32,13 @@ SWITCHES: Mapping[str, str] = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions
     "MKL_CBWR": "COMPATIBLE",  # products and decompositions in torch; other branches differ between vendors
     "OPENBLAS_CORETYPE": "Haswell",  # products and decompositions in numpy and scipy
-    "OPENBLAS_L2_SIZE": "512",  # KiB; the size of blocks follows from it
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # numpy's own loops
 }
 
 # The same for a process that was told nothing: what decides its bits beside the versions of libraries.
 OVERRIDES = (
-    *SWITCHES, "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "ONEDNN_DEFAULT_FPMATH_MODE", "ATEN_DISABLE_AVX512",
-    "NPY_ENABLE_CPU_FEATURES", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "GLIBC_TUNABLES", "TORCH_BLAS_PREFER_CUBLASLT",
+    *SWITCHES, "OPENBLAS_L2_SIZE", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "ONEDNN_DEFAULT_FPMATH_MODE",
+    "NPY_ENABLE_CPU_FEATURES", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "GLIBC_TUNABLES",
 )  # fmt: skip
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "numba", "pillow")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -14,7 +15,8 @@ def square_boxes(n: int, size: int, scale: tuple[float, float], generator: torch
     """
     draws = torch.rand(3, n, generator=generator, dtype=torch.float64)
     share = scale[0] + (scale[1] - scale[0]) * draws[0]
-    side = (size * share.sqrt()).round().clamp(1, size)
+    # numpy's root is IEEE's; torch's hangs on the processor in its last bit, and one bit could move a rounded side.
+    side = (size * torch.from_numpy(np.sqrt(share.numpy()))).round().clamp(1, size)
     room = size - side + 1
     return torch.stack([(draws[1] * room).floor(), (draws[2] * room).floor(), side], dim=1).to(torch.int64)
 

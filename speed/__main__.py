@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from bench.records.files import environment
+from bench.machine import environment
 from speed.row import Row
 
 # A file that can be measured says so itself: importing all of them to find out would take seconds.

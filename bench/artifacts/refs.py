@@ -57,10 +57,19 @@ class Workspace:
     """What a stage works with: the store, the plugins, the device. Made once in every worker process.
 
     With `checks`, a data set that another machine described must be the same here, or opening it raises UserError.
+    `arithmetic` is that of the processes that work here (bench.machine); None: of this one.
     """
 
-    def __init__(self, store: str | Path, registry: Registry, device: str = "cpu", *, checks: bool = False) -> None:
-        self.store = Store(store)
+    def __init__(
+        self,
+        store: str | Path,
+        registry: Registry,
+        device: str = "cpu",
+        *,
+        checks: bool = False,
+        arithmetic: str | None = None,
+    ) -> None:
+        self.store = Store(store, arithmetic)
         self.registry = registry
         self.device = device
         self.checks = checks

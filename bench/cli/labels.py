@@ -63,16 +63,18 @@ def command(
     condensebench labels --npz labels.npz --compressor klt --budget 30x --set-size 10000
     condensebench labels --photos --budget 30x --project 50000     ImageNet-1K at 50 images per class
     """
+    from bench.driver.defaults import DEFAULT_PROTOCOLS, default_device, default_store, work_as_runs_do
+    from bench.plugins.registry import discover
+
+    _check_options(dataset, npz, photos, {"--method": method, "--ipc": ipc, "--protocol": protocol_id}, views)
+    registry = discover(plugins)
+    work_as_runs_do(registry, [dataset] if dataset is not None else [])
     from bench.artifacts.refs import Workspace
     from bench.artifacts.store import Store
-    from bench.driver.defaults import DEFAULT_PROTOCOLS, default_device, default_store
-    from bench.plugins.registry import discover
     from bench.studies.label_sets.quality_table import labels_report
     from bench.studies.label_sets.sources import FileLabels
     from bench.studies.label_sets.trial_labels import trial_labels
 
-    _check_options(dataset, npz, photos, {"--method": method, "--ipc": ipc, "--protocol": protocol_id}, views)
-    registry = discover(plugins)
     place = (Path(store) if store else default_store()).resolve()
     labels: LabelSet
     if dataset is not None:

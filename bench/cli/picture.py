@@ -48,13 +48,16 @@ def command(
     from rich.console import Console
     from rich.progress import Progress
 
-    from bench.artifacts.refs import Workspace
-    from bench.driver.defaults import default_device, default_store
+    from bench.driver.defaults import default_device, default_store, work_as_runs_do
     from bench.plugins.registry import discover
+    from bench.trials.plan import read_plan
+
+    registry = discover(plugins)
+    work_as_runs_do(registry, [each for grid in read_plan(plan).grids for each in grid.datasets] if plan else datasets)
+    from bench.artifacts.refs import Workspace
     from bench.studies.pictures.condensed_sets import named_sets
     from bench.studies.pictures.contact_sheets import draw_pictures, only_picture, pictures
 
-    registry = discover(plugins)
     names = named_sets(registry, plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
     sheets = pictures(names, images)
     target = Path(out)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import JOBS, PLUGIN, STORE
+from bench.machine import ARITHMETICS
 
 if TYPE_CHECKING:
     from bench.trials.trial import Trial
@@ -40,6 +41,12 @@ SHOWN_FAILURES = 5
     show_default=True,
     help="Which trials to run.",
 )
+@click.option(
+    "--arithmetic",
+    type=click.Choice(ARITHMETICS),
+    help="Portable: the same bits on every x86-64 machine with AVX2. Native: the machine's fastest. "
+    "[default: portable for embedded data, else native]",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it may take; run nothing.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
@@ -52,6 +59,7 @@ def command(
     jobs: int | None,
     ray_address: str | None,
     rerun: str,
+    arithmetic: str | None,
     dry_run: bool,
     limit: int | None,
     store: str | None,
@@ -64,7 +72,8 @@ def command(
     from bench.driver.run import run_prepared
     from bench.records import files
 
-    options = RunOptions(Path(results), Path(store) if store else default_store(), jobs, ray_address, rerun, limit)
+    place = Path(store) if store else default_store()
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic)
     prepared = prepare(options, plugins, plan=plan, **grid)
     view = RunProgress(prepared)
     if dry_run:

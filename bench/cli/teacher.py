@@ -19,16 +19,19 @@ GROUP = "extend"
 @PLUGIN
 def command(dataset: str, recipe: str, ship: bool, store: str | None, plugins: tuple[str, ...]) -> None:
     """Train a data set's teacher by its recipe (or find it), and tell its accuracy on the test split."""
-    from bench.artifacts.describe import describe
-    from bench.artifacts.refs import Workspace
-    from bench.driver.defaults import default_device, default_store
+    from bench.driver.defaults import default_device, default_store, work_as_runs_do
     from bench.plugins.registry import discover
     from bench.plugins.spec import parse
+
+    registry = discover(plugins)
+    work_as_runs_do(registry, [dataset])
+    from bench.artifacts.describe import describe
+    from bench.artifacts.refs import Workspace
     from bench.stages.teach import teach
     from bench.teachers import teachers
 
     place = Path(store) if store else default_store()
-    ws = Workspace(place.resolve(), discover(plugins), default_device())
+    ws = Workspace(place.resolve(), registry, default_device())
     spec = str(parse(ws.registry, "dataset", dataset))
     described = describe(ws, spec)
     ref = teach(ws, recipe, described)

@@ -37,6 +37,7 @@ os.environ.setdefault("RAY_task_oom_retries", "2")
 
 import ray
 
+from bench import machine
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
 from bench.driver.outcome import Outcome, attempt, failure
@@ -81,7 +82,16 @@ _workspace: Workspace | None = None
 
 
 class RayExecutor:
-    """Runs stages; at most two tasks a core wait at Ray, the rest wait here in the order of their priority."""
+    """Runs stages; at most two tasks a core wait at Ray, the rest wait here in the order of their priority.
+
+    Args:
+        registry: plugins that the stages may name.
+        store: folder of the artifacts.
+        jobs: tasks at once; None: one a core.
+        address: of an existing cluster; None: Ray is started on this machine.
+        device: where networks run, on this machine.
+        arithmetic: of the worker processes, see bench.machine.
+    """
 
     def __init__(
         self,
@@ -91,8 +101,9 @@ class RayExecutor:
         jobs: int | None = None,
         address: str | None = None,
         device: str = "cpu",
+        arithmetic: str = machine.NATIVE,
     ) -> None:
-        self._registry = registry
+        self._registry, self._switches = registry, machine.switches(arithmetic)
         self._owns = not ray.is_initialized()
         if self._owns:
             start(jobs, address)
@@ -139,7 +150,7 @@ class RayExecutor:
         role, gpus = STAGES[stage].role, STAGES[stage].gpus
         if gpus is None:
             gpus = float(parse(self._registry, "method", args[0]).plugin.constants.get("NUM_GPUS", 0.0))
-        environment = {"env_vars": {**ONE_THREAD, "CONDENSEBENCH_ROLE": role}}
+        environment = {"env_vars": {**ONE_THREAD, **self._switches, "CONDENSEBENCH_ROLE": role}}
         options: dict[str, Any] = {"runtime_env": environment, "num_cpus": STAGES[stage].cpus}
         if gpus and self._device != "cpu":
             options["num_gpus"] = gpus

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench import machine
 from bench.artifacts.refs import Workspace
-from bench.driver.defaults import DEFAULT_PROTOCOLS, default_device, default_store
+from bench.driver.defaults import DEFAULT_PROTOCOLS, default_arithmetic, default_device, default_store
 from bench.errors import UserError
 from bench.lock.before_run import guard
 from bench.plugins.registry import discover, unknown
@@ -40,6 +41,7 @@ class RunOptions:
     ray_address: str | None = None
     rerun: str = "missing"
     limit: int | None = None
+    arithmetic: str | None = None
 
     def __post_init__(self) -> None:
         if self.rerun not in RERUN:
@@ -87,8 +89,11 @@ def prepare(
     registry = discover(plugins)
     grids = make_plan(plan=plan, **grid)
     guard(registry, (protocol for each in grids.grids for protocol in each.protocols), options.store)
-    ws = Workspace(options.store.resolve(), registry, default_device())
-    return Prepared(options, ws, grids.trials(registry))
+    trials = grids.trials(registry)
+    default = default_arithmetic(registry, {trial.dataset for trial in trials})
+    arithmetic = machine.resolve(options.arithmetic, default)
+    ws = Workspace(options.store.resolve(), registry, default_device(), arithmetic=arithmetic)
+    return Prepared(options, ws, trials)
 
 
 def make_plan(*, plan: str | Path | None = None, **grid: Any) -> Plan:

@@ -26,6 +26,7 @@ def run(
     rerun: str = "missing",
     limit: int | None = None,
     store: str | Path | None = None,
+    arithmetic: str | None = None,
     **grid: Any,
 ) -> list[Record]:
     """Run what is missing and return the records of all trials of the plan.
@@ -41,6 +42,8 @@ def run(
         rerun: missing | failed | stale | all.
         limit: at most so many of the trials that have to run.
         store: folder of the artifacts; None: $CONDENSEBENCH_STORE, else .condensebench.
+        arithmetic: portable (the same bits on every x86-64 machine with AVX2) or native (the machine's fastest); None:
+            portable where all data sets have it as their default, as the embedded ones do.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see
             bench.trials.plan.Grid).
 
@@ -49,7 +52,7 @@ def run(
         LockError: a released protocol or the engine is not what it was when the protocol was released.
     """
     place = Path(store) if store is not None else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit)
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic)
     prepared = prepare(options, plugins, plan=plan, **grid)
     with files.locked(options.results):
         run_prepared(prepared)
@@ -76,7 +79,10 @@ def run_prepared(
     from bench.driver.walk import Run
 
     options, ws = prepared.options, prepared.workspace
-    executor = RayExecutor(ws.registry, ws.store.root, jobs=options.jobs, address=options.ray_address, device=ws.device)
+    executor = RayExecutor(
+        ws.registry, ws.store.root, jobs=options.jobs, address=options.ray_address, device=ws.device,
+        arithmetic=ws.store.arithmetic,
+    )  # fmt: skip
     try:
         job = Run(
             ws, executor, options.results, prepared.existing,

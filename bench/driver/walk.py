@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import machine
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
 from bench.driver.outcome import NoValue, Outcome, failure, ignore
 from bench.driver.prepared import RERUN, state_of
@@ -52,7 +53,7 @@ class Run:
         self._latest = {record.id: record for record in files.latest(existing)}
         self._rerun, self._on_record, self._on_skip = RERUN[rerun], on_record, on_skip
         self._shared: dict[tuple, asyncio.Task[Outcome]] = {}
-        self._environment = files.environment()
+        self._environment = {**machine.environment(), "arithmetic": ws.store.arithmetic}
         self._origins = OriginDigests(ws)
 
     async def all(self, trials: Sequence[Trial]) -> None:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench import machine
 from bench.artifacts.store import Store
 from bench.errors import LockError, UserError
 from bench.finding import Finding
@@ -87,5 +88,5 @@ def passed_under(name: str, present: Lock) -> dict[str, Any]:
         "tolerance": present.tolerance,
         "code": content.hexdigest(),
         "libraries": {library: version(library) for library in LIBRARIES},
-        "environment": files.environment(),
+        "environment": {key: value for key, value in machine.environment().items() if key != "instructions"},
     }

@@ -52,6 +52,7 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "TAKES_BUDGET": bool,
     "BACKBONES": (int, str),  # how many networks a method uses, or the parameter that tells it
     "CHECK_EXCEPTIONS": dict,  # rule of `check plugins` -> why it does not hold here
+    "ARITHMETIC": str,  # of a data set: the arithmetic of its trials where none is asked for, see bench.machine
     "NAMED": bool,  # networks of a library: the spec goes on with the model's name
 }
 # What the harness uses of a plugin, by name.

@@ -9,12 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import platform
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -151,7 +147,7 @@ class Record(_Part):
     made_by: dict[str, str | None]
     provenance: JSONDict = {}  # what the method tells about its condensed set
     seconds: dict[str, float] = {}  # stage -> wall seconds
-    environment: dict[str, str] = {}  # see `environment`; "threads" (torch's) and "device" of the student's training
+    environment: dict[str, str] = {}  # see bench.machine; "threads" (torch's) and "device" of the student's training
     error: Failure | None = None
 
     @field_validator("finished")
@@ -203,34 +199,6 @@ def line_digest(fields: Mapping[str, Any]) -> str:
     """Hex sha256 of the canonical JSON of a line's fields, its digest left out."""
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def environment() -> dict[str, str]:
-    """Versions and the kind of machine. Neither a host name nor a user name: records are published."""
-
-    def installed(package: str) -> str:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return "-"
-
-    return {
-        "python": platform.python_version(),
-        "torch": installed("torch"),
-        "numpy": installed("numpy"),
-        "machine": _cpu_model(),
-        "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()
 
 
 def _from_1(fields: dict[str, Any]) -> dict[str, Any]:

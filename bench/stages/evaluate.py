@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from bench import machine
 from bench.artifacts import duplicates
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
-from bench.records.schema import environment
 from bench.stages.isolation import refuse_after_method_code
 from bench.stages.train import train_student
 from bench.teachers.teacher_files import TeacherRef
@@ -64,7 +64,7 @@ def evaluate(
         ),
         "bytes_labels": trained.bytes_labels,
         "invalid_labels": trained.invalid_labels,
-        "environment": {**environment(), "threads": str(torch.get_num_threads()), "device": _device(ws.device)},
+        "environment": {**machine.environment(), "threads": str(torch.get_num_threads()), "device": _device(ws.device)},
         "seconds": {"train": seconds, "test": time.perf_counter() - started - seconds},
     }
 

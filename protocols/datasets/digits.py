@@ -11,6 +11,7 @@ from bench.api import Dataset
 from protocols.datasets._arrays import ArraySource, stratified_split
 
 CITATION = "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, 1998."
+ARITHMETIC = "portable"
 
 
 def load(root: Path) -> Dataset:

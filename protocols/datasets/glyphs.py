@@ -19,6 +19,7 @@ CITATION = (
     "Drawn by this project with the fonts that matplotlib ships: DejaVu 2.37 and STIX 1.1 (SIL OFL). "
     "Idea: T. E. de Campos, B. R. Babu, M. Varma: Character recognition in natural images (Chars74K). VISAPP 2009."
 )
+ARITHMETIC = "portable"
 PER_CLASS = {"train": 100, "test": 20}
 
 

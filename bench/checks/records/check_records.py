@@ -27,7 +27,16 @@ from bench.records import files as records
 
 VERIFY_RULES = {"edited-accuracy", "picked-seed", "other-images", "other-bytes", "not-reproduced", "moved-within-noise"}
 RULE_OF = {"torn": "torn-line", "refused": "impossible-value", "tampered": "edited-line"}  # of a problem's kind
-DRIFT_RULES = {"digests-changed", "moved", "not-bitwise", "vanished", "new-trials", "resolution", "no-overlap"}
+DRIFT_RULES = {
+    "digests-changed",
+    "moved",
+    "not-bitwise",
+    "other-machine",
+    "vanished",
+    "new-trials",
+    "resolution",
+    "no-overlap",
+}
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.checks.records.board import row, short
 from bench.checks.verify.rerun import Reruns
+from bench.checks.verify.rounding import EXACT, Limits, result
 from bench.records.files import Record
 from bench.stages.curve import LearningCurve
 from bench.trials.budget import Budget
@@ -17,8 +18,6 @@ LARGER = (2, 3, 4)  # times the claimed budget
 SEEDS = 10  # replicates among which a claim is looked for
 LENGTHS = (1, 2, 3)  # times the prescribed epochs
 
-Result = tuple[float | None, float | None, float | None]
-
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -26,11 +25,6 @@ class Diagnosis:
 
     rule: str
     message: str
-
-
-def result(record: Record) -> Result:
-    """(accuracy, test loss, training loss): what two runs of one trial share to the last bit, and nothing else does."""
-    return record.accuracy, record.test_loss, record.train_loss
 
 
 def made_otherwise(claim: Record, rerun: Record) -> Diagnosis | None:
@@ -72,62 +66,76 @@ def other_content(claim: Record, rerun: Record) -> Diagnosis | None:
     return None
 
 
-def other_result(claim: Record, trial: Trial, reruns: Reruns) -> Diagnosis:
-    """Which seed, which epoch or which length of training gives the claimed accuracy and losses to the bit."""
+def other_result(claim: Record, trial: Trial, reruns: Reruns, limits: Limits = EXACT) -> Diagnosis:
+    """Which seed, which labels, which epoch or which length of training gives the claimed accuracy and losses.
+
+    Args:
+        claim: the record, whose result did not come out.
+        trial: what it claims to be.
+        reruns: runs trials on this machine.
+        limits: how far what rounding alone does may move a result; EXACT: everything agrees to the bit.
+    """
     rerun = reruns.run([trial])[trial]
     both = f"claimed {_percent(claim.accuracy)}, here {_percent(rerun.accuracy)}"
-    losses_fit = result(claim)[1:] == result(rerun)[1:]
-    if not losses_fit and (seed := _seed(claim, trial, reruns)) is not None:
-        return Diagnosis("picked-seed", f"{both}: the claim is the result of replicate {seed}, not {trial.replicate}")
-    if not losses_fit and (labels := _labels(claim, trial, reruns)) is not None:
+    agrees = "to the bit" if limits == EXACT else "within what rounding does on another kind of machine"
+    losses_fit = limits.losses(result(claim), result(rerun)) <= 1
+    if not losses_fit and (other := _nearest(claim, _other_seeds(trial), reruns, limits)) is not None:
+        return Diagnosis(
+            "picked-seed",
+            f"{both}: {agrees}, the claim is the result of replicate {other.replicate}, not {trial.replicate}",
+        )
+    if not losses_fit and (labels := _nearest(claim, _larger_labels(trial), reruns, limits)) is not None:
         name, size = row((labels.method, labels.compressor, labels.budget)), _label_bytes(reruns.run([labels])[labels])
         return Diagnosis(
             "other-labels",
-            f"{both}: the claim is the result of the labels of '{name}', {size} bytes, not {_label_bytes(claim)}",
+            f"{both}: {agrees}, the claim is the result of the labels of '{name}', {size} bytes, not "
+            f"{_label_bytes(claim)}",
         )
     whole, *longer = reruns.curves(trial, LENGTHS)
-    if whole is not None and (epoch := _epoch(claim, whole, losses_fit)) is not None:
+    if whole is not None and (epoch := _epoch(claim, whole, losses_fit, limits)) is not None:
         return Diagnosis(
             "best-epoch",
-            f"{both}: the claim is the accuracy after epoch {epoch + 1} of {len(whole.accuracies)}, not after the last",
+            f"{both}: {agrees}, the claim is the accuracy after epoch {epoch + 1} of {len(whole.accuracies)}, not "
+            "after the last",
         )
     for times, curve in zip(LENGTHS[1:], longer, strict=True):
-        if curve is not None and result(claim) == curve.last:
+        if curve is not None and limits.distance(result(claim), curve.last) <= 1:
             return Diagnosis(
                 "more-epochs",
-                f"{both}: the claim is the result of {len(curve.accuracies)} epochs, {times} times those prescribed",
+                f"{both}: {agrees}, the claim is the result of {len(curve.accuracies)} epochs, {times} times those "
+                "prescribed",
             )
-    if claim.train_loss == rerun.train_loss:
+    if limits.training(result(claim), result(rerun)) <= 1:
         which = "both losses agree" if losses_fit else "the training loss agrees"
         return Diagnosis(
             "edited-accuracy",
-            f"{both}: {which} to the bit, and neither another epoch nor another seed gives the claim",
+            f"{both}: {which} {agrees}, and neither another epoch nor another seed gives the claim",
         )
     return Diagnosis(
         "not-reproduced",
-        f"{both}, and none of {SEEDS} seeds, no larger labels, epoch or longer training gives it",
+        f"{both}, and none of {SEEDS} seeds, no larger labels, epoch or longer training gives it {agrees}",
     )
 
 
-def _seed(claim: Record, trial: Trial, reruns: Reruns) -> int | None:
-    others = [replace(trial, replicate=r) for r in range(SEEDS) if r != trial.replicate]
-    for other, record in reruns.run(others).items():
-        if result(record) == result(claim):
-            return other.replicate
-    return None
+def _nearest(claim: Record, trials: Sequence[Trial], reruns: Reruns, limits: Limits) -> Trial | None:
+    """The trial whose result here agrees with the claim, the nearest if several do."""
+    distances = {trial: limits.distance(result(claim), result(record)) for trial, record in reruns.run(trials).items()}
+    nearest = min(distances, key=distances.__getitem__, default=None)
+    return nearest if nearest is not None and distances[nearest] <= 1 else None
 
 
-def _labels(claim: Record, trial: Trial, reruns: Reruns) -> Trial | None:
-    """The trial with larger labels that gives the claim: not compressed, or at a multiple of the budget."""
+def _other_seeds(trial: Trial) -> list[Trial]:
+    return [replace(trial, replicate=r) for r in range(SEEDS) if r != trial.replicate]
+
+
+def _larger_labels(trial: Trial) -> list[Trial]:
+    """The trial with larger labels: not compressed, or at a multiple of the budget."""
     if trial.compressor is None:
-        return None
+        return []
     larger = [replace(trial, compressor=UNCOMPRESSED, budget=None)]
     if trial.budget is not None:
         larger += [replace(trial, budget=_times(Budget.parse(trial.budget), times)) for times in LARGER]
-    for other, record in reruns.run(each for each in larger if each != trial).items():
-        if result(record) == result(claim):
-            return other
-    return None
+    return [each for each in larger if each != trial]
 
 
 def _times(budget: Budget, times: int) -> str:
@@ -137,12 +145,14 @@ def _times(budget: Budget, times: int) -> str:
     return str(Budget(ratio=max(1.0, (budget.ratio or 1.0) / times)))
 
 
-def _epoch(claim: Record, curve: LearningCurve, losses_fit: bool) -> int | None:
+def _epoch(claim: Record, curve: LearningCurve, losses_fit: bool, limits: Limits) -> int | None:
     """The epoch whose accuracy is claimed, told by its test loss; where those of the last stand there, by itself."""
+    distances = {}
     for epoch, (accuracy, loss) in enumerate(zip(curve.accuracies[:-1], curve.test_losses, strict=False)):
-        if accuracy == claim.accuracy and (losses_fit or loss == claim.test_loss):
-            return epoch
-    return None
+        distance = limits.accuracies(claim.accuracy, accuracy)
+        distances[epoch] = distance if losses_fit else max(distance, limits.test_losses(claim.test_loss, loss))
+    nearest = min(distances, key=distances.__getitem__, default=None)
+    return nearest if nearest is not None and distances[nearest] <= 1 else None
 
 
 def _label_bytes(record: Record) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bench import machine
 from bench.artifacts.refs import Workspace
 from bench.driver.defaults import default_device
 from bench.driver.on_ray import RayExecutor
@@ -43,6 +44,7 @@ class Reruns(AbstractContextManager):
         registry: plugins and protocols that the trials name.
         store: artifacts that are trusted and reused; None: nothing is, a fresh store is made and removed.
         jobs: trials at once; None: one a core.
+        arithmetic: of the workers, see bench.machine.
         on_record: called with every record as its trial ends.
     """
 
@@ -52,14 +54,16 @@ class Reruns(AbstractContextManager):
         *,
         store: Path | None = None,
         jobs: int | None = None,
+        arithmetic: str = machine.NATIVE,
         on_record: Callable[[Record], None] = ignore,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="condensebench-verify-")
         root = Path(self._folder.name).resolve()
         self._results, self._on_record = root / "results", on_record
         device = default_device()
-        self._ws = Workspace(store.resolve() if store else root / "store", registry, device)
-        self._executor = _Remembering(registry, self._ws.store.root, jobs=jobs, device=device)
+        place = store.resolve() if store else root / "store"
+        self._ws = Workspace(place, registry, device, arithmetic=arithmetic)
+        self._executor = _Remembering(registry, place, jobs=jobs, device=device, arithmetic=arithmetic)
         self._known: dict[Trial, Record] = {}
 
     def __exit__(

@@ -1,27 +1,26 @@
 """`condensebench verify ID|DIR...`: runs records again here, from nothing, and says what came out otherwise.
 
-On the same kind of machine (processor, versions, threads) every bit must agree. Elsewhere a training takes another
-path, so a claim is held to a tolerance that follows from the spread of the replicates at hand.
+Where the kind of machine must give the same bits (bench.machine), every bit must agree. Elsewhere a training takes
+another path, so a claim is held to what rounding alone can do (bench/checks/verify/rounding.py).
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from scipy import stats
-
-from bench.checks.records.baseline import same_machine
+from bench import machine
 from bench.checks.records.board import Cell, Line, cells
 from bench.checks.records.check_records import read_lines
 from bench.checks.records.fairness import check_code
 from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import Findings
-from bench.checks.verify.diagnosis import Diagnosis, made_otherwise, other_content, other_result, result
+from bench.checks.verify.diagnosis import made_otherwise, other_content, other_result
+from bench.checks.verify.elsewhere import judged_by_statistics
 from bench.checks.verify.rerun import Reruns
+from bench.checks.verify.rounding import result
 from bench.driver.defaults import default_store
 from bench.driver.outcome import ignore
 from bench.errors import UserError
@@ -29,10 +28,7 @@ from bench.lock.before_run import guard
 from bench.plugins.registry import Registry
 from bench.records.files import Record
 from bench.seeds import numpy_generator
-from bench.stats.intervals import pooled_std, summary
 
-FALSE_ALARMS = 0.05  # over all records that were run again on another kind of machine
-CODE_LENGTH = 0.01  # by which another machine's rounding may move the length of an entropy-coded label file
 Progress = Callable[[Sequence[Line]], AbstractContextManager[Callable[[Record], None]]]
 
 
@@ -108,60 +104,46 @@ def verify(
     if not ready:
         return f"0 of {len(lines)} records run again"
     exact = 0
-    with (
-        progress(ready) as ended,
-        Reruns(registry, store=store, jobs=jobs, on_record=ended) as reruns,
-    ):
-        again = reruns.run(line.trial for line in ready)
-        for line in ready:
-            claim, record = line.record, again[line.trial]
-            diagnosis = made_otherwise(claim, record)
-            if diagnosis is None and same_machine(claim.environment, record.environment):
-                diagnosis = other_content(claim, record)
-                if diagnosis is None and result(claim) != result(record):
-                    diagnosis = other_result(claim, line.trial, reruns)
-                exact += diagnosis is None
-            elif diagnosis is None:
-                diagnosis = elsewhere(claim, record, tolerance(line, board, len(ready)))
-            if diagnosis is not None:
-                out.add(diagnosis.rule, line, f"{line.trial}: {diagnosis.message}")
+    with progress(ready) as ended:
+        for arithmetic, group in _by_arithmetic(ready).items():
+            with Reruns(registry, store=store, jobs=jobs, arithmetic=arithmetic, on_record=ended) as reruns:
+                elsewhere = []
+                for line, record in _again(group, reruns):
+                    claim = line.record
+                    diagnosis = made_otherwise(claim, record)
+                    if diagnosis is None and machine.must_agree(claim.environment, record.environment):
+                        diagnosis = other_content(claim, record)
+                        if diagnosis is None and result(claim) != result(record):
+                            diagnosis = other_result(claim, line.trial, reruns)
+                        exact += diagnosis is None
+                    elif diagnosis is None:
+                        elsewhere.append(line)
+                    if diagnosis is not None:
+                        out.add(diagnosis.rule, line, f"{line.trial}: {diagnosis.message}")
+                if elsewhere:
+                    with Reruns(registry, store=store, jobs=jobs, arithmetic=_other(arithmetic)) as others:
+                        for line, diagnosis in judged_by_statistics(elsewhere, board, reruns, others):
+                            out.add(diagnosis.rule, line, f"{line.trial}: {diagnosis.message}")
     return f"{len(ready)} of {len(lines)} records run again, {exact} as claimed to the bit"
 
 
-def tolerance(line: Line, board: Sequence[Cell], runs: int) -> float:
-    """By how much the accuracy of a record may differ on another kind of machine; nan where no spread is known.
-
-    There the training is another draw, so the difference has sqrt(2) times the standard deviation of the replicates
-    (pooled over the rows of the cell). The t quantile keeps false alarms over `runs` records together below
-    `FALSE_ALARMS`; one test image is added for the accuracy's own steps.
-    """
-    cell = next(cell for cell in board if any(each.record.id == line.record.id for each in cell.lines))
-    values = [
-        [each.record.accuracy or 0.0 for each in row if each.record.status == "ok"] for row in cell.entries.values()
-    ]
-    rows = [row for row in map(summary, values) if row.n > 1]
-    if not rows:
-        return math.nan
-    spread = pooled_std((row.std, row.n) for row in rows)
-    quantile = float(stats.t.ppf(1 - FALSE_ALARMS / (2 * runs), sum(row.n - 1 for row in rows)))
-    return quantile * math.sqrt(2) * spread + 1 / (line.record.num_test or math.inf)
+def _by_arithmetic(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """The lines by the arithmetic in which they run again: the one they claim, where this machine has it."""
+    groups: dict[str, list[Line]] = {}
+    for line in lines:
+        claimed = line.record.environment.get("arithmetic", machine.NATIVE)
+        groups.setdefault(claimed if machine.usable() else machine.NATIVE, []).append(line)
+    return groups
 
 
-def elsewhere(claim: Record, rerun: Record, allowed: float) -> Diagnosis:
-    """The same trial on another kind of machine: within `allowed` of the claimed accuracy, at the same bytes."""
-    label_bytes = [each.bytes_labels.total for each in (claim, rerun) if each.bytes_labels is not None]
-    if len(label_bytes) == 2 and abs(label_bytes[0] - label_bytes[1]) > CODE_LENGTH * label_bytes[1]:
-        return Diagnosis(
-            "other-bytes", f"the labels are claimed to take {label_bytes[0]} bytes; here they take {label_bytes[1]}"
-        )
-    if claim.accuracy is None or rerun.accuracy is None:
-        return Diagnosis("moved-within-noise", "no accuracy, here as there")
-    moved = 100 * (rerun.accuracy - claim.accuracy)
-    movement = f"{moved:+.2f} points on another kind of machine"
-    if math.isnan(allowed):
-        return Diagnosis("not-checked", f"{movement}; without replicates there is no saying what that is worth")
-    within = f"{100 * allowed:.2f} points are within the spread of the replicates"
-    return Diagnosis("moved-within-noise" if abs(moved) <= 100 * allowed else "not-reproduced", f"{movement}; {within}")
+def _other(arithmetic: str) -> str:
+    """Another arithmetic of this machine; the same where it has only one, and then no spread can be measured."""
+    return machine.PORTABLE if arithmetic == machine.NATIVE and machine.usable() else machine.NATIVE
+
+
+def _again(lines: Sequence[Line], reruns: Reruns) -> Iterator[tuple[Line, Record]]:
+    records = reruns.run(line.trial for line in lines)
+    return ((line, records[line.trial]) for line in lines)
 
 
 def _can_run(line: Line, prescribed: Prescribed, out: Findings) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from bench import machine
 from bench.driver.outcome import Outcome
-from bench.records.files import environment
 from bench.reports.printers import printed
 from bench.reports.quantities import METHOD_WIDTH, MISSING
 from bench.reports.table import Column, Page, Row, Table
@@ -85,8 +85,8 @@ def rendered(found: Mapping[SetName, Outcome], train_images: Mapping[str, int], 
         tables.setdefault(heading, []).append(row)
         if outcome.status != "ok":
             notes.append(f"{name.dataset}, {name.method}: {outcome.error_type}: {outcome.message}")
-    here = environment()
-    notes.append(f"{here['machine']}, {here['host']}; Python {here['python']}, torch {here['torch']}.")
+    kind = machine.environment()
+    notes.append(f"{kind['machine']}, {kind['host']}; Python {kind['python']}, torch {kind['torch']}.")
     page = Page(
         [Table(COLUMNS, [group], title=heading) for heading, group in tables.items()],
         pd.DataFrame(rows),
