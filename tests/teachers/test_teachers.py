@@ -185,6 +185,19 @@ def test_a_teacher_is_made_once_and_comes_out_the_same_in_another_store(
     assert (again.shipped, again.digest, again.accuracy) == (True, refs[0].digest, refs[0].accuracy)
 
 
+def test_weights_that_were_kept_under_the_former_code_digest_of_the_same_code_are_found(
+    registry: Registry, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, dataset = load_recipe(registry, "small-teacher-v1", "digits", 10), describe(workspace, "digits")
+    now, before = recipe.made_from(dataset.digest)
+    with safe_open(teacher_files.shipped_path(recipe.id, "digits"), "pt") as file:
+        weights = file.metadata()
+    assert json.loads(weights["json"])["made_from"] == before != now == digest(recipe.inputs(dataset.digest))
+    assert teacher_files.find(workspace.store, recipe, "digits", dataset.digest) is not None
+    monkeypatch.setattr(teacher_files, "former", lambda _: ())
+    assert teacher_files.find(workspace.store, recipe, "digits", dataset.digest) is None
+
+
 def test_a_record_tells_one_digest_for_one_teacher_or_for_many() -> None:
     one, other = (TeacherRef("a", True, "convnet", letter * 64, 0.9) for letter in "ab")
     assert teachers_digest([one]) == "a" * 64
