@@ -24,7 +24,7 @@ from bench.plugins.code_units import ACTS, STAR, Import, Module, Unit, read_modu
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = ("bench/api.py", "bench/errors.py")
-TEXTS = frozenset({"CITATION", "PUBLISHED", "CHECK_EXCEPTIONS", "__all__"})
+TEXTS = frozenset({"CITATION", "PUBLISHED", "CHECK_EXCEPTIONS", "ARITHMETIC", "__all__"})  # records tell the arithmetic
 
 Node = tuple[Path, Unit]  # a unit where it stands
 Edge = tuple[str, Node | str]  # a name in the unit, and the unit that it is bound to; a text where that is not followed
@@ -42,8 +42,9 @@ def code_digest(path: Path, source: str | None = None, *, called: Iterable[str] 
     code = _Code(root, {} if source is None else {path: source})
     edges, words = code.reached_from(path)
     keys = _keys(edges)
-    entries = {name: [_key(each, keys) for each in code.resolved(path, name)] for name in sorted(called)}
-    return digest({"called": entries, "code": sorted({*keys.values(), *words})})
+    bound = ((name, [_key(each, keys) for each in code.resolved(path, name)]) for name in sorted(called))
+    # A name that the file does not have stays out: the harness may learn to ask for another one.
+    return digest({"called": {name: each for name, each in bound if each}, "code": sorted({*keys.values(), *words})})
 
 
 class _Code:

@@ -13,6 +13,7 @@ from bench.lock import lock_file
 from bench.plugins.registry import Registry, discover
 from bench.records.files import Record
 from tests.worlds.honest import TEST_IMAGES, altered, board, findings, honest, write
+from tests.worlds.kinds import ANOTHER
 
 METHODS = ("herding", "el2n", "score")
 IPCS = (1, 2, 5, 10)
@@ -51,7 +52,7 @@ def elsewhere(record: Record, images: int, **changed) -> Record:
     """The record as another kind of machine gives it: so many more test images right, other losses."""
     accuracy = (round(record.accuracy * TEST_IMAGES) + images) / TEST_IMAGES
     losses = {"test_loss": record.test_loss + 0.001, "train_loss": record.train_loss + 0.001}
-    return altered(record, accuracy=accuracy, environment={"machine": "another"}, **losses, **changed)
+    return altered(record, accuracy=accuracy, environment=ANOTHER, **losses, **changed)
 
 
 def noise(record: Record) -> int:

@@ -237,3 +237,54 @@ def test_a_set_that_the_method_does_not_make_is_caught(arena, hard, tmp_path):
     lines = submission(hard, of(hard, 0), of(hard, 1), altered(of(hard, 2), condensed={"digest": "0" * 64}))
     (found,) = arena.verify(lines)
     assert found.rule == "other-images"
+
+
+# --- under another instruction set ----------------------------------------------------------------------------------
+
+
+def from_elsewhere(record: Record, **changed: object) -> Record:
+    """A claim of another kind of machine: made here in native arithmetic, it says that it is portable and from another
+    Python, so that it runs again in portable arithmetic and is compared by statistics."""
+    return altered(record, environment={"arithmetic": "portable", "python": "0"}, **changed)
+
+
+def test_honest_records_of_another_instruction_set_are_not_accused(arena, honest, hard):
+    for records in (honest, submission(hard, *(of(hard, r) for r in range(10)))):
+        judged = arena.judge([from_elsewhere(record) for record in records], len(records))
+        assert {finding.rule for finding in judged} == {"moved-within-noise"}
+        assert all("another Python (0, " in finding.message for finding in judged)
+
+
+def planted(arena: Arena, honest: list[Record], hard: list[Record], cheater: Cheater) -> dict[str, list[Record]]:
+    """Rule -> a submission of another kind of machine, the last record of which lies."""
+    last, trial = of(hard, 2), Trial.from_dict(of(hard, 2).trial)
+    soft, labelled = honest[-1], Trial.from_dict(honest[-1].trial)
+    assert soft.bytes_labels is not None
+    _, accuracy, loss = cheater.best_epoch(trial, [])
+    whole = replace(labelled, compressor="none", budget=None)
+    larger = cheater.evaluated(whole, cheater.labels(whole))
+    cheater.for_longer(3)
+    longer = cheater.evaluated(trial, [])
+    measured = ("accuracy", "test_loss", "train_loss")
+    best = max((r for r in range(3, 10)), key=lambda r: of(hard, r).accuracy)
+    lies = {
+        "more-epochs": altered(last, **{key: longer[key] for key in measured}),
+        "other-labels": altered(soft, **{key: larger[key] for key in measured}),
+        "other-bytes": altered(soft, bytes_labels={"total": soft.bytes_labels.total - 40}),
+        "best-epoch": altered(last, accuracy=accuracy, test_loss=loss),
+        "picked-seed": under(of(hard, best), 2),
+        "edited-accuracy": altered(last, accuracy=round(600 * last.accuracy + 100) / 600),
+        "other-images": altered(last, condensed={"digest": "0" * 64}),
+    }
+    rows = {"other-labels": honest[:-1], "other-bytes": honest[:-1]}
+    others = submission(hard, of(hard, 0), of(hard, 1))
+    return {rule: [from_elsewhere(each) for each in (*rows.get(rule, others), lie)] for rule, lie in lies.items()}
+
+
+def test_the_seven_planted_kinds_under_another_instruction_set(arena, honest, hard, cheater, monkeypatch):
+    submissions = planted(arena, honest, hard, cheater)
+    monkeypatch.undo()
+    verdicts = {}
+    for rule, lines in submissions.items():
+        verdicts[rule] = [finding.rule for finding in arena.judge(lines)]
+    assert verdicts == {rule: [rule] for rule in submissions}

@@ -3,7 +3,6 @@ test_unfair_submissions.py."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from bench.checks.records.board import Line, cells
 from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import Findings
-from bench.checks.verify.verification import drawn, elsewhere, select, tolerance, verify
+from bench.checks.verify.verification import drawn, select, verify
 from bench.errors import UserError
 from bench.plugins.registry import Registry, discover
 from bench.records.files import Record
@@ -84,41 +83,6 @@ def test_one_changed_record_changes_which_ones_are_drawn(prescribed):
     records = [r for ipc in (1, 2, 5, 10) for r in board(prescribed, "herding", "el2n", ipc=ipc)]
     edited = [*records[:-1], altered(records[-1], accuracy=0.9)]
     assert [x.record.id for x in drawn(lines_of(records), 8)] != [x.record.id for x in drawn(lines_of(edited), 8)]
-
-
-def test_the_tolerance_elsewhere_raises_few_false_alarms_and_finds_what_is_far_off(prescribed):
-    """Simulated: replicates and re-runs are draws from one normal distribution, six records are run again."""
-    rng = np.random.default_rng(1)
-    template = board(prescribed, "herding", "el2n")
-    alarms, finds, boards = 0, 0, 200
-    for _ in range(boards):
-        accuracies = rng.normal(0.8, 0.01, len(template))
-        claims = lines_of(
-            [altered(r, accuracy=round(600 * a) / 600) for r, a in zip(template, accuracies, strict=True)]
-        )
-        allowed = tolerance(claims[0], cells(claims), 6)
-        again = rng.normal(0.8, 0.01, 6)
-        alarms += any(abs(x - line.record.accuracy) > allowed for x, line in zip(again, claims, strict=False))
-        finds += abs(rng.normal(0.8, 0.01) + 0.1 - claims[0].record.accuracy) > allowed
-    assert alarms / boards <= 0.06  # 5 % are stated
-    assert finds / boards > 0.9  # ten points at a standard deviation of one
-
-
-def test_without_replicates_nothing_can_be_said_elsewhere(prescribed):
-    claims = lines_of(board(prescribed, "herding", replicates=1))
-    assert math.isnan(tolerance(claims[0], cells(claims), 1))
-    assert elsewhere(claims[0].record, claims[0].record, math.nan).rule == "not-checked"
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "factor", "rule"),
-    [(0.815, 1.0, "moved-within-noise"), (0.9, 1.0, "not-reproduced"), (0.8, 1.2, "other-bytes")],
-)
-def test_elsewhere_accuracy_has_a_tolerance_and_bytes_almost_none(prescribed, accuracy, factor, rule):
-    claim = altered(honest(prescribed), accuracy=0.8)
-    assert claim.bytes_labels is not None
-    other = altered(claim, accuracy=accuracy, bytes_labels={"total": round(factor * claim.bytes_labels.total)})
-    assert elsewhere(claim, other, 0.02).rule == rule
 
 
 def test_what_this_version_has_no_code_for_is_told_and_not_run(prescribed, registry, tmp_path):

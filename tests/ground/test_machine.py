@@ -13,16 +13,10 @@ import pytest
 from bench import machine
 from bench.errors import UserError
 from tests.worlds import ROOT
+from tests.worlds.kinds import NATIVE, PORTABLE
 
 portable_here = pytest.mark.skipif(not machine.usable(), reason="no x86-64 processor with AVX2 and FMA")
 
-KIND = {
-    "python": "3.11.7", **dict.fromkeys(machine.LIBRARIES, "1.0"), "libc": "glibc 2.36", "machine": "A",
-    "host": "Linux x86_64, 2 cores", "system": "Linux x86_64", "processor": "A family 1", "flags": "avx2 fma",
-    "caches": "L2 512K", "arithmetic": "native", "instructions": "torch AVX2", "switches": "", "threads": "1",
-    "device": "cpu",
-}  # fmt: skip
-PORTABLE = KIND | {"arithmetic": "portable"}
 ON_THE_PROCESSOR = {
     "processor": "another processor", "flags": "instruction sets", "caches": "caches",
     "instructions": "instruction set", "switches": "switches",
@@ -31,7 +25,7 @@ OF_THE_SOFTWARE = {"python": "Python", "torch": "torch", "scipy": "scipy", "libc
 
 
 def test_the_same_kind_of_machine_must_give_the_same_bits() -> None:
-    for kind in (KIND, PORTABLE):
+    for kind in (NATIVE, PORTABLE):
         assert machine.must_agree(kind, dict(kind))
         # A name, and how many cores there are, decide nothing: a task has one thread.
         assert machine.must_agree(kind, kind | {"machine": "B", "host": "Linux x86_64, 64 cores"})
@@ -39,7 +33,7 @@ def test_the_same_kind_of_machine_must_give_the_same_bits() -> None:
 
 @pytest.mark.parametrize(("field", "words"), ON_THE_PROCESSOR.items())
 def test_another_processor_may_differ_unless_the_arithmetic_is_portable(field: str, words: str) -> None:
-    difference = machine.difference(KIND, KIND | {field: "other"})
+    difference = machine.difference(NATIVE, NATIVE | {field: "other"})
     assert difference is not None
     assert words in difference
     assert machine.must_agree(PORTABLE, PORTABLE | {field: "other"})
@@ -47,7 +41,7 @@ def test_another_processor_may_differ_unless_the_arithmetic_is_portable(field: s
 
 @pytest.mark.parametrize(("field", "words"), OF_THE_SOFTWARE.items())
 def test_other_software_may_differ_in_any_arithmetic(field: str, words: str) -> None:
-    for kind in (KIND, PORTABLE):
+    for kind in (NATIVE, PORTABLE):
         difference = machine.difference(kind, kind | {field: "2"})
         assert difference is not None
         assert words in difference
@@ -55,7 +49,7 @@ def test_other_software_may_differ_in_any_arithmetic(field: str, words: str) -> 
 
 
 def test_portable_and_native_arithmetic_and_gpus_are_compared_by_statistics() -> None:
-    assert "other arithmetic (native, portable)" in str(machine.difference(KIND, PORTABLE))
+    assert "other arithmetic (native, portable)" in str(machine.difference(NATIVE, PORTABLE))
     gpu = PORTABLE | {"device": "NVIDIA A100"}
     assert machine.difference(gpu, gpu) == "a GPU"
 
@@ -63,7 +57,7 @@ def test_portable_and_native_arithmetic_and_gpus_are_compared_by_statistics() ->
 def test_an_old_record_does_not_tell_its_kind_of_machine_and_is_never_held_to_the_bit() -> None:
     old = {"python": "3.11.7", "torch": "2.15.0", "numpy": "2.4.6", "machine": "AMD EPYC", "threads": "1"}
     assert "before version 0.2" in str(machine.difference(old, old))
-    assert not machine.must_agree(old, KIND)
+    assert not machine.must_agree(old, NATIVE)
     assert not machine.must_agree({}, {})
 
 

@@ -17,6 +17,7 @@ from bench.protocol.recipe import Recipe
 from bench.records.files import Record
 from bench.trials.budget import Budget, reference_bytes
 from bench.trials.trial import Trial
+from tests.worlds.kinds import NATIVE
 
 CLASSES, TEST_IMAGES = 10, 600
 
@@ -82,7 +83,7 @@ def honest(prescribed: Prescribed, method: str = "random", replicate: int = 0, /
             "engine": prescribed.engine,
         },
         "seconds": {"condense": 0.1, "train": 2.0, "test": 0.1},
-        "environment": {"python": "3.11.7", "torch": "2.9.0", "machine": "a processor", "threads": "1"},
+        "environment": NATIVE,
     }
     if trial.compressor is not None:
         reference = reference_bytes(images, recipe.views, CLASSES)

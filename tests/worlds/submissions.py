@@ -14,6 +14,7 @@ import torch
 
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
+from bench.checks.records.board import Line, cells
 from bench.checks.records.check_records import check_records
 from bench.checks.records.rules import Findings
 from bench.checks.verify.verification import verify
@@ -81,9 +82,10 @@ class Arena:
 
     def run(self, folder: str, **grid: Any) -> list[Record]:
         """An honest run: `digits`, one image a class."""
+        # Native, as this process is, in which cheaters train.
         names = {"datasets": ["digits"], "ipcs": [1], "methods": ["random", "herding"], **grid}
         place = self.root / folder
-        run(results=place, plugins=self.plugins, jobs=2, store=self.store, **names)
+        run(results=place, plugins=self.plugins, jobs=2, store=self.store, arithmetic="native", **names)
         return files.load(place).records
 
     def check(self, folder: Path, lines: Sequence[Record]) -> set[str]:
@@ -92,13 +94,15 @@ class Arena:
         return _errors(checked.findings)
 
     def verify(self, lines: Sequence[Record]) -> list[Finding]:
-        """What `verify` finds for the one replicate that is handed in, the last of the lines."""
-        from bench.checks.records.board import Line, cells
+        """The errors that `verify` finds for the one replicate that is handed in, the last of the lines."""
+        return [finding for finding in self.judge(lines) if finding.severity == "error"]
 
+    def judge(self, lines: Sequence[Record], count: int = 1) -> list[Finding]:
+        """All that `verify` finds for the last `count` of the lines."""
         everything = [Line(record, f"records.jsonl:{n}") for n, record in enumerate(lines, 1)]
         out = Findings()
-        verify(everything[-1:], cells(everything), self.registry, out, jobs=2)
-        return [finding for finding in out if finding.severity == "error"]
+        verify(everything[-count:], cells(everything), self.registry, out, jobs=2)
+        return list(out)
 
 
 def make_arena(root: Path) -> Arena:
