@@ -13,7 +13,7 @@ from bench.lock import lock_file
 from bench.plugins.registry import Registry, discover
 from bench.records.files import Record
 from tests.worlds.honest import TEST_IMAGES, altered, board, findings, honest, write
-from tests.worlds.kinds import ANOTHER
+from tests.worlds.kinds import ANOTHER, NATIVE
 
 METHODS = ("herding", "el2n", "score")
 IPCS = (1, 2, 5, 10)
@@ -31,12 +31,12 @@ def prescribed(registry: Registry, tmp_path_factory) -> Prescribed:
 
 @pytest.fixture
 def drifted(tmp_path: Path, registry: Registry, prescribed: Prescribed, monkeypatch) -> Callable[..., list[Finding]]:
-    """What is found beside the note on resolution, with the protocol released."""
+    """What is found beside the notes on resolution and on other machines, with the protocol released."""
     monkeypatch.setattr(lock_file, "released", lambda: {"small-hard-v1": prescribed.protocol("small-hard-v1").digest})
 
     def of(now: list[Record], before: list[Record]) -> list[Finding]:
         found = findings(write(tmp_path / "now", now), registry, tmp_path / "store", write(tmp_path / "before", before))
-        return [finding for finding in found if finding.rule != "resolution"]
+        return [finding for finding in found if finding.rule not in ("resolution", "other-machine")]
 
     return of
 
@@ -107,6 +107,36 @@ def test_the_same_code_on_the_same_machine_must_give_the_same_bits(prescribed, d
     assert (found.rule, found.severity) == ("not-bitwise", "error")
     assert found.where.endswith("now/records.jsonl:8")
     assert "train_loss differ from" in found.message
+
+
+def test_why_bits_are_not_compared_is_told_once(prescribed, registry, tmp_path):
+    now = [elsewhere(record, 0) for record in whole(prescribed)]
+    found = findings(write(tmp_path / "now", now), registry, tmp_path, write(tmp_path / "before", whole(prescribed)))
+    (note,) = [finding for finding in found if finding.rule == "other-machine"]
+    assert note.severity == "note"
+    assert note.message == (
+        "another processor (A family 1, B family 2): bits may differ, so 80 of 80 trials are compared by statistics "
+        "alone"
+    )
+
+
+def test_portable_records_owe_the_same_bits_to_another_processor(prescribed, drifted):
+    def portable(kind: dict[str, str]) -> list[Record]:
+        return [altered(each, environment=kind | {"arithmetic": "portable"}) for each in whole(prescribed)]
+
+    now = portable(ANOTHER)
+    assert drifted(now, portable(NATIVE)) == []
+    now[7] = altered(now[7], train_loss=now[7].train_loss * (1 + 2**-50))
+    (found,) = drifted(now, portable(NATIVE))
+    assert (found.rule, found.severity) == ("not-bitwise", "error")
+
+
+def test_records_of_before_version_0_2_are_compared_by_statistics_alone(prescribed, drifted):
+    old = {"python": "3.11.7", "torch": "2.15.0", "numpy": "2.4.6", "machine": "AMD EPYC", "threads": "1"}
+    before = [Record(**{**each.fields(), "environment": old}) for each in whole(prescribed)]
+    now = list(before)
+    now[7] = altered(now[7], train_loss=now[7].train_loss * (1 + 2**-50))
+    assert drifted(now, before) == []
 
 
 def test_a_gpu_owes_no_bits(prescribed, drifted):

@@ -354,3 +354,8 @@ def test_moving_and_renaming_files_of_bench_makes_nothing_stale(scratch: Path) -
         assert (scratch / old).read_text(encoding="utf-8") == contents[new]
     assert after == before
     assert digests(scratch) == before
+
+
+def test_what_the_harness_may_ask_of_a_plugin_one_day_moves_no_digest_of_today() -> None:
+    for plugin in (ROOT / "methods" / "selection" / "el2n.py", ROOT / "protocols" / "networks" / "resnet.py"):
+        assert code_digest(plugin, called=CALLED) == code_digest(plugin, called=(*CALLED, "ASKED_ONE_DAY"))

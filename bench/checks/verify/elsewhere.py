@@ -32,11 +32,11 @@ def judged_by_statistics(
         others: runs trials in another one.
     """
     spreads: dict[tuple[str, str], Spread] = {}
-    rows = {line: _replicates(line, board) for line in lines}
+    rows = {line.trial: _replicates(line, board) for line in lines}
     native, portable = (each.run(trial for row in rows.values() for trial in row) for each in (reruns, others))
     for line in lines:
         key = line.trial.protocol, line.trial.dataset
-        pairs = ((result(native[trial]), result(portable[trial])) for trial in rows[line])
+        pairs = ((result(native[trial]), result(portable[trial])) for trial in rows[line.trial])
         spreads[key] = spreads.get(key, measured(*key)) + spread_of(pairs)
     for line in lines:
         spread = spreads[line.trial.protocol, line.trial.dataset]
