@@ -14,8 +14,10 @@ from torchvision.datasets import utils
 
 from bench import places
 from bench.cli import cli
+from bench.driver.session import Session, place_data_of
 from bench.errors import UserError
 from bench.places import VARIABLE
+from bench.plugins.registry import Registry
 from bench.studies.data_sets import download
 from protocols.datasets import _published
 from protocols.datasets._published import SETS, Archive
@@ -178,3 +180,24 @@ def test_a_run_without_the_data_stops_before_anything_is_trained(here: Path) -> 
     assert "The data set 'cifar10' was not found" in str(outcome.exception)
     assert not (here / "out" / "records.jsonl").exists()
     assert CliRunner().invoke(cli, ["run", "--dataset", "cifar10", *arguments, "--dry-run"]).exit_code == 0
+
+
+@pytest.mark.parametrize(("ship", "machine", "found"), [(False, "/b", "/a"), (True, "/b", "/b"), (True, None, "/a")])
+def test_a_worker_looks_where_the_driver_does_unless_its_own_machine_says_otherwise(
+    ship: bool, machine: str | None, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    if machine:
+        monkeypatch.setenv(VARIABLE, machine)
+    place_data_of(Session(Registry(), "store", "cpu", ship, "code", data="/a"))
+    assert os.environ[VARIABLE] == found
+    place_data_of(Session(Registry(), "store", "cpu", ship, "code"))
+    assert os.environ[VARIABLE] == found
+
+
+def test_a_set_that_is_not_here_is_not_checked_as_a_plugin(here: Path) -> None:
+    checked = CliRunner().invoke(cli, ["check", "plugins", "cifar10"])
+    assert checked.exit_code == 0
+    assert "not checked: The data set 'cifar10' was not found" in checked.output
+    files.mnist(here / "data" / "mnist")
+    assert "15 checks of 1 plugin: 1 note." in CliRunner().invoke(cli, ["check", "plugins", "mnist"]).output
