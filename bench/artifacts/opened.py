@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from bench.api import Dataset, ImageSource
-from bench.artifacts.split_rules import check_class_names, check_images, check_split
+from bench.artifacts.split_rules import check_class_names, check_classes, check_images, check_split
 from bench.errors import PluginError
 from bench.plugins.spec import Spec
 
@@ -118,7 +118,9 @@ class Data:
 
     def check_test(self, source: ImageSource) -> None:
         """Raise PluginError where the test split breaks a rule."""
-        check_split(source, self.dataset, f"dataset '{self.spec}', test split", self.where())
+        what = f"dataset '{self.spec}', test split"
+        check_split(source, self.dataset, what, self.where())
+        check_classes(source.labels, self.dataset, what, self.where())
 
     def test_images(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split. Only

@@ -22,7 +22,7 @@ def check_class_names(dataset: Dataset, name: str, where: str) -> None:
 
 
 def check_split(source: ImageSource, dataset: Dataset, what: str, where: str) -> None:
-    """Labels are classes, and every class has images. Raises PluginError.
+    """Labels are whole numbers, one for each image, and name classes. Raises PluginError.
 
     Args:
         source: the split.
@@ -42,12 +42,17 @@ def check_split(source: ImageSource, dataset: Dataset, what: str, where: str) ->
             f"{what}: labels must lie in 0..{last}, and {len(outside):,} of {len(labels):,} do not: the first is image "
             f"{outside[0]} with label {labels[outside[0]]} ({where})."
         )
+
+
+def check_classes(labels: np.ndarray, dataset: Dataset, what: str, where: str) -> None:
+    """Every class has test images: else accuracy says nothing of it. In the training split a class may lack images; a
+    method refuses what it cannot fill. Raises PluginError."""
     empty = np.flatnonzero(np.bincount(labels, minlength=dataset.num_classes) == 0)
     if len(empty):
         named = f" ({dataset.class_names[empty[0]]})" if dataset.class_names else ""
         raise PluginError(
-            f"{what}: every class must have images, and {len(empty):,} of {last + 1:,} have none: the first is class "
-            f"{empty[0]}{named} ({where})."
+            f"{what}: every class must have images, and {len(empty):,} of {dataset.num_classes:,} have none: the first "
+            f"is class {empty[0]}{named} ({where})."
         )
 
 
