@@ -1,7 +1,8 @@
 """The contracts. Read this file first: it is all that a method, a compressor or a data set needs to know.
 
 A plugin is a module with one function (a compressor: two to six). The file stem is its name, the first line of its
-docstring its description, keyword-only arguments with literal defaults are its parameters.
+docstring its description, keyword-only arguments with literal defaults are its parameters. A name with hyphens, which
+no file can have, is given by the constant NAME.
 
     methods/selection/NAME.py    def select(train, ipc, ctx, *, ...) -> indices
     methods/synthesis/NAME.py    def synthesize(train, ipc, ctx, *, ...) -> Condensed
@@ -16,11 +17,14 @@ docstring its description, keyword-only arguments with literal defaults are its 
                                      encode and decode then take it as the keyword `shared`; where it takes the
                                      keyword `survey`, it is handed a `Survey` or None)
     protocols/datasets/NAME.py   def load(root, *, ...) -> Dataset
+                                     (bench/sources.py has sources to return: ArraySource, FileSource; bench/places.py
+                                     finds the files that the user has)
 
-Optional module constants: CITATION (str), NUM_GPUS (float, share of a GPU a task asks for), PUBLISHED (dict of
-published settings), TAKES_BUDGET (compressors: False when the size does not depend on a budget), BACKBONES (methods:
-how many networks `ctx.teachers` is asked for, an int or the name of the parameter that tells it), CHECK_EXCEPTIONS
-(dict: a rule of `condensebench check plugins` that does not hold here, and why).
+Optional module constants: NAME (str, where it is not the file's stem), CITATION (str), NUM_GPUS (float, share of a
+GPU a task asks for), PUBLISHED (dict of published settings), TAKES_BUDGET (compressors: False when the size does not
+depend on a budget), BACKBONES (methods: how many networks `ctx.teachers` is asked for, an int or the name of the
+parameter that tells it), CHECK_EXCEPTIONS (dict: a rule of `condensebench check plugins` that does not hold here, and
+why).
 A file or folder whose name starts with an underscore is shared code, not a plugin.
 """
 
@@ -70,6 +74,9 @@ class Dataset:
     train: Callable[[], ImageSource]
     test: Callable[[], ImageSource]
     class_names: tuple[str, ...] = ()
+    folder: Path | None = None  # where the images lie that are read from disk; no part of the data set's identity
+    # The files that both splits are read from: where one is exchanged, the harness takes the digests anew.
+    files: Callable[[], Sequence[str | Path]] = tuple
 
 
 class Train(Protocol):

@@ -11,21 +11,28 @@ from typing import Any
 from bench.artifacts import duplicates
 from bench.artifacts.opened import Data
 from bench.artifacts.refs import DatasetRef, Workspace
+from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
+from bench.sources import FileSource, listing
 
 
 def dataset_inputs(ws: Workspace, spec: str) -> dict[str, Any]:
     """What decides the content of a data set."""
     plugin = parse(ws.registry, "dataset", spec).plugin
     names = [each.name for each in fields(DatasetRef)]  # a store of an earlier version may hold less
-    return {"spec": spec, "code": plugin.digest, "packages": ws.packages, "told": names}
+    inputs = {"spec": spec, "code": plugin.digest, "packages": ws.packages, "told": names}
+    files = ws.data(spec).dataset.files()
+    return {**inputs, "files": listing(files)} if files else inputs
 
 
 def find_dataset(ws: Workspace, spec: str) -> DatasetRef | None:
-    """The description, if `describe` has run here."""
-    artifact = ws.store.find("dataset", dataset_inputs(ws, spec))
+    """The description, if `describe` has run here and the files that the data set is read from are here, unchanged."""
+    try:
+        artifact = ws.store.find("dataset", dataset_inputs(ws, spec))
+    except Exception:  # its files are not here, or its `load` fails: whoever opens it tells why
+        return None
     return None if artifact is None else DatasetRef(**artifact.meta["dataset"])
 
 
@@ -46,13 +53,23 @@ def describe(ws: Workspace, spec: str) -> DatasetRef:
             train_images=len(data.train),
             train_digest=splits["train"],
             test_digest=splits["test"],
-            train_in_test=duplicates.equal_count(
-                (images.numpy() for _, images in data.train.batches(1000)), data.test_images()[0].numpy()
-            ),
+            train_in_test=_train_in_test(data),
         )
         return {}, {"dataset": ref.__dict__}
 
     return DatasetRef(**ws.store.get("dataset", dataset_inputs(ws, spec), make).meta["dataset"])
+
+
+def _train_in_test(data: Data) -> int:
+    """Training images that equal a test image: by their files where both splits are files, else by their pixels."""
+    train, test = data.dataset.train(), data.dataset.test()
+    if isinstance(train, FileSource) and isinstance(test, FileSource):
+        data.check_test(test)
+        known = set(test.image_digests())
+        return sum(each in known for each in train.image_digests())
+    return duplicates.equal_count(
+        (images.numpy() for _, images in data.train.batches(1000)), data.test_images()[0].numpy()
+    )
 
 
 def _dataset_digest(data: Data, splits: Mapping[str, str]) -> str:
@@ -62,7 +79,8 @@ def _dataset_digest(data: Data, splits: Mapping[str, str]) -> str:
 
 def released_dataset_digest(spec: str) -> str | None:
     """What DatasetRef.digest is where the data set is the one that this project released under this spec; None where it
-    released none. Neither split is opened: protocols/datasets/digests.json holds their digests.
+    released none, or where the files are not here. Neither split is opened: their digests stand in
+    protocols/datasets/digests.json.
     """
     from protocols.datasets._arrays import read_digests
 
@@ -74,5 +92,8 @@ def released_dataset_digest(spec: str) -> str | None:
         if str(parse(registry, "dataset", name)) == str(parsed):
             with tempfile.TemporaryDirectory() as nothing:
                 data = Data(parsed, Path(nothing))
-                return _dataset_digest(data, {split: facts["sha256"] for split, facts in splits.items()})
+                try:
+                    return _dataset_digest(data, {split: facts["sha256"] for split, facts in splits.items()})
+                except UserError:  # its files are not on this machine
+                    return None
     return None

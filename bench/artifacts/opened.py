@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from bench.api import Dataset, ImageSource
+from bench.artifacts.split_rules import check_class_names, check_classes, check_images, check_split
 from bench.errors import PluginError
 from bench.plugins.spec import Spec
 
@@ -87,22 +88,39 @@ class Data:
             raise PluginError(f"dataset '{self.spec}': load(...) must return bench.api.Dataset, not {type(dataset)}.")
         if dataset.source_size % dataset.size:
             raise PluginError(f"dataset '{self.spec}': source_size must be a multiple of size.")
+        check_class_names(dataset, str(self.spec), self.where(dataset))
         return dataset
+
+    def where(self, dataset: Dataset | None = None) -> str:
+        """What a message names: the folder that the data set is read from, else the plugin's file."""
+        folder = (dataset or self.dataset).folder
+        return str(self.spec.plugin.path if folder is None else folder)
 
     @cached_property
     def train(self) -> TrainSplit:
-        """The training split."""
-        return TrainSplit(self.dataset.train(), self.dataset)
+        """The training split, checked."""
+        source, what = self.dataset.train(), f"dataset '{self.spec}', train split"
+        check_split(source, self.dataset, what, self.where())
+        check_images(source.read(np.array([0])), self.dataset, what, self.where())
+        return TrainSplit(source, self.dataset)
 
     def sealed(self) -> Data:
         """The same data set with its training split opened and no way to the test split: what a context may hold."""
         source, sealed = self.train._source, Data(self.spec, self.root)
-        vars(sealed).update(train=self.train, dataset=replace(self.dataset, train=lambda: source, test=sealed_test))
+        vars(sealed).update(
+            train=self.train, dataset=replace(self.dataset, train=lambda: source, test=sealed_test, files=tuple)
+        )
         return sealed
 
     def digests(self) -> dict[str, str]:
         """sha256 of both splits' content and of what else the data set fixes."""
         return {"train": self.dataset.train().digest(), "test": self.dataset.test().digest()}
+
+    def check_test(self, source: ImageSource) -> None:
+        """Raise PluginError where the test split breaks a rule."""
+        what = f"dataset '{self.spec}', test split"
+        check_split(source, self.dataset, what, self.where())
+        check_classes(source.labels, self.dataset, what, self.where())
 
     def test_images(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split. Only
@@ -113,8 +131,11 @@ class Data:
 
         self.opened.append("test")
         source = self.dataset.test()
+        self.check_test(source)
         indices = np.arange(len(source.labels))
-        images = shrink(torch.from_numpy(source.read(indices)), self.dataset.size)
+        read = source.read(indices)
+        check_images(read, self.dataset, f"dataset '{self.spec}', test split", self.where())
+        images = shrink(torch.from_numpy(read), self.dataset.size)
         return images, torch.from_numpy(np.array(source.labels, dtype=np.int64))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli import WholeSentences
-from bench.cli.options import JSON, PLUGIN, STORE
+from bench.cli.options import DATA, JSON, PLUGIN, STORE
 
 GROUP = "check"
 
@@ -39,6 +39,7 @@ def check_protocols(plugins: tuple[str, ...], as_json: bool) -> int:
 
 @command.command("plugins")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@DATA
 @PLUGIN
 @JSON
 def check_plugins(names: tuple[str, ...], plugins: tuple[str, ...], as_json: bool) -> int:
@@ -59,6 +60,7 @@ def check_plugins(names: tuple[str, ...], plugins: tuple[str, ...], as_json: boo
 @click.argument("folder", metavar="DIR")
 @click.option("--baseline", metavar="DIR", help="Earlier records: say which numbers moved beyond chance.")
 @STORE
+@DATA
 @PLUGIN
 @JSON
 def check_records(folder: str, baseline: str | None, store: str | None, plugins: tuple[str, ...], as_json: bool) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import FORMAT, PLUGIN, condensed_sets
+from bench.cli.options import DATA, FORMAT, PLUGIN, condensed_sets
 
 GROUP = "run"
 
@@ -17,6 +17,7 @@ GROUP = "run"
 @condensed_sets
 @click.option("--plan", metavar="FILE", help="A plan (TOML) instead: of each data set the most images per class.")
 @FORMAT
+@DATA
 @PLUGIN
 def command(
     *,

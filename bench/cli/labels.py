@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import PLUGIN, STORE
+from bench.cli.options import DATA, PLUGIN, STORE
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ DEFAULT_METHOD, DEFAULT_IPC = "random", 10
     "--format", "format_", type=click.Choice(["text", "md", "csv", "json"]), default="text", show_default=True
 )
 @STORE
+@DATA
 @PLUGIN
 def command(
     *,

@@ -12,7 +12,12 @@ GROUP = "extend"
 @click.command()
 @click.argument("kind", type=click.Choice(["method", "compressor", "dataset", "protocol"]))
 @click.argument("name")
-@click.option("--kind", "does", type=click.Choice(["select", "synthesize"]), help="Of a method [default: select].")
+@click.option(
+    "--kind",
+    "does",
+    type=click.Choice(["select", "synthesize", "arrays", "files"]),
+    help="Of a method: select (the default) or synthesize; of a data set: arrays (the default) or files.",
+)
 @click.option("--in-tree", is_flag=True, help="Into this project's own folders instead of the current one.")
 def command(kind: str, name: str, does: str | None, in_tree: bool) -> None:
     """Write a working plugin and its test into the current folder, to be changed into your own."""

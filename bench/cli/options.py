@@ -18,6 +18,22 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable ou
 STORE = click.option(
     "--store", metavar="DIR", help="Folder of the artifacts [default: $CONDENSEBENCH_STORE, else .condensebench]."
 )
+
+
+def _place_data(context: click.Context, option: click.Parameter, folders: str | None) -> None:  # noqa: ARG001 (click's)
+    if folders:
+        from bench.places import place_data
+
+        place_data(folders)
+
+
+DATA = click.option(
+    "--data",
+    metavar="DIR",
+    expose_value=False,
+    callback=_place_data,
+    help="Folder of the data sets [default: $CONDENSEBENCH_DATA, else data].",
+)
 RESULTS = click.option(
     "--results", default="results/local", show_default=True, metavar="DIR", help="Folder of the records."
 )

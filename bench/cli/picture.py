@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import PLUGIN, STORE, condensed_sets
+from bench.cli.options import DATA, PLUGIN, STORE, condensed_sets
 
 GROUP = "look"
 
@@ -21,6 +21,7 @@ GROUP = "look"
 @click.option("--images", type=click.IntRange(min=1), default=10, show_default=True, help="Of each class at most N.")
 @click.option("--out", required=True, metavar="FILE.png|DIR", help="One picture, or a folder for all of them.")
 @STORE
+@DATA
 @PLUGIN
 def command(
     *,

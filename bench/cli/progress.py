@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 
@@ -29,6 +30,8 @@ class RunProgress:
 
     def overview(self) -> None:
         """What is there, what would run, and for how long."""
+        for note in self._prepared.notes:
+            print(note, file=sys.stderr)
         states, chosen = self._prepared.states, self._prepared.chosen
         counts = Counter(states.values())
         parts = ", ".join(f"{counts[state]} {state}" for state in ("done", "missing", "failed", "stale"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import JOBS, PLUGIN, STORE
+from bench.cli.options import DATA, JOBS, PLUGIN, STORE
 from bench.machine import ARITHMETICS
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ SHOWN_FAILURES = 5
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it may take; run nothing.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
+@DATA
 @PLUGIN
 def command(
     *,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import PLUGIN, STORE
+from bench.cli.options import DATA, PLUGIN, STORE
 
 GROUP = "extend"
 
@@ -16,6 +16,7 @@ GROUP = "extend"
 @click.option("--recipe", default="small-teacher-v1", show_default=True, help="A file in protocols/teachers/.")
 @click.option("--ship", is_flag=True, help="Copy the weights to protocols/teachers/, to be committed.")
 @STORE
+@DATA
 @PLUGIN
 def command(dataset: str, recipe: str, ship: bool, store: str | None, plugins: tuple[str, ...]) -> None:
     """Train a data set's teacher by its recipe (or find it), and tell its accuracy on the test split."""

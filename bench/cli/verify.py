@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import JOBS, JSON, PLUGIN
+from bench.cli.options import DATA, JOBS, JSON, PLUGIN
 
 if TYPE_CHECKING:
     from bench.checks.records.board import Line
@@ -27,6 +27,7 @@ GROUP = "check"
 )
 @JOBS
 @click.option("--store", metavar="DIR", help="Artifacts to reuse [default: none, everything is made anew].")
+@DATA
 @PLUGIN
 @JSON
 def command(

@@ -41,8 +41,9 @@ from bench import machine
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
 from bench.driver.outcome import Outcome, attempt, failure
-from bench.driver.session import Session, made_file, project_digest, store_of
+from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
 from bench.errors import UserError
+from bench.places import known as data_places
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
 from bench.stages.condense import condense
@@ -112,7 +113,8 @@ class RayExecutor:
         if self.ship:  # this machine need not be like those that compute
             device = "cuda" if resources.get("GPU", 0) else "cpu"
         self._device = device
-        session = Session(registry, str(store), device, self.ship, project_digest() if self.ship else "")
+        code = project_digest() if self.ship else ""
+        session = Session(registry, str(store), device, self.ship, code, data_places())
         self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
         cores = max(1, int(resources.get("CPU", 1)))
         self.jobs = min(jobs or cores, cores)
@@ -288,6 +290,7 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
                 "a machine of the cluster has another version of condensebench than the one that started the run. "
                 "Install the same version on every machine."
             )
+        place_data_of(session)
         device = session.device if torch.cuda.is_available() else "cpu"
         _workspace = Workspace(store_of(session), session.registry, device, checks=session.ship)
         _session_id = session_id

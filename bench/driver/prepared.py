@@ -16,7 +16,9 @@ from bench.artifacts.refs import Workspace
 from bench.driver.defaults import DEFAULT_PROTOCOLS, default_arithmetic, default_device, default_store
 from bench.errors import UserError
 from bench.lock.before_run import guard
+from bench.places import NotHere
 from bench.plugins.registry import discover, unknown
+from bench.protocol.definition import default_recipes
 from bench.records import files
 from bench.records.files import Record, State
 from bench.stages.origins import OriginDigests
@@ -58,6 +60,23 @@ class Prepared:
     options: RunOptions
     workspace: Workspace
     trials: Sequence[Trial]
+
+    @cached_property
+    def notes(self) -> Sequence[str]:
+        """What whoever runs it should hear first: which data sets have no entry in a protocol."""
+        pairs = ((trial.protocol, trial.dataset) for trial in self.trials)
+        return default_recipes(self.workspace.registry, pairs)
+
+    def find_data(self) -> None:
+        """Raise NotHere where the files of a chosen trial's data set are not on this machine. On others they may be."""
+        if self.options.ray_address is None:
+            for dataset in dict.fromkeys(trial.dataset for trial in self.chosen):
+                try:
+                    _ = self.workspace.data(dataset).dataset
+                except NotHere:
+                    raise
+                except Exception:  # the trials that fail for it tell why
+                    continue
 
     @cached_property
     def existing(self) -> Sequence[Record]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from bench.driver.defaults import default_store
 from bench.driver.outcome import ignore
 from bench.driver.prepared import Prepared, RunOptions, prepare
+from bench.places import place_data
 from bench.records import files
 from bench.records.files import Record
 from bench.trials.trial import Trial
@@ -27,6 +29,7 @@ def run(
     limit: int | None = None,
     store: str | Path | None = None,
     arithmetic: str | None = None,
+    data: str | Path | None = None,
     **grid: Any,
 ) -> list[Record]:
     """Run what is missing and return the records of all trials of the plan.
@@ -44,6 +47,7 @@ def run(
         store: folder of the artifacts; None: $CONDENSEBENCH_STORE, else .condensebench.
         arithmetic: portable (the same bits on every x86-64 machine with AVX2) or native (the machine's fastest); None:
             portable where all data sets have it as their default, as the embedded ones do.
+        data: folder of the data sets; None: $CONDENSEBENCH_DATA, else data.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see
             bench.trials.plan.Grid).
 
@@ -51,9 +55,13 @@ def run(
         UserError: an unknown name or a bad value; the message says what is allowed.
         LockError: a released protocol or the engine is not what it was when the protocol was released.
     """
+    if data is not None:
+        place_data(str(data))
     place = Path(store) if store is not None else default_store()
     options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic)
     prepared = prepare(options, plugins, plan=plan, **grid)
+    for note in prepared.notes:
+        print(note, file=sys.stderr)
     with files.locked(options.results):
         run_prepared(prepared)
     wanted = {trial.id for trial in prepared.trials}
@@ -66,7 +74,8 @@ def run_prepared(
     on_record: Callable[[Record], None] = ignore,
     on_skip: Callable[[Trial], None] = ignore,
 ) -> None:
-    """Run the chosen trials. Needs the lock of the results folder.
+    """Run the chosen trials. Needs the lock of the results folder. Raises NotHere where the files of a data set are
+    missing, before anything is trained.
 
     Args:
         prepared: what `prepare` made of a plan.
@@ -75,6 +84,7 @@ def run_prepared(
     """
     if not prepared.chosen:
         return
+    prepared.find_data()
     from bench.driver.on_ray import RayExecutor  # starts slowly; a run with nothing to do leaves it out
     from bench.driver.walk import Run
 

@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import places
 from bench.driver.outcome import Outcome
 from bench.plugins.registry import ROOT, Registry
 
@@ -21,6 +22,7 @@ class Session:
     device: str
     ship: bool
     code: str  # digest of this project's files, where other machines have to have the same
+    data: str = ""  # the folders of data sets (bench.places), where there are any
 
 
 def project_digest() -> str:
@@ -40,6 +42,12 @@ def store_of(session: Session) -> Path:
     if folder := os.environ.get("CONDENSEBENCH_STORE"):
         return Path(folder).expanduser().resolve()
     return Path(tempfile.gettempdir()) / f"condensebench-{os.getuid()}"
+
+
+def place_data_of(session: Session) -> None:
+    """Look for data sets where the driver does; on other machines, where a machine's own variable says first."""
+    if session.data and not (session.ship and places.VARIABLE in os.environ):
+        os.environ[places.VARIABLE] = session.data
 
 
 def made_file(outcome: Outcome) -> str | None:

@@ -66,7 +66,9 @@ class Run:
         fields: dict[str, Any] = {"environment": self._environment, "seconds": {}}
         try:
             made_by = self._origins.made_by(trial)
-            fields["labels"] = self._origins.protocol(trial.protocol).labels(trial.dataset)
+            protocol = self._origins.protocol(trial.protocol)
+            fields["labels"] = protocol.labels(trial.dataset)
+            fields["default_recipe"] = not protocol.has_entry(trial.dataset)
             try:
                 outcome = await self._stages(trial, priority, made_by, fields)
             except NoValue as end:

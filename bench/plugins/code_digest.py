@@ -23,7 +23,7 @@ from bench.fingerprint import digest
 from bench.plugins.code_units import ACTS, STAR, Import, Module, Unit, read_module
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTRACTS = ("bench/api.py", "bench/errors.py")
+CONTRACTS = ("bench/api.py", "bench/errors.py", "bench/places.py")  # places: where data lie is no part of a result
 TEXTS = frozenset({"CITATION", "PUBLISHED", "CHECK_EXCEPTIONS", "ARITHMETIC", "__all__"})  # records tell the arithmetic
 
 Node = tuple[Path, Unit]  # a unit where it stands

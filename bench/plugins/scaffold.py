@@ -12,6 +12,7 @@ from string import Template
 
 from bench.errors import UserError
 from bench.plugins.registry import ROOT, discover
+from bench.plugins.spec import letters
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 KINDS = ("method", "compressor", "dataset", "protocol")
@@ -20,8 +21,10 @@ PLACES = {  # template -> the folder of such plugins
     "synthesize": "methods/synthesis",
     "compressor": "methods/compressors",
     "dataset": "protocols/datasets",
+    "dataset_files": "protocols/datasets",
     "protocol": "protocols",
 }
+DOES = {"method": ("select", "synthesize"), "dataset": ("arrays", "files")}  # the first is the default
 WHAT = {"method": "method", "compressor": "compressor", "dataset": "data set", "protocol": "protocol"}
 _PROTOCOL = "[a-z][a-z0-9]*(-[a-z0-9]+)*-v[1-9][0-9]*"
 
@@ -48,23 +51,33 @@ def scaffold(kind: str, name: str, *, does: str | None = None, folder: Path | No
     Args:
         kind: one of KINDS.
         name: of the plugin.
-        does: of a method: select (the default) or synthesize.
+        does: of a method: select (the default) or synthesize; of a data set: arrays (the default) or files.
         folder: where the files go; None: to their places in this project.
 
     Raises:
-        UserError: the name cannot be one, or is taken; `does` is given for something else than a method.
+        UserError: the name cannot be one, or is taken; `does` is not one of this kind.
     """
-    if does is not None and kind != "method":
-        raise UserError(f"--kind {does} is for methods; leave it out for a {WHAT[kind]}.")
+    if does is not None and does not in DOES.get(kind, ()):
+        of = next((each for each, allowed in DOES.items() if does in allowed), kind)
+        allowed = f"type {' or '.join(DOES[kind])}" if kind in DOES else "leave it out"
+        raise UserError(f"--kind {does} is for {WHAT[of]}s; {allowed} for a {WHAT[kind]}.")
     _check_name(kind, name)
-    template = (does or "select") if kind == "method" else kind
+    template = (does or "select") if kind == "method" else "dataset_files" if does == "files" else kind
     suffix = ".toml" if kind == "protocol" else ".py"
     home = folder if folder is not None else ROOT / PLACES[template]
     tests = folder if folder is not None else ROOT / "tests"
-    plugin, test = home / f"{name}{suffix}", tests / f"test_{name.replace('-', '_')}.py"
+    stem = name.replace("-", "_")
+    plugin, test = home / f"{name if kind == 'protocol' else stem}{suffix}", tests / f"test_{stem}.py"
     if folder is None and not tests.is_dir():
         raise UserError(f"--in-tree needs a checkout of this project; {ROOT} has no tests. Leave it out.")
-    values = {"name": name, "what": WHAT[kind], **_test_values(kind, name, in_tree=folder is None)}
+    named = f'NAME = "{name}"  # no file can be called so\n' if stem != name else ""
+    values = {
+        "name": name,
+        "stem": stem,
+        "named": named,
+        "what": WHAT[kind],
+        **_test_values(kind, name, in_tree=folder is None),
+    }
     files = {
         plugin: _filled(f"{template}{suffix}", values),
         test: _filled("test_protocol.py" if kind == "protocol" else "test_plugin.py", values),
@@ -79,18 +92,28 @@ def _check_name(kind: str, name: str) -> None:
                 f"'{name}' cannot be the id of a protocol: small letters and digits in words joined by -, and the "
                 f"version at the end, which a change would raise. For instance: my-protocol-v1"
             )
-    elif not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or keyword.issoftkeyword(name):
+    elif (
+        not re.fullmatch("[a-z][a-z0-9_]*(-[a-z0-9_]+)*", name)
+        or keyword.iskeyword(name)
+        or keyword.issoftkeyword(name)
+    ):
         raise UserError(
             f"'{name}' cannot be the name of a {WHAT[kind]}: it becomes a Python file, so small letters, digits and _, "
-            f"a letter first, and no word of Python's own. For instance: my_{kind}"
+            f"a letter first, and no word of Python's own; words may be joined by -. For instance: my_{kind}"
         )
     elif name in sys.stdlib_module_names or name in _installed():
         raise UserError(
             f"'{name}' is a module of Python or of a package, which {name}.py would hide. Choose another name."
         )
     registry = discover()
-    if name in (registry.protocol_names() if kind == "protocol" else registry.names(kind)):
+    names = registry.protocol_names() if kind == "protocol" else registry.names(kind)
+    if name in names:
         raise UserError(f"There is a {WHAT[kind]} '{name}' already: condensebench show {name}. Choose another name.")
+    if near := [each for each in names if letters(each) == letters(name)]:
+        raise UserError(
+            f"There is a {WHAT[kind]} '{near[0]}' already, which '{name}' would be taken for: condensebench show "
+            f"{near[0]}. Choose another name."
+        )
 
 
 def _installed() -> set[str]:
@@ -112,7 +135,7 @@ def _test_values(kind: str, name: str, *, in_tree: bool) -> dict[str, str]:
     return {
         "paths": "from pathlib import Path\n\n",
         "imports": "checks_for, errors",
-        "place": f'\nPLUGIN = Path(__file__).with_name("{name}.py")\n',
+        "place": f'\nPLUGIN = Path(__file__).with_name("{name.replace("-", "_")}.py")\n',
         "plugin": "PLUGIN",
     }
 

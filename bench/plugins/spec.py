@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,11 @@ def parse(registry: Registry, kind: str, text: str) -> Spec:
             raise UserError(f"{kind} '{text}': '{key}' is given twice.")
         given[key] = _convert(value, plugin.parameters[key], f"{kind} '{plugin.name}', parameter '{key}'")
     return Spec(plugin, {k: v for k, v in given.items() if v != plugin.parameters[k]}, variant)
+
+
+def letters(name: str) -> str:
+    """What a name is read as by a hasty eye: `tiny_imagenet` and `Tiny-ImageNet` are the same letters and digits."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _unknown_key(kind: str, plugin: Plugin, key: str) -> str:

@@ -72,6 +72,14 @@ def _range(key: str) -> tuple[int | None, int | None]:
     return (int(key), int(key)) if key.isdecimal() else (None, None)
 
 
+def names(value: Any, condition: str) -> set[str]:
+    """Every key of the tables by `condition` in a value, `default` left out."""
+    if not isinstance(value, dict):
+        return set()
+    own = {key for key in value if key not in ("by", "default")} if value.get("by") == condition else set()
+    return own.union(*(names(inner, condition) for inner in value.values()))
+
+
 def cells(*values: Any) -> Iterator[dict[str, Any]]:
     """Cells that between them meet every branch of every `by` table in `values`, in every combination.
 

@@ -21,7 +21,7 @@ unofficial.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ from pydantic import BaseModel, ValidationError
 from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.plugins.registry import Registry, read_text, unknown
-from bench.protocol.conditions import CONDITIONS, OTHER, NoValue, cells, resolve
+from bench.plugins.spec import letters
+from bench.protocol.conditions import CONDITIONS, OTHER, NoValue, cells, names, resolve
 from bench.protocol.recipe import Recipe, scaled
 
 TOP_LEVEL = {"title", "source", "labels", "teacher", "student", "recipe", "notes"}
@@ -82,6 +83,17 @@ class Protocol:
         """The student where the plan names none."""
         return str(self._named("student", dataset))
 
+    def has_entry(self, dataset: str) -> bool:
+        """Whether its values are meant for a data set: some table by data set names it, or there is no such table.
+        Where not, all that depends on the data set is the protocol's default."""
+        named = names(self.values, "dataset")
+        return not named or dataset in named or dataset.partition(":")[0] in named
+
+    def near_entry(self, dataset: str) -> str | None:
+        """The data set that a name without an entry was probably meant for: `tiny_imagenet` is near `tiny-imagenet`."""
+        plain = letters(dataset.partition(":")[0])
+        return next((name for name in sorted(names(self.values, "dataset")) if letters(name) == plain), None)
+
     def _named(self, key: str, dataset: str) -> Any:
         return resolve(self.values[key], {"dataset": dataset}, f"protocol {self.name}, {key}")
 
@@ -91,6 +103,29 @@ class Protocol:
         resolved = resolve(self.values["recipe"], cell, f"protocol {self.name}")
         recipe = validated({"labels": self.labels(dataset), **resolved}, self.path)
         return recipe if self.scale is None else scaled(recipe, self.scale)
+
+
+def default_recipes(registry: Registry, pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """A sentence for each data set that has no entry of its own in some of the protocols that it is to be run under.
+
+    Args:
+        registry: that knows the protocols.
+        pairs: (protocol, data set).
+    """
+    lacking: dict[str, dict[str, str | None]] = {}
+    for protocol, dataset in dict.fromkeys(pairs):
+        fixed = load(registry, protocol)
+        if not fixed.has_entry(dataset):
+            lacking.setdefault(dataset, {})[protocol] = fixed.near_entry(dataset)
+    notes = []
+    for dataset, protocols in lacking.items():
+        near = sorted({name for name in protocols.values() if name})
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        notes.append(
+            f"default recipe: {', '.join(protocols)} has no entry for the data set '{dataset}'.{hint} Its default "
+            "values are used; the results are unofficial, and every record and table says so."
+        )
+    return notes
 
 
 def load(registry: Registry, text: str) -> Protocol:

@@ -120,6 +120,7 @@ class Record(_Part):
     finished: str = Field(default_factory=now)  # ISO-8601, UTC
     labels: Regime | None = None  # the label regime
     recipe: Text | None = None  # bench.protocol.recipe.Recipe.digest of the values that the protocol has for this cell
+    default_recipe: bool | None = None  # whether the protocol has no entry for the data set, and its defaults were used
 
     accuracy: Annotated[float, Field(ge=0, le=1)] | None = None  # on the test split, after the last epoch
     test_loss: Loss = None

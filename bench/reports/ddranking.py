@@ -27,9 +27,9 @@ import pandas as pd
 from bench.errors import UserError
 from bench.records.files import Record
 from bench.reports.leaderboard.columns import stored_as
-from bench.reports.leaderboard.entries import REFERENCE_METHOD, Entry, entries_of, entry_order, is_official
+from bench.reports.leaderboard.entries import REFERENCE_METHOD, Entry, entries_of, entry_order
 from bench.reports.printers import printed
-from bench.reports.quantities import MISSING, UNOFFICIAL, interval
+from bench.reports.quantities import MISSING, interval, marked, unofficial_notes
 from bench.reports.table import Column, Page, Table, by_key, rows_of, typed
 from bench.stats import intervals
 
@@ -54,7 +54,8 @@ COLUMNS = by_key(
         Column("hard_protocol", heading="HLR under", left=True),  # under which HLR was measured
         # The recipe without augmentation that ARS was measured with.
         Column("plain_protocol", heading="ARS with", left=True),
-        Column("official", "bool"),  # see bench.reports.leaderboard.entries.is_official
+        Column("official", "bool"),  # see bench.reports.leaderboard.entries.Entry.official
+        Column("default_recipe", "bool"),  # whether the protocol has no entry for the data set
         Column("why", "str"),  # what is lacking where a score is nan
     )
 )
@@ -175,7 +176,8 @@ def scores(
                     "ars": ars(found.mean, bare.mean),
                     "hard_protocol": protocol,
                     "plain_protocol": None if math.isnan(bare.mean) else other,
-                    "official": is_official(trial["protocol"], entry.digest("protocol"), released),
+                    "official": entry.official(released),
+                    "default_recipe": entry.default_recipe,
                     "why": "; ".join(filter(None, lacking)),
                 }
             )
@@ -193,15 +195,15 @@ def scores_page(frame: pd.DataFrame) -> Page:
         nothing = "No records of a method other than random yet. Make some with: condensebench run --results DIR"
         return Page([], frame, nothing=nothing)
     tables = []
-    for (dataset, protocol, labels, official, ipc, student), table in frame.groupby(
-        ["dataset", "protocol", "labels", "official", "ipc", "student"], sort=False
+    for (dataset, protocol, labels, official, default, ipc, student), table in frame.groupby(
+        ["dataset", "protocol", "labels", "official", "default_recipe", "ipc", "student"], sort=False
     ):
         heading = f"DD-Ranking, {dataset}, {protocol}, {labels} labels, ipc {ipc}, student {student}"
         shown = [column for column in COLUMNS.values() if column.heading is not None]
-        tables.append(Table(shown, [rows_of(table)], title=heading if official else f"unofficial: {heading}"))
+        tables.append(Table(shown, [rows_of(table)], title=marked(heading, bool(official), bool(default))))
     lacking = {reason for why in frame["why"] for reason in why.split("; ") if reason}
     notes = [*_NOTES, *(f"{MISSING} in {reason}" for reason in sorted(lacking))]
-    return Page(tables, frame, notes=notes if frame["official"].all() else [*notes, UNOFFICIAL])
+    return Page(tables, frame, notes=[*notes, *unofficial_notes(frame)])
 
 
 def _mean(entry: Entry) -> float:

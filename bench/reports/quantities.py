@@ -9,6 +9,9 @@ from typing import Any
 import pandas as pd
 
 MISSING = "-"
+DEFAULT_RECIPE = (
+    "default recipe: the protocol has no entry for the data set, and its default values were used; no official result."
+)
 UNOFFICIAL = "unofficial: the protocol is no released one, or a changed or scaled-down one; its figures stand alone."
 # Characters of a line of a specification in text, so that a table fits into 150 columns.
 METHOD_WIDTH = 26
@@ -67,3 +70,15 @@ def wrapped(spec: str, width: int) -> str:
             lines.append("  ")
         lines[-1] += piece
     return "\n".join(lines)
+
+
+def marked(heading: str, official: bool, default_recipe: bool) -> str:
+    """The heading of a table, with what keeps its results from being official before it."""
+    mark = "default recipe: " if default_recipe else "" if official else "unofficial: "
+    return f"{mark}{heading}"
+
+
+def unofficial_notes(frame: pd.DataFrame) -> list[str]:
+    """What the marks mean that stand before the headings of a frame's tables (columns `official`, `default_recipe`)."""
+    notes = [] if (frame["official"] | frame["default_recipe"]).all() else [UNOFFICIAL]
+    return [*notes, DEFAULT_RECIPE] if frame["default_recipe"].any() else notes

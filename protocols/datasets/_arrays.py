@@ -1,8 +1,7 @@
-"""What the embedded data sets share: images in one array, the fixed split, digests, and the cache on disk."""
+"""What the embedded data sets share: the fixed split, the released digests, and the cache on disk."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import uuid
@@ -15,50 +14,17 @@ from typing import Any
 import numpy as np
 
 from bench.seeds import Coordinate, numpy_generator
+from bench.sources import ArraySource, array_digest
+
+__all__ = [
+    "ArraySource",
+    "array_digest",
+    "atomic_path",
+    "read_digests",
+    "stratified_split",
+]
 
 DIGESTS = Path(__file__).parent / "digests.json"
-_CHUNK = 4096  # images hashed at a time: memory stays bounded for splits that are mapped from disk
-
-
-class ArraySource:
-    """A `bench.api.ImageSource` in one uint8 array [N, channels, height, width], in memory or mapped from disk."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
-            raise ValueError(
-                f"images must be uint8 [N, channels, height, width] with N labels, "
-                f"got {images.dtype} {images.shape} and {len(labels)} labels"
-            )
-        self._images = images
-        self._digest: str | None = None
-        self.labels = np.array(labels, dtype=np.int64)
-        self.labels.flags.writeable = False
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        """Copies of the images, uint8 [n, channels, height, width], in the order of `indices` (repeats allowed)."""
-        wanted = np.asarray(indices, dtype=np.int64)
-        if wanted.ndim != 1:
-            raise ValueError(f"indices must have one dimension, got shape {wanted.shape}")
-        return np.array(self._images[wanted])
-
-    def digest(self) -> str:
-        """Hex sha256 over shape, types, labels and pixels, in index order."""
-        if self._digest is None:
-            self._digest = array_digest(self._images, self.labels)
-        return self._digest
-
-
-def array_digest(images: np.ndarray, labels: np.ndarray) -> str:
-    """Hex sha256 of a header (shape and types), then int64 little-endian labels, then the pixels in index order."""
-    header = {"shape": list(images.shape), "images": "uint8", "labels": "int64"}
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True, separators=(",", ":")).encode())
-    digest.update(np.ascontiguousarray(labels, dtype="<i8").tobytes())
-    for start in range(0, len(images), _CHUNK):
-        digest.update(np.ascontiguousarray(images[start : start + _CHUNK]).data)
-    return digest.hexdigest()
 
 
 def read_digests() -> dict[str, Any]:

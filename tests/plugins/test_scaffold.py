@@ -18,11 +18,13 @@ from bench.errors import UserError
 from bench.lock.check_protocols import check_file
 from bench.plugins import scaffold as scaffolding
 from bench.plugins.registry import ROOT, Registry, discover, read
-from bench.plugins.scaffold import KINDS, PLACES, scaffold
+from bench.plugins.scaffold import DOES, KINDS, PLACES, scaffold
 from tests.worlds.wheels import build_wheel, install
 
 README = ROOT / "methods" / "README.md"
-MADE = [("method", "select"), ("method", "synthesize"), ("compressor", None), ("dataset", None)]
+MADE = [
+    ("method", "select"), ("method", "synthesize"), ("compressor", None), ("dataset", "arrays"), ("dataset", "files"),
+]  # fmt: skip
 
 
 def program(*arguments: str, folder: Path, **environment: str) -> str:
@@ -93,12 +95,12 @@ def test_in_tree_the_files_go_to_their_folders_as_the_linter_likes_them(kind, tm
     (tmp_path / "bench").symlink_to(ROOT / "bench")  # the linter sorts imports by what lies beside
     for place in PLACES.values():
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
-    for does in ("select", "synthesize") if kind == "method" else (None,):
+    for does in DOES.get(kind, (None,)):
         name = "fresh-v1" if kind == "protocol" else f"fresh_{does or kind}"
         made = scaffold(kind, name, does=does)
         made.write()
         plugin, test = made.files
-        assert plugin.parent == tmp_path / PLACES[does or kind]
+        assert plugin.parent == tmp_path / PLACES[does if does in PLACES else kind]
         assert test.parent == tmp_path / "tests"
         assert not any("--plugin" in command for command in made.commands)
     for command in (["check", "--quiet"], ["format", "--check", "--quiet"]):
@@ -114,6 +116,17 @@ def test_in_tree_the_files_go_to_their_folders_as_the_linter_likes_them(kind, tm
 
 def ruff_path() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_a_name_may_have_hyphens_which_the_file_has_not(empty):
+    for kind, does in MADE:
+        name = f"fresh-{does or kind}"
+        files = list(scaffold(kind, name, does=does, folder=Path()).files.items())
+        (plugin, source), (test, check) = files
+        assert (plugin.name, test.name) == (f"fresh_{does or kind}.py", f"test_fresh_{does or kind}.py")
+        plugin.write_text(source)
+        assert read(plugin, kind=kind, module_name=None).name == name
+        compile(check, test.name, "exec")
 
 
 def test_a_test_in_tree_asks_for_the_plugin_by_name():
@@ -139,6 +152,8 @@ def test_a_test_in_tree_asks_for_the_plugin_by_name():
         (["protocol", "mine"], "cannot be the id of a protocol"),
         (["protocol", "small-hard-v1"], "There is a protocol 'small-hard-v1' already"),
         (["protocol", "mine-v1", "--kind", "select"], "--kind select is for methods"),
+        (["dataset", "mine", "--kind", "select"], "type arrays or files for a data set"),
+        (["dataset", "tiny_imagenet"], "There is a data set 'tiny-imagenet' already, which 'tiny_imagenet' would be"),
         (["method", "../up"], "cannot be the name"),
     ],
 )
@@ -211,7 +226,7 @@ def test_a_wheel_with_an_entry_point_is_found_listed_and_checked(tmp_path):
     package = tmp_path / "source" / "their_package"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    for (kind, does), name in zip(MADE[1:], ("blend", "squeeze", "bars"), strict=True):
+    for (kind, does), name in zip(MADE[1:4], ("blend", "squeeze", "bars"), strict=True):
         (package / f"{name}.py").write_text(next(iter(scaffold(kind, name, does=does, folder=Path()).files.values())))
     (tmp_path / "source" / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'

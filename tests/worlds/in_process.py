@@ -10,6 +10,7 @@ import pytest
 import ray
 
 from bench.driver import on_ray
+from bench.stages import isolation
 
 
 class _Task:
@@ -41,4 +42,5 @@ def serve_in_process(monkeypatch: pytest.MonkeyPatch, **resources: float) -> Non
     monkeypatch.setattr(on_ray, "_task", _Task())
     monkeypatch.setattr(on_ray, "_session_id", "")
     monkeypatch.setattr(on_ray, "_workspace", None)
+    monkeypatch.setattr(isolation, "_method_code_ran", False)  # by an earlier test
     monkeypatch.setattr("bench.stages.condense.method_code_begins", lambda: None)

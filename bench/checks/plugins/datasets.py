@@ -15,6 +15,7 @@ import numpy as np
 from bench.api import Dataset, ImageSource
 from bench.checks.plugins.kit import Call, NotApplicable, Subject
 from bench.checks.plugins.workshop import Workshop
+from bench.places import NotHere
 from bench.plugins.registry import ROOT, Plugin, Registry
 from bench.plugins.spec import Spec, parse
 
@@ -35,8 +36,11 @@ class DatasetSubject(Subject):
         return self.load()
 
     def load(self) -> Dataset:
-        """Loaded anew."""
-        return self.plugin.module.load(Path(self.folder.name), **self.spec.parameters)
+        """Loaded anew. Raises NotApplicable where its files are not on this machine."""
+        try:
+            return self.plugin.module.load(Path(self.folder.name), **self.spec.parameters)
+        except NotHere as error:
+            raise NotApplicable(str(error)) from None
 
     @property
     def splits(self) -> Iterator[tuple[str, ImageSource]]:

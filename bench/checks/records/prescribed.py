@@ -88,6 +88,8 @@ class Prescribed:
                 why.append(f"protocol '{fixed.id}' is a miniature")
             elif self.released.get(fixed.id) != self.digest(fixed.id):
                 why.append(f"protocol '{fixed.id}' is not released (condensebench lock --release {fixed.id})")
+            if not fixed.has_entry(trial.dataset):
+                why.append(f"protocol '{fixed.id}' has no entry for the data set '{trial.dataset}' (default recipe)")
         for kind, text in (("dataset", trial.dataset), ("network", trial.student)):
             plugin = self.plugin(kind, text)
             if isinstance(plugin, Plugin) and plugin.module_name is None:

@@ -13,10 +13,10 @@ import pandas as pd
 
 from bench.records.files import Record
 from bench.reports.leaderboard.columns import stored_as
-from bench.reports.leaderboard.entries import entries_of, entry_order, is_official, natural
+from bench.reports.leaderboard.entries import entries_of, entry_order, natural
 from bench.reports.leaderboard.page import NO_RECORDS
 from bench.reports.printers import printed
-from bench.reports.quantities import COMPRESSOR_WIDTH, METHOD_WIDTH, MISSING, UNOFFICIAL, interval
+from bench.reports.quantities import COMPRESSOR_WIDTH, METHOD_WIDTH, MISSING, interval, unofficial_notes
 from bench.reports.table import Column, Page, Row, Split, Table, by_key, rows_of, typed
 from bench.stats import intervals
 from bench.trials.plan import UNCOMPRESSED
@@ -41,7 +41,8 @@ COLUMNS = by_key(
         Column("mean", "float64"),
         Column("ci95", "float64"),  # half of the 95 % t interval of the mean
         Column("status", "str"),  # ok, partial, failed, infeasible
-        Column("official", "bool"),  # see bench.reports.leaderboard.entries.is_official
+        Column("official", "bool"),  # see bench.reports.leaderboard.entries.Entry.official
+        Column("default_recipe", "bool"),  # whether the protocol has no entry for the data set
         # Where tables show it: protocol, regime and, where it needs one to be told apart, a digest.
         Column("column", "str"),
     )
@@ -64,12 +65,12 @@ def by_protocol(records: Iterable[Record], released: Mapping[str, str] | None = 
     rows: list[dict[str, Any]] = []
     for entry in entries:
         accuracy = intervals.summary(entry.accuracies.values())
-        official = is_official(entry.trial["protocol"], entry.digest("protocol"), released)
+        official = entry.official(released)
         heading = f"{entry.trial['protocol']} ({entry.labels} labels)"
         if len(fixed[entry.names[:-1], entry.labels]) > 1:
             heading = f"{heading[:-1]}, fixed parts {entry.fixed[:8]})"
         if not official:
-            heading = f"{heading[:-1]}, unofficial)"
+            heading = f"{heading[:-1]}, {'default recipe' if entry.default_recipe else 'unofficial'})"
         rows.append(
             {
                 **{key: value for key, value in entry.trial.items() if key in COLUMNS},
@@ -81,6 +82,7 @@ def by_protocol(records: Iterable[Record], released: Mapping[str, str] | None = 
                 "ci95": accuracy.half,
                 "status": entry.status,
                 "official": official,
+                "default_recipe": entry.default_recipe,
                 "column": heading,
             }
         )
@@ -139,5 +141,4 @@ def _notes(frame: pd.DataFrame) -> Iterator[str]:
     yield "labels: hard: the class; stored: a fixed set of soft labels; online: the teacher labels every batch anew."
     yield f"compressor {MISSING}: labels are stored uncompressed, or not stored at all."
     yield f"{MISSING}: no records under that protocol. (partial): some replicates have no result."
-    if not frame.official.all():
-        yield UNOFFICIAL
+    yield from unofficial_notes(frame)

@@ -202,8 +202,9 @@ COLUMNS: dict[str, LeaderboardColumn] = by_key(
         LeaderboardColumn("p_random_holm", "float64", "p", p_value, place=7, value=lambda standing: standing.p_holm),
         # The label regime: hard, stored or online.
         LeaderboardColumn("labels", "str", value=lambda standing: standing.entry.labels),
-        # Whether the protocol is a released one, unchanged.
+        # Whether the protocol is a released one, unchanged, with an entry for the data set.
         LeaderboardColumn("official", "bool", value=lambda standing: standing.official),
+        LeaderboardColumn("default_recipe", "bool", value=lambda standing: standing.entry.default_recipe),
         # Shares of the labels' values that came out as negative probabilities, and of rows that did not sum to one.
         LeaderboardColumn("invalid_values", "float64", value=lambda standing: standing.invalid("values")),
         LeaderboardColumn("invalid_rows", "float64", value=lambda standing: standing.invalid("rows")),

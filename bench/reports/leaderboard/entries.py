@@ -45,6 +45,15 @@ class Entry:
         return self.digests[FIXED.index(part)]
 
     @property
+    def default_recipe(self) -> bool:
+        """Whether the protocol has no entry for the data set."""
+        return any(record.default_recipe for record in self.records)
+
+    def official(self, released: Mapping[str, str] | None) -> bool:
+        """Whether the protocol is a released one (see `is_official`) that has an entry for the data set."""
+        return not self.default_recipe and is_official(self.trial["protocol"], self.digest("protocol"), released)
+
+    @property
     def status(self) -> str:
         """ok, partial, failed or infeasible, of all replicates."""
         seen = {record.status for record in self.records}

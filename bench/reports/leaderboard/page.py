@@ -11,7 +11,7 @@ import pandas as pd
 from bench.reports.leaderboard.columns import COLUMNS, LeaderboardColumn
 from bench.reports.leaderboard.entries import REFERENCE_METHOD
 from bench.reports.printers import printed
-from bench.reports.quantities import UNOFFICIAL
+from bench.reports.quantities import marked, unofficial_notes
 from bench.reports.table import MarkNote, Note, Page, Table, rows_of
 from bench.stats import intervals
 
@@ -45,7 +45,7 @@ def _heading(table: pd.DataFrame) -> str:
     row = table.iloc[0]
     digest = f" (protocol {row.protocol_digest[:8]})" if row.protocol_digest else ""
     name = f"{row.dataset}, {row.protocol}, {row.labels} labels, ipc {row.ipc}, student {row.student}{digest}"
-    return name if row.official else f"unofficial: {name}"
+    return marked(name, row.official, row.default_recipe)
 
 
 def _table(heading: str, table: pd.DataFrame) -> Table:
@@ -110,8 +110,7 @@ def _notes(frame: pd.DataFrame) -> Iterator[Note]:
         "95 %, paired t tests against all others, Holm-adjusted."
     )
     yield MarkNote("the best of all rows of a table with the same budget, and what is tied with it.")
-    if not frame.official.all():
-        yield UNOFFICIAL
+    yield from unofficial_notes(frame)
     if (frame.status == "infeasible").any():
         yield "infeasible: the compressor cannot meet the budget; it needs at least the size that follows."
     if mended := list(_mended(frame)):

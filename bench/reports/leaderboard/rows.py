@@ -19,7 +19,6 @@ from bench.reports.leaderboard.entries import (
     Entry,
     budget_order,
     entries_of,
-    is_official,
     natural,
 )
 from bench.reports.table import Row, typed
@@ -34,7 +33,7 @@ def leaderboard(records: Iterable[Record], released: Mapping[str, str] | None = 
     Of several records of a trial the last one counts; stale ones are for the caller to leave out. Records made by other
     digests, or under another label regime, never share a row, and never a rank or a difference.
 
-    released: protocol id -> digest of what was released, for the column `official`; see `is_official`.
+    released: protocol id -> digest of what was released, for the column `official`; see `Entry.official`.
     """
     tables = _split(entries_of(records), lambda entry: (entry.names, entry.fixed))
     standings = [standing for table in tables for standing in _standings(table, released)]
@@ -65,7 +64,7 @@ def _standings(table: list[Entry], released: Mapping[str, str] | None) -> list[S
                 Standing(
                     entry,
                     reference,
-                    official=is_official(entry.trial["protocol"], entry.digest("protocol"), released),
+                    official=entry.official(released),
                     best=entry.name in best,
                     rank=ranks.get(entry.name),
                     open_ranks=open_ranks.get(entry.name, (None, None)),
