@@ -15,9 +15,9 @@ from bench.checks.verify.rounding import METRICS, TABLE, Spread, result, spread_
 from bench.records import files
 from bench.records.files import Record
 
-HEAD = """# How far apart the results of one seed lie under other instruction sets: root mean square over pairs, of
-accuracies and of # the logarithms of losses. Measured by python -m speed.rounding on the trials of
-results/default-plan.toml.
+HEAD = """\
+# How far apart the results of one seed lie under other instruction sets: root mean square over pairs, of accuracies
+# and of the logarithms of losses. Measured by python -m speed.rounding on the trials of results/default-plan.toml.
 """
 
 

@@ -281,10 +281,12 @@ def planted(arena: Arena, honest: list[Record], hard: list[Record], cheater: Che
     return {rule: [from_elsewhere(each) for each in (*rows.get(rule, others), lie)] for rule, lie in lies.items()}
 
 
+@pytest.mark.slow  # two minutes: every kind is run again in two kinds of arithmetic
 def test_the_seven_planted_kinds_under_another_instruction_set(arena, honest, hard, cheater, monkeypatch):
+    """All are found. Longer training is far enough from what its rounding was measured on that it may not be named."""
     submissions = planted(arena, honest, hard, cheater)
     monkeypatch.undo()
-    verdicts = {}
     for rule, lines in submissions.items():
-        verdicts[rule] = [finding.rule for finding in arena.judge(lines)]
-    assert verdicts == {rule: [rule] for rule in submissions}
+        (finding,) = arena.judge(lines)
+        assert finding.severity == "error"
+        assert finding.rule in ({rule, "not-reproduced"} if rule == "more-epochs" else {rule})
