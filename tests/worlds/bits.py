@@ -34,7 +34,9 @@ def sha(*parts: object) -> str:
     """Hex sha256 of arrays and values."""
     content = hashlib.sha256()
     for part in parts:
-        content.update(np.ascontiguousarray(part).tobytes() if not isinstance(part, bytes | str) else str(part).encode())
+        content.update(
+            np.ascontiguousarray(part).tobytes() if not isinstance(part, bytes | str) else str(part).encode()
+        )
     return content.hexdigest()
 
 
@@ -78,7 +80,10 @@ def training(ws: Workspace) -> Iterator[tuple[str, str]]:
 
     isolation._method_code_ran = False  # nothing here is a result
     fields = evaluate(ws, trial, dataset, condensed)
-    yield "student convnet:width=16", sha(*(float(fields[key]).hex() for key in ("accuracy", "test_loss", "train_loss")))
+    yield (
+        "student convnet:width=16",
+        sha(*(float(fields[key]).hex() for key in ("accuracy", "test_loss", "train_loss"))),
+    )
 
 
 if __name__ == "__main__":
