@@ -1,7 +1,7 @@
-"""Digests of everything that is drawn, picked, encoded or trained, as one process makes it: `python -m tests.worlds.bits`.
+"""Digests of all that is drawn, picked, encoded or trained, as one process makes it: `python -m tests.worlds.bits`.
 
-Prints JSON: name -> sha256. The data set is `digits` with the teacher that ships, one image per class, native or portable
-as the environment of the process says.
+Prints JSON: name -> sha256. The data set is `digits` with the teacher that ships, one image per class; native or
+portable as the environment of the process says.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bench.artifacts.refs import Workspace, read_condensed
 from bench.errors import InfeasibleError
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
+from bench.stages import isolation
 from bench.stages.condense import condense
 from bench.stages.evaluate import evaluate
 from bench.stages.teach import teach
@@ -76,8 +77,6 @@ def training(ws: Workspace) -> Iterator[tuple[str, str]]:
     teacher = teach(ws, "small-teacher-v1", dataset)
     trial = Trial("digits", "small-hard-v1", "random", 1, None, None, "convnet:width=16", 0)
     condensed = condense(ws, "random", dataset, teacher, 1, 0)
-    from bench.stages import isolation
-
     isolation._method_code_ran = False  # nothing here is a result
     fields = evaluate(ws, trial, dataset, condensed)
     yield (
