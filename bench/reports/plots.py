@@ -75,12 +75,12 @@ def panels(records: Iterable[Record]) -> list[Panel]:
             hard[*images, entry.digest("dataset")].append(entry)
         elif entry.labels == "stored":
             groups[*images, natural(trial["protocol"]), entry.fixed].append(entry)
-    found = []
+    result = []
     for key, entries in sorted(groups.items(), key=lambda item: item[0]):
         first = entries[0]
         plain = hard.get((*key[:4], first.digest("dataset")), [])
         points = [_point(entry) for entry in entries]
-        found.append(
+        result.append(
             Panel(
                 dataset=first.trial["dataset"],
                 method=first.trial["method"],
@@ -93,7 +93,7 @@ def panels(records: Iterable[Record]) -> list[Panel]:
                 reference=_per_image(first, "bytes_labels_reference"),
             )
         )
-    return found
+    return result
 
 
 def _point(entry: Entry) -> Point:
