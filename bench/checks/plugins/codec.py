@@ -49,8 +49,8 @@ class Codec:
         """
         if not self._shares:
             return Encoded(b"", self._module.encode(labels, budget, self.ctx, **self._parameters))
-        asked = {"survey": partial(_survey, labels)} if takes_survey(self._module) else {}
-        shared = self._module.fit(labels, budget, self.ctx, **asked, **self._parameters)
+        keywords = {"survey": partial(_survey, labels)} if takes_survey(self._module) else {}
+        shared = self._module.fit(labels, budget, self.ctx, **keywords, **self._parameters)
         try:
             left = budget - len(shared)
             return Encoded(shared, self._module.encode(labels, left, self.ctx, shared=shared, **self._parameters))

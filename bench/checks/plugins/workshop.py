@@ -76,8 +76,8 @@ class Workshop:
                 seed=seed("checks", "teacher", world),
             )
             images, labels = data.train.images(np.arange(len(data.train))), torch.from_numpy(data.train.labels.copy())
-            own = ("checks", "teacher", world)
-            train(net, images, labels, RECIPE, coordinates=own, mean=d.mean, std=d.std, mirror=d.mirror)
+            coordinates = ("checks", "teacher", world)
+            train(net, images, labels, RECIPE, coordinates=coordinates, mean=d.mean, std=d.std, mirror=d.mirror)
             return {name: value.numpy() for name, value in net.state_dict().items()}, {}
 
         artifact = self.store.get("check-teacher", {"world": world}, fit)
@@ -103,7 +103,7 @@ class Renamed:
         self.device, self.scratch = base.device, base.scratch
         self.order = [self._back[new] for new in range(len(names))]
         self.teacher: nn.Module = _RenamedNet(base.teacher, self.order)
-        self.asked: set[tuple[str | int, ...]] = set()
+        self.generator_names: set[tuple[str | int, ...]] = set()
 
     def teachers(self, count: int) -> list[nn.Module]:
         """Those of the base, under these class numbers."""
@@ -143,12 +143,12 @@ class Renamed:
 
     def streams_of_every_class(self) -> bool:
         """Whether the method asked for a generator of each class, by the class's number."""
-        numbers = {part for name in self.asked for part in name if isinstance(part, int)}
+        numbers = {part for name in self.generator_names for part in name if isinstance(part, int)}
         return set(self._back.values()) <= numbers
 
     def _old(self, name: tuple[str | int, ...]) -> tuple[str | int, ...]:
         old = tuple(self._back.get(part, part) if self._streams and isinstance(part, int) else part for part in name)
-        self.asked.add(old)
+        self.generator_names.add(old)
         return old
 
 
