@@ -77,7 +77,7 @@ def compare(a: Iterable[Record], b: Iterable[Record], names: tuple[str, str] = (
     may be of different versions.
     """
 
-    def key(entry: Entry) -> tuple:
+    def key(entry: Entry) -> Hashable:
         return (*entry.names, *(entry.trial[part] for part in ("method", "compressor", "budget")))
 
     return _compare(entries_of(a), entries_of(b), key, names)
@@ -100,7 +100,7 @@ def compare_entries(records: Iterable[Record], a: str, b: str) -> Comparison:
         *(["budget"] if first.budget is None and second.budget is None else []),
     ]
 
-    def key(entry: Entry) -> tuple:
+    def key(entry: Entry) -> Hashable:
         return (*entry.names, *(entry.trial[part] for part in free))
 
     return _compare(

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -212,18 +212,18 @@ def _mean(entry: Entry) -> float:
     return intervals.summary(entry.accuracies.values()).mean
 
 
-def _recipe(entry: Entry) -> tuple:
+def _recipe(entry: Entry) -> tuple[Hashable, ...]:
     """All that makes two results under hard labels comparable; a teacher has no part in them."""
     digests = (entry.digest(part) for part in ("dataset", "protocol", "engine", "network"))
     return (entry.trial["dataset"], entry.trial["protocol"], entry.trial["student"], *digests)
 
 
-def _set(entry: Entry) -> tuple:
+def _set(entry: Entry) -> tuple[Hashable, ...]:
     """The condensed set and its student, whatever the labels."""
     trial = entry.trial
     digests = (entry.digest("dataset"), entry.digest("network"), entry.made_by.get("method"))
     return (trial["dataset"], trial["ipc"], trial["method"], trial["student"], *digests)
 
 
-def _cell(entry: Entry) -> tuple:
+def _cell(entry: Entry) -> tuple[Hashable, ...]:
     return (entry.names, entry.fixed, entry.trial["compressor"], entry.trial["budget"])

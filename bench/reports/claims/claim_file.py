@@ -30,8 +30,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bench.errors import UserError
-from bench.plugins.registry import Registry, unknown
+from bench.errors import UserError, unknown
+from bench.plugins.registry import Registry
 from bench.protocol.definition import read_toml
 from bench.records import files as storage
 from bench.reports.leaderboard.entries import Entry

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -169,13 +169,13 @@ def _most(share: float, test: Test) -> Verdict:
 
 def _pairs(contrast: Contrast, entries: Sequence[Entry]) -> tuple[list[_Pair], list[tuple[str, str]]]:
     """The pairs of rows in a stable order, and what was left out with the reason."""
-    sides: dict[tuple, tuple[list[Entry], list[Entry]]] = defaultdict(lambda: ([], []))
+    sides: dict[tuple[Hashable, ...], tuple[list[Entry], list[Entry]]] = defaultdict(lambda: ([], []))
     for entry in sorted(entries, key=entry_order):
         key = tuple(value for name, value in coordinates(entry).items() if name not in contrast.free)
         for side in (0, 1):
             if matches(entry, contrast.where, contrast.side(side == 0)) and not (side and contrast.worse == CHANCE):
                 sides[key][side].append(entry)
-    pairs: dict[tuple, _Pair] = {}
+    pairs: dict[tuple[Hashable, ...], _Pair] = {}
     left_out: list[tuple[str, str]] = []
     for key, (ours, theirs) in sides.items():
         tried = list(_tried(ours, theirs, contrast))
@@ -242,7 +242,7 @@ def _cell(pair: _Pair, contrast: Contrast, p: float, adjusted: float) -> Cell:
 
 def _blocks(cells: Sequence[Cell], value: Callable[[float], float]) -> list[float]:
     """The mean value of differences in every block, see above."""
-    by_block: dict[tuple, list[float]] = defaultdict(list)
+    by_block: dict[tuple[Hashable, ...], list[float]] = defaultdict(list)
     for cell in cells:
         place = tuple(cell.place.get(key) for key in ("dataset", "ipc", "student", "protocol"))
         for replicate, difference in cell.by_replicate.items():
