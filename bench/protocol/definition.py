@@ -28,9 +28,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 from bench.fingerprint import digest
-from bench.plugins.registry import Registry, read_text, unknown
+from bench.plugins.registry import Registry, read_text
 from bench.plugins.spec import letters
 from bench.protocol.conditions import CONDITIONS, OTHER, NoValue, cells, names, resolve
 from bench.protocol.recipe import Recipe, scaled
