@@ -19,9 +19,9 @@ from pathlib import Path
 from bench.checks.plugins import awkward_labels, budgets, compressors, conduct, datasets, declared, methods
 from bench.checks.plugins.kit import Check, Subject, findings, rule
 from bench.checks.plugins.workshop import Workshop, workshop
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 from bench.finding import Finding
-from bench.plugins.registry import Plugin, Registry, discover, read, unknown
+from bench.plugins.registry import Plugin, Registry, discover, read
 
 DECLARED: tuple[Check, ...] = (
     declared.is_described,

@@ -71,7 +71,8 @@ class Codec:
     def decode_by(self, module: ModuleType, encoded: Encoded, rows: Sequence[int] | None = None) -> torch.Tensor:
         """The same by another copy of the module."""
         extra = {"shared": encoded.shared} if self._shares else {}
-        return module.decode(encoded.blob, rows=rows, **extra)
+        logits: torch.Tensor = module.decode(encoded.blob, rows=rows, **extra)
+        return logits
 
     def stored(self, encoded: Encoded, views: int) -> np.ndarray:
         """int64: the views that `decode` can give."""

@@ -38,9 +38,10 @@ class DatasetSubject(Subject):
     def load(self) -> Dataset:
         """Loaded anew. Raises NotApplicable where its files are not on this machine."""
         try:
-            return self.plugin.module.load(Path(self.folder.name), **self.spec.parameters)
+            dataset: Dataset = self.plugin.module.load(Path(self.folder.name), **self.spec.parameters)
         except NotHere as error:
             raise NotApplicable(str(error)) from None
+        return dataset
 
     @property
     def splits(self) -> Iterator[tuple[str, ImageSource]]:

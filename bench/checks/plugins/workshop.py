@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ class Workshop:
         return self._teacher(world if world in ("colour", "one-class") else "plain")
 
     def _teacher(self, world: str) -> TeacherRef:
-        def fit() -> tuple[dict[str, np.ndarray], dict]:
+        def fit() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             data = self.data(world)
             d = data.dataset
             net = build_network(
@@ -159,7 +160,9 @@ class _RenamedNet(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net(images)[:, self._order]
+        logits: Tensor = self.net(images)[:, self._order]
+        return logits
 
     def features(self, images: Tensor) -> Tensor:
-        return self.net.features(images)  # type: ignore[operator]
+        features: Tensor = self.net.features(images)  # type: ignore[operator]
+        return features

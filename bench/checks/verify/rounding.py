@@ -124,4 +124,5 @@ def measured(protocol: str, dataset: str) -> Spread:
 @cache
 def _table() -> dict[str, dict[str, dict[str, float]]]:
     """Protocol -> data set -> pairs, and the root mean square of each of METRICS (of logarithms, for losses)."""
-    return tomllib.loads(TABLE.read_text(encoding="utf-8"))["spread"]
+    table: dict[str, dict[str, dict[str, float]]] = tomllib.loads(TABLE.read_text(encoding="utf-8"))["spread"]
+    return table
