@@ -64,7 +64,7 @@ def _refuse_withdrawn(registry: Registry, names: list[str], lock_path: Path) -> 
 
 
 def _try_canaries(name: str, present: Lock, store: Store) -> None:
-    def make() -> tuple[dict, dict]:
+    def make() -> tuple[dict[str, Any], dict[str, Any]]:
         _stop_at(differences.moved_canaries(name, present))
         return {}, {"passed": files.now()}
 

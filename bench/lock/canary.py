@@ -70,14 +70,16 @@ class _Network(nn.Module):
         self.double()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x.double()).float()
+        logits: torch.Tensor = self.layers(x.double())
+        return logits.float()
 
 
 class _Teacher(_Network):
     """Its logits are whole numbers, so that what is rounded to float16 does not hang on the last bit of an image."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return (SHARPNESS * self.layers(x.double())).round().float()
+        logits: torch.Tensor = self.layers(x.double())
+        return (SHARPNESS * logits).round().float()
 
 
 @contextmanager

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.errors import LockError, UserError
+from bench.errors import LockError, UserError, unknown
 from bench.finding import as_text
 from bench.lock import differences, lock_file
 from bench.lock.canary import LIBRARY_NETWORKS, network, run
 from bench.lock.check_protocols import check_file
 from bench.lock.lock_file import Canary, Lock, Released
-from bench.plugins.registry import Registry, discover, unknown
+from bench.plugins.registry import Registry, discover
 from bench.protocol.definition import Protocol
 from bench.protocol.miniature import all_cells, short, structures, written
 from bench.protocol.recipe import Recipe
