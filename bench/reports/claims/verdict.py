@@ -169,7 +169,7 @@ def _most(share: float, test: Test) -> Verdict:
 
 def _pairs(contrast: Contrast, entries: Sequence[Entry]) -> tuple[list[_Pair], list[tuple[str, str]]]:
     """The pairs of rows in a stable order, and what was left out with the reason."""
-    sides: dict[tuple[Hashable, ...], tuple[list[Entry], list[Entry]]] = defaultdict(lambda: ([], []))
+    sides: dict[tuple[str, ...], tuple[list[Entry], list[Entry]]] = defaultdict(lambda: ([], []))
     for entry in sorted(entries, key=entry_order):
         key = tuple(value for name, value in coordinates(entry).items() if name not in contrast.free)
         for side in (0, 1):
