@@ -92,8 +92,8 @@ class EncodedLabels:
 
     def rows(self, views: Sequence[int]) -> torch.Tensor:
         """float32 [images, len(views), C]: teacher logits of these views; NaN where a batch of theirs was pruned."""
-        asked = [view // self._per_view for view in views]
-        parts = [self._module.decode(blob, rows=asked, **self._extra) for blob in self._file.blobs]
+        stored = [view // self._per_view for view in views]
+        parts = [self._module.decode(blob, rows=stored, **self._extra) for blob in self._file.blobs]
         decoded = parts[0] if len(parts) == 1 else torch.cat(parts)
         if decoded.ndim != 3 or tuple(decoded.shape[:2]) != (self._images, len(views)):
             raise PluginError(
@@ -108,7 +108,7 @@ class EncodedLabels:
 
     def _counted(self) -> dict[str, int] | None:
         """Over all shards, see bench.records.schema.InvalidLabels; None where the compressor does not count."""
-        counts = [found for blob in self._file.blobs if (found := invalid(self._module, blob)) is not None]
+        counts = [count for blob in self._file.blobs if (count := invalid(self._module, blob)) is not None]
         return {"values": sum(v for v, _ in counts), "rows": sum(r for _, r in counts)} if counts else None
 
     def _pool(self) -> np.ndarray | None:
@@ -159,12 +159,16 @@ def invalid(compressor: ModuleType, blob: bytes) -> tuple[int, int] | None:
     compressor does not count. Raises PluginError, or what the compressor raises."""
     if not hasattr(compressor, "invalid"):
         return None
-    told = compressor.invalid(blob)
-    if isinstance(told, tuple) and len(told) == 2 and all(isinstance(n, int | np.integer) and n >= 0 for n in told):
-        return int(told[0]), int(told[1])
+    counts = compressor.invalid(blob)
+    if (
+        isinstance(counts, tuple)
+        and len(counts) == 2
+        and all(isinstance(n, int | np.integer) and n >= 0 for n in counts)
+    ):
+        return int(counts[0]), int(counts[1])
     raise PluginError(
         f"compressor '{compressor.__name__.rpartition('.')[2]}': invalid(blob) must return two whole numbers, of "
-        f"negative values and of rows that do not sum to one; it returned {told!r}."
+        f"negative values and of rows that do not sum to one; it returned {counts!r}."
     )
 
 
