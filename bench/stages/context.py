@@ -71,7 +71,7 @@ class HarnessContext:
         if len(self._backbones) < count:
             opened, device = (self._store, self._registry, self._data), str(self.device)
             networks = further.further(*opened, self._dataset_digest, self._teacher_ref, count - 1, device=device)
-            others = (further.load(one, *opened, self._teacher_ref, device=device) for one in networks)
+            others = (further.load(network, *opened, self._teacher_ref, device=device) for network in networks)
             self._backbones = [self.teacher, *others]
         return self._backbones[:count]
 
