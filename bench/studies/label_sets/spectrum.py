@@ -44,10 +44,10 @@ class Spectrum:
     def rows(self) -> list[dict[str, Any]]:
         """One dict a domain: `of`, the rank that holds each share of the energy, s2 / s1 and so on (None where a
         matrix has fewer). The last is of the logits of all images together."""
-        found = [_told(f"{name}, each image", values) for name, values in self._each.items()]
+        rows = [_row(f"{name}, each image", values) for name, values in self._each.items()]
         if self._gram is not None:
-            found.append(_told("logits, all images together", [_falling(self._gram)]))
-        return found
+            rows.append(_row("logits, all images together", [_falling(self._gram)]))
+        return rows
 
 
 def energies(matrix: torch.Tensor) -> np.ndarray:
@@ -67,11 +67,11 @@ def _falling(gram: torch.Tensor) -> np.ndarray:
     return np.maximum(torch.linalg.eigvalsh(gram).numpy()[::-1], 0)
 
 
-def _told(of: str, values: list[np.ndarray]) -> dict[str, Any]:
-    told: dict[str, Any] = {"of": of}
+def _row(of: str, values: list[np.ndarray]) -> dict[str, Any]:
+    row: dict[str, Any] = {"of": of}
     for share in ENERGIES:
-        told[f"rank {100 * share:g} %"] = float(np.mean([rank_for(squares, share) for squares in values]))
+        row[f"rank {100 * share:g} %"] = float(np.mean([rank_for(squares, share) for squares in values]))
     for place in PLACES:
         kept = [np.sqrt(s[place - 1] / s[0]) for s in values if len(s) >= place and s[0] > 0]
-        told[f"s{place}/s1"] = float(np.mean(kept)) if kept else None
-    return told
+        row[f"s{place}/s1"] = float(np.mean(kept)) if kept else None
+    return row
