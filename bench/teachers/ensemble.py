@@ -189,10 +189,10 @@ def _by_whole_batches(
     for rows in stored_batches(views, k):
         kept = np.flatnonzero(place[rows] >= 0)
         if len(kept):
-            found = ensemble.combine(ensemble.say(images, views[k], rows))
+            batch_labels = ensemble.combine(ensemble.say(images, views[k], rows))
             if labels is None:
-                labels = found.new_empty(len(indices), found.shape[1])
-            labels[torch.from_numpy(place[rows[kept]])] = found[torch.from_numpy(kept)]
+                labels = batch_labels.new_empty(len(indices), batch_labels.shape[1])
+            labels[torch.from_numpy(place[rows[kept]])] = batch_labels[torch.from_numpy(kept)]
     assert labels is not None
     return labels
 

@@ -49,15 +49,15 @@ class TeacherRecipe:
     def inputs(self, dataset_digest: str, network_code: str | None = None) -> dict[str, Any]:
         """Everything that decides the weights. What a recipe leaves at its default stays out: a field that a later
         version adds, switched off, makes no other teacher. `network_code`: by default that of the network here."""
-        made: dict[str, Any] = {"weights": self.weights}
+        origin: dict[str, Any] = {"weights": self.weights}
         if self.recipe is not None:
-            made = {"recipe": self.recipe.model_dump(mode="json", exclude_defaults=True)}
+            origin = {"recipe": self.recipe.model_dump(mode="json", exclude_defaults=True)}
         return {
             "engine": ENGINE_VERSION,
             "dataset": dataset_digest,
             "network": str(self.network),
             "network_code": network_code or self.network.plugin.digest,
-            **made,
+            **origin,
         }
 
     def made_from(self, dataset_digest: str) -> tuple[str, ...]:

@@ -39,13 +39,13 @@ def make(store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *
     Raises:
         UserError: published weights do not fit the data set, or cannot be had.
     """
-    found = find(store, recipe, str(data.spec), dataset_digest)
-    if found is None:
+    ref = find(store, recipe, str(data.spec), dataset_digest)
+    if ref is None:
         wanted = recipe.made_from(dataset_digest)[0]
         store.get("teacher", {"made": wanted}, lambda: _make(data, recipe, wanted, device))
-        found = find(store, recipe, str(data.spec), dataset_digest)
-        assert found is not None
-    return found
+        ref = find(store, recipe, str(data.spec), dataset_digest)
+        assert ref is not None
+    return ref
 
 
 def make_unmeasured(
@@ -57,29 +57,29 @@ def make_unmeasured(
     Raises:
         UserError: published weights do not fit the data set, or cannot be had.
     """
-    found = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
-    if found is None:
+    ref = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
+    if ref is None:
 
         def unmeasured() -> tuple[dict, dict]:
             _, arrays, _ = _network(data, recipe, device)
             return arrays, {"digest": _weights_digest(arrays)}
 
         store.get("backbone", {"made": recipe.made_from(dataset_digest)[0]}, unmeasured)
-        found = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
-        assert found is not None
-    return found
+        ref = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
+        assert ref is not None
+    return ref
 
 
 def find_unmeasured(store: Store, recipe: TeacherRecipe, dataset: str, dataset_digest: str) -> TeacherRef | None:
     """What `make_unmeasured` gives, if that is known here; else None."""
-    found = find(store, recipe, dataset, dataset_digest)
-    if found is None:
+    ref = find(store, recipe, dataset, dataset_digest)
+    if ref is None:
         for wanted in recipe.made_from(dataset_digest):
             artifact = store.find("backbone", {"made": wanted})
             if artifact is not None:
                 place = store.relative(artifact), False, str(recipe.network), artifact.meta["digest"], math.nan
                 return TeacherRef(*place, recipe.normalisation)
-    return found
+    return ref
 
 
 def _make(data: Data, recipe: TeacherRecipe, wanted: str, device: str) -> tuple[dict, dict]:
