@@ -14,10 +14,10 @@ from typing import Any
 from bench import machine
 from bench.artifacts.refs import Workspace
 from bench.driver.defaults import DEFAULT_PROTOCOLS, default_arithmetic, default_device, default_store
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 from bench.lock.before_run import guard
 from bench.places import NotHere
-from bench.plugins.registry import discover, unknown
+from bench.plugins.registry import discover
 from bench.protocol.definition import default_recipes
 from bench.records import files
 from bench.records.files import Record, State
