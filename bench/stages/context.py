@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -140,7 +141,7 @@ class HarnessContext:
         )
 
     def _of_train(self, what: str) -> np.ndarray:
-        def make() -> tuple[dict[str, np.ndarray], dict]:
+        def make() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             pieces = [self._predict(x, features=what == "features") for _, x in self._data.train.batches(1000)]
             return {what: torch.cat(pieces).numpy()}, {}
 

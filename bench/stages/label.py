@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ class Labelling:
         """float16 logits of a shard: kept in the store while the whole set is small, else made and dropped."""
         indices = self.shards[shard]
 
-        def make() -> tuple[dict, dict]:
+        def make() -> tuple[dict[str, Any], dict[str, Any]]:
             logits = teacher_logits(self.ensemble, self.images, self.views, indices, self._norms())
             return {"logits": logits.numpy()}, {}
 
@@ -116,7 +117,7 @@ class Labelling:
         if len(self.shards) == 1 or not self.ensemble.norm_mean or self.ensemble.train_mode:
             return None
 
-        def make() -> tuple[dict, dict]:
+        def make() -> tuple[dict[str, Any], dict[str, Any]]:
             norms = [view_norms(self.ensemble, self.images, self.views, k).cpu() for k in range(len(self.views))]
             return {"norms": torch.stack(norms).numpy()}, {}
 
