@@ -256,7 +256,7 @@ class NetworkLabels(_Bare):
         return logits, clock() - started
 
     def _kept(self, indices: np.ndarray) -> tuple[torch.Tensor, float]:
-        def make() -> tuple[dict, dict]:
+        def make() -> tuple[dict[str, Any], dict[str, Any]]:
             logits, seconds = self._make(indices)
             return {"logits": logits.numpy()}, {"seconds": seconds}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ ENERGIES = (0.9, 0.95, 0.99, 0.999)
 PLACES = (2, 10, 50, 200)  # singular values told, relative to the first
 _PER_SHARD = 32  # images looked at, evenly spaced
 
-DOMAINS = {
+DOMAINS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "logits": lambda z: z,
     "softmax, T = 1": lambda z: torch.softmax(z, dim=-1),
     "softmax, T = 20": lambda z: torch.softmax(z / 20, dim=-1),
@@ -64,7 +65,8 @@ def rank_for(squares: np.ndarray, share: float) -> int:
 
 
 def _falling(gram: torch.Tensor) -> np.ndarray:
-    return np.maximum(torch.linalg.eigvalsh(gram).numpy()[::-1], 0)
+    falling: np.ndarray = np.maximum(torch.linalg.eigvalsh(gram).numpy()[::-1], 0)
+    return falling
 
 
 def _row(of: str, values: list[np.ndarray]) -> dict[str, Any]:
