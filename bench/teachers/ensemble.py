@@ -63,7 +63,9 @@ class Ensemble:
             view: of all N images.
             rows: int64 [n], image indices.
         """
-        shown: dict[tuple, torch.Tensor] = {}  # teachers that share a normalisation share what is rendered
+        shown: dict[
+            tuple[tuple[float, ...], ...], torch.Tensor
+        ] = {}  # teachers that share a normalisation share what is rendered
         said = []
         for member in self.members:
             key = (tuple(member.mean), tuple(member.std))
@@ -108,7 +110,8 @@ def average(logits: torch.Tensor) -> torch.Tensor:
 
 def block_norms(logits: torch.Tensor) -> torch.Tensor:
     """float32 [teachers]: the Frobenius norm of each teacher's block of [teachers, n, C], summed in float64."""
-    return torch.linalg.vector_norm(logits, dim=(1, 2), dtype=torch.float64).float()
+    norms: torch.Tensor = torch.linalg.vector_norm(logits, dim=(1, 2), dtype=torch.float64)
+    return norms.float()
 
 
 def scales(norms: torch.Tensor) -> torch.Tensor:

@@ -156,4 +156,5 @@ class _Renormalised(torch.nn.Module):
         self.eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.network(images * self.factor + self.shift)
+        logits: torch.Tensor = self.network(images * self.factor + self.shift)
+        return logits

@@ -18,10 +18,10 @@ from safetensors import safe_open
 
 from bench.artifacts.store import Store
 from bench.engine import ENGINE_VERSION
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 from bench.fingerprint import digest
 from bench.plugins.former_code import former
-from bench.plugins.registry import ROOT, Registry, unknown
+from bench.plugins.registry import ROOT, Registry
 from bench.plugins.spec import Spec, parse
 from bench.protocol.conditions import resolve
 from bench.protocol.definition import read_toml, validated, with_defaults

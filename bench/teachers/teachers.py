@@ -60,7 +60,7 @@ def make_unmeasured(
     ref = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
     if ref is None:
 
-        def unmeasured() -> tuple[dict, dict]:
+        def unmeasured() -> tuple[dict[str, Any], dict[str, Any]]:
             _, arrays, _ = _network(data, recipe, device)
             return arrays, {"digest": _weights_digest(arrays)}
 
@@ -82,7 +82,7 @@ def find_unmeasured(store: Store, recipe: TeacherRecipe, dataset: str, dataset_d
     return ref
 
 
-def _make(data: Data, recipe: TeacherRecipe, wanted: str, device: str) -> tuple[dict, dict]:
+def _make(data: Data, recipe: TeacherRecipe, wanted: str, device: str) -> tuple[dict[str, Any], dict[str, Any]]:
     model, arrays, published = _network(data, recipe, device)
     accuracy = _accuracy(data, recipe, model)
     if accuracy < published / 2:
@@ -191,7 +191,7 @@ def predict(
     training = model.training
     model.eval()
     call: Callable[[torch.Tensor], torch.Tensor] = getattr(model, "features") if features else model  # noqa: B009
-    pieces = [call(normalise(part.to(device), mean, std)).float().cpu() for part in images.split(batch)]
+    pieces = [call(normalise(part.to(device), mean, std)).float().cpu() for part in torch.split(images, batch)]
     model.train(training)
     return torch.cat(pieces)
 
