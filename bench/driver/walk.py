@@ -18,7 +18,7 @@ from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
 from bench.driver.outcome import NoValue, Outcome, failure, ignore
 from bench.driver.prepared import RERUN, state_of
 from bench.errors import UserError
-from bench.labels.labels import shards
+from bench.labels.making import shards
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.records import files

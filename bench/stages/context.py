@@ -14,7 +14,7 @@ from bench.artifacts.opened import Data
 from bench.artifacts.store import Store
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError
-from bench.labels.labels import teacher_logits
+from bench.labels.making import teacher_logits
 from bench.plugins.registry import Registry
 from bench.protocol.recipe import Augment
 from bench.seeds import Coordinate, numpy_generator, seed, torch_generator

@@ -14,8 +14,9 @@ from bench.api import SoftLabels, Survey
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace, read_condensed
 from bench.engine import ENGINE_VERSION
 from bench.errors import InfeasibleError
+from bench.labels.adapter import encode, fit, takes_shared
 from bench.labels.label_file import LabelFile, blob_allowance, smallest_total
-from bench.labels.labels import encode, fit, label_views, shards, takes_shared, teacher_logits
+from bench.labels.making import label_views, shards, teacher_logits
 from bench.plugins.spec import Spec
 from bench.protocol.recipe import Recipe
 from bench.stages.context import HarnessContext

@@ -11,7 +11,7 @@ import torch
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace, read_condensed
 from bench.artifacts.store import read
 from bench.labels.label_file import LabelFile
-from bench.labels.labels import EncodedLabels
+from bench.labels.reader import EncodedLabels
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed

@@ -15,7 +15,8 @@ from bench.artifacts.describe import describe
 from bench.artifacts.opened import Data
 from bench.artifacts.refs import Workspace
 from bench.labels.label_file import LabelFile
-from bench.labels.labels import EncodedLabels, label_views, teacher_logits
+from bench.labels.making import label_views, teacher_logits
+from bench.labels.reader import EncodedLabels
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 from bench.protocol import definition

@@ -24,8 +24,8 @@ from bench import varint
 from bench.api import SoftLabels, Survey
 from bench.driver.outcome import ignore
 from bench.errors import InfeasibleError, PluginError, UserError
+from bench.labels.adapter import encode, fit, invalid, takes_shared
 from bench.labels.label_file import MAGIC, blob_allowance, smallest_total
-from bench.labels.labels import encode, fit, invalid, takes_shared
 from bench.plugins.spec import Spec
 from bench.studies.label_sets.sources import LabelSet, PartOfSet
 from bench.studies.label_sets.spectrum import Spectrum
