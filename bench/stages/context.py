@@ -18,7 +18,7 @@ from bench.labels.making import teacher_logits
 from bench.plugins.registry import Registry
 from bench.protocol.recipe import Augment
 from bench.seeds import Coordinate, numpy_generator, seed, torch_generator
-from bench.teachers import further, teacher_files, teachers
+from bench.teachers import further, loaded, teacher_files
 from bench.teachers.dynamics import dynamics
 from bench.teachers.ensemble import Ensemble, Member
 from bench.training.normalisation import statistics
@@ -59,7 +59,7 @@ class HarnessContext:
     @cached_property
     def teacher(self) -> torch.nn.Module:
         """The teacher, in eval mode, parameters frozen."""
-        return teachers.load(self._teacher_ref, self._store, self._registry, self._data, device=str(self.device))
+        return loaded.load(self._teacher_ref, self._store, self._registry, self._data, device=str(self.device))
 
     def teachers(self, count: int) -> list[torch.nn.Module]:
         """The teacher, and `count - 1` further networks of the data set (bench.teachers.further)."""
@@ -136,7 +136,7 @@ class HarnessContext:
         return teacher_logits(alone, images.to(self.device), views, everything).numpy()
 
     def _predict(self, images: Tensor, *, features: bool = False) -> Tensor:
-        return teachers.predict(
+        return loaded.predict(
             self.teacher, images, mean=self._mean, std=self._std, device=str(self.device), features=features
         )
 

@@ -20,7 +20,7 @@ from bench.labels.making import label_views, shards, teacher_logits
 from bench.plugins.spec import Spec
 from bench.protocol.recipe import Recipe
 from bench.stages.context import HarnessContext
-from bench.teachers import teachers
+from bench.teachers import loaded
 from bench.teachers.ensemble import Ensemble, ensemble_of, view_norms
 from bench.teachers.teacher_files import TeacherRef
 from bench.trials.budget import Budget, reference_bytes
@@ -63,7 +63,7 @@ class Labelling:
         """The teachers, loaded."""
         data = self.ws.described(self.dataset)
         members = [
-            teachers.member(ref, self.ws.store, self.ws.registry, data, device=self.ws.device) for ref in self.labellers
+            loaded.member(ref, self.ws.store, self.ws.registry, data, device=self.ws.device) for ref in self.labellers
         ]
         return ensemble_of(members, self.recipe)
 

@@ -23,7 +23,7 @@ from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec
-from bench.teachers import teacher_files, teachers
+from bench.teachers import loaded, teacher_files, weights
 from bench.teachers.ensemble import Member, renormalisation
 from bench.training.normalisation import statistics
 
@@ -87,7 +87,7 @@ def further(
     def each() -> Iterator[Further]:
         for name in _order(str(data.spec), data.dataset.size):
             recipe = teacher_files.load_recipe(registry, name, str(data.spec), data.dataset.num_classes)
-            ref = teachers.make_unmeasured(store, data, recipe, dataset_digest, device=device)
+            ref = weights.make_unmeasured(store, data, recipe, dataset_digest, device=device)
             if ref.digest != teacher.digest:
                 yield Further(name, ref)
 
@@ -113,7 +113,7 @@ def made_before(
     for name in _order(dataset.spec, dataset.size):
         if len(networks) < count:
             recipe = teacher_files.load_recipe(registry, name, dataset.spec, dataset.classes)
-            ref = teachers.find_unmeasured(store, recipe, dataset.spec, dataset.digest)
+            ref = weights.find_unmeasured(store, recipe, dataset.spec, dataset.digest)
             if ref is None:
                 return None
             if ref.digest != teacher.digest:
@@ -131,7 +131,7 @@ def load(
 ) -> torch.nn.Module:
     """The network, in eval mode, parameters frozen. It takes images as the teacher does, whatever it was trained with
     itself."""
-    network = teachers.load(backbone.ref, store, registry, data, device=device)
+    network = loaded.load(backbone.ref, store, registry, data, device=device)
     mean, std = statistics(teacher.normalisation, data.dataset)
     change = renormalisation(mean, std, Member(network, *statistics(backbone.ref.normalisation, data.dataset)))
     return network if change is None else _Renormalised(network, *change).to(device)

@@ -18,7 +18,7 @@ from bench.artifacts.store import Store
 from bench.errors import UserError
 from bench.plugins.registry import discover
 from bench.plugins.spec import Spec, parse
-from bench.teachers import pretrained, teacher_files, teachers
+from bench.teachers import loaded, pretrained, teacher_files, weights
 from bench.teachers.ensemble import Member
 from bench.training.networks import build_network
 
@@ -63,7 +63,7 @@ def answers(network: nn.Module) -> np.ndarray:
     """What the network says of the images, in ImageNet's normalisation: the classes for which it is always right."""
     images = torch.from_numpy(Source(np.zeros(10)).read(np.arange(10)))
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return teachers.predict(network, images, mean=mean, std=std).argmax(dim=1).numpy()
+    return loaded.predict(network, images, mean=mean, std=std).argmax(dim=1).numpy()
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def make(labels: np.ndarray, store: Path, **changed: Any) -> tuple[teacher_files
     recipe = teacher_files.TeacherRecipe(
         "photos-v1", parse(registry, "network", "torchvision:shufflenet_v2_x0_5"), None, WEIGHTS
     )
-    return teachers.make(Store(store), data, recipe, data.dataset.train().digest()), data
+    return weights.make(Store(store), data, recipe, data.dataset.train().digest()), data
 
 
 def test_downloaded_weights_become_a_teacher_that_sees_imagenets_normalisation(
@@ -96,7 +96,7 @@ def test_downloaded_weights_become_a_teacher_that_sees_imagenets_normalisation(
     ref, data = make(answers, tmp_path / "store")
     assert published.here.is_file()
     assert (ref.accuracy, ref.normalisation, ref.shipped) == (1.0, "imagenet", False)
-    member = teachers.member(ref, Store(tmp_path / "store"), discover(), data)
+    member = loaded.member(ref, Store(tmp_path / "store"), discover(), data)
     assert isinstance(member, Member)
     assert member.mean == (0.485, 0.456, 0.406)
     assert not member.model.training
