@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace
-from bench.driver.prepared import make_plan
+from bench.driver.defaults import make_plan
 from bench.plugins.registry import Registry
 from bench.protocol import definition
 from bench.stages.condense import condense
@@ -39,7 +39,7 @@ def named_sets(
     protocols: Sequence[str],
 ) -> list[SetName]:
     """Every set once, in the order of the plan, or of the options where `plan` is None; see
-    bench.driver.prepared.make_plan.
+    bench.driver.defaults.make_plan.
 
     Raises:
         UserError: a name or a value that is not known; a plan beside options; neither of them.
