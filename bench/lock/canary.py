@@ -25,7 +25,8 @@ from torch import nn
 
 from bench.api import Dataset
 from bench.labels.label_file import LabelFile
-from bench.labels.labels import EncodedLabels, label_views, teacher_logits
+from bench.labels.making import label_views, teacher_logits
+from bench.labels.reader import EncodedLabels
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers.ensemble import Ensemble, Member, ensemble_of

@@ -13,7 +13,7 @@ import torch
 
 from bench.api import SoftLabels
 from bench.errors import InfeasibleError
-from bench.labels.labels import takes_shared, takes_survey
+from bench.labels.adapter import takes_shared, takes_survey
 from bench.plugins.registry import Plugin
 from bench.stages.context import HarnessContext
 

@@ -16,7 +16,7 @@ import torch
 from bench.checks.plugins import sample_labels
 from bench.checks.plugins.codec import Codec, Encoded, tried
 from bench.checks.plugins.kit import Call, NotApplicable, Subject, error_text
-from bench.labels.labels import invalid
+from bench.labels.adapter import invalid
 from bench.plugins.registry import Plugin
 from bench.trials.budget import reference_bytes
 
