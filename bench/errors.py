@@ -44,7 +44,7 @@ class InfeasibleError(Exception):
         self.why = why
         super().__init__(f"smallest feasible size is {self.smallest_bytes} bytes{': ' + why if why else ''}")
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[InfeasibleError], tuple[int, str]]:
         return (InfeasibleError, (self.smallest_bytes, self.why))
 
 

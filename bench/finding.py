@@ -37,8 +37,8 @@ def as_text(findings: Iterable[Finding], checked: str) -> str:
     ordered = sorted(findings, key=lambda f: ORDER.index(f.severity))
     lines = [f"{f.severity}: [{f.rule}] {f.where}: {f.message}" for f in ordered]
     counts = [(severity, sum(f.severity == severity for f in ordered)) for severity in ORDER]
-    told = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts if n) or "nothing found"
-    return with_short_paths("\n".join([*lines, f"{checked}: {told}."]))
+    summary = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts if n) or "nothing found"
+    return with_short_paths("\n".join([*lines, f"{checked}: {summary}."]))
 
 
 def as_json(findings: Iterable[Finding]) -> str:

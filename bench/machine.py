@@ -66,7 +66,7 @@ def usable() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64") and set(NEEDED) <= _flags()
 
 
-def resolve(asked: str | None, default: str) -> str:
+def resolve(requested: str | None, default: str) -> str:
     """The arithmetic of a trial: what the user asked for, else what the data set has as its default.
 
     A default that this machine cannot have gives native arithmetic, which the record tells.
@@ -74,11 +74,11 @@ def resolve(asked: str | None, default: str) -> str:
     Raises:
         UserError: portable arithmetic was asked for, and the processor has no AVX2.
     """
-    arithmetic = asked or default
+    arithmetic = requested or default
     if arithmetic not in ARITHMETICS:
         raise UserError(f"arithmetic '{arithmetic}' is none of {', '.join(ARITHMETICS)}.")
     if arithmetic == PORTABLE and not usable():
-        if asked:
+        if requested:
             raise UserError(
                 "--arithmetic portable needs an x86-64 processor with AVX2 and FMA, which this machine does not have. "
                 "Type --arithmetic native; results are then compared by statistics."
@@ -139,25 +139,25 @@ def instructions() -> str:
     return ", ".join(parts)
 
 
-def must_agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+def must_agree(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
     """Whether results made in these two environments have to be equal to the bit. See `difference`."""
-    return difference(one, other) is None
+    return difference(first, second) is None
 
 
-def difference(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
+def difference(first: Mapping[str, str], second: Mapping[str, str]) -> str | None:
     """Why results of two environments may differ in their last bits; None where they must not.
 
     Environments of records before version 0.2 do not tell what decides bits, and count as another kind of machine.
     """
-    for environment in (one, other):
+    for environment in (first, second):
         if "arithmetic" not in environment:
             return "the record does not tell its kind of machine (made before version 0.2)"
         if environment.get("device", "cpu") != "cpu":
             return "a GPU"
-    fields = _EVERYWHERE if one["arithmetic"] == other["arithmetic"] == PORTABLE else (*_EVERYWHERE, *_NATIVE)
+    fields = _EVERYWHERE if first["arithmetic"] == second["arithmetic"] == PORTABLE else (*_EVERYWHERE, *_NATIVE)
     for field in fields:
-        if one.get(field) != other.get(field):
-            return f"{_WORDS[field]} ({one.get(field) or 'none'}, {other.get(field) or 'none'})"
+        if first.get(field) != second.get(field):
+            return f"{_WORDS[field]} ({first.get(field) or 'none'}, {second.get(field) or 'none'})"
     return None
 
 

@@ -35,7 +35,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from bench.api import SoftLabels
 from bench.labels.label_file import LabelFile
-from bench.labels.labels import EncodedLabels
+from bench.labels.reader import EncodedLabels
 from bench.protocol.recipe import Augment, Loss, Optimizer, Recipe
 from bench.training.loop import make_optimizer, train
 from bench.trials.budget import reference_bytes

@@ -39,7 +39,7 @@ def find_dataset(ws: Workspace, spec: str) -> DatasetRef | None:
 def describe(ws: Workspace, spec: str) -> DatasetRef:
     """Open a data set (drawing or unpacking it on first use), take its digest, and count what both splits share."""
 
-    def make() -> tuple[dict, dict]:
+    def make() -> tuple[dict[str, Any], dict[str, Any]]:
         data = ws.data(spec)
         d = data.dataset
         splits = data.digests()

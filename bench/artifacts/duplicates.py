@@ -73,13 +73,13 @@ def near(images: np.ndarray, others: np.ndarray, limit: float = NEAR) -> np.ndar
         images, others: uint8 [n, channels, s, s] and [m, channels, s, s].
         limit: in levels of 255.
     """
-    found = np.zeros(len(images), bool)
+    matched = np.zeros(len(images), bool)
     most = limit * limit * images[0].size if len(images) else 0.0
     coarse = _coarse(images)
     squares = (coarse * coarse).sum(axis=1)
     for start in range(0, len(others), _BLOCK):
         block = others[start : start + _BLOCK]
-        left = np.flatnonzero(~found)
+        left = np.flatnonzero(~matched)
         if not len(left):
             break
         coarse_block = _coarse(block)
@@ -87,14 +87,14 @@ def near(images: np.ndarray, others: np.ndarray, limit: float = NEAR) -> np.ndar
         distance = total - 2 * (coarse[left] @ coarse_block.T)
         # A float32 product of this length is exact to a few parts in a million of its terms.
         for row, candidates in zip(left, distance <= most + 1e-5 * total, strict=True):
-            found[row] = _any_within(images[row], block, np.flatnonzero(candidates), most)
-    return found
+            matched[row] = _any_within(images[row], block, np.flatnonzero(candidates), most)
+    return matched
 
 
 def _any_within(image: np.ndarray, others: np.ndarray, candidates: np.ndarray, most: float) -> bool:
-    own = image.astype(np.int32)
+    pixels = image.astype(np.int32)
     return any(
-        bool((((own - others[part]) ** 2).sum(axis=(1, 2, 3), dtype=np.int64) <= most).any())
+        bool((((pixels - others[part]) ** 2).sum(axis=(1, 2, 3), dtype=np.int64) <= most).any())
         for part in np.split(candidates, range(64, len(candidates), 64))
     )
 

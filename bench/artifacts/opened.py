@@ -125,7 +125,7 @@ class Data:
     def test_images(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split. Only
         bench/stages/evaluate.py calls this (once per trial, after the last epoch), bench/artifacts/describe.py (once
-        per data set) and bench/teachers/teachers.py (once per teacher that is made); bench/stages/curve.py, of which
+        per data set) and bench/teachers/weights.py (once per teacher that is made); bench/stages/curve.py, of which
         no result comes, calls it too."""
         import torch
 

@@ -49,12 +49,12 @@ def command(
     from rich.console import Console
     from rich.progress import Progress
 
-    from bench.driver.defaults import default_device, default_store, work_as_runs_do
+    from bench.driver.defaults import default_device, default_store, make_plan, work_as_runs_do
     from bench.plugins.registry import discover
-    from bench.trials.plan import read_plan
 
     registry = discover(plugins)
-    work_as_runs_do(registry, [each for grid in read_plan(plan).grids for each in grid.datasets] if plan else datasets)
+    chosen = make_plan(plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
+    work_as_runs_do(registry, [each for grid in chosen.grids for each in grid.datasets])
     from bench.artifacts.refs import Workspace
     from bench.studies.pictures.condensed_sets import named_sets
     from bench.studies.pictures.contact_sheets import draw_pictures, only_picture, pictures

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import JSON, PLUGIN
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bench.plugins.registry import Plugin
@@ -31,7 +31,7 @@ def command(name: str, plugins: tuple[str, ...], as_json: bool) -> None:
 
 def details(name: str, plugin_files: Iterable[str]) -> dict[str, Any]:
     """All that is known of a name, whatever its kind. Raises UserError with the nearest names."""
-    from bench.plugins.registry import discover, unknown
+    from bench.plugins.registry import discover
     from bench.protocol import definition
 
     registry = discover(plugin_files)

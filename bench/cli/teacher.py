@@ -29,7 +29,7 @@ def command(dataset: str, recipe: str, ship: bool, store: str | None, plugins: t
     from bench.artifacts.describe import describe
     from bench.artifacts.refs import Workspace
     from bench.stages.teach import teach
-    from bench.teachers import teachers
+    from bench.teachers.weights import ship as ship_weights
 
     place = Path(store) if store else default_store()
     ws = Workspace(place.resolve(), registry, default_device())
@@ -37,5 +37,5 @@ def command(dataset: str, recipe: str, ship: bool, store: str | None, plugins: t
     described = describe(ws, spec)
     ref = teach(ws, recipe, described)
     print(f"{spec}: {ref.network}, {100 * ref.accuracy:.2f} % on the test split, weights {ref.digest[:16]}")
-    weights = teachers.ship(ref, ws.store, recipe, spec) if ship else ref.path(ws.store)
+    weights = ship_weights(ref, ws.store, recipe, spec) if ship else ref.path(ws.store)
     print(f"{weights} ({weights.stat().st_size} bytes)")

@@ -1,16 +1,36 @@
-"""What is taken where the user names nothing: the store, the device, the protocols, the arithmetic."""
+"""The plan of what the user names, and what is taken where nothing is named: store, device, protocols, arithmetic."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from bench import machine
+from bench.errors import UserError, unknown
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
+from bench.trials.plan import Grid, Plan, read_plan
 
 DEFAULT_PROTOCOLS = ("small-soft-v1",)
+
+
+def make_plan(*, plan: str | Path | None = None, **grid: Any) -> Plan:
+    """A plan file, or one grid from keyword arguments (see bench.trials.plan.Grid). Raises UserError."""
+    given = {key: value for key, value in grid.items() if value not in (None, (), [])}
+    if plan is not None:
+        if set(given) - {"replicates"}:
+            raise UserError(
+                f"A plan file says what to run; leave out {', '.join(sorted(set(given) - {'replicates'}))}."
+            )
+        return Plan([Grid(**{**grid.__dict__, **given}) for grid in read_plan(plan).grids])
+    allowed = [each.name for each in fields(Grid)]
+    for key in given:
+        if key not in allowed:
+            raise UserError(unknown("argument", key, allowed))
+    return Plan([Grid(**{"protocols": DEFAULT_PROTOCOLS, **given})])
 
 
 def default_store() -> Path:

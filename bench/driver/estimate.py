@@ -10,6 +10,8 @@ from typing import Any
 from bench.records.files import Record
 from bench.trials.trial import Trial
 
+_Key = tuple[Any, ...]  # stage, fields, and the values of a trial in them
+
 _TEACHER = ("dataset", "protocol")
 _STUDENT = ("dataset", "protocol", "ipc", "student")
 # What replicates and protocols share is paid for once: the fields that tell one from another, and those that a record
@@ -51,9 +53,9 @@ class _Known:
     """Seconds of stages, by what the trials agree in."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self._seconds: dict[tuple, list[float]] = defaultdict(list)
-        self._sets: dict[tuple, dict[int, float]] = defaultdict(dict)
-        self._teachers: dict[tuple, str | None] = {}
+        self._seconds: dict[_Key, list[float]] = defaultdict(list)
+        self._sets: dict[_Key, dict[int, float]] = defaultdict(dict)
+        self._teachers: dict[_Key, str | None] = {}
         for record in records:
             if record.status != "ok":
                 continue
@@ -84,12 +86,12 @@ class _Known:
         shared = len(times) > 1 and len(set(times.values())) == 1
         return self._teacher(trial), None if shared else trial["replicate"]
 
-    def _set_key(self, trial: Mapping[str, Any]) -> tuple:
+    def _set_key(self, trial: Mapping[str, Any]) -> _Key:
         return (self._teacher(trial), *_key("condense", _SHARED["condense"][0], trial))
 
     def _teacher(self, trial: Mapping[str, Any]) -> str:
         return self._teachers.get(_key("teacher", _TEACHER, trial)) or trial["protocol"]
 
 
-def _key(stage: str, fields: Iterable[str], trial: Mapping[str, Any]) -> tuple:
+def _key(stage: str, fields: Iterable[str], trial: Mapping[str, Any]) -> _Key:
     return (stage, *fields, *(trial[name] for name in fields))

@@ -109,7 +109,7 @@ class RayExecutor:
         if self._owns:
             start(jobs, address)
         self.ship = address is not None
-        resources = ray.cluster_resources()
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
         if self.ship:  # this machine need not be like those that compute
             device = "cuda" if resources.get("GPU", 0) else "cpu"
         self._device = device
@@ -120,7 +120,7 @@ class RayExecutor:
         self.jobs = min(jobs or cores, cores)
         # A cluster has more cores than the jobs asked for; then no more than `jobs` may be at Ray at once.
         self._free = 2 * cores if self.jobs == cores else self.jobs
-        self._waiting: list[tuple[int, int, asyncio.Future]] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = itertools.count()
         self._files: dict[str, Any] = {}  # address in the store -> reference to the file's bytes, when shipping
 
@@ -253,7 +253,7 @@ def _private_token() -> Iterator[None]:
 
 
 def _serve(
-    session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple
+    session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple[Any, ...]
 ) -> tuple[Outcome, bytes | None]:
     """One stage in a worker process: how it came out, and the file that it made, if other machines may need it."""
     ready = attempt(_workspace_with, session_id, session[0], files)

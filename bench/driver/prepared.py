@@ -6,23 +6,22 @@ The command line, `bench.run` and `--dry-run` prepare alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bench import machine
 from bench.artifacts.refs import Workspace
-from bench.driver.defaults import DEFAULT_PROTOCOLS, default_arithmetic, default_device, default_store
-from bench.errors import UserError
+from bench.driver.defaults import default_arithmetic, default_device, default_store, make_plan
+from bench.errors import UserError, unknown
 from bench.lock.before_run import guard
 from bench.places import NotHere
-from bench.plugins.registry import discover, unknown
+from bench.plugins.registry import discover
 from bench.protocol.definition import default_recipes
 from bench.records import files
 from bench.records.files import Record, State
 from bench.stages.origins import OriginDigests
-from bench.trials.plan import Grid, Plan, read_plan
 from bench.trials.trial import Trial
 
 RERUN: Mapping[str, frozenset[State]] = {  # --rerun -> the states of the trials that run
@@ -113,22 +112,6 @@ def prepare(
     arithmetic = machine.resolve(options.arithmetic, default)
     ws = Workspace(options.store.resolve(), registry, default_device(), arithmetic=arithmetic)
     return Prepared(options, ws, trials)
-
-
-def make_plan(*, plan: str | Path | None = None, **grid: Any) -> Plan:
-    """A plan file, or one grid from keyword arguments (see bench.trials.plan.Grid). Raises UserError."""
-    given = {key: value for key, value in grid.items() if value not in (None, (), [])}
-    if plan is not None:
-        if set(given) - {"replicates"}:
-            raise UserError(
-                f"A plan file says what to run; leave out {', '.join(sorted(set(given) - {'replicates'}))}."
-            )
-        return Plan([Grid(**{**grid.__dict__, **given}) for grid in read_plan(plan).grids])
-    allowed = [each.name for each in fields(Grid)]
-    for key in given:
-        if key not in allowed:
-            raise UserError(unknown("argument", key, allowed))
-    return Plan([Grid(**{"protocols": DEFAULT_PROTOCOLS, **given})])
 
 
 def trial_states(ws: Workspace, trials: Sequence[Trial], existing: Sequence[Record]) -> dict[Trial, State]:

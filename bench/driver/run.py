@@ -117,7 +117,7 @@ def _event_loop_runs() -> bool:
 
 def _run_in_a_thread(work: Coroutine[Any, Any, Any]) -> None:
     """asyncio.run in a thread of its own; Ctrl-C cancels the work."""
-    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task]] = []
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
 
     async def cancellable() -> Any:
         task = asyncio.ensure_future(work)

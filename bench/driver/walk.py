@@ -18,7 +18,7 @@ from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
 from bench.driver.outcome import NoValue, Outcome, failure, ignore
 from bench.driver.prepared import RERUN, state_of
 from bench.errors import UserError
-from bench.labels.labels import shards
+from bench.labels.making import shards
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.records import files
@@ -52,7 +52,7 @@ class Run:
         self._ws, self._executor, self._path = ws, executor, results / RECORDS
         self._latest = {record.id: record for record in files.latest(existing)}
         self._rerun, self._on_record, self._on_skip = RERUN[rerun], on_record, on_skip
-        self._shared: dict[tuple, asyncio.Task[Outcome]] = {}
+        self._shared: dict[tuple[Any, ...], asyncio.Task[Outcome]] = {}
         self._environment = {**machine.environment(), "arithmetic": ws.store.arithmetic}
         self._origins = OriginDigests(ws)
 
@@ -181,7 +181,9 @@ class Run:
         parts = [outcome.get() for outcome in outcomes]
         return parts if first is None else [first, *parts]
 
-    async def _once(self, key: tuple, stage: str, *args: Any, priority: int, needs: tuple[str, ...] = ()) -> Outcome:
+    async def _once(
+        self, key: tuple[Any, ...], stage: str, *args: Any, priority: int, needs: tuple[str, ...] = ()
+    ) -> Outcome:
         """The outcome of a stage that trials share: run for the first that comes, awaited by all."""
         if key not in self._shared:
             self._shared[key] = asyncio.ensure_future(self._executor.run(stage, *args, priority=priority, needs=needs))

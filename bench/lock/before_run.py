@@ -46,11 +46,11 @@ def guard(registry: Registry, protocols: Iterable[str], store: Path, lock_path: 
     used = [name for name in names if name in present.protocols]
     if not used:
         return
-    found = differences.changed_defaults(present, lock_path)
-    _stop_at(found)  # under other defaults every unedited file looks edited
+    findings = differences.changed_defaults(present, lock_path)
+    _stop_at(findings)  # under other defaults every unedited file looks edited
     for name in used:
-        found += differences.changed_protocol(name, present, lock_path)
-    _stop_at(dict.fromkeys(found))
+        findings += differences.changed_protocol(name, present, lock_path)
+    _stop_at(dict.fromkeys(findings))
     for name in used:
         _try_canaries(name, present, Store(store))
 
@@ -64,16 +64,16 @@ def _refuse_withdrawn(registry: Registry, names: list[str], lock_path: Path) -> 
 
 
 def _try_canaries(name: str, present: Lock, store: Store) -> None:
-    def make() -> tuple[dict, dict]:
+    def make() -> tuple[dict[str, Any], dict[str, Any]]:
         _stop_at(differences.moved_canaries(name, present))
         return {}, {"passed": files.now()}
 
     store.get("canaries", passed_under(name, present), make)
 
 
-def _stop_at(found: Iterable[Finding]) -> None:
-    if told := "\n".join(f"{finding.where}: {finding.message}" for finding in found):
-        raise LockError(told)
+def _stop_at(findings: Iterable[Finding]) -> None:
+    if message := "\n".join(f"{finding.where}: {finding.message}" for finding in findings):
+        raise LockError(message)
 
 
 def passed_under(name: str, present: Lock) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from torch import nn
 
 from bench.api import Dataset
 from bench.labels.label_file import LabelFile
-from bench.labels.labels import EncodedLabels, label_views, teacher_logits
+from bench.labels.making import label_views, teacher_logits
+from bench.labels.reader import EncodedLabels
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers.ensemble import Ensemble, Member, ensemble_of
@@ -70,14 +71,16 @@ class _Network(nn.Module):
         self.double()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x.double()).float()
+        logits: torch.Tensor = self.layers(x.double())
+        return logits.float()
 
 
 class _Teacher(_Network):
     """Its logits are whole numbers, so that what is rounded to float16 does not hang on the last bit of an image."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return (SHARPNESS * self.layers(x.double())).round().float()
+        logits: torch.Tensor = self.layers(x.double())
+        return (SHARPNESS * logits).round().float()
 
 
 @contextmanager

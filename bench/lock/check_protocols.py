@@ -87,10 +87,10 @@ def _left_out(protocol: Protocol, content: dict[str, Any], lock_path: Path) -> I
     if left:
         # A field that came after the release changes no digest, so an old file may go without it.
         old = protocol.path.parent != lock_path.parent or protocol.name in lock_file.released(lock_path)
-        told = (
+        message = (
             f"left to the default: {', '.join(left)}. Write every value down, so that the file tells all that is fixed."
         )
-        yield Finding("left-to-default", str(protocol.path), told, "warning" if old else "error")
+        yield Finding("left-to-default", str(protocol.path), message, "warning" if old else "error")
 
 
 def left_to_default(model: type[BaseModel], given: Any, at: str) -> Iterator[str]:
@@ -168,5 +168,5 @@ def _status(protocol: Protocol, lock_path: Path) -> Iterator[Finding]:
     if protocol.path.parent != lock_path.parent:
         yield Finding("unofficial", where, "no protocol of this project: its results are unofficial.", "note")
     elif protocol.name not in lock_file.released(lock_path):
-        told = f"not released yet: its results are unofficial. condensebench lock --release {protocol.name}"
-        yield Finding("not-released", where, told, "warning")
+        message = f"not released yet: its results are unofficial. condensebench lock --release {protocol.name}"
+        yield Finding("not-released", where, message, "warning")

@@ -66,17 +66,17 @@ def teacher_names(protocol: Protocol) -> list[str]:
 def changed_defaults(lock: Lock, path: Path) -> list[Finding]:
     """Defaults that are not what they were. New fields are none of them."""
 
-    def compare(locked: dict[str, Any], here: dict[str, Any], at: str) -> Iterator[Finding]:
+    def compare(locked: dict[str, Any], present: dict[str, Any], at: str) -> Iterator[Finding]:
         for key, was in locked.items():
             name = f"{at}{key}"
-            if key not in here:
+            if key not in present:
                 yield Finding("lock-default", "bench/protocol/recipe.py", f"{name} is gone, which {path} holds.")
-            elif isinstance(was, dict) and isinstance(here[key], dict):
-                yield from compare(was, here[key], f"{name}.")
-            elif canonical(was) != canonical(here[key]):
-                told = f"the default of {name} is {here[key]!r}; {path} holds {was!r}"
+            elif isinstance(was, dict) and isinstance(present[key], dict):
+                yield from compare(was, present[key], f"{name}.")
+            elif canonical(was) != canonical(present[key]):
+                message = f"the default of {name} is {present[key]!r}; {path} holds {was!r}"
                 yield Finding(
-                    "lock-default", "bench/protocol/recipe.py", f"{told}. Digests leave defaults out: put it back."
+                    "lock-default", "bench/protocol/recipe.py", f"{message}. Digests leave defaults out: put it back."
                 )
 
     return list(compare(lock.defaults, recipe_defaults(Recipe), ""))
@@ -86,15 +86,15 @@ def changed_protocol(name: str, lock: Lock, path: Path) -> list[Finding]:
     """Whether the released file is there, unedited, comes to what it came to, and so do the teachers that it names."""
     entry, file = lock.protocols[name], path.parent / f"{name}.toml"
     if not file.is_file():
-        told = f"{name} was released on {entry.released} and its file is gone. Take it back from version control."
-        return [Finding("lock-missing", str(file), told)]
+        message = f"{name} was released on {entry.released} and its file is gone. Take it back from version control."
+        return [Finding("lock-missing", str(file), message)]
     try:
         protocol = load(file)
     except UserError as error:
         return [Finding("lock-edited", str(file), f"{error}\n{EDITED.format(next=next_version(name))}.")]
     if protocol.digest != entry.digest:
-        told = f"digest {protocol.digest[:16]}; {path} holds {entry.digest[:16]} since {entry.released}"
-        return [Finding("lock-edited", str(file), f"{told}. {EDITED.format(next=next_version(name))}.")]
+        message = f"digest {protocol.digest[:16]}; {path} holds {entry.digest[:16]} since {entry.released}"
+        return [Finding("lock-edited", str(file), f"{message}. {EDITED.format(next=next_version(name))}.")]
     cells = [finding for canary in entry.canaries for finding in _changed_cell(protocol, canary, file)]
     return cells + changed_teachers(lock, [each for each in teacher_names(protocol) if each in lock.teachers], path)
 
@@ -108,44 +108,44 @@ def _changed_cell(protocol: Protocol, canary: Canary, file: Path) -> Iterator[Fi
     from bench.protocol.miniature import cell
 
     try:
-        found = cell(protocol, canary.cell).resolved
+        resolved = cell(protocol, canary.cell).resolved
     except NoValue as error:
-        found = str(error)
-    if found != canary.resolved:
-        told = f"the file is unedited, but for {canary.cell} it comes to other values than when it was released"
-        yield Finding("lock-cell", str(file), f"{told} ({found[:16]}, not {canary.resolved[:16]}). {MOVED}.")
+        resolved = str(error)
+    if resolved != canary.resolved:
+        message = f"the file is unedited, but for {canary.cell} it comes to other values than when it was released"
+        yield Finding("lock-cell", str(file), f"{message} ({resolved[:16]}, not {canary.resolved[:16]}). {MOVED}.")
 
 
 def changed_teachers(lock: Lock, names: list[str], path: Path) -> list[Finding]:
     """Teacher recipes that the lock holds and that are other ones here."""
-    found = []
+    findings = []
     for name in names:
         file = path.parent / "teachers" / f"{name}.toml"
         was = lock.teachers[name]
         try:
-            here = teacher_digest(file) if file.is_file() else "no file"
+            present = teacher_digest(file) if file.is_file() else "no file"
         except UserError as error:
-            here = str(error)
-        if here != was:
-            told = f"digest {here[:16] if len(here) == 64 else here}; {path} holds {was[:16]}"
+            present = str(error)
+        if present != was:
+            message = f"digest {present[:16] if len(present) == 64 else present}; {path} holds {was[:16]}"
             advice = (
                 f"Released protocols name this teacher. Take the file back; other values go to {next_version(name)}."
             )
-            found.append(Finding("lock-teacher", str(file), f"{told}. {advice}"))
-    return found
+            findings.append(Finding("lock-teacher", str(file), f"{message}. {advice}"))
+    return findings
 
 
 def moved_canaries(name: str, lock: Lock) -> list[Finding]:
     """Canaries of one protocol whose run comes to something else."""
     from bench.lock.canary import run
 
-    found = []
+    findings = []
     for number, canary in enumerate(lock.protocols[name].canaries, 1):
         where = f"{name}, canary {number} ({describe(canary)})"
         try:
             outcome = run(Recipe.model_validate(canary.recipe), canary.teachers)
         except Exception as error:  # an engine that was changed may fail in any way
-            found.append(Finding("lock-canary", where, f"{type(error).__name__}: {error}\n{MOVED}."))
+            findings.append(Finding("lock-canary", where, f"{type(error).__name__}: {error}\n{MOVED}."))
             continue
         epochs = zip(canary.losses, outcome.losses, strict=False)
         pairs = [
@@ -153,16 +153,16 @@ def moved_canaries(name: str, lock: Lock) -> list[Finding]:
             ("the test loss", "test_loss", canary.test_loss, outcome.test_loss),
             ("the norm of the weights", "weights", canary.weights, outcome.weights),
         ]
-        limits = [(at, was, here, lock.tolerance[kind]) for at, kind, was, here in pairs]
+        limits = [(at, was, present, lock.tolerance[kind]) for at, kind, was, present in pairs]
         off = [each for each in limits if not abs(each[2] - each[1]) <= each[3] * abs(each[1])]
         if len(canary.losses) != len(outcome.losses):
-            told = f"it trains for {len(outcome.losses)} epochs, not {len(canary.losses)}"
-            found.append(Finding("lock-canary", where, f"{told}. {MOVED}."))
+            message = f"it trains for {len(outcome.losses)} epochs, not {len(canary.losses)}"
+            findings.append(Finding("lock-canary", where, f"{message}. {MOVED}."))
         elif off:
-            at, was, here, tolerance = off[0]
-            told = f"{at}: expected {was:.10g}, found {here:.10g} (tolerance {tolerance:g} of it)"
-            found.append(Finding("lock-canary", where, f"{told}. {MOVED}."))
-    return found
+            at, was, present, tolerance = off[0]
+            message = f"{at}: expected {was:.10g}, found {present:.10g} (tolerance {tolerance:g} of it)"
+            findings.append(Finding("lock-canary", where, f"{message}. {MOVED}."))
+    return findings
 
 
 def describe(canary: Canary) -> str:
@@ -175,14 +175,14 @@ def moved_networks(lock: Lock) -> list[Finding]:
     """Networks of libraries that no longer start from the same weights."""
     from bench.lock.canary import network
 
-    found = []
+    findings = []
     for name, was in lock.networks.items():
-        here = network(name)
-        worst = max((abs(a - b) for a, b in zip(was, here, strict=False)), default=0.0)
-        if len(was) != len(here) or not worst <= lock.tolerance["networks"] * max(map(abs, was)):
-            told = f"freshly initialised, its logits differ by {worst:.3g} from those that the lock holds"
-            found.append(Finding("lock-network", name, f"{told}. {MOVED}."))
-    return found
+        present = network(name)
+        worst = max((abs(a - b) for a, b in zip(was, present, strict=False)), default=0.0)
+        if len(was) != len(present) or not worst <= lock.tolerance["networks"] * max(map(abs, was)):
+            message = f"freshly initialised, its logits differ by {worst:.3g} from those that the lock holds"
+            findings.append(Finding("lock-network", name, f"{message}. {MOVED}."))
+    return findings
 
 
 def everything(lock: Lock, path: Path = locks.PATH) -> list[Finding]:
@@ -190,8 +190,8 @@ def everything(lock: Lock, path: Path = locks.PATH) -> list[Finding]:
 
     Changed defaults stand alone: digests leave defaults out, so that under others every unedited file looks edited.
     """
-    if found := changed_defaults(lock, path):
-        return found
+    if findings := changed_defaults(lock, path):
+        return findings
     for name in lock.protocols:
-        found += changed_protocol(name, lock, path) or moved_canaries(name, lock)
-    return list(dict.fromkeys([*found, *moved_networks(lock)]))
+        findings += changed_protocol(name, lock, path) or moved_canaries(name, lock)
+    return list(dict.fromkeys([*findings, *moved_networks(lock)]))

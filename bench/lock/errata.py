@@ -35,14 +35,14 @@ def read(path: Path = PATH) -> list[Withdrawal]:
     tables = content.pop("withdrawn", [])
     if content or not isinstance(tables, list):
         raise UserError(f"{path}: only [[withdrawn]] tables may stand here, with protocol, digest, date and reason.")
-    found = []
+    withdrawals = []
     for number, table in enumerate(tables, 1):
         try:
-            found.append(Withdrawal.model_validate(table))
+            withdrawals.append(Withdrawal.model_validate(table))
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
             raise UserError(f"{path}, [[withdrawn]] number {number}: {problems}") from None
-    return found
+    return withdrawals
 
 
 def withdrawn(protocol_id: str, digest: str, path: Path = PATH) -> Withdrawal | None:

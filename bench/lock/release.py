@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.errors import LockError, UserError
+from bench.errors import LockError, UserError, unknown
 from bench.finding import as_text
 from bench.lock import differences, lock_file
 from bench.lock.canary import LIBRARY_NETWORKS, network, run
 from bench.lock.check_protocols import check_file
 from bench.lock.lock_file import Canary, Lock, Released
-from bench.plugins.registry import Registry, discover, unknown
+from bench.plugins.registry import Registry, discover
 from bench.protocol.definition import Protocol
 from bench.protocol.miniature import all_cells, short, structures, written
 from bench.protocol.recipe import Recipe
@@ -57,17 +57,17 @@ def release(names: Sequence[str], path: Path = lock_file.PATH, registry: Registr
         protocols={**present.protocols, **{protocol.name: _entry(protocol) for protocol in protocols}},
     )
     lock_file.write(added, path)
-    told = [f"{p.name}: {p.digest}, {len(added.protocols[p.name].canaries)} canaries" for p in protocols]
-    return "\n".join([*told, f"Released in {path}. Commit it together with the files."])
+    lines = [f"{p.name}: {p.digest}, {len(added.protocols[p.name].canaries)} canaries" for p in protocols]
+    return "\n".join([*lines, f"Released in {path}. Commit it together with the files."])
 
 
 def _checked(name: str, path: Path, registry: Registry) -> Protocol:
     file = path.parent / f"{name}.toml"
     if not file.is_file():
         raise UserError(unknown("protocol file", name, (p.stem for p in path.parent.glob("*-v*.toml"))))
-    found = [finding for finding in check_file(file, registry, path) if finding.severity == "error"]
-    if found:
-        raise UserError(f"{name} cannot be released.\n{as_text(found, str(file))}")
+    errors = [finding for finding in check_file(file, registry, path) if finding.severity == "error"]
+    if errors:
+        raise UserError(f"{name} cannot be released.\n{as_text(errors, str(file))}")
     return differences.load(file)
 
 
@@ -91,10 +91,10 @@ def _canary(cell: Any) -> Canary:
     )
 
 
-def _grown(locked: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+def _grown(locked: dict[str, Any], present: dict[str, Any]) -> dict[str, Any]:
     """What is locked, and the fields that are new."""
-    both = {key: _grown(locked[key], here[key]) for key in locked if isinstance(locked[key], dict)}
-    return {**here, **locked, **both}
+    both = {key: _grown(locked[key], present[key]) for key in locked if isinstance(locked[key], dict)}
+    return {**present, **locked, **both}
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:

@@ -96,9 +96,9 @@ class _Code:
             if origin in self._contracts:
                 yield f"contract:{what.name}"
                 return
-            found = list(self._resolved(origin, what.name, seen))
-            if found:
-                yield from found
+            nodes = list(self._resolved(origin, what.name, seen))
+            if nodes:
+                yield from nodes
                 return
         if what.name is not None:  # a module of a package
             below = Import(f"{what.module}.{what.name}".strip("."), what.level, None)

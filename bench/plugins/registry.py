@@ -192,24 +192,24 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
     except ValueError as error:  # null bytes
         raise PluginError(f"{path}: {error}. The plugin is not valid Python.") from None
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    found = [f for f in ENTRY_FUNCTION if f in functions and (kind is None or ENTRY_FUNCTION[f] == kind)]
-    if len(found) != 1:
+    entries = [f for f in ENTRY_FUNCTION if f in functions and (kind is None or ENTRY_FUNCTION[f] == kind)]
+    if len(entries) != 1:
         expected = [f for f, k in ENTRY_FUNCTION.items() if kind is None or k == kind]
         raise PluginError(
             f"{path} must define exactly one of {', '.join(f'{f}(...)' for f in expected)}; it defines "
-            f"{', '.join(found) or 'none of them'}. bench/api.py shows the contracts."
+            f"{', '.join(entries) or 'none of them'}. bench/api.py shows the contracts."
         )
-    kind = ENTRY_FUNCTION[found[0]]
+    kind = ENTRY_FUNCTION[entries[0]]
     if kind == "compressor" and "decode" not in functions:
         raise PluginError(
             f"{path} defines encode(...) but no decode(blob, rows=None). bench/api.py shows the contract."
         )
     constants = _constants(tree, path)
-    parameters = _parameters(functions[found[0]], path)
+    parameters = _parameters(functions[entries[0]], path)
     counted = constants.get("BACKBONES")
     if isinstance(counted, str) and type(parameters.get(counted)) is not int:
         raise PluginError(
-            f"{path}: BACKBONES = {counted!r} names no parameter of {found[0]} whose default is a whole number."
+            f"{path}: BACKBONES = {counted!r} names no parameter of {entries[0]} whose default is a whole number."
         )
     documentation = (ast.get_docstring(tree) or "").strip().splitlines()
     return Plugin(
@@ -219,7 +219,7 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
         module_name=module_name,
         description=documentation[0] if documentation else "",
         parameters=parameters,
-        deviations=_deviations(ast.get_docstring(functions[found[0]]) or ""),
+        deviations=_deviations(ast.get_docstring(functions[entries[0]]) or ""),
         functions=frozenset(functions),
         constants=constants,
         source=source if module_name is None else None,
@@ -227,8 +227,8 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
 
 
 def _deviations(docstring: str) -> str:
-    found = re.search(r"\bDeviations:(.*?)(?:\n\n|\Z)", docstring, flags=re.DOTALL)
-    return " ".join(found[1].split()) if found else ""
+    match = re.search(r"\bDeviations:(.*?)(?:\n\n|\Z)", docstring, flags=re.DOTALL)
+    return " ".join(match[1].split()) if match else ""
 
 
 def _parameters(function: ast.FunctionDef, path: Path) -> dict[str, Any]:

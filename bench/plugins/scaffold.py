@@ -122,8 +122,8 @@ def _installed() -> set[str]:
 
 def _test_values(kind: str, name: str, *, in_tree: bool) -> dict[str, str]:
     if kind == "protocol":
-        own = 'Path(__file__).resolve().parent.parent / "protocols" /' if in_tree else "Path(__file__).with_name("
-        file = f'{own} "{name}.toml"' if in_tree else f'{own}"{name}.toml")'
+        prefix = 'Path(__file__).resolve().parent.parent / "protocols" /' if in_tree else "Path(__file__).with_name("
+        file = f'{prefix} "{name}.toml"' if in_tree else f'{prefix}"{name}.toml")'
         return {"file": file, "plugins": "" if in_tree else "[FILE]"}
     if in_tree:
         return {
@@ -147,7 +147,7 @@ def _filled(file: str, values: dict[str, str]) -> str:
 def _commands(kind: str, name: str, plugin: str) -> tuple[str, str, str]:
     check = f"condensebench check plugins {name}{plugin}"
     results = f"results/{name}"
-    own = {
+    options = {
         "method": f"--dataset digits --protocol small-hard-v1 --ipc 1 --method random --method {name}",
         "compressor": f"--dataset digits --ipc 1 --method random --compressor none --compressor {name} --budget 10x",
         "dataset": f"--dataset {name} --protocol small-hard-v1 --ipc 1 --method random --method herding",
@@ -157,6 +157,6 @@ def _commands(kind: str, name: str, plugin: str) -> tuple[str, str, str]:
         check = f"condensebench check protocols{plugin}"
     return (
         check,
-        f"condensebench run{plugin} {own} --results {results}",
+        f"condensebench run{plugin} {options} --results {results}",
         f"condensebench leaderboard --results {results}",
     )

@@ -43,24 +43,24 @@ def resolve(value: Any, cell: Mapping[str, Any], where: str) -> Any:
     condition = value["by"]
     if not isinstance(condition, str) or condition not in cell:
         raise UserError(f"{where}: by = {condition!r} is not one of {', '.join(cell)}.")
-    asked = cell[condition]
-    keys = [key for key in value if key not in ("by", "default") and _matches(key, asked)]
-    exact = [key for key in keys if key == str(asked)]
+    cell_value = cell[condition]
+    keys = [key for key in value if key not in ("by", "default") and _matches(key, cell_value)]
+    exact = [key for key in keys if key == str(cell_value)]
     if len(exact or keys) > 1:
-        raise UserError(f"{where}: {condition} = {asked} has more than one value: {', '.join(keys)}.")
+        raise UserError(f"{where}: {condition} = {cell_value} has more than one value: {', '.join(keys)}.")
     if keys:
         return resolve(value[(exact or keys)[0]], cell, where)
     if "default" in value:
         return resolve(value["default"], cell, where)
     has = ", ".join(key for key in value if key != "by")
-    raise NoValue(f"{where}: no value for {condition} = {asked}; it has {has}, and no default.")
+    raise NoValue(f"{where}: no value for {condition} = {cell_value}; it has {has}, and no default.")
 
 
-def _matches(key: str, asked: Any) -> bool:
-    if isinstance(asked, int):
+def _matches(key: str, cell_value: Any) -> bool:
+    if isinstance(cell_value, int):
         low, high = _range(key)
-        return low is not None and low <= asked and (high is None or asked <= high)
-    return key in (asked, asked.partition(":")[0])
+        return low is not None and low <= cell_value and (high is None or cell_value <= high)
+    return key in (cell_value, cell_value.partition(":")[0])
 
 
 def _range(key: str) -> tuple[int | None, int | None]:
@@ -76,8 +76,8 @@ def names(value: Any, condition: str) -> set[str]:
     """Every key of the tables by `condition` in a value, `default` left out."""
     if not isinstance(value, dict):
         return set()
-    own = {key for key in value if key not in ("by", "default")} if value.get("by") == condition else set()
-    return own.union(*(names(inner, condition) for inner in value.values()))
+    keys = {key for key in value if key not in ("by", "default")} if value.get("by") == condition else set()
+    return keys.union(*(names(inner, condition) for inner in value.values()))
 
 
 def cells(*values: Any) -> Iterator[dict[str, Any]]:
@@ -89,30 +89,30 @@ def cells(*values: Any) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a table has no value at all, or a key is no range of whole numbers where one is asked for.
     """
-    found: dict[str, dict[Any, None]] = {condition: {} for condition in CONDITIONS}
+    by_condition: dict[str, dict[Any, None]] = {condition: {} for condition in CONDITIONS}
     for value in values:
-        _collect(value, found)
-    for condition, members in found.items():
+        _collect(value, by_condition)
+    for condition, members in by_condition.items():
         members.setdefault(OTHER if condition in NAMES else FIRST)
-    for combination in itertools.product(*found.values()):
-        yield dict(zip(found, combination, strict=True))
+    for combination in itertools.product(*by_condition.values()):
+        yield dict(zip(by_condition, combination, strict=True))
 
 
-def _collect(value: Any, found: dict[str, dict[Any, None]]) -> None:
+def _collect(value: Any, by_condition: dict[str, dict[Any, None]]) -> None:
     if not isinstance(value, dict):
         return
     condition = value.get("by")
     if len(value) == 1 and "by" in value:
         raise UserError(f"a table with by = {condition!r} has no value: give it one for 'default' at least.")
     for key, inner in value.items():
-        if key not in ("by", "default") and isinstance(condition, str) and condition in found:
+        if key not in ("by", "default") and isinstance(condition, str) and condition in by_condition:
             if condition in NAMES:
-                found[condition].setdefault(key)
+                by_condition[condition].setdefault(key)
             else:
                 low, high = _range(key)
                 if low is None or (high is not None and high < low):
                     raise UserError(f"by = '{condition}': the key '{key}' is none of 10, 2-10, >=50 or default.")
-                found[condition].setdefault(low)
+                by_condition[condition].setdefault(low)
                 if high is not None:
-                    found[condition].setdefault(high + 1)
-        _collect(inner, found)
+                    by_condition[condition].setdefault(high + 1)
+        _collect(inner, by_condition)

@@ -28,9 +28,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 from bench.fingerprint import digest
-from bench.plugins.registry import Registry, read_text, unknown
+from bench.plugins.registry import Registry, read_text
 from bench.plugins.spec import letters
 from bench.protocol.conditions import CONDITIONS, OTHER, NoValue, cells, names, resolve
 from bench.protocol.recipe import Recipe, scaled
@@ -67,8 +67,8 @@ class Protocol:
     def regimes(self) -> tuple[str, ...]:
         """The label regimes that occur, over all data sets."""
         given = self.values["labels"]
-        found = {given} if isinstance(given, str) else {regime for key, regime in given.items() if key != "by"}
-        return tuple(regime for regime in REGIMES if regime in found)
+        used = {given} if isinstance(given, str) else {regime for key, regime in given.items() if key != "by"}
+        return tuple(regime for regime in REGIMES if regime in used)
 
     def labels(self, dataset: str) -> str:
         """The label regime: hard, stored or online."""
@@ -76,8 +76,8 @@ class Protocol:
 
     def teachers(self, dataset: str) -> tuple[str, ...]:
         """Names of the teacher recipes. The first one is the teacher that methods see."""
-        found = self._named("teacher", dataset)
-        return (found,) if isinstance(found, str) else tuple(found)
+        names = self._named("teacher", dataset)
+        return (names,) if isinstance(names, str) else tuple(names)
 
     def student(self, dataset: str) -> str:
         """The student where the plan names none."""
@@ -242,12 +242,12 @@ REQUIRED = object()
 def defaults(model: type[BaseModel]) -> dict[str, Any]:
     """Field -> default as TOML would write it; REQUIRED where there is none; for a part, its class. Without `labels`,
     which stands at the top of a file."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, info in model.model_fields.items():
         default = REQUIRED if info.is_required() else info.get_default(call_default_factory=True)
         if key != "labels":
-            found[key] = type(default) if isinstance(default, BaseModel) else _as_toml(default)
-    return found
+            values[key] = type(default) if isinstance(default, BaseModel) else _as_toml(default)
+    return values
 
 
 def without_defaults(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

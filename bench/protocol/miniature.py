@@ -53,10 +53,10 @@ def all_cells(protocol: Protocol) -> Iterator[Cell]:
             continue
 
 
-def structures(found: Iterator[Cell] | list[Cell]) -> list[Cell]:
+def structures(candidates: Iterator[Cell] | list[Cell]) -> list[Cell]:
     """The first cell of every structure."""
     first: dict[str, Cell] = {}
-    for each in found:
+    for each in candidates:
         first.setdefault(canonical([_shape(each.recipe), min(each.teachers, 2)]), each)
     return list(first.values())
 
@@ -65,14 +65,14 @@ def _shape(recipe: Recipe) -> dict[str, Any]:
     """Names and switches as they are, numbers only as on or off."""
 
     def shape(values: Mapping[str, Any], model: Any) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        structure: dict[str, Any] = {}
         for key, default in defaults(model).items():
             value = values[key]
             if isinstance(default, type):
-                found[key] = shape(value, default)
+                structure[key] = shape(value, default)
             elif key not in SIZES:
-                found[key] = value if isinstance(value, str | bool) else value != default
-        return found
+                structure[key] = value if isinstance(value, str | bool) else value != default
+        return structure
 
     return {"labels": recipe.labels, **shape(recipe.model_dump(mode="json"), Recipe)}
 

@@ -77,7 +77,7 @@ def compare(a: Iterable[Record], b: Iterable[Record], names: tuple[str, str] = (
     may be of different versions.
     """
 
-    def key(entry: Entry) -> tuple:
+    def key(entry: Entry) -> Hashable:
         return (*entry.names, *(entry.trial[part] for part in ("method", "compressor", "budget")))
 
     return _compare(entries_of(a), entries_of(b), key, names)
@@ -100,7 +100,7 @@ def compare_entries(records: Iterable[Record], a: str, b: str) -> Comparison:
         *(["budget"] if first.budget is None and second.budget is None else []),
     ]
 
-    def key(entry: Entry) -> tuple:
+    def key(entry: Entry) -> Hashable:
         return (*entry.names, *(entry.trial[part] for part in free))
 
     return _compare(
@@ -157,9 +157,9 @@ def _compare(
             sides[key(entry)][side].append(entry)
     rows, unpaired = [], []
     for ours, theirs in sides.values():
-        pairs = [(one, other) for one in ours for other in theirs if one.fixed == other.fixed]
-        common = [(one, other) for one, other in pairs if one.accuracies.keys() & other.accuracies.keys()]
-        rows += [_row(one, other) for one, other in common]
+        pairs = [(entry, other) for entry in ours for other in theirs if entry.fixed == other.fixed]
+        common = [(entry, other) for entry, other in pairs if entry.accuracies.keys() & other.accuracies.keys()]
+        rows += [_row(entry, other) for entry, other in common]
         if not common:
             unpaired.append((_described((ours or theirs)[0]), _reason(ours, theirs, names)))
     for row, p in zip(rows, holm([row["p_t"] for row in rows]), strict=True):
@@ -182,7 +182,7 @@ def _row(a: Entry, b: Entry) -> dict[str, Any]:
     both = sorted(a.accuracies.keys() & b.accuracies.keys())
     # Equal counts of images are equal, whatever the rounding of the ratios.
     differences = [round(each, 9) for each in intervals.differences(a.accuracies, b.accuracies)]
-    found, flip = intervals.summary(differences), sign_flip(differences, a.name, b.name)
+    difference, flip = intervals.summary(differences), sign_flip(differences, a.name, b.name)
     return {
         **{part: a.trial[part] for part in ("dataset", "protocol", "ipc", "student")},
         "labels": a.labels,
@@ -190,12 +190,12 @@ def _row(a: Entry, b: Entry) -> dict[str, Any]:
         "compressor_a": _compressor(a),
         "method_b": b.trial["method"],
         "compressor_b": _compressor(b),
-        "n": found.n,
+        "n": difference.n,
         "mean_a": intervals.summary(a.accuracies[r] for r in both).mean,
         "mean_b": intervals.summary(b.accuracies[r] for r in both).mean,
-        "difference": found.mean,
-        "ci95": found.half,
-        "result": "tie" if found.includes_zero else "win" if found.mean > 0 else "loss",
+        "difference": difference.mean,
+        "ci95": difference.half,
+        "result": "tie" if difference.includes_zero else "win" if difference.mean > 0 else "loss",
         "p_t": paired_t(differences).p,
         "p_flip": flip.p,
         "p_flip_smallest": flip.smallest_p,
@@ -217,9 +217,9 @@ def _described(entry: Entry) -> str:
 def _reason(ours: Sequence[Entry], theirs: Sequence[Entry], names: tuple[str, str]) -> str:
     if not ours or not theirs:
         return f"only {names[0] if ours else names[1]} has it"
-    for one in ours:
+    for entry in ours:
         for other in theirs:
-            if one.fixed == other.fixed:
+            if entry.fixed == other.fixed:
                 return "they have no replicate with a result in common"
     differing = [part for part in FIXED if ours[-1].digest(part) != theirs[-1].digest(part)]
     return f"never paired, made under other digests of: {', '.join(differing)}"

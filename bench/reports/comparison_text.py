@@ -19,31 +19,31 @@ _PLACE = {"dataset": "{}", "protocol": "{}", "labels": "{} labels", "ipc": "ipc 
 _SIDES = ("method", "compressor")  # A and B have one each
 
 
-def render_comparison(found: Comparison, format: str = "text") -> str:
+def render_comparison(comparison: Comparison, format: str = "text") -> str:
     """`compare(...)` in a format of bench.reports.printers.
 
     CSV and JSON: the cells with every column of `bench.reports.comparison.COLUMNS`, unrounded. Raises UserError for a
     format that there is not.
     """
-    return printed(comparison_page(found), format)
+    return printed(comparison_page(comparison), format)
 
 
-def comparison_page(found: Comparison) -> Page:
+def comparison_page(comparison: Comparison) -> Page:
     """The table of `compare(...)`, or that there is none, and notes."""
-    left_out = list(_left_out(found))
-    if found.cells.empty:
-        nothing = f"A = {found.a}, B = {found.b}: no cell could be paired."
-        return Page([], found.cells, notes=left_out, nothing=nothing)
-    return Page([_table(found)], found.cells, notes=[*left_out, *_notes(found)])
+    left_out = list(_left_out(comparison))
+    if comparison.cells.empty:
+        nothing = f"A = {comparison.a}, B = {comparison.b}: no cell could be paired."
+        return Page([], comparison.cells, notes=left_out, nothing=nothing)
+    return Page([_table(comparison)], comparison.cells, notes=[*left_out, *_notes(comparison)])
 
 
-def _table(found: Comparison) -> Table:
-    rows = rows_of(found.cells)
+def _table(comparison: Comparison) -> Table:
+    rows = rows_of(comparison.cells)
     place, shared = _place(rows)
     known = {*_PLACE, *(f"{name}_{side}" for name in _SIDES for side in "ab")}
     figures = [column for key, column in COLUMNS.items() if column.heading is not None and key not in known]
-    title = f"A = {found.a}, B = {found.b}: {', '.join(shared)}"
-    return Table([*place, *figures], [rows], title=title, below=_overall(found))
+    title = f"A = {comparison.a}, B = {comparison.b}: {', '.join(shared)}"
+    return Table([*place, *figures], [rows], title=title, below=_overall(comparison))
 
 
 def _place(rows: list[Row]) -> tuple[list[Column], list[str]]:
@@ -66,31 +66,32 @@ def _place(rows: list[Row]) -> tuple[list[Column], list[str]]:
     return columns, shared
 
 
-def _overall(found: Comparison) -> str:
-    cells = len(found.cells)
+def _overall(comparison: Comparison) -> str:
+    cells = len(comparison.cells)
     return (
-        f"{cells} {'cell' if cells == 1 else 'cells'}: A wins {found.wins}, ties {found.ties}, loses {found.losses}; "
-        f"mean difference {interval(found.difference, math.nan, '+')} points; {found.sign.name}, over cells: "
-        f"p = {p_value(found.sign.p)} (at least {p_value(found.sign.smallest_p)})."
+        f"{cells} {'cell' if cells == 1 else 'cells'}: A wins {comparison.wins}, ties {comparison.ties}, "
+        f"loses {comparison.losses}; mean difference {interval(comparison.difference, math.nan, '+')} points; "
+        f"{comparison.sign.name}, over cells: p = {p_value(comparison.sign.p)} "
+        f"(at least {p_value(comparison.sign.smallest_p)})."
     )
 
 
-def _left_out(found: Comparison) -> Iterator[str]:
+def _left_out(comparison: Comparison) -> Iterator[str]:
     cells = defaultdict(list)
-    for cell, reason in found.unpaired:
+    for cell, reason in comparison.unpaired:
         cells[reason].append(cell)
     for reason, those in cells.items():
         more = f"; and {len(those) - _SHOWN} more" if len(those) > _SHOWN else ""
         yield f"not compared ({len(those)}; {reason}): {'; '.join(those[:_SHOWN])}{more}."
 
 
-def _notes(found: Comparison) -> Iterator[str]:
+def _notes(comparison: Comparison) -> Iterator[str]:
     yield (
         "A - B: mean difference in points ± half of the 95 % t interval, over the n replicates that both have. A: win "
         "or loss where the interval does not hold 0 (not corrected for the number of cells), else tie."
     )
     yield "p (t): paired t test, two-sided; Holm: the same, Holm-adjusted over all cells."
-    few = found.cells["n"].max() <= EXACT_UP_TO
+    few = comparison.cells["n"].max() <= EXACT_UP_TO
     exact = "exact" if few else f"exact up to {EXACT_UP_TO} pairs, else {DRAWS:,} draws"
     yield (
         f"p (flip): sign-flip permutation test, two-sided, {exact}; at least: the smallest p that so many pairs "

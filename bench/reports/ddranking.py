@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -150,12 +150,14 @@ def scores(
         trial = entry.trial
         if trial["method"] == REFERENCE_METHOD:
             continue
-        found = differences.get(entry.name, intervals.summary([]))
+        improvement = differences.get(entry.name, intervals.summary([]))
         other = (plain or {}).get(trial["protocol"])
         bare = improvements.get((other, _set(entry), trial["compressor"], trial["budget"]), intervals.summary([]))
         for protocol, loss in hard[_set(entry)] or [(None, math.nan)]:
             lacking = [
-                "ior: no result of random (or of this entry) under the same recipe" if math.isnan(found.mean) else "",
+                "ior: no result of random (or of this entry) under the same recipe"
+                if math.isnan(improvement.mean)
+                else "",
                 "hlr: no full-data accuracy and result of this method under the same hard labels"
                 if protocol is None
                 else "",
@@ -169,11 +171,11 @@ def scores(
                 {
                     **{key: value for key, value in trial.items() if key in COLUMNS},
                     "labels": entry.labels,
-                    "n": found.n,
-                    "ior": found.mean,
+                    "n": improvement.n,
+                    "ior": improvement.mean,
                     "hlr": loss,
-                    "lrs": lrs(loss, found.mean),
-                    "ars": ars(found.mean, bare.mean),
+                    "lrs": lrs(loss, improvement.mean),
+                    "ars": ars(improvement.mean, bare.mean),
                     "hard_protocol": protocol,
                     "plain_protocol": None if math.isnan(bare.mean) else other,
                     "official": entry.official(released),
@@ -210,18 +212,18 @@ def _mean(entry: Entry) -> float:
     return intervals.summary(entry.accuracies.values()).mean
 
 
-def _recipe(entry: Entry) -> tuple:
+def _recipe(entry: Entry) -> tuple[Hashable, ...]:
     """All that makes two results under hard labels comparable; a teacher has no part in them."""
     digests = (entry.digest(part) for part in ("dataset", "protocol", "engine", "network"))
     return (entry.trial["dataset"], entry.trial["protocol"], entry.trial["student"], *digests)
 
 
-def _set(entry: Entry) -> tuple:
+def _set(entry: Entry) -> tuple[Hashable, ...]:
     """The condensed set and its student, whatever the labels."""
     trial = entry.trial
     digests = (entry.digest("dataset"), entry.digest("network"), entry.made_by.get("method"))
     return (trial["dataset"], trial["ipc"], trial["method"], trial["student"], *digests)
 
 
-def _cell(entry: Entry) -> tuple:
+def _cell(entry: Entry) -> tuple[Hashable, ...]:
     return (entry.names, entry.fixed, entry.trial["compressor"], entry.trial["budget"])

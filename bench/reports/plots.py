@@ -64,8 +64,8 @@ def panels(records: Iterable[Record]) -> list[Panel]:
     Class labels are drawn beside them where the same records hold one hard-label protocol for the same data set (by
     digest), method, ipc and student; of several protocols none is the obvious one, and none is drawn.
     """
-    groups: dict[tuple, list[Entry]] = defaultdict(list)
-    hard: dict[tuple, list[Entry]] = defaultdict(list)
+    groups: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
+    hard: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
     for entry in entries_of(records):
         if not entry.accuracies:
             continue
@@ -75,12 +75,12 @@ def panels(records: Iterable[Record]) -> list[Panel]:
             hard[*images, entry.digest("dataset")].append(entry)
         elif entry.labels == "stored":
             groups[*images, natural(trial["protocol"]), entry.fixed].append(entry)
-    found = []
+    result = []
     for key, entries in sorted(groups.items(), key=lambda item: item[0]):
         first = entries[0]
         plain = hard.get((*key[:4], first.digest("dataset")), [])
         points = [_point(entry) for entry in entries]
-        found.append(
+        result.append(
             Panel(
                 dataset=first.trial["dataset"],
                 method=first.trial["method"],
@@ -93,7 +93,7 @@ def panels(records: Iterable[Record]) -> list[Panel]:
                 reference=_per_image(first, "bytes_labels_reference"),
             )
         )
-    return found
+    return result
 
 
 def _point(entry: Entry) -> Point:
@@ -171,7 +171,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
             raise UserError(f"--out {path}: the figure cannot be written ({error.strerror or error}).") from None
 
 
-def _row(panel: Panel) -> tuple:
+def _row(panel: Panel) -> tuple[str, tuple[str, int, str]]:
     return (panel.dataset, panel.setting)
 
 

@@ -45,7 +45,7 @@ def condense(
         # Only here: the sets of all other methods stay where they are.
         inputs["backbones"] = [network.ref.digest for network in further_networks]
 
-    def make() -> tuple[dict, dict]:
+    def make() -> tuple[dict[str, Any], dict[str, Any]]:
         started = time.perf_counter()
         with ws.store.scratch() as scratch:
             ctx = HarnessContext(
@@ -82,9 +82,10 @@ def _network_names(networks: Sequence[further.Further]) -> dict[str, Any]:
 
 def _json_values(spec: Spec, provenance: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return json.loads(json.dumps(dict(provenance)))
+        values: dict[str, Any] = json.loads(json.dumps(dict(provenance)))
     except (TypeError, ValueError) as error:
         raise PluginError(f"method '{spec}': provenance must hold JSON values only: {error}.") from None
+    return values
 
 
 def _condensed_ref(ws: Workspace, artifact: Artifact) -> CondensedRef:

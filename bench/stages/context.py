@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,11 @@ from bench.artifacts.opened import Data
 from bench.artifacts.store import Store
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError
-from bench.labels.labels import teacher_logits
+from bench.labels.making import teacher_logits
 from bench.plugins.registry import Registry
 from bench.protocol.recipe import Augment
 from bench.seeds import Coordinate, numpy_generator, seed, torch_generator
-from bench.teachers import further, teacher_files, teachers
+from bench.teachers import further, loaded, teacher_files
 from bench.teachers.dynamics import dynamics
 from bench.teachers.ensemble import Ensemble, Member
 from bench.training.normalisation import statistics
@@ -58,7 +59,7 @@ class HarnessContext:
     @cached_property
     def teacher(self) -> torch.nn.Module:
         """The teacher, in eval mode, parameters frozen."""
-        return teachers.load(self._teacher_ref, self._store, self._registry, self._data, device=str(self.device))
+        return loaded.load(self._teacher_ref, self._store, self._registry, self._data, device=str(self.device))
 
     def teachers(self, count: int) -> list[torch.nn.Module]:
         """The teacher, and `count - 1` further networks of the data set (bench.teachers.further)."""
@@ -71,7 +72,7 @@ class HarnessContext:
         if len(self._backbones) < count:
             opened, device = (self._store, self._registry, self._data), str(self.device)
             networks = further.further(*opened, self._dataset_digest, self._teacher_ref, count - 1, device=device)
-            others = (further.load(one, *opened, self._teacher_ref, device=device) for one in networks)
+            others = (further.load(network, *opened, self._teacher_ref, device=device) for network in networks)
             self._backbones = [self.teacher, *others]
         return self._backbones[:count]
 
@@ -135,12 +136,12 @@ class HarnessContext:
         return teacher_logits(alone, images.to(self.device), views, everything).numpy()
 
     def _predict(self, images: Tensor, *, features: bool = False) -> Tensor:
-        return teachers.predict(
+        return loaded.predict(
             self.teacher, images, mean=self._mean, std=self._std, device=str(self.device), features=features
         )
 
     def _of_train(self, what: str) -> np.ndarray:
-        def make() -> tuple[dict[str, np.ndarray], dict]:
+        def make() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             pieces = [self._predict(x, features=what == "features") for _, x in self._data.train.batches(1000)]
             return {what: torch.cat(pieces).numpy()}, {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def encode_labels(
     if first is not None:
         inputs["first"] = first.address
 
-    def make() -> tuple[dict, dict]:
+    def make() -> tuple[dict[str, Any], dict[str, Any]]:
         started = time.perf_counter()
         work = Labelling(ws, fixed.id, recipe, dataset, labellers, condensed)
         shared = read(ws.store.root / first.address).arrays["shared"].tobytes() if first else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from bench.api import SoftLabels, Survey
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace, read_condensed
 from bench.engine import ENGINE_VERSION
 from bench.errors import InfeasibleError
+from bench.labels.adapter import encode, fit, takes_shared
 from bench.labels.label_file import LabelFile, blob_allowance, smallest_total
-from bench.labels.labels import encode, fit, label_views, shards, takes_shared, teacher_logits
+from bench.labels.making import label_views, shards, teacher_logits
 from bench.plugins.spec import Spec
 from bench.protocol.recipe import Recipe
 from bench.stages.context import HarnessContext
-from bench.teachers import teachers
+from bench.teachers import loaded
 from bench.teachers.ensemble import Ensemble, ensemble_of, view_norms
 from bench.teachers.teacher_files import TeacherRef
 from bench.trials.budget import Budget, reference_bytes
@@ -61,7 +63,7 @@ class Labelling:
         """The teachers, loaded."""
         data = self.ws.described(self.dataset)
         members = [
-            teachers.member(ref, self.ws.store, self.ws.registry, data, device=self.ws.device) for ref in self.labellers
+            loaded.member(ref, self.ws.store, self.ws.registry, data, device=self.ws.device) for ref in self.labellers
         ]
         return ensemble_of(members, self.recipe)
 
@@ -74,7 +76,7 @@ class Labelling:
         """float16 logits of a shard: kept in the store while the whole set is small, else made and dropped."""
         indices = self.shards[shard]
 
-        def make() -> tuple[dict, dict]:
+        def make() -> tuple[dict[str, Any], dict[str, Any]]:
             logits = teacher_logits(self.ensemble, self.images, self.views, indices, self._norms())
             return {"logits": logits.numpy()}, {}
 
@@ -116,7 +118,7 @@ class Labelling:
         if len(self.shards) == 1 or not self.ensemble.norm_mean or self.ensemble.train_mode:
             return None
 
-        def make() -> tuple[dict, dict]:
+        def make() -> tuple[dict[str, Any], dict[str, Any]]:
             norms = [view_norms(self.ensemble, self.images, self.views, k).cpu() for k in range(len(self.views))]
             return {"norms": torch.stack(norms).numpy()}, {}
 

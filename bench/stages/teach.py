@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bench.artifacts.refs import DatasetRef, Workspace
-from bench.teachers import teachers
+from bench.teachers import weights
 from bench.teachers.teacher_files import TeacherRef, load_recipe
 
 
 def teach(ws: Workspace, recipe: str, dataset: DatasetRef) -> TeacherRef:
     """A teacher of a data set: shipped with the project, else trained (or downloaded) here once."""
     resolved = load_recipe(ws.registry, recipe, dataset.spec, dataset.classes)
-    return teachers.make(ws.store, ws.described(dataset), resolved, dataset.digest, device=ws.device)
+    return weights.make(ws.store, ws.described(dataset), resolved, dataset.digest, device=ws.device)

@@ -11,11 +11,11 @@ import torch
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace, read_condensed
 from bench.artifacts.store import read
 from bench.labels.label_file import LabelFile
-from bench.labels.labels import EncodedLabels
+from bench.labels.reader import EncodedLabels
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
-from bench.teachers import teacher_files, teachers
+from bench.teachers import loaded, teacher_files
 from bench.teachers.ensemble import ensemble_of
 from bench.training.loop import TrainLog, train
 from bench.training.networks import build_network
@@ -56,7 +56,7 @@ def train_student(
     if trial.compressor is not None:
         reader = _reader(ws, trial.compressor, condensed, labels)
     if recipe.labels == "online":
-        members = [teachers.member(ref, ws.store, ws.registry, data, device=ws.device) for ref in labellers]
+        members = [loaded.member(ref, ws.store, ws.registry, data, device=ws.device) for ref in labellers]
         teacher = ensemble_of(members, recipe).online(mean, std)
     coordinates = ("student", trial.protocol, trial.dataset, trial.ipc, trial.student, trial.replicate)
     student = build_network(

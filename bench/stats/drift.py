@@ -77,9 +77,9 @@ def drift(
     values = np.full((2, len(cells), max(n, default=0)), math.nan)
     for i, each in enumerate(pairs):
         values[:, i, : n[i]] = np.array(each).reshape(-1, 2).T
-    difference, found = judge(values[0], values[1])
-    adjusted = holm(found.p)
-    half = distributions.t.ppf((1 + LEVEL) / 2, found.freedom) * found.error
+    difference, tests = judge(values[0], values[1])
+    adjusted = holm(tests.p)
+    half = distributions.t.ppf((1 + LEVEL) / 2, tests.freedom) * tests.error
     results = []
     for i, cell in enumerate(cells):
         mean = float(difference[i])
@@ -89,7 +89,7 @@ def drift(
         direction: Literal["up", "down", ""] = "up" if mean > 0 else "down" if mean < 0 else ""
         low, high = mean - float(half[i]), mean + float(half[i])
         results.append(
-            Drift(cell, int(n[i]), mean, low, high, float(found.p[i]), float(adjusted[i]), verdict, direction)
+            Drift(cell, int(n[i]), mean, low, high, float(tests.p[i]), float(adjusted[i]), verdict, direction)
         )
     return results
 
@@ -111,12 +111,12 @@ def judge(baseline: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, Modera
     same = (n > 0) & ~np.any(known & (differences != 0), axis=-1)
     floor = _steps(np.where(known, baseline, math.nan), np.where(known, present, math.nan)) ** 2 / 6
     variances = np.where(same, 0.0, np.maximum(squares / np.maximum(n - 1, 1), floor))
-    found = moderated_t(mean, variances, n, cautious=True)
+    tests = moderated_t(mean, variances, n, cautious=True)
     return mean, Moderated(
-        t=np.where(same, 0.0, found.t),
-        freedom=np.where(same, np.maximum(n - 1, 1), found.freedom),
-        error=np.where(same, 0.0, found.error),
-        p=np.where(same, 1.0, found.p),
+        t=np.where(same, 0.0, tests.t),
+        freedom=np.where(same, np.maximum(n - 1, 1), tests.freedom),
+        error=np.where(same, 0.0, tests.error),
+        p=np.where(same, 1.0, tests.p),
     )
 
 
@@ -124,7 +124,7 @@ def _steps(baseline: np.ndarray, present: np.ndarray) -> np.ndarray:
     values = np.sort(np.concatenate([baseline, present], axis=-1), axis=-1)  # nan last
     gaps = np.diff(values, axis=-1)
     apart = gaps > _SAME  # False for nan
-    own = np.where(apart, gaps, np.inf).min(-1, initial=np.inf)
-    board = own.min(-1, keepdims=True, initial=np.inf)
-    steps = np.where(apart.sum(-1) >= 2, own, board)
+    cell_steps = np.where(apart, gaps, np.inf).min(-1, initial=np.inf)
+    board = cell_steps.min(-1, keepdims=True, initial=np.inf)
+    steps = np.where(apart.sum(-1) >= 2, cell_steps, board)
     return np.where(np.isfinite(steps), steps, 0.0)

@@ -100,8 +100,8 @@ def moderated_t(mean: np.ndarray, variances: np.ndarray, n: np.ndarray, *, cauti
     """
     n = np.broadcast_to(n, np.shape(mean))
     d = np.maximum(n - 1.0, 0.0)
-    own = np.where(d > 0, np.nan_to_num(variances), 0.0)
-    prior = fit_prior(own, d, cautious=cautious)
+    sample_variance = np.where(d > 0, np.nan_to_num(variances), 0.0)
+    prior = fit_prior(sample_variance, d, cautious=cautious)
     d0 = np.broadcast_to(prior.freedom[..., None], d.shape)
     if cautious:
         d0 = np.minimum(d0, d)
@@ -109,10 +109,10 @@ def moderated_t(mean: np.ndarray, variances: np.ndarray, n: np.ndarray, *, cauti
     homogeneous = np.isinf(d0)
     weight = np.where(homogeneous, 1.0, d0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        variance = np.where(homogeneous, s0, (weight * s0 + d * own) / (weight + d))
+        variance = np.where(homogeneous, s0, (weight * s0 + d * sample_variance) / (weight + d))
         if cautious:
-            variance = np.maximum(variance, own)
-        pooled = np.where(own > 0, d, 0.0).sum(-1)[..., None]
+            variance = np.maximum(variance, sample_variance)
+        pooled = np.where(sample_variance > 0, d, 0.0).sum(-1)[..., None]
         freedom = np.where(d0 > 0, np.minimum(d0 + d, np.maximum(pooled, 1.0)), d)
         error = np.sqrt(variance / n)
         t = np.where((error == 0) & (np.asarray(mean) == 0), 0.0, mean / error)

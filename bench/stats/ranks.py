@@ -47,9 +47,10 @@ def rank_intervals(entries: Mapping[Name, Replicates], level: float = LEVEL) -> 
     return intervals
 
 
-def _against(own: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _against(accuracies: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean paired differences float64 [others] and their two-sided p (paired t); nan for under two pairs."""
-    differences = np.round(own - others, 9)  # equal counts of images are equal, whatever the rounding of the ratios
+    # Equal counts of images are equal, whatever the rounding of the ratios.
+    differences = np.round(accuracies - others, 9)
     known = ~np.isnan(differences)
     n = known.sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -85,14 +85,14 @@ def paired_t(differences: Iterable[float]) -> Test:
 
     Its p has no lower bound: differences that are all the same give 0, or 1 where they are all 0.
     """
-    found = summary(differences)
+    sample = summary(differences)
     name = "paired t"
-    if found.n < 2:
-        return Test(name, found.n, math.nan, math.nan)
-    if found.std == 0:
-        return Test(name, found.n, float(found.mean == 0), 0.0)
-    t = found.mean / (found.std / math.sqrt(found.n))
-    return Test(name, found.n, float(2 * special.stdtr(found.n - 1, -abs(t))), 0.0)
+    if sample.n < 2:
+        return Test(name, sample.n, math.nan, math.nan)
+    if sample.std == 0:
+        return Test(name, sample.n, float(sample.mean == 0), 0.0)
+    t = sample.mean / (sample.std / math.sqrt(sample.n))
+    return Test(name, sample.n, float(2 * special.stdtr(sample.n - 1, -abs(t))), 0.0)
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ import torch
 from bench.artifacts.opened import Data
 from bench.artifacts.store import Artifact, Store
 from bench.plugins.registry import Registry
+from bench.teachers.loaded import predict
 from bench.teachers.teacher_files import load_recipe
-from bench.teachers.teachers import fit, predict
+from bench.teachers.weights import fit
 from bench.training.normalisation import statistics
 
 RECIPE = "small-dynamics-v1"

@@ -63,7 +63,9 @@ class Ensemble:
             view: of all N images.
             rows: int64 [n], image indices.
         """
-        shown: dict[tuple, torch.Tensor] = {}  # teachers that share a normalisation share what is rendered
+        shown: dict[
+            tuple[tuple[float, ...], ...], torch.Tensor
+        ] = {}  # teachers that share a normalisation share what is rendered
         said = []
         for member in self.members:
             key = (tuple(member.mean), tuple(member.std))
@@ -108,7 +110,8 @@ def average(logits: torch.Tensor) -> torch.Tensor:
 
 def block_norms(logits: torch.Tensor) -> torch.Tensor:
     """float32 [teachers]: the Frobenius norm of each teacher's block of [teachers, n, C], summed in float64."""
-    return torch.linalg.vector_norm(logits, dim=(1, 2), dtype=torch.float64).float()
+    norms: torch.Tensor = torch.linalg.vector_norm(logits, dim=(1, 2), dtype=torch.float64)
+    return norms.float()
 
 
 def scales(norms: torch.Tensor) -> torch.Tensor:
@@ -189,10 +192,10 @@ def _by_whole_batches(
     for rows in stored_batches(views, k):
         kept = np.flatnonzero(place[rows] >= 0)
         if len(kept):
-            found = ensemble.combine(ensemble.say(images, views[k], rows))
+            batch_labels = ensemble.combine(ensemble.say(images, views[k], rows))
             if labels is None:
-                labels = found.new_empty(len(indices), found.shape[1])
-            labels[torch.from_numpy(place[rows[kept]])] = found[torch.from_numpy(kept)]
+                labels = batch_labels.new_empty(len(indices), batch_labels.shape[1])
+            labels[torch.from_numpy(place[rows[kept]])] = batch_labels[torch.from_numpy(kept)]
     assert labels is not None
     return labels
 

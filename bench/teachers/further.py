@@ -23,7 +23,7 @@ from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec
-from bench.teachers import teacher_files, teachers
+from bench.teachers import loaded, teacher_files, weights
 from bench.teachers.ensemble import Member, renormalisation
 from bench.training.normalisation import statistics
 
@@ -57,8 +57,8 @@ class Further:
 
 def declared(method: Spec) -> int:
     """How many networks a method uses, the teacher included; 1 where its module says nothing."""
-    told = method.plugin.constants.get("BACKBONES", 1)
-    return max(1, int(method.parameters[told] if isinstance(told, str) else told))
+    backbones = method.plugin.constants.get("BACKBONES", 1)
+    return max(1, int(method.parameters[backbones] if isinstance(backbones, str) else backbones))
 
 
 def names(dataset: str, size: int) -> tuple[str, ...]:
@@ -87,18 +87,18 @@ def further(
     def each() -> Iterator[Further]:
         for name in _order(str(data.spec), data.dataset.size):
             recipe = teacher_files.load_recipe(registry, name, str(data.spec), data.dataset.num_classes)
-            ref = teachers.make_unmeasured(store, data, recipe, dataset_digest, device=device)
+            ref = weights.make_unmeasured(store, data, recipe, dataset_digest, device=device)
             if ref.digest != teacher.digest:
                 yield Further(name, ref)
 
-    found = list(islice(each(), count))
-    if len(found) < count:
+    networks = list(islice(each(), count))
+    if len(networks) < count:
         listed = ", ".join(names(str(data.spec), data.dataset.size))
         raise UserError(
-            f"{count + 1} backbones were asked for; data set '{data.spec}' has {len(found) + 1} ({listed}). Ask for at "
-            f"most {len(found) + 1}."
+            f"{count + 1} backbones were asked for; data set '{data.spec}' has {len(networks) + 1} ({listed}). Ask for "
+            f"at most {len(networks) + 1}."
         )
-    return found
+    return networks
 
 
 def made_before(
@@ -109,31 +109,31 @@ def made_before(
     count: int,
 ) -> list[Further] | None:
     """What `further` gives, without opening the data set; None where one of them was never made here."""
-    found = list[Further]()
+    networks = list[Further]()
     for name in _order(dataset.spec, dataset.size):
-        if len(found) < count:
+        if len(networks) < count:
             recipe = teacher_files.load_recipe(registry, name, dataset.spec, dataset.classes)
-            ref = teachers.find_unmeasured(store, recipe, dataset.spec, dataset.digest)
+            ref = weights.find_unmeasured(store, recipe, dataset.spec, dataset.digest)
             if ref is None:
                 return None
             if ref.digest != teacher.digest:
-                found.append(Further(name, ref))
-    return found if len(found) == count else None
+                networks.append(Further(name, ref))
+    return networks if len(networks) == count else None
 
 
-def digest_of(found: Sequence[Further]) -> str | None:
+def digest_of(networks: Sequence[Further]) -> str | None:
     """What a record tells of a method's further networks: the digest of the list of theirs; None without any."""
-    return digest([each.ref.digest for each in found]) if found else None
+    return digest([each.ref.digest for each in networks]) if networks else None
 
 
 def load(
-    one: Further, store: Store, registry: Registry, data: Data, teacher: teacher_files.TeacherRef, *, device: str
+    backbone: Further, store: Store, registry: Registry, data: Data, teacher: teacher_files.TeacherRef, *, device: str
 ) -> torch.nn.Module:
     """The network, in eval mode, parameters frozen. It takes images as the teacher does, whatever it was trained with
     itself."""
-    network = teachers.load(one.ref, store, registry, data, device=device)
+    network = loaded.load(backbone.ref, store, registry, data, device=device)
     mean, std = statistics(teacher.normalisation, data.dataset)
-    change = renormalisation(mean, std, Member(network, *statistics(one.ref.normalisation, data.dataset)))
+    change = renormalisation(mean, std, Member(network, *statistics(backbone.ref.normalisation, data.dataset)))
     return network if change is None else _Renormalised(network, *change).to(device)
 
 
@@ -156,4 +156,5 @@ class _Renormalised(torch.nn.Module):
         self.eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.network(images * self.factor + self.shift)
+        logits: torch.Tensor = self.network(images * self.factor + self.shift)
+        return logits

@@ -18,10 +18,10 @@ from safetensors import safe_open
 
 from bench.artifacts.store import Store
 from bench.engine import ENGINE_VERSION
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 from bench.fingerprint import digest
 from bench.plugins.former_code import former
-from bench.plugins.registry import ROOT, Registry, unknown
+from bench.plugins.registry import ROOT, Registry
 from bench.plugins.spec import Spec, parse
 from bench.protocol.conditions import resolve
 from bench.protocol.definition import read_toml, validated, with_defaults
@@ -49,15 +49,15 @@ class TeacherRecipe:
     def inputs(self, dataset_digest: str, network_code: str | None = None) -> dict[str, Any]:
         """Everything that decides the weights. What a recipe leaves at its default stays out: a field that a later
         version adds, switched off, makes no other teacher. `network_code`: by default that of the network here."""
-        made: dict[str, Any] = {"weights": self.weights}
+        origin: dict[str, Any] = {"weights": self.weights}
         if self.recipe is not None:
-            made = {"recipe": self.recipe.model_dump(mode="json", exclude_defaults=True)}
+            origin = {"recipe": self.recipe.model_dump(mode="json", exclude_defaults=True)}
         return {
             "engine": ENGINE_VERSION,
             "dataset": dataset_digest,
             "network": str(self.network),
             "network_code": network_code or self.network.plugin.digest,
-            **made,
+            **origin,
         }
 
     def made_from(self, dataset_digest: str) -> tuple[str, ...]:

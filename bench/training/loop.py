@@ -35,7 +35,7 @@ class TrainingDiverged(UserError, RuntimeError):
         self.epoch, self.loss = epoch, loss
         super().__init__(f"training diverged: the mean loss of epoch {epoch} is {loss}; lower the learning rate")
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[TrainingDiverged], tuple[int, float]]:
         return (TrainingDiverged, (self.epoch, self.loss))
 
 
@@ -185,13 +185,13 @@ def _backward(student: nn.Module, x: torch.Tensor, target: Target, recipe: Recip
     """Add the gradients of one batch, chunk by chunk, to the parameters; returns the sum of its images' losses."""
     if recipe.accumulation == 1:
         loss = batch_loss(student(x), target, recipe.loss)
-        loss.backward()
+        torch.autograd.backward(loss)
         return loss.detach() * len(x)
     total = torch.zeros((), device=x.device)
     for start, stop in batch_bounds(len(x), recipe.batch // recipe.accumulation):
         loss = batch_loss(student(x[start:stop]), target[start:stop], recipe.loss)
         nominal = recipe.accumulation_weight == "nominal"
-        (loss * (1 / recipe.accumulation if nominal else (stop - start) / len(x))).backward()
+        torch.autograd.backward(loss * (1 / recipe.accumulation if nominal else (stop - start) / len(x)))
         total += loss.detach() * (stop - start)
     return total
 
@@ -236,7 +236,7 @@ def evaluate(
     correct = torch.zeros((), dtype=torch.int64, device=device)
     total = torch.zeros((), dtype=torch.float64, device=device)
     with torch.inference_mode():
-        for x, y in zip(images.split(batch), labels.split(batch), strict=True):
+        for x, y in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
             y = y.to(device)
             logits = student(normalise(x.to(device), mean, std))
             correct += (logits.argmax(dim=1) == y).sum()

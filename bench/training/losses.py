@@ -75,6 +75,6 @@ def _cross_entropy(logits: torch.Tensor, target: Target) -> torch.Tensor:
     if target.others is None or target.lam is None:
         return F.cross_entropy(logits, target.classes)
     logs = F.log_softmax(logits, dim=1)
-    own = F.nll_loss(logs, target.classes, reduction="none")
-    other = F.nll_loss(logs, target.others, reduction="none")
-    return torch.lerp(other, own, target.lam).mean()
+    first = F.nll_loss(logs, target.classes, reduction="none")
+    second = F.nll_loss(logs, target.others, reduction="none")
+    return torch.lerp(second, first, target.lam).mean()

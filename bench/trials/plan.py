@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from bench.errors import UserError
-from bench.plugins.registry import Registry, unknown
+from bench.errors import UserError, unknown
+from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
 from bench.protocol import definition
 from bench.protocol.definition import read_toml

@@ -131,7 +131,8 @@ def _operations(words: Words, n: int, count: int) -> np.ndarray:
     """uint8 [n, count]: uniform operations, with a uniform sign where they have one."""
     places = words.below(len(OPERATIONS), n * count)
     negative = (words.unit(n * count) < 0.5) & SIGNED[places]
-    return (2 * places + negative).astype(np.uint8).reshape(n, count)
+    # As in words.py.
+    return (2 * places + negative).astype(np.uint8).reshape(n, count)  # type: ignore[no-any-return]
 
 
 def _crops(words: Words, n: int, side: int, scale: tuple[float, float], ratio: tuple[float, float]) -> np.ndarray:

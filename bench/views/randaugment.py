@@ -85,30 +85,33 @@ def operate(images: torch.Tensor, name: str, amount: float) -> torch.Tensor:
     """One operation on all images, uint8 [n, C, size, size]; `amount` as `strength` gives it, with its sign."""
     from torchvision.transforms.v2 import functional as ops  # a second of imports that few protocols need
 
+    changed: torch.Tensor
     match name:
         case "ShearX" | "ShearY":
             angle = math.degrees(math.atan(amount))
             shear = [angle, 0.0] if name == "ShearX" else [0.0, angle]
-            return ops.affine(images, angle=0.0, translate=[0, 0], scale=1.0, shear=shear, center=[0, 0])
+            changed = ops.affine(images, angle=0.0, translate=[0, 0], scale=1.0, shear=shear, center=[0, 0])
         case "TranslateX" | "TranslateY":
             move = [int(amount), 0] if name == "TranslateX" else [0, int(amount)]
-            return ops.affine(images, angle=0.0, translate=move, scale=1.0, shear=[0.0, 0.0])
+            changed = ops.affine(images, angle=0.0, translate=move, scale=1.0, shear=[0.0, 0.0])
         case "Rotate":
-            return ops.rotate(images, amount)
+            changed = ops.rotate(images, amount)
         case "Brightness":
-            return ops.adjust_brightness(images, 1 + amount)
+            changed = ops.adjust_brightness(images, 1 + amount)
         case "Color":
-            return ops.adjust_saturation(images, 1 + amount)
+            changed = ops.adjust_saturation(images, 1 + amount)
         case "Contrast":
-            return ops.adjust_contrast(images, 1 + amount)
+            changed = ops.adjust_contrast(images, 1 + amount)
         case "Sharpness":
-            return ops.adjust_sharpness(images, 1 + amount)
+            changed = ops.adjust_sharpness(images, 1 + amount)
         case "Posterize":
-            return ops.posterize(images, int(amount))
+            changed = ops.posterize(images, int(amount))
         case "Solarize":
-            return ops.solarize(images, amount)
+            changed = ops.solarize(images, amount)
         case "AutoContrast":
-            return ops.autocontrast(images)
+            changed = ops.autocontrast(images)
         case "Equalize":
-            return ops.equalize(images)
-    raise ValueError(f"RandAugment has no operation '{name}'; it has {', '.join(OPERATIONS)}")
+            changed = ops.equalize(images)
+        case _:
+            raise ValueError(f"RandAugment has no operation '{name}'; it has {', '.join(OPERATIONS)}")
+    return changed

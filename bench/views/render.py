@@ -57,8 +57,8 @@ def render(
         return transform(chosen, view, rows, mean=mean, std=std)
 
     rows = np.asarray(indices, np.int64)
-    own = show(rows)
-    return finish(own, show(view.partner[rows]) if view.partner is not None else None, view, rows)
+    shown = show(rows)
+    return finish(shown, show(view.partner[rows]) if view.partner is not None else None, view, rows)
 
 
 def transform(
@@ -86,21 +86,21 @@ def transform(
     return resample(x - black, view, rows).add_(black)
 
 
-def finish(own: torch.Tensor, other: torch.Tensor | None, view: View, rows: np.ndarray) -> torch.Tensor:
+def finish(shown: torch.Tensor, other: torch.Tensor | None, view: View, rows: np.ndarray) -> torch.Tensor:
     """The steps after resampling: the partners mixed in, then the squares erased.
 
     Args:
-        own, other: resampled images and their partners, float32 [n, C, size, size]; `own` may be overwritten.
+        shown, other: resampled images and their partners, float32 [n, C, size, size]; `shown` may be overwritten.
         rows: int64 [n], where they stand in the view.
     """
     if other is not None and view.lam is not None:
         if view.mix_box is not None:
-            own = torch.where(_inside(view.mix_box[rows], view.size, own.device), other, own)
+            shown = torch.where(_inside(view.mix_box[rows], view.size, shown.device), other, shown)
         else:
-            own = torch.lerp(other, own, torch.from_numpy(view.lam[rows]).to(own.device).view(-1, 1, 1, 1))
+            shown = torch.lerp(other, shown, torch.from_numpy(view.lam[rows]).to(shown.device).view(-1, 1, 1, 1))
     if view.cutout is not None:
-        own = own.masked_fill_(_inside(view.cutout[rows], view.size, own.device), 0.0)
-    return own
+        shown = shown.masked_fill_(_inside(view.cutout[rows], view.size, shown.device), 0.0)
+    return shown
 
 
 def resample(x: torch.Tensor, view: View, rows: np.ndarray) -> torch.Tensor:

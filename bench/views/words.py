@@ -9,6 +9,9 @@ from functools import cache
 
 import numpy as np
 
+# Arithmetic on arrays of any dtype is Any to mypy, here and in parameters.py. A variable with a type would change the
+# code digest of every compressor that reads views, so these lines have an ignore.
+
 
 class Words:
     """Raw 64-bit words of a Philox stream, and the few exact draws that are made of them."""
@@ -37,7 +40,7 @@ def log_uniform(raw: np.ndarray, low: float, high: float) -> np.ndarray:
     """low * (high / low)^u for u on a grid of 2^-16."""
     coarse, fine = _powers(low, high)
     word = (raw >> np.uint64(48)).astype(np.int64)
-    return low * (coarse[word >> 8] * fine[word & 255])
+    return low * (coarse[word >> 8] * fine[word & 255])  # type: ignore[no-any-return]
 
 
 @cache
@@ -67,4 +70,4 @@ def beta(words: Words, alpha: float, n: int) -> np.ndarray:
         from scipy.special import betaincinv
 
         u = betaincinv(alpha, alpha, u)
-    return np.rint(u * 65536) / 65536
+    return np.rint(u * 65536) / 65536  # type: ignore[no-any-return]

@@ -11,8 +11,8 @@ import torch
 from bench.api import SoftLabels
 from bench.errors import PluginError
 from bench.labels.label_file import LabelFile
-from bench.labels.labels import EncodedLabels
 from bench.labels.pool import BatchViews, common
+from bench.labels.reader import EncodedLabels
 from bench.protocol.recipe import Augment, Loss, Recipe
 from bench.seeds import numpy_generator
 from bench.training.feed import Feed

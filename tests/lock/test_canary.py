@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.labels import labels
+from bench.labels import making
 from bench.lock import canary, differences
 from bench.lock.lock_file import PATH, Canary, Lock, Released
 from bench.protocol import miniature
@@ -237,7 +237,7 @@ CHANGES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "views: labels see other views than students": (STORED, wrapped(ensemble, "render", lambda out, _: out.flip(3))),
     "images: normalised otherwise": (HARD, wrapped(feed, "normalise", lambda out, _: out * 1.01)),
     "images: resampled otherwise": (STORED, wrapped(render, "resample", lambda out, _: out.roll(1, 3))),
-    "labels: another set of views": (STORED, wrapped(labels, "seed", lambda out, _: out + 1)),
+    "labels: another set of views": (STORED, wrapped(making, "seed", lambda out, _: out + 1)),
     "labels: teachers summed, not scaled to one norm": (
         ONLINE,
         replaced(ensemble, "scales", lambda norms: torch.ones_like(norms)),

@@ -15,7 +15,8 @@ from bench.artifacts.describe import describe
 from bench.artifacts.opened import Data
 from bench.artifacts.refs import Workspace
 from bench.labels.label_file import LabelFile
-from bench.labels.labels import EncodedLabels, label_views, teacher_logits
+from bench.labels.making import label_views, teacher_logits
+from bench.labels.reader import EncodedLabels
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 from bench.protocol import definition
@@ -23,7 +24,7 @@ from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe, scaled
 from bench.records.files import Record
 from bench.stages.teach import teach
-from bench.teachers import teachers
+from bench.teachers import loaded
 from bench.teachers.ensemble import Member, ensemble_of
 from bench.training.loop import TrainLog, evaluate, train
 from bench.training.networks import build_network
@@ -99,7 +100,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     chosen = np.concatenate([np.flatnonzero(source.labels == label)[:IPC] for label in range(10)])
 
     def members(count: int) -> list[Member]:
-        return [teachers.member(refs[k % 4], ws.store, ws.registry, data) for k in range(count)]
+        return [loaded.member(refs[k % 4], ws.store, ws.registry, data) for k in range(count)]
 
     return Digits(data, torch.from_numpy(source.read(chosen)), torch.from_numpy(source.labels[chosen]), members)
 

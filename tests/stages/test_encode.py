@@ -12,8 +12,9 @@ from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
 from bench.artifacts.store import read
 from bench.errors import InfeasibleError
-from bench.labels import labels
+from bench.labels import adapter, making
 from bench.labels.label_file import LabelFile
+from bench.labels.reader import EncodedLabels
 from bench.plugins.registry import discover
 from bench.protocol import definition
 from bench.stages import isolation, label
@@ -83,7 +84,7 @@ class Bench:
 
     def read(self, compressor: str, file: LabelFile, views: list[int]) -> Any:
         module = self.ws.registry.get("compressor", compressor).module
-        return labels.EncodedLabels(file, module, self.condensed.images, compressor).rows(views)
+        return EncodedLabels(file, module, self.condensed.images, compressor).rows(views)
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_the_whole_file_stays_within_its_budget(bench: Bench, ratio: str) -> Non
 
 
 def test_a_shared_part_counts_once_and_shards_are_read_as_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labels, "shard_sizes", lambda *_: [7, 7, 6])
+    monkeypatch.setattr(making, "shard_sizes", lambda *_: [7, 7, 6])
     budget = f"{2 * 2 * 20 * 10 + 300}B"  # two views of 20 images, and what little else there is
     with pytest.raises(InfeasibleError, match="one view of each image"):
         bench.encode("common_mean", "300B", shards=3)
@@ -141,11 +142,11 @@ def test_a_shared_part_counts_once_and_shards_are_read_as_one(bench: Bench, monk
 def test_what_shards_share_is_fitted_once_and_is_what_each_would_have_fitted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labels, "shard_sizes", lambda *_: [7, 7, 6])
+    monkeypatch.setattr(making, "shard_sizes", lambda *_: [7, 7, 6])
     fitted: list[bytes] = []
 
     def counted(*arguments: Any, **parameters: Any) -> bytes:
-        fitted.append(labels.fit(*arguments, **parameters))
+        fitted.append(adapter.fit(*arguments, **parameters))
         return fitted[-1]
 
     monkeypatch.setattr(label, "fit", counted)
@@ -165,11 +166,11 @@ def test_several_shards_are_surveyed(
 
     def seen(module: Any, part: Any, allowance: int, ctx: Any, survey: Any, **parameters: Any) -> bytes:
         surveys.append(None if survey is None else [piece.logits for piece in survey([5, 2])])
-        return labels.fit(module, part, allowance, ctx, survey, **parameters)
+        return adapter.fit(module, part, allowance, ctx, survey, **parameters)
 
     monkeypatch.setattr(label, "fit", seen)
     monkeypatch.setattr(label, "KEEP_RAW_BYTES", kept)
-    monkeypatch.setattr(labels, "shard_sizes", lambda *_: sizes)
+    monkeypatch.setattr(making, "shard_sizes", lambda *_: sizes)
     bench.encode("common_mean", "10x", shards=len(sizes))
     [survey] = surveys
     if len(sizes) == 1:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UserError
+from bench.labels.adapter import encode
 from bench.labels.label_file import LabelFile, blob_allowance
-from bench.labels.labels import encode
 from bench.plugins.registry import Registry, discover
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Augment

@@ -19,7 +19,7 @@ from bench.artifacts.store import Store, read
 from bench.cli import cli
 from bench.errors import PluginError, UserError
 from bench.labels.label_file import LabelFile
-from bench.labels.labels import EncodedLabels
+from bench.labels.reader import EncodedLabels
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Augment

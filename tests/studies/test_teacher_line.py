@@ -24,7 +24,7 @@ from bench.studies.label_sets.trial_labels import trial_labels
 from bench.studies.storage.storage_table import Setting
 from bench.studies.storage.storage_table import teachers as teacher_rows
 from bench.studies.storage.teacher_line import fp16_bytes, known_teachers
-from bench.teachers import teachers
+from bench.teachers import loaded
 from bench.trials.budget import reference_bytes
 
 
@@ -37,7 +37,7 @@ def shipped(ws: Workspace) -> tuple[torch.nn.Module, Path]:
     dataset = describe(ws, "digits")
     ref = teach(ws, "small-teacher-v1", dataset)
     assert ref.shipped
-    return teachers.load(ref, ws.store, ws.registry, ws.described(dataset)), ref.path(ws.store)
+    return loaded.load(ref, ws.store, ws.registry, ws.described(dataset)), ref.path(ws.store)
 
 
 def test_a_shipped_teacher_takes_two_bytes_a_number(digits: Workspace) -> None:

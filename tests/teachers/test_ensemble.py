@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.labels.labels import label_views, teacher_logits
+from bench.labels.making import label_views, teacher_logits
 from bench.protocol.recipe import Recipe
 from bench.teachers.ensemble import Ensemble, Member, ensemble_of, label_view, scales, stored_batches, view_norms
 from bench.views.parameters import Views

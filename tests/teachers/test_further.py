@@ -24,7 +24,7 @@ from bench.plugins.spec import parse
 from bench.stages import condense as stage
 from bench.stages.origins import OriginDigests
 from bench.stages.teach import teach
-from bench.teachers import further, teacher_files, teachers
+from bench.teachers import further, teacher_files, weights
 from bench.trials.trial import Trial
 from tests.worlds.plugins import write
 
@@ -77,7 +77,7 @@ def other_weights(tmp_path: Path) -> Path:
     tensors["classifier.weight"] = tensors["classifier.weight"].flip(1).contiguous()
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     before = text.split('"digest": "')[1][:64]
-    save_file(tensors, path, metadata={"json": text.replace(before, teachers._weights_digest(arrays))})
+    save_file(tensors, path, metadata={"json": text.replace(before, weights._weights_digest(arrays))})
     return folder
 
 

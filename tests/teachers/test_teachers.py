@@ -21,7 +21,7 @@ from bench.plugins.registry import Registry, discover
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.stages.teach import teach
-from bench.teachers import teacher_files, teachers
+from bench.teachers import loaded, teacher_files, weights
 from bench.teachers.teacher_files import FOLDER, TeacherRef, load_recipe, read_recipe, teachers_digest
 from bench.training.networks import build_network
 
@@ -138,10 +138,10 @@ def test_digits_has_the_weights_of_a_whole_ensemble(workspace: Workspace, name: 
     assert path.stat().st_size < 300_000
     assert path.stat().st_mode & 0o044 == 0o044  # everybody may read it
     data = workspace.described(dataset)
-    model = teachers.load(ref, workspace.store, workspace.registry, data)
+    model = loaded.load(ref, workspace.store, workspace.registry, data)
     assert any(isinstance(module, _BatchNorm) for module in model.modules())
     images, labels = data.test_images()
-    logits = teachers.predict(model, images, mean=data.dataset.mean, std=data.dataset.std)
+    logits = loaded.predict(model, images, mean=data.dataset.mean, std=data.dataset.std)
     assert float((logits.argmax(dim=1) == labels).float().mean()) == pytest.approx(ref.accuracy)
     assert ref.accuracy > 0.98
 
@@ -152,7 +152,7 @@ def test_digits_has_the_weights_of_a_whole_ensemble(workspace: Workspace, name: 
 )
 def test_the_first_teacher_of_every_embedded_data_set_never_changes(dataset: str, expected: str) -> None:
     path = teacher_files.shipped_path("small-teacher-v1", dataset)
-    found = teachers._weights_digest(load_file(path))
+    found = weights._weights_digest(load_file(path))
     assert found[:16] == expected
     with safe_open(path, "np") as file:
         assert json.loads(file.metadata()["json"])["digest"] == found
@@ -170,15 +170,15 @@ def test_a_teacher_is_made_once_and_comes_out_the_same_in_another_store(
     for store in ("one", "one", "two"):
         ws = Workspace(tmp_path / store, registry)
         dataset = describe(ws, "digits")
-        refs.append(teachers.make(ws.store, ws.described(dataset), recipe, dataset.digest))
+        refs.append(weights.make(ws.store, ws.described(dataset), recipe, dataset.digest))
     assert refs[0] == refs[1] == refs[2]
     assert not refs[0].shipped
     assert refs[0].normalisation == "imagenet"
-    member = teachers.member(refs[0], ws.store, registry, ws.described(dataset))
+    member = loaded.member(refs[0], ws.store, registry, ws.described(dataset))
     assert member.mean == pytest.approx((0.449,))
     assert all(not parameter.requires_grad for parameter in member.model.parameters())
     monkeypatch.setattr(teacher_files, "FOLDER", tmp_path / "folder")
-    shipped = teachers.ship(refs[0], ws.store, recipe.id, "digits")
+    shipped = weights.ship(refs[0], ws.store, recipe.id, "digits")
     assert shipped.parent == tmp_path / "folder" / "quick-v1"
     again = teacher_files.find(Workspace(tmp_path / "three", registry).store, recipe, "digits", dataset.digest)
     assert again is not None
@@ -209,8 +209,8 @@ def test_a_record_tells_one_digest_for_one_teacher_or_for_many() -> None:
 def test_logits_of_images_are_those_of_the_network_in_eval_mode(registry: Registry) -> None:
     model = build_network(parse(registry, "network", "convnet:width=4"), channels=1, size=8, classes=3, seed=0).train()
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (30, 1, 8, 8)).astype(np.uint8))
-    whole = teachers.predict(model, images, mean=(0.5,), std=(0.5,), batch=7)
+    whole = loaded.predict(model, images, mean=(0.5,), std=(0.5,), batch=7)
     assert model.training
-    alone = teachers.predict(model, images[:1], mean=(0.5,), std=(0.5,))
+    alone = loaded.predict(model, images[:1], mean=(0.5,), std=(0.5,))
     torch.testing.assert_close(whole[:1], alone)
-    assert teachers.predict(model, images, mean=(0.5,), std=(0.5,), features=True).shape == (30, 4)
+    assert loaded.predict(model, images, mean=(0.5,), std=(0.5,), features=True).shape == (30, 4)

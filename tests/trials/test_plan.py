@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from bench.driver.defaults import make_plan
 from bench.driver.estimate import estimate_seconds
-from bench.driver.prepared import make_plan
 from bench.errors import UserError
 from bench.plugins.registry import Registry, discover
 from bench.protocol import definition

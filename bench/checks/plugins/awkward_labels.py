@@ -10,7 +10,7 @@ import torch
 from bench.checks.plugins import sample_labels
 from bench.checks.plugins.codec import damaged, tried
 from bench.checks.plugins.compressors import PLENTY, CompressorSubject, misfits
-from bench.checks.plugins.kit import is_clear, told
+from bench.checks.plugins.kit import error_text, is_clear
 
 LARGEST_GAP = 0.01  # error that degenerate labels may show, as a share of their largest magnitude
 
@@ -24,7 +24,7 @@ def degenerate_labels_come_back(subject: CompressorSubject) -> Iterator[str]:
                 wrong = list(misfits(codec, encoded, logits.shape))
                 gap = 0.0 if wrong else codec.largest_gap(encoded, logits)
             except Exception as error:
-                yield f"{name}: it ends with {told(error, subject.plugin)}"
+                yield f"{name}: it ends with {error_text(error, subject.plugin)}"
                 continue
         yield from (f"{name}: {text}" for text in wrong)
         if gap > LARGEST_GAP:
@@ -42,7 +42,7 @@ def labels_that_are_not_finite_are_refused(subject: CompressorSubject) -> Iterat
         if not isinstance(ended, Exception):
             yield f"{value} among the labels is encoded in silence."
         elif not all(is_clear(ended, number) for number in place):
-            yield f"{value} at image 7, view 13, class 22 ends with {told(ended)}. Name the place."
+            yield f"{value} at image 7, view 13, class 22 ends with {error_text(ended)}. Name the place."
 
 
 def damaged_blobs_are_errors(subject: CompressorSubject) -> Iterator[str]:

@@ -10,7 +10,7 @@ from bench.api import SoftLabels
 from bench.checks.plugins import sample_labels
 from bench.checks.plugins.codec import Codec, tried
 from bench.checks.plugins.compressors import CompressorSubject
-from bench.checks.plugins.kit import NotApplicable, told
+from bench.checks.plugins.kit import NotApplicable, error_text
 from bench.errors import InfeasibleError
 from bench.trials.budget import reference_bytes
 
@@ -46,7 +46,7 @@ def _within(subject: CompressorSubject, codec: Codec, given: SoftLabels, budget:
         elif error.smallest_bytes <= budget:
             yield f"{budget} bytes are refused as infeasible, the smallest size being {error.smallest_bytes}."
     except Exception as error:
-        ended = told(error, subject.plugin)
+        ended = error_text(error, subject.plugin)
         yield f"a budget of {budget} bytes ends with {ended}; raise InfeasibleError(smallest_bytes)."
     else:
         sizes.add(size)
@@ -64,12 +64,12 @@ def the_smallest_size_is_true(subject: CompressorSubject) -> Iterator[str]:
             refused = tried(codec.encode, given, 1)
             if not isinstance(refused, InfeasibleError):
                 if isinstance(refused, Exception):
-                    yield f"{name} labels: a budget of one byte ends with {told(refused)}; raise InfeasibleError."
+                    yield f"{name} labels: a budget of one byte ends with {error_text(refused)}; raise InfeasibleError."
                 continue
             smallest = refused.smallest_bytes
             enough = tried(codec.encode, given, smallest)
             if isinstance(enough, Exception):
-                yield f"{name} labels: {smallest} bytes are named as enough, but end with {told(enough)}"
+                yield f"{name} labels: {smallest} bytes are named as enough, but end with {error_text(enough)}"
             elif len(enough) > smallest:
                 yield f"{name} labels: {smallest} bytes are named as enough, but {len(enough)} are taken."
             less = tried(codec.encode, given, smallest - 1)

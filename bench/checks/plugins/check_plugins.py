@@ -19,9 +19,9 @@ from pathlib import Path
 from bench.checks.plugins import awkward_labels, budgets, compressors, conduct, datasets, declared, methods
 from bench.checks.plugins.kit import Check, Subject, findings, rule
 from bench.checks.plugins.workshop import Workshop, workshop
-from bench.errors import UserError
+from bench.errors import UserError, unknown
 from bench.finding import Finding
-from bench.plugins.registry import Plugin, Registry, discover, read, unknown
+from bench.plugins.registry import Plugin, Registry, discover, read
 
 DECLARED: tuple[Check, ...] = (
     declared.is_described,
@@ -100,9 +100,9 @@ def checks_for(plugin: Plugin | str | Path) -> list[tuple[str, Callable[[], list
     return _bound(plugin if isinstance(plugin, Plugin) else _from_file(plugin), None)
 
 
-def errors(found: Iterable[Finding]) -> list[str]:
+def errors(results: Iterable[Finding]) -> list[str]:
     """The messages of those findings that are errors: empty where a plugin keeps the rule, or says why not."""
-    return [finding.message for finding in found if finding.severity == "error"]
+    return [finding.message for finding in results if finding.severity == "error"]
 
 
 def check_plugins(names: Sequence[str] | None = None, plugin_files: Iterable[str | Path] = ()) -> list[Finding]:
@@ -120,8 +120,8 @@ def check_and_count(names: Sequence[str], plugin_files: Iterable[str | Path]) ->
     registry = discover(plugin_files)
     plugins, shop = chosen(registry, names), Workshop(registry)
     checks = [check for plugin in plugins for _, check in _bound(plugin, shop)]
-    found = [finding for check in checks for finding in check()]
-    return found, f"{len(checks)} checks of {len(plugins)} plugin{'s' if len(plugins) > 1 else ''}"
+    results = [finding for check in checks for finding in check()]
+    return results, f"{len(checks)} checks of {len(plugins)} plugin{'s' if len(plugins) > 1 else ''}"
 
 
 def chosen(registry: Registry, names: Sequence[str]) -> list[Plugin]:
@@ -143,12 +143,12 @@ def _bound(plugin: Plugin, shop: Workshop | None) -> list[tuple[str, Callable[[]
     """The checks of a plugin, tied to one subject, which they share; and at the end what was said about itself."""
     if plugin.kind not in CHECKS:
         raise UserError(f"{plugin.path}: a {plugin.kind} is not checked; methods, compressors and data sets are.")
-    made: list[Subject] = []
+    subjects: list[Subject] = []
 
     def subject() -> Subject:
-        if not made:
-            made.append(_SUBJECTS[plugin.kind](plugin, shop or workshop()))
-        return made[0]
+        if not subjects:
+            subjects.append(_SUBJECTS[plugin.kind](plugin, shop or workshop()))
+        return subjects[0]
 
     def run(check: Check) -> list[Finding]:
         return findings(check, subject())

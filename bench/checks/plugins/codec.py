@@ -13,7 +13,7 @@ import torch
 
 from bench.api import SoftLabels
 from bench.errors import InfeasibleError
-from bench.labels.labels import takes_shared, takes_survey
+from bench.labels.adapter import takes_shared, takes_survey
 from bench.plugins.registry import Plugin
 from bench.stages.context import HarnessContext
 
@@ -49,8 +49,8 @@ class Codec:
         """
         if not self._shares:
             return Encoded(b"", self._module.encode(labels, budget, self.ctx, **self._parameters))
-        asked = {"survey": partial(_survey, labels)} if takes_survey(self._module) else {}
-        shared = self._module.fit(labels, budget, self.ctx, **asked, **self._parameters)
+        keywords = {"survey": partial(_survey, labels)} if takes_survey(self._module) else {}
+        shared = self._module.fit(labels, budget, self.ctx, **keywords, **self._parameters)
         try:
             left = budget - len(shared)
             return Encoded(shared, self._module.encode(labels, left, self.ctx, shared=shared, **self._parameters))
@@ -71,7 +71,8 @@ class Codec:
     def decode_by(self, module: ModuleType, encoded: Encoded, rows: Sequence[int] | None = None) -> torch.Tensor:
         """The same by another copy of the module."""
         extra = {"shared": encoded.shared} if self._shares else {}
-        return module.decode(encoded.blob, rows=rows, **extra)
+        logits: torch.Tensor = module.decode(encoded.blob, rows=rows, **extra)
+        return logits
 
     def stored(self, encoded: Encoded, views: int) -> np.ndarray:
         """int64: the views that `decode` can give."""

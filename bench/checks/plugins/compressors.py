@@ -15,8 +15,8 @@ import torch
 
 from bench.checks.plugins import sample_labels
 from bench.checks.plugins.codec import Codec, Encoded, tried
-from bench.checks.plugins.kit import Call, NotApplicable, Subject, told
-from bench.labels.labels import invalid
+from bench.checks.plugins.kit import Call, NotApplicable, Subject, error_text
+from bench.labels.adapter import invalid
 from bench.plugins.registry import Plugin
 from bench.trials.budget import reference_bytes
 
@@ -156,7 +156,7 @@ def decodes_the_same_twice(subject: CompressorSubject) -> Iterator[str]:
             yield "decode(blob) gives other bits the second time."
         fresh = tried(codec.decode_by, _loaded_again(subject.plugin), encoded)
         if isinstance(fresh, Exception):
-            yield f"in a process that did not encode it, the blob cannot be read: {told(fresh)}"
+            yield f"in a process that did not encode it, the blob cannot be read: {error_text(fresh)}"
         elif not torch.equal(first, fresh):
             yield "in a process that did not encode it, the blob decodes to other values."
 

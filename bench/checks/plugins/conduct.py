@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.checks.plugins.kit import Call, Subject, told
+from bench.checks.plugins.kit import Call, Subject, error_text
 from bench.checks.plugins.reach import watched_calls, ways_to_the_test_split
 
 # What a process has but once: name, how to read it, how to put it back.
@@ -43,7 +43,7 @@ class Observation:
 
     result: str | None = None  # digest of what came back; None if the call ended with an error
     error: str = ""  # that error
-    asked: bool = False  # for a generator of the context
+    asked_for_randomness: bool = False  # for a generator of the context
     generators: list[str] = field(default_factory=list)  # global ones, advanced or seeded
     settings: list[str] = field(default_factory=list)  # changed
     lent: list[str] = field(default_factory=list)  # changed
@@ -95,8 +95,8 @@ def observe(subject: Subject, *, replicate: int = 0, globally: int = 1, closely:
             try:
                 seen.result = call.run()
             except Exception as error:
-                seen.error = told(error, subject.plugin)
-        seen.called, seen.asked = called, call.ctx.asked_for_randomness
+                seen.error = error_text(error, subject.plugin)
+        seen.called, seen.asked_for_randomness = called, call.ctx.asked_for_randomness
         seen.generators, seen.settings = _changed(generators, _GENERATORS), _changed(settings, _SETTINGS)
         if Path.cwd() != folder / "current":
             seen.settings.append("the current folder")
@@ -152,7 +152,9 @@ def gives_the_same_twice(subject: Subject) -> Iterator[str]:
         yield f"an ordinary call ends with {watched.first.error}"
     elif watched.first.result != watched.again.result:
         yield "two calls with the same arguments and seeds give different results."
-    elif not watched.first.asked and any(each.result != watched.first.result for each in watched.replicates):
+    elif not watched.first.asked_for_randomness and any(
+        each.result != watched.first.result for each in watched.replicates
+    ):
         yield "its result differs between replicates, though it asked the context for no generator."
 
 

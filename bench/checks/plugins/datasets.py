@@ -38,9 +38,10 @@ class DatasetSubject(Subject):
     def load(self) -> Dataset:
         """Loaded anew. Raises NotApplicable where its files are not on this machine."""
         try:
-            return self.plugin.module.load(Path(self.folder.name), **self.spec.parameters)
+            dataset: Dataset = self.plugin.module.load(Path(self.folder.name), **self.spec.parameters)
         except NotHere as error:
             raise NotApplicable(str(error)) from None
+        return dataset
 
     @property
     def splits(self) -> Iterator[tuple[str, ImageSource]]:
@@ -133,8 +134,8 @@ def digest_is_the_released_one(subject: DatasetSubject) -> Iterator[str]:
     """Data sets of this project are what protocols/datasets/digests.json says."""
     released = json.loads(RELEASED.read_text(encoding="utf-8"))["datasets"]
     registry = Registry([subject.plugin])
-    own = [text for text in released if text.partition(":")[0] == subject.plugin.name]
-    named = [text for text in own if _same(registry, text, subject.spec)]
+    specs = [text for text in released if text.partition(":")[0] == subject.plugin.name]
+    named = [text for text in specs if _same(registry, text, subject.spec)]
     if not (subject.plugin.module_name or "").startswith("protocols.") or not named:
         raise NotApplicable("no digest of it was released")
     for split, source in subject.splits:

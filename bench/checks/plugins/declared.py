@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from bench.checks.plugins.kit import Subject, is_clear, survives_json, told
+from bench.checks.plugins.kit import Subject, error_text, is_clear, survives_json
 from bench.errors import UserError
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
@@ -24,8 +24,8 @@ def is_described(subject: Subject) -> Iterator[str]:
 
 def is_cited(subject: Subject) -> Iterator[str]:
     """Plugins of this project say where they come from."""
-    own = (subject.plugin.module_name or "").startswith(("methods.", "protocols."))
-    if own and not str(subject.plugin.constants.get("CITATION", "")).strip():
+    in_project = (subject.plugin.module_name or "").startswith(("methods.", "protocols."))
+    if in_project and not str(subject.plugin.constants.get("CITATION", "")).strip():
         yield "it has no CITATION, which every plugin of this project has."
 
 
@@ -83,7 +83,8 @@ def mistyped_words_are_refused(subject: Subject) -> Iterator[str]:
                 call.run()
         except Exception as error:
             if not is_clear(error) or not (_NONSENSE in str(error) or name in str(error)):
-                yield f"{name}={_NONSENSE} ends with {told(error)}; say that {name} is wrong, and what is allowed."
+                ended = error_text(error)
+                yield f"{name}={_NONSENSE} ends with {ended}; say that {name} is wrong, and what is allowed."
         else:
             yield f"{name}={_NONSENSE} is accepted in silence. Refuse what is none of the allowed words."
 

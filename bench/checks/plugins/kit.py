@@ -77,7 +77,7 @@ def findings(check: Check, subject: Subject) -> list[Finding]:
     except NotApplicable as reason:
         return [Finding(name, subject.where, f"not checked: {reason}", "note")]
     except Exception as error:
-        messages = [f"the call ended with {told(error, subject.plugin)}"]
+        messages = [f"the call ended with {error_text(error, subject.plugin)}"]
     if excuse is None:
         return [Finding(name, subject.where, message) for message in messages]
     if messages:
@@ -86,7 +86,7 @@ def findings(check: Check, subject: Subject) -> list[Finding]:
     return [Finding("needless-exception", subject.where, needless)]
 
 
-def told(error: BaseException, plugin: Plugin | None = None) -> str:
+def error_text(error: BaseException, plugin: Plugin | None = None) -> str:
     """An error in one line, and where in the plugin's file it arose."""
     text = f"{type(error).__name__}: {' '.join(str(error).split()) or '(no message)'}"
     frames = traceback.extract_tb(error.__traceback__) if plugin else ()

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.api import Condensed
 from bench.checks.plugins.conduct import conduct
-from bench.checks.plugins.kit import Call, NotApplicable, Subject, is_clear, survives_json, told
+from bench.checks.plugins.kit import Call, NotApplicable, Subject, error_text, is_clear, survives_json
 from bench.checks.plugins.workshop import Renamed
 from bench.checks.plugins.worlds import RELABELLED, SIZES
 from bench.fingerprint import canonical
@@ -116,7 +116,7 @@ def other_seeds_give_other_images(subject: MethodSubject) -> Iterator[str]:
     watched = conduct(subject)
     if (
         watched.first.result
-        and watched.first.asked
+        and watched.first.asked_for_randomness
         and all(each.result == watched.first.result for each in watched.replicates)
     ):
         yield "it asks the context for a generator, and yet all replicates are the same. Ask for none, or use it."
@@ -128,13 +128,13 @@ def class_numbers_do_not_matter(subject: MethodSubject) -> Iterator[str]:
     for streams in (True, False):  # numbers in a generator's name may be classes, or anything else
         same = tuple(range(len(RELABELLED)))
         plain, ctx = subject.renamed(same, streams=streams)
-        if ctx.asked and not ctx.streams_of_every_class():
+        if ctx.generator_names and not ctx.streams_of_every_class():
             raise NotApplicable("it draws for all classes from one stream, so it is the same in distribution only")
         other, _ = subject.renamed(RELABELLED, streams=streams)
-        found = next((text for c in same if (text := _difference(plain, other, c, RELABELLED[c]))), "")
-        if not found:
+        difference = next((text for c in same if (text := _difference(plain, other, c, RELABELLED[c]))), "")
+        if not difference:
             return
-        wrong = wrong or found
+        wrong = wrong or difference
     yield wrong
 
 
@@ -158,7 +158,7 @@ def _counted(subject: MethodSubject, world: str, ipc: int) -> Iterator[str]:
     try:
         condensed = subject.condense(world, ipc)
     except Exception as error:
-        yield f"ipc {ipc} on the world '{world}' ends with {told(error, subject.plugin)}"
+        yield f"ipc {ipc} on the world '{world}' ends with {error_text(error, subject.plugin)}"
         return
     yield from _wrong_counts(condensed, world, ipc)
 
@@ -174,7 +174,7 @@ def _served_or_refused(subject: MethodSubject, world: str, ipc: int, what: str, 
         condensed = subject.condense(world, ipc)
     except Exception as error:
         if not is_clear(error, named):
-            ended = told(error, subject.plugin)
+            ended = error_text(error, subject.plugin)
             yield f"{what}: it ends with {ended}. Raise ValueError or UserError that names the class and the ipc."
         return
     yield from _wrong_counts(condensed, world, ipc)

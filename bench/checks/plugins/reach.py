@@ -43,7 +43,7 @@ def ways_to_the_test_split(**starts: Any) -> list[str]:
     Attributes, items, closures, defaults and bound objects are followed; module globals are not, since everything that
     is imported leads everywhere.
     """
-    found: list[str] = []
+    ways: list[str] = []
     queue = deque((value, name, 0) for name, value in starts.items())
     seen: set[int] = set()
     keep: list[Any] = []  # objects made on the way stay alive, so that no address is used twice
@@ -54,10 +54,10 @@ def ways_to_the_test_split(**starts: Any) -> list[str]:
         seen.add(id(value))
         keep.append(value)
         if isinstance(value, FunctionType) and value.__code__ is worlds.open_test.__code__:
-            found.append(path)
+            ways.append(path)
         elif depth < DEPTH:
             queue.extend((below, f"{path}{step}", depth + 1) for step, below in _below(value))
-    return found
+    return ways
 
 
 def _below(value: Any) -> Iterator[tuple[str, Any]]:

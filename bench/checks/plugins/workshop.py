@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ class Workshop:
         return self._teacher(world if world in ("colour", "one-class") else "plain")
 
     def _teacher(self, world: str) -> TeacherRef:
-        def fit() -> tuple[dict[str, np.ndarray], dict]:
+        def fit() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             data = self.data(world)
             d = data.dataset
             net = build_network(
@@ -76,8 +77,8 @@ class Workshop:
                 seed=seed("checks", "teacher", world),
             )
             images, labels = data.train.images(np.arange(len(data.train))), torch.from_numpy(data.train.labels.copy())
-            own = ("checks", "teacher", world)
-            train(net, images, labels, RECIPE, coordinates=own, mean=d.mean, std=d.std, mirror=d.mirror)
+            coordinates = ("checks", "teacher", world)
+            train(net, images, labels, RECIPE, coordinates=coordinates, mean=d.mean, std=d.std, mirror=d.mirror)
             return {name: value.numpy() for name, value in net.state_dict().items()}, {}
 
         artifact = self.store.get("check-teacher", {"world": world}, fit)
@@ -103,7 +104,7 @@ class Renamed:
         self.device, self.scratch = base.device, base.scratch
         self.order = [self._back[new] for new in range(len(names))]
         self.teacher: nn.Module = _RenamedNet(base.teacher, self.order)
-        self.asked: set[tuple[str | int, ...]] = set()
+        self.generator_names: set[tuple[str | int, ...]] = set()
 
     def teachers(self, count: int) -> list[nn.Module]:
         """Those of the base, under these class numbers."""
@@ -143,12 +144,12 @@ class Renamed:
 
     def streams_of_every_class(self) -> bool:
         """Whether the method asked for a generator of each class, by the class's number."""
-        numbers = {part for name in self.asked for part in name if isinstance(part, int)}
+        numbers = {part for name in self.generator_names for part in name if isinstance(part, int)}
         return set(self._back.values()) <= numbers
 
     def _old(self, name: tuple[str | int, ...]) -> tuple[str | int, ...]:
         old = tuple(self._back.get(part, part) if self._streams and isinstance(part, int) else part for part in name)
-        self.asked.add(old)
+        self.generator_names.add(old)
         return old
 
 
@@ -159,7 +160,9 @@ class _RenamedNet(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net(images)[:, self._order]
+        logits: Tensor = self.net(images)[:, self._order]
+        return logits
 
     def features(self, images: Tensor) -> Tensor:
-        return self.net.features(images)  # type: ignore[operator]
+        features: Tensor = self.net.features(images)  # type: ignore[operator]
+        return features

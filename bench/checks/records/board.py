@@ -84,7 +84,7 @@ def cells(lines: Iterable[Line], left_out: Iterable[Mapping[str, Any]] = ()) -> 
 
     `left_out`: trials of lines that stand there and could not be used.
     """
-    unused: dict[tuple, dict[Name, set[int]]] = defaultdict(lambda: defaultdict(set))
+    unused: dict[tuple[Any, ...], dict[Name, set[int]]] = defaultdict(lambda: defaultdict(set))
     for trial_fields in left_out:
         key = tuple(trial_fields.get(part) for part in ("dataset", "protocol", "ipc", "student"))
         name = (str(trial_fields.get("method")), trial_fields.get("compressor"), trial_fields.get("budget"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from bench.checks.records.board import Cell, Line, condensed_set, row
@@ -13,6 +13,8 @@ from bench.records.files import Record
 
 CLOCKS_DIFFER = timedelta(hours=1)
 ROUNDING = 1e-6  # of float32 sums
+
+_Figures = tuple[float | None, float | None, float | None]  # accuracy, test loss, train loss
 
 
 def check_values(lines: Sequence[Line], out: Findings) -> None:
@@ -69,7 +71,7 @@ def impossible(record: Record) -> Iterator[str]:
 def check_copies(cell: Cell, out: Findings) -> None:
     """Equal accuracy and equal losses to the last bit in two replicates, or for two methods with different sets."""
     for (compressor, budget), methods in cell.groups.items():
-        same: dict[tuple, list[Line]] = defaultdict(list)
+        same: dict[_Figures, list[Line]] = defaultdict(list)
         for lines in methods.values():
             for line in lines:
                 result = _result(line.record)
@@ -93,13 +95,13 @@ def check_copies(cell: Cell, out: Findings) -> None:
             )
 
 
-def _result(record: Record) -> tuple:
+def _result(record: Record) -> _Figures:
     return record.accuracy, record.test_loss, record.train_loss
 
 
 def _reruns(lines: Sequence[Line], out: Findings) -> None:
     """Several lines of one trial, made by the same code on the same kind of machine, must agree."""
-    again: dict[tuple, list[Line]] = defaultdict(list)
+    again: dict[tuple[Hashable, ...], list[Line]] = defaultdict(list)
     for line in lines:
         if line.record.status == "ok":
             made_by, machine = line.record.made_by, line.record.environment

@@ -37,7 +37,7 @@ class _Remembering(RayExecutor):
         return await super().run(stage, *args, **options)
 
 
-class Reruns(AbstractContextManager):
+class Reruns(AbstractContextManager["Reruns"]):
     """Runs trials and learning curves of their students, and keeps what it ran.
 
     Args:

@@ -64,27 +64,27 @@ class Limits:
     test_loss: float = 0.0
     train_loss: float = 0.0
 
-    def distance(self, one: Result, other: Result) -> float:
+    def distance(self, first: Result, second: Result) -> float:
         """The largest of the three differences, as a share of its limit; at most 1 where the results agree."""
-        return max(self.accuracies(one[0], other[0]), self.losses(one, other))
+        return max(self.accuracies(first[0], second[0]), self.losses(first, second))
 
-    def losses(self, one: Result, other: Result) -> float:
+    def losses(self, first: Result, second: Result) -> float:
         """The larger difference of the two losses, as a share of its limit."""
-        return max(self.test_losses(one[1], other[1]), self.training(one, other))
+        return max(self.test_losses(first[1], second[1]), self.training(first, second))
 
-    def accuracies(self, one: float | None, other: float | None) -> float:
+    def accuracies(self, first: float | None, second: float | None) -> float:
         """The difference of two accuracies, as a share of its limit."""
-        if one == other:
+        if first == second:
             return 0.0
-        return math.inf if one is None or other is None else _share(abs(one - other), self.accuracy)
+        return math.inf if first is None or second is None else _share(abs(first - second), self.accuracy)
 
-    def test_losses(self, one: float | None, other: float | None) -> float:
+    def test_losses(self, first: float | None, second: float | None) -> float:
         """The difference of two test losses, as a share of its limit."""
-        return _share(_log_ratio(one, other), self.test_loss)
+        return _share(_log_ratio(first, second), self.test_loss)
 
-    def training(self, one: Result, other: Result) -> float:
+    def training(self, first: Result, second: Result) -> float:
         """The difference of two training losses, as a share of its limit."""
-        return _share(_log_ratio(one[2], other[2]), self.train_loss)
+        return _share(_log_ratio(first[2], second[2]), self.train_loss)
 
 
 EXACT = Limits()
@@ -93,9 +93,9 @@ EXACT = Limits()
 def spread_of(pairs: Iterable[tuple[Result, Result]]) -> Spread:
     """The spread of pairs of results of one seed; a pair that lacks a value, or has a loss of zero, is left out."""
     squares, count = np.zeros(3), 0
-    for one, other in pairs:
-        accuracy = math.inf if one[0] is None or other[0] is None else one[0] - other[0]
-        differences = np.array([accuracy, _log_ratio(one[1], other[1]), _log_ratio(one[2], other[2])])
+    for first, second in pairs:
+        accuracy = math.inf if first[0] is None or second[0] is None else first[0] - second[0]
+        differences = np.array([accuracy, _log_ratio(first[1], second[1]), _log_ratio(first[2], second[2])])
         if np.isfinite(differences).all():
             squares, count = squares + differences**2, count + 1
     return Spread((float(squares[0]), float(squares[1]), float(squares[2])), count)
@@ -105,11 +105,11 @@ def _share(difference: float, limit: float) -> float:
     return 0.0 if difference == 0 else difference / limit if limit > 0 else math.inf
 
 
-def _log_ratio(one: float | None, other: float | None) -> float:
+def _log_ratio(first: float | None, second: float | None) -> float:
     """The absolute logarithm of the ratio of two losses; infinite where one is none, or only one is zero."""
-    if one == other and one is not None:
+    if first == second and first is not None:
         return 0.0
-    return math.inf if not one or not other or one * other < 0 else abs(math.log(one / other))
+    return math.inf if not first or not second or first * second < 0 else abs(math.log(first / second))
 
 
 def measured(protocol: str, dataset: str) -> Spread:
@@ -124,4 +124,5 @@ def measured(protocol: str, dataset: str) -> Spread:
 @cache
 def _table() -> dict[str, dict[str, dict[str, float]]]:
     """Protocol -> data set -> pairs, and the root mean square of each of METRICS (of logarithms, for losses)."""
-    return tomllib.loads(TABLE.read_text(encoding="utf-8"))["spread"]
+    table: dict[str, dict[str, dict[str, float]]] = tomllib.loads(TABLE.read_text(encoding="utf-8"))["spread"]
+    return table

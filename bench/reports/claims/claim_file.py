@@ -30,8 +30,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bench.errors import UserError
-from bench.plugins.registry import Registry, unknown
+from bench.errors import UserError, unknown
+from bench.plugins.registry import Registry
 from bench.protocol.definition import read_toml
 from bench.records import files as storage
 from bench.reports.leaderboard.entries import Entry
@@ -150,15 +150,15 @@ def read_claims(path: str | Path) -> Claims:
         )
     content = read_toml(path)
     try:
-        found = Claims(**content)
+        claims = Claims(**content)
     except ValidationError as error:
         # A misspelt key is missing as well: what was written is told first.
         first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         raise UserError(f"{path}: {_told(first, content)}") from None
-    names = [claim.id for claim in found.claim]
+    names = [claim.id for claim in claims.claim]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path}: two claims have the id '{twice[0]}'. Ids are links: give each its own.")
-    return found
+    return claims
 
 
 def _told(error: Any, content: Any) -> str:
@@ -195,10 +195,10 @@ def check_names(claims: Claims, entries: Sequence[Entry], registry: Registry, pa
 
 def load_folders(folders: Iterable[str | Path]) -> tuple[dict[str, storage.Loaded], list[str]]:
     """Records by folder, as it was named, and the folders that are not there."""
-    found, absent = {}, []
+    by_folder, absent = {}, []
     for folder in map(Path, folders):
         if folder.is_file() or any(folder.glob("*.jsonl")):
-            found[str(folder)] = storage.load(folder)
+            by_folder[str(folder)] = storage.load(folder)
         else:
             absent.append(str(folder))
-    return found, absent
+    return by_folder, absent

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -106,8 +106,8 @@ class _Pair:
 
 def weigh(claim: Claim, entries: Sequence[Entry]) -> Weighed:
     """Hold a claim to the rows of records (`bench.reports.leaderboard.entries.entries_of`)."""
-    found = [_evidence(contrast, entries, claim) for contrast in claim.contrast]
-    return Weighed(claim, found, overall([each.verdict for each in found]))
+    evidence = [_evidence(contrast, entries, claim) for contrast in claim.contrast]
+    return Weighed(claim, evidence, overall([each.verdict for each in evidence]))
 
 
 def overall(verdicts: Sequence[Verdict]) -> Verdict:
@@ -169,13 +169,13 @@ def _most(share: float, test: Test) -> Verdict:
 
 def _pairs(contrast: Contrast, entries: Sequence[Entry]) -> tuple[list[_Pair], list[tuple[str, str]]]:
     """The pairs of rows in a stable order, and what was left out with the reason."""
-    sides: dict[tuple, tuple[list[Entry], list[Entry]]] = defaultdict(lambda: ([], []))
+    sides: dict[tuple[str, ...], tuple[list[Entry], list[Entry]]] = defaultdict(lambda: ([], []))
     for entry in sorted(entries, key=entry_order):
         key = tuple(value for name, value in coordinates(entry).items() if name not in contrast.free)
         for side in (0, 1):
             if matches(entry, contrast.where, contrast.side(side == 0)) and not (side and contrast.worse == CHANCE):
                 sides[key][side].append(entry)
-    pairs: dict[tuple, _Pair] = {}
+    pairs: dict[tuple[Hashable, ...], _Pair] = {}
     left_out: list[tuple[str, str]] = []
     for key, (ours, theirs) in sides.items():
         tried = list(_tried(ours, theirs, contrast))
@@ -195,21 +195,21 @@ def _pairs(contrast: Contrast, entries: Sequence[Entry]) -> tuple[list[_Pair], l
 
 def _tried(ours: Sequence[Entry], theirs: Sequence[Entry], contrast: Contrast) -> Iterator[tuple[_Pair, str]]:
     """Every pair of rows with the reason why it may not be compared, or ''."""
-    for one in ours:
+    for entry in ours:
         if contrast.worse == CHANCE:
-            classes = one.records[0].num_classes
-            level = {r: round(a - 1 / classes, 9) for r, a in sorted(one.accuracies.items())} if classes else {}
-            yield _Pair(one, None, level), "" if level else "no replicate has a result"
+            classes = entry.records[0].num_classes
+            level = {r: round(a - 1 / classes, 9) for r, a in sorted(entry.accuracies.items())} if classes else {}
+            yield _Pair(entry, None, level), "" if level else "no replicate has a result"
         for other in theirs:
-            if one is other:
+            if entry is other:
                 continue
-            both = sorted(one.accuracies.keys() & other.accuracies.keys())
+            both = sorted(entry.accuracies.keys() & other.accuracies.keys())
             # Equal counts of images are equal, whatever the rounding of the ratios.
-            pair = _Pair(one, other, {r: round(one.accuracies[r] - other.accuracies[r], 9) for r in both})
+            pair = _Pair(entry, other, {r: round(entry.accuracies[r] - other.accuracies[r], 9) for r in both})
             differing = [
                 part
                 for part, free in _FIXED_BY.items()
-                if not set(free) & set(contrast.free) and one.digest(part) != other.digest(part)
+                if not set(free) & set(contrast.free) and entry.digest(part) != other.digest(part)
             ]
             if differing:
                 yield pair, f"made under other digests of: {', '.join(differing)}"
@@ -218,21 +218,21 @@ def _tried(ours: Sequence[Entry], theirs: Sequence[Entry], contrast: Contrast) -
 
 
 def _cell(pair: _Pair, contrast: Contrast, p: float, adjusted: float) -> Cell:
-    found = intervals.summary(pair.differences.values())
+    difference = intervals.summary(pair.differences.values())
     better = intervals.summary(pair.better.accuracies[r] for r in pair.differences).mean
     decided = adjusted <= LEVEL  # nan decides nothing
-    says: Says = "open" if not decided else "for" if found.mean > contrast.margin / 100 else "against"
+    says: Says = "open" if not decided else "for" if difference.mean > contrast.margin / 100 else "against"
     ours, theirs = _names(pair, contrast)
     return Cell(
         place={key: value for key, value in coordinates(pair.better).items() if key not in contrast.free},
         better=ours,
         worse=theirs,
-        n=found.n,
-        replicates=(len(pair.better.accuracies), len(pair.worse.accuracies) if pair.worse else found.n),
+        n=difference.n,
+        replicates=(len(pair.better.accuracies), len(pair.worse.accuracies) if pair.worse else difference.n),
         mean_better=better,
-        mean_worse=better - found.mean,
-        difference=found.mean,
-        half=found.half,
+        mean_worse=better - difference.mean,
+        difference=difference.mean,
+        half=difference.half,
         p=p,
         p_holm=adjusted,
         says=says,
@@ -242,12 +242,12 @@ def _cell(pair: _Pair, contrast: Contrast, p: float, adjusted: float) -> Cell:
 
 def _blocks(cells: Sequence[Cell], value: Callable[[float], float]) -> list[float]:
     """The mean value of differences in every block, see above."""
-    found: dict[tuple, list[float]] = defaultdict(list)
+    by_block: dict[tuple[Hashable, ...], list[float]] = defaultdict(list)
     for cell in cells:
         place = tuple(cell.place.get(key) for key in ("dataset", "ipc", "student", "protocol"))
         for replicate, difference in cell.by_replicate.items():
-            found[*place, replicate].append(value(difference))
-    return [intervals.summary(each).mean for each in found.values()]
+            by_block[*place, replicate].append(value(difference))
+    return [intervals.summary(each).mean for each in by_block.values()]
 
 
 def _names(pair: _Pair, contrast: Contrast) -> tuple[str, str]:
@@ -267,5 +267,5 @@ def _described(entry: Entry, contrast: Contrast) -> str:
 
 def _joined(entry: Entry, wanted: Callable[[str], bool]) -> str:
     row = coordinates(entry)
-    told = [f"ipc {row[key]}" if key == "ipc" else row[key] for key in COORDINATES if wanted(key)]
-    return " ".join(each for each in told if each != MISSING)
+    parts = [f"ipc {row[key]}" if key == "ipc" else row[key] for key in COORDINATES if wanted(key)]
+    return " ".join(each for each in parts if each != MISSING)

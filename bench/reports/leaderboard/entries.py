@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench.records.files import Record, Regime, latest
 from bench.records.schema import FIXED
@@ -89,7 +90,7 @@ def is_official(protocol: str, digest: str | None, released: Mapping[str, str] |
     return released is None or (digest is not None and released.get(protocol) == digest)
 
 
-def entry_order(entry: Entry) -> tuple:
+def entry_order(entry: Entry) -> tuple[Any, ...]:
     """Where an entry stands in a list that does not rank: data set, ipc, student, method, labels, protocol."""
     trial = entry.trial
     place = (natural(trial["dataset"]), trial["ipc"], natural(trial["student"]), natural(trial["method"]))
@@ -105,7 +106,7 @@ def budget_order(budget: str | None) -> tuple[int, float]:
     return (1, value) if budget.endswith("x") else (2, -value)
 
 
-def natural(text: str) -> tuple:
+def natural(text: str) -> tuple[tuple[int, str], ...]:
     """classes=20 comes before classes=100."""
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text))
 

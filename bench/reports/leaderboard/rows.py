@@ -9,6 +9,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -82,7 +83,7 @@ def _split(entries: Iterable[Entry], key: Callable[[Entry], Hashable]) -> list[l
     return list(groups.values())
 
 
-def _order(row: Row) -> tuple:
+def _order(row: Row) -> tuple[Any, ...]:
     """Tables in order of their heading; in a table the large budgets first; in a budget by compressor, then by rank."""
     place = int(re.sub(r"\D", "", row["rank"])) if row["rank"] else math.inf
     mean = -row["mean"] if row["n"] else math.inf

@@ -69,18 +69,18 @@ def largest(names: Sequence[SetName]) -> list[SetName]:
     return [name for name in names if name.ipc == most[name.dataset]]
 
 
-def rendered(found: Mapping[SetName, Outcome], train_images: Mapping[str, int], format: str) -> str:
+def rendered(outcomes: Mapping[SetName, Outcome], train_images: Mapping[str, int], format: str) -> str:
     """The measured costs: a table for each data set and number of images per class, or one of plain values.
 
     Args:
-        found: of each set, in the order of the rows.
+        outcomes: of each set, in the order of the rows.
         train_images: of each data set.
         format: text, md, latex, csv or json.
     """
-    rows = [_row(name, outcome) for name, outcome in found.items()]
+    rows = [_row(name, outcome) for name, outcome in outcomes.items()]
     tables: dict[str, list[Row]] = {}
     notes = list(NOTES)
-    for row, (name, outcome) in zip(rows, found.items(), strict=True):
+    for row, (name, outcome) in zip(rows, outcomes.items(), strict=True):
         heading = f"{name.dataset}, ipc {name.ipc}, of {train_images[name.dataset]:,} training images"
         tables.setdefault(heading, []).append(row)
         if outcome.status != "ok":
@@ -97,9 +97,14 @@ def rendered(found: Mapping[SetName, Outcome], train_images: Mapping[str, int], 
 
 
 def _row(name: SetName, outcome: Outcome) -> dict[str, Any]:
-    told: dict[str, Any] = {"dataset": name.dataset, "ipc": name.ipc, "method": name.method, "status": outcome.status}
+    identity: dict[str, Any] = {
+        "dataset": name.dataset,
+        "ipc": name.ipc,
+        "method": name.method,
+        "status": outcome.status,
+    }
     cost: Cost | None = outcome.value if outcome.status == "ok" else None
-    return told | {
+    return identity | {
         "preparation_seconds": sum(cost.shared.values()) if cost else None,
         "seconds": cost.seconds if cost else None,
         "wall_seconds": cost.wall if cost else None,

@@ -54,8 +54,8 @@ class _Measured:
     seconds: float = math.nan  # process time, that of making shared artifacts included
     wall: float = math.nan
     peak_bytes: int = 0
-    asked: tuple[str, ...] = ()  # addresses of shared artifacts
-    made: Mapping[str, float] = field(default_factory=dict)  # those of them that were made here -> process time
+    addresses: tuple[str, ...] = ()  # of the shared artifacts that were asked for
+    making: Mapping[str, float] = field(default_factory=dict)  # those of them that were made here -> process time
 
 
 class _Ledger(Store):
@@ -63,8 +63,8 @@ class _Ledger(Store):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.asked: dict[str, None] = {}
-        self.made: dict[str, float] = {}
+        self.addresses: dict[str, None] = {}
+        self.making: dict[str, float] = {}
 
     def get(
         self, kind: str, inputs: Mapping[str, Any], make: Callable[[], tuple[Mapping[str, Any], Mapping[str, Any]]]
@@ -74,9 +74,9 @@ class _Ledger(Store):
         absent = not self.path(kind, inputs).is_file()
         artifact = super().get(kind, inputs, make)
         address = self.relative(artifact)
-        self.asked[address] = None
+        self.addresses[address] = None
         if absent:
-            self.made[address] = time.process_time() - started
+            self.making[address] = time.process_time() - started
         return artifact
 
 
@@ -89,25 +89,25 @@ class Costs:
 
     def measure(self, name: SetName, dataset: DatasetRef, teacher: TeacherRef) -> Outcome:
         """The cost of replicate 0, as the value of an outcome; or `failed` with what the method raised."""
-        found = self._run(name, dataset, teacher)
-        if found.outcome.status == "ok" and found.made:
-            found = self._run(name, dataset, teacher)
-        if found.outcome.status != "ok":
-            return found.outcome
+        measured = self._run(name, dataset, teacher)
+        if measured.outcome.status == "ok" and measured.making:
+            measured = self._run(name, dataset, teacher)
+        if measured.outcome.status != "ok":
+            return measured.outcome
         shared: dict[str, float] = {}
-        for address in found.asked:
+        for address in measured.addresses:
             kind = address.partition("/")[0]
             shared[kind] = shared.get(kind, 0.0) + self._making.get(address, math.nan)  # nan: its maker was killed
-        return Outcome("ok", Cost(found.seconds, found.wall, found.peak_bytes, shared))
+        return Outcome("ok", Cost(measured.seconds, measured.wall, measured.peak_bytes, shared))
 
     def _run(self, name: SetName, dataset: DatasetRef, teacher: TeacherRef) -> _Measured:
         with _one_thread_for_children(), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             try:
-                found = pool.submit(_measure, self._registry, self._store, name, dataset, teacher).result()
+                measured = pool.submit(_measure, self._registry, self._store, name, dataset, teacher).result()
             except BrokenProcessPool as error:  # killed, for instance for its memory
                 return _Measured(failure(error))
-        self._making |= found.made
-        return found
+        self._making |= measured.making
+        return measured
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def _measure(registry: Registry, store: Path, name: SetName, dataset: DatasetRef
         memory, wall, cpu = PeakMemory(), time.perf_counter(), time.process_time()
         outcome = attempt(_condensed, spec, data.train, name.ipc, ctx)
         seconds, passed, peak = time.process_time() - cpu, time.perf_counter() - wall, memory.above()
-    return _Measured(outcome, seconds, passed, peak, tuple(ledger.asked), ledger.made)
+    return _Measured(outcome, seconds, passed, peak, tuple(ledger.addresses), ledger.making)
 
 
 def _condensed(spec: Spec, train: TrainSplit, ipc: int, ctx: HarnessContext) -> None:

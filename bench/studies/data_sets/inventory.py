@@ -76,8 +76,10 @@ def compare(text: str) -> tuple[list[str], bool]:
         if split in released and released[split]["sha256"] != digest:
             remarks.append(f"DIFFERS: released is {released[split]['sha256'][:16]}")
         same = same and not remarks
-        told = "as released" if split in released else "as many as published" if split in counts else "nothing released"
-        lines.append(f"{split:5} {len(source):9,} images  {digest[:16]}  {'; '.join(remarks) or told}")
+        standing = (
+            "as released" if split in released else "as many as published" if split in counts else "nothing released"
+        )
+        lines.append(f"{split:5} {len(source):9,} images  {digest[:16]}  {'; '.join(remarks) or standing}")
     return lines, same
 
 

@@ -100,8 +100,8 @@ def network() -> torch.nn.Module:
         raise UserError(f"{path} is not the file that this project knows (sha256 {WEIGHTS_DIGEST}...). {_INSTALL}")
     stored = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: nothing in the file can run
     model = timm.create_model(ARCHITECTURE, pretrained=False)
-    own = model.state_dict()
-    pairs = list(zip(own.items(), stored.items(), strict=True))
+    state = model.state_dict()
+    pairs = list(zip(state.items(), stored.items(), strict=True))
     for (name, tensor), (other, weight) in pairs:
         if tensor.shape != weight.shape or name.rpartition(".")[2] != other.rpartition(".")[2]:
             raise UserError(f"timm's {ARCHITECTURE} has {name} where the weights have {other}. Install timm 1.0.")

@@ -24,8 +24,8 @@ from bench import varint
 from bench.api import SoftLabels, Survey
 from bench.driver.outcome import ignore
 from bench.errors import InfeasibleError, PluginError, UserError
+from bench.labels.adapter import encode, fit, invalid, takes_shared
 from bench.labels.label_file import MAGIC, blob_allowance, smallest_total
-from bench.labels.labels import encode, fit, invalid, takes_shared
 from bench.plugins.spec import Spec
 from bench.studies.label_sets.sources import LabelSet, PartOfSet
 from bench.studies.label_sets.spectrum import Spectrum
@@ -49,10 +49,10 @@ def divergence(reference: torch.Tensor, decoded: torch.Tensor, temperature: floa
     d = decoded.to(torch.float64) / temperature - scaled
     d -= (p * d).sum(dim=-1, keepdim=True)
     far = d.amax(dim=-1) > _EXACT_EXP
-    found = torch.log1p((p * torch.expm1(d)).sum(dim=-1))
+    divergences = torch.log1p((p * torch.expm1(d)).sum(dim=-1))
     if far.any():
-        found[far] = torch.logsumexp(torch.log_softmax(scaled[far], dim=-1) + d[far], dim=-1)
-    return temperature**2 * found.clamp_(min=0)
+        divergences[far] = torch.logsumexp(torch.log_softmax(scaled[far], dim=-1) + d[far], dim=-1)
+    return temperature**2 * divergences.clamp_(min=0)
 
 
 def agreement(reference: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
@@ -101,7 +101,7 @@ class Report:
 
 def qualities(
     labels: LabelSet,
-    asked: Sequence[tuple[Spec, str | None]],
+    compressors: Sequence[tuple[Spec, str | None]],
     *,
     set_size: int | None = None,
     on_step: Callable[[], Any] = ignore,
@@ -110,7 +110,7 @@ def qualities(
 
     Args:
         labels: read once.
-        asked: compressors with a budget each (bench.trials.budget); None where the size does not depend on one.
+        compressors: with a budget each (bench.trials.budget); None where the size does not depend on one.
         set_size: count bytes as for a set of so many images, of which these are a part; they get their share of its
             budget. None: these images are the set.
         on_step: called after each compressor and shard.
@@ -121,7 +121,7 @@ def qualities(
     n = labels.shape[0]
     if set_size is not None and set_size < n:
         raise UserError(f"--set-size {set_size}: the label set has {n} images, and it is to be a part of the other.")
-    running = [_Running(labels, spec, budget, set_size or n) for spec, budget in asked]
+    running = [_Running(labels, spec, budget, set_size or n) for spec, budget in compressors]
     spectrum = Spectrum()
     for shard, part in enumerate(labels.parts()):
         _check_finite(part, sum(labels.sizes[:shard]))
@@ -144,7 +144,7 @@ class _Running:
         self._total = self._reference if budget is None else Budget.parse(budget).total_bytes(images, k, c)
         # Images of the set that are not here stand in one more shard: lengths in the header are all that it adds.
         self._sizes = [*labels.sizes, *([images - n] if images > n else [])]
-        self._found = Quality(str(spec), budget)
+        self._quality = Quality(str(spec), budget)
         self._shared, self._blobs = b"", list[int]()
         self._sums = torch.zeros(3, k, dtype=torch.float64)  # KL at T = 1, at T = 20, agreement: by view, over images
         self._counts = torch.zeros(k, dtype=torch.int64)  # labels behind them
@@ -153,29 +153,29 @@ class _Running:
 
     def take(self, part: SoftLabels, shard: int) -> None:
         """Encode, decode and compare one shard. Once one was infeasible, the others only tell what they would need."""
-        if self._found.status == "failed":
+        if self._quality.status == "failed":
             return
         try:
             turns = self._turns(part, shard)
             image = np.arange(len(part.logits))
             blobs = [self._turn(part, shard, image % turns == turn, turns) for turn in range(turns)]
-            if self._found.status == "ok":
+            if self._quality.status == "ok":
                 self._blobs.append(max(len(blob) for blob in blobs))
                 self._count(blobs[-1])
         except InfeasibleError as error:
             views, shared = len(self._labels.views), len(self._shared)
             needed = smallest_total(error.smallest_bytes, shard, views=views, shared=shared, shard_sizes=self._sizes)
-            self._found.status, self._found.message = "infeasible", error.why
-            self._found.smallest_bytes = max(needed, self._found.smallest_bytes or 0)
+            self._quality.status, self._quality.message = "infeasible", error.why
+            self._quality.smallest_bytes = max(needed, self._quality.smallest_bytes or 0)
         except Exception as error:  # of this compressor: the others are still measured
-            self._found.status, self._found.message = "failed", f"{type(error).__name__}: {error}"
+            self._quality.status, self._quality.message = "failed", f"{type(error).__name__}: {error}"
 
     def _turns(self, part: SoftLabels, shard: int) -> int:
         """How many parts of a shard are measured one by one."""
         if shard or self._images == self._labels.shape[0] or not takes_shared(self._module):
             return 1
         turns = min(_FOLDS, len(part.logits))
-        self._found.unseen = turns > 1
+        self._quality.unseen = turns > 1
         return turns
 
     def _turn(self, part: SoftLabels, shard: int, measured: np.ndarray, turns: int) -> bytes:
@@ -189,7 +189,7 @@ class _Running:
             started = time.process_time()
             blob = encode(self._module, part, allowance[shard], ctx, self._shared, **self._spec.parameters)
             self._seconds["encode"] += (time.process_time() - started) / turns
-        if self._found.status == "ok":
+        if self._quality.status == "ok":
             self._decode(part, blob, measured, turns)
         return blob
 
@@ -205,7 +205,7 @@ class _Running:
             started = time.process_time()
             room = self._total - len(self._labels.views)
             self._shared = fit(self._module, known, room, ctx, self._survey(), **self._spec.parameters)
-            self._found.fit_seconds += (time.process_time() - started) / turns
+            self._quality.fit_seconds += (time.process_time() - started) / turns
 
     def _survey(self) -> Survey | None:
         """That of the set; of a part of a set nobody can be asked for the other images."""
@@ -214,7 +214,7 @@ class _Running:
             return None
 
         def noted(views: Sequence[int]) -> Iterator[SoftLabels]:
-            self._found.surveyed = True
+            self._quality.surveyed = True
             return survey(views)
 
         return noted
@@ -233,15 +233,15 @@ class _Running:
         self._seconds["decode"] += (time.process_time() - started) / turns
         first = not self._counts.any()
         self._compare(part.logits, decoded, rows, np.flatnonzero(measured), partly=pool is not None)
-        here = np.zeros(len(self._stored), bool)
-        here[rows] = True
+        stored = np.zeros(len(self._stored), bool)
+        stored[rows] = True
         # A view is read only where all images have it; a batch is read by itself.
-        self._stored = here if first else self._stored | here if pool is not None else self._stored & here
+        self._stored = stored if first else self._stored | stored if pool is not None else self._stored & stored
 
     def _count(self, blob: bytes) -> None:
         if (counted := invalid(self._module, blob)) is not None:
-            self._found.invalid_values = (self._found.invalid_values or 0) + counted[0]
-            self._found.invalid_rows = (self._found.invalid_rows or 0) + counted[1]
+            self._quality.invalid_values = (self._quality.invalid_values or 0) + counted[0]
+            self._quality.invalid_rows = (self._quality.invalid_rows or 0) + counted[1]
 
     def _compare(
         self, logits: torch.Tensor, decoded: torch.Tensor, rows: np.ndarray, images: np.ndarray, *, partly: bool
@@ -262,26 +262,30 @@ class _Running:
             stored = there[some]
             reference = logits[some][:, at]
             ours = torch.where(stored[..., None], decoded[some], reference.to(decoded.dtype))
-            found = (divergence(reference, ours, COLD), divergence(reference, ours, WARM), agreement(reference, ours))
-            for total, values in zip(self._sums, found, strict=True):
+            measures = (
+                divergence(reference, ours, COLD),
+                divergence(reference, ours, WARM),
+                agreement(reference, ours),
+            )
+            for total, values in zip(self._sums, measures, strict=True):
                 total[at] += (values.to(torch.float64) * stored).sum(dim=0)
             self._counts[at] += stored.sum(dim=0)
 
     def result(self) -> Quality:
         """What it came to."""
-        found = self._found
-        if found.status == "ok" and not self._stored.any():
-            found.status, found.message = "failed", "the shards have no stored view in common"
-        if found.status == "ok":
+        quality = self._quality
+        if quality.status == "ok" and not self._stored.any():
+            quality.status, quality.message = "failed", "the shards have no stored view in common"
+        if quality.status == "ok":
             n = self._labels.shape[0]
             stored = torch.from_numpy(self._stored)
             count = int(self._counts[stored].sum())
-            found.kl1, found.kl20, found.top1 = (self._sums[:, stored].sum(dim=1) / count).tolist()
-            found.stored_views = count / n
-            found.bytes = file_bytes(self._labels.views, self._shared, self._blobs, part=n / self._images)
-            found.ratio = self._reference / found.bytes["total"]
-            found.encode_ms, found.decode_ms = (1e3 * self._seconds[name] / n for name in ("encode", "decode"))
-        return found
+            quality.kl1, quality.kl20, quality.top1 = (self._sums[:, stored].sum(dim=1) / count).tolist()
+            quality.stored_views = count / n
+            quality.bytes = file_bytes(self._labels.views, self._shared, self._blobs, part=n / self._images)
+            quality.ratio = self._reference / quality.bytes["total"]
+            quality.encode_ms, quality.decode_ms = (1e3 * self._seconds[name] / n for name in ("encode", "decode"))
+        return quality
 
 
 def teacher_quality(labels: LabelSet, images: int) -> Quality | None:
@@ -295,10 +299,10 @@ def teacher_quality(labels: LabelSet, images: int) -> Quality | None:
     if size is None:
         return None
     _, k, c = labels.shape
-    found = Quality("teacher in float16", None, "outside", message=OUTSIDE, stored_views=k)
-    found.bytes = file_bytes(labels.views, bytes(size), [])
-    found.ratio = reference_bytes(images, k, c) / found.bytes["total"]
-    return found
+    quality = Quality("teacher in float16", None, "outside", message=OUTSIDE, stored_views=k)
+    quality.bytes = file_bytes(labels.views, bytes(size), [])
+    quality.ratio = reference_bytes(images, k, c) / quality.bytes["total"]
+    return quality
 
 
 def file_bytes(views: bytes, shared: bytes, blobs: Iterable[int], *, part: float = 1.0) -> dict[str, int]:
@@ -312,8 +316,8 @@ def file_bytes(views: bytes, shared: bytes, blobs: Iterable[int], *, part: float
     if part < 1:
         lengths.append(round(payload / part) - payload)
         payload += lengths[-1]
-    told = (len(lengths) + 2, len(views), len(shared), *lengths)
-    container = len(MAGIC) + sum(len(varint.encode(number)) for number in told)
+    numbers = (len(lengths) + 2, len(views), len(shared), *lengths)
+    container = len(MAGIC) + sum(len(varint.encode(number)) for number in numbers)
     return {
         "total": container + len(views) + len(shared) + payload,
         "payload": payload,

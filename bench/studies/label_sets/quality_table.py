@@ -88,15 +88,15 @@ def projection(quality: Quality, images: int, of: int) -> dict[str, Any]:
     fitted = quality.fit_seconds
     if quality.surveyed:
         shared, fitted = round(shared * scale), fitted * scale
-    told: dict[str, Any] = {
+    row: dict[str, Any] = {
         "compressor": quality.compressor,
         "budget": quality.budget,
         "bytes": growing + shared + sizes["views"],
     }
     for cores in CORES:
-        told[f"encode_seconds_{cores}"] = fitted + (quality.encode_ms or 0) / 1e3 * images / cores
-        told[f"decode_seconds_{cores}"] = (quality.decode_ms or 0) / 1e3 * images / cores
-    return told
+        row[f"encode_seconds_{cores}"] = fitted + (quality.encode_ms or 0) / 1e3 * images / cores
+        row[f"decode_seconds_{cores}"] = (quality.decode_ms or 0) / 1e3 * images / cores
+    return row
 
 
 def label_seconds(labels: LabelSet, images: int) -> float | None:

@@ -21,7 +21,7 @@ from bench.api import SoftLabels, Survey
 from bench.artifacts.store import Store
 from bench.errors import PluginError, UserError
 from bench.labels.label_file import shard_sizes
-from bench.labels.labels import shards
+from bench.labels.making import shards
 from bench.plugins.spec import Spec
 from bench.seeds import Coordinate, numpy_generator, torch_generator
 from bench.stages.label import Labelling
@@ -256,7 +256,7 @@ class NetworkLabels(_Bare):
         return logits, clock() - started
 
     def _kept(self, indices: np.ndarray) -> tuple[torch.Tensor, float]:
-        def make() -> tuple[dict, dict]:
+        def make() -> tuple[dict[str, Any], dict[str, Any]]:
             logits, seconds = self._make(indices)
             return {"logits": logits.numpy()}, {"seconds": seconds}
 

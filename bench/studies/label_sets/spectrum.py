@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ ENERGIES = (0.9, 0.95, 0.99, 0.999)
 PLACES = (2, 10, 50, 200)  # singular values told, relative to the first
 _PER_SHARD = 32  # images looked at, evenly spaced
 
-DOMAINS = {
+DOMAINS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "logits": lambda z: z,
     "softmax, T = 1": lambda z: torch.softmax(z, dim=-1),
     "softmax, T = 20": lambda z: torch.softmax(z / 20, dim=-1),
@@ -44,10 +45,10 @@ class Spectrum:
     def rows(self) -> list[dict[str, Any]]:
         """One dict a domain: `of`, the rank that holds each share of the energy, s2 / s1 and so on (None where a
         matrix has fewer). The last is of the logits of all images together."""
-        found = [_told(f"{name}, each image", values) for name, values in self._each.items()]
+        rows = [_row(f"{name}, each image", values) for name, values in self._each.items()]
         if self._gram is not None:
-            found.append(_told("logits, all images together", [_falling(self._gram)]))
-        return found
+            rows.append(_row("logits, all images together", [_falling(self._gram)]))
+        return rows
 
 
 def energies(matrix: torch.Tensor) -> np.ndarray:
@@ -64,14 +65,15 @@ def rank_for(squares: np.ndarray, share: float) -> int:
 
 
 def _falling(gram: torch.Tensor) -> np.ndarray:
-    return np.maximum(torch.linalg.eigvalsh(gram).numpy()[::-1], 0)
+    falling: np.ndarray = np.maximum(torch.linalg.eigvalsh(gram).numpy()[::-1], 0)
+    return falling
 
 
-def _told(of: str, values: list[np.ndarray]) -> dict[str, Any]:
-    told: dict[str, Any] = {"of": of}
+def _row(of: str, values: list[np.ndarray]) -> dict[str, Any]:
+    row: dict[str, Any] = {"of": of}
     for share in ENERGIES:
-        told[f"rank {100 * share:g} %"] = float(np.mean([rank_for(squares, share) for squares in values]))
+        row[f"rank {100 * share:g} %"] = float(np.mean([rank_for(squares, share) for squares in values]))
     for place in PLACES:
         kept = [np.sqrt(s[place - 1] / s[0]) for s in values if len(s) >= place and s[0] > 0]
-        told[f"s{place}/s1"] = float(np.mean(kept)) if kept else None
-    return told
+        row[f"s{place}/s1"] = float(np.mean(kept)) if kept else None
+    return row

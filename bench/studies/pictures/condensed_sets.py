@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace
-from bench.driver.prepared import make_plan
+from bench.driver.defaults import make_plan
 from bench.plugins.registry import Registry
 from bench.protocol import definition
 from bench.stages.condense import condense
@@ -39,17 +39,17 @@ def named_sets(
     protocols: Sequence[str],
 ) -> list[SetName]:
     """Every set once, in the order of the plan, or of the options where `plan` is None; see
-    bench.driver.prepared.make_plan.
+    bench.driver.defaults.make_plan.
 
     Raises:
         UserError: a name or a value that is not known; a plan beside options; neither of them.
     """
-    made = make_plan(plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
+    chosen = make_plan(plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
     names = (
         SetName(
             trial.dataset, definition.load(registry, trial.protocol).teachers(trial.dataset)[0], trial.method, trial.ipc
         )
-        for trial in made.trials(registry)
+        for trial in chosen.trials(registry)
     )
     return list(dict.fromkeys(names))
 
@@ -78,6 +78,6 @@ class Opened:
 
     def condense(self, name: SetName, replicate: int) -> CondensedRef:
         """The set of a replicate: replicate 0's where the method asks for no randomness. Raises whatever it raises."""
-        own = (self.ws, name.method, self.dataset(name), self.teacher(name), name.ipc)
-        first = condense(*own, 0)
-        return condense(*own, replicate) if replicate and first.random else first
+        arguments = (self.ws, name.method, self.dataset(name), self.teacher(name), name.ipc)
+        first = condense(*arguments, 0)
+        return condense(*arguments, replicate) if replicate and first.random else first

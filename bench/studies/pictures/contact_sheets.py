@@ -90,7 +90,7 @@ def draw_pictures(
 
 
 def _write(path: Path, sheet: Sheet, shown: Mapping[SetName, Shown]) -> None:
-    digests = "\n".join(f"{name.method} {one.digest}" for name, one in shown.items())
+    digests = "\n".join(f"{name.method} {condensed.digest}" for name, condensed in shown.items())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png(draw(sheet), {"Title": sheet.caption, "Description": digests}))
 
@@ -102,26 +102,26 @@ def pictures(names: Sequence[SetName], images: int) -> list[Picture]:
     for name in names:
         groups.setdefault((name.dataset, name.ipc, name.teacher), []).append(name)
     several = len({key[:2] for key in groups}) < len(groups)  # teachers of one data set: files tell them apart
-    found = []
-    for (dataset, ipc, teacher), own in groups.items():
+    drawn = []
+    for (dataset, ipc, teacher), members in groups.items():
         stem = _slug(f"{dataset}-ipc{ipc}{f'-{teacher}' if several else ''}")
         single = min(ipc, images) == 1
-        if single or len(own) > 1:
-            found.append(Picture(stem, tuple(own), whole=False))
+        if single or len(members) > 1:
+            drawn.append(Picture(stem, tuple(members), whole=False))
         if not single:
-            found += [Picture(f"{stem}-{_slug(name.method)}", (name,), whole=True) for name in own]
-    return found
+            drawn += [Picture(f"{stem}-{_slug(name.method)}", (name,), whole=True) for name in members]
+    return drawn
 
 
-def only_picture(asked: Sequence[Picture], target: Path) -> Picture:
+def only_picture(choices: Sequence[Picture], target: Path) -> Picture:
     """The picture of all methods, or the only one, for the file `target`. Raises UserError where one file cannot hold
     what was asked."""
-    first = asked[0]
-    told = {(name.dataset, name.ipc, name.teacher) for picture in asked for name in picture.names}
-    if len(told) > 1:
+    first = choices[0]
+    subjects = {(name.dataset, name.ipc, name.teacher) for picture in choices for name in picture.names}
+    if len(subjects) > 1:
         raise UserError(
-            f"--out {target}: {len(told)} pictures come of this, one for each data set and number of images per class. "
-            f"Type a folder to hold them, for instance --out {target.with_suffix('')}."
+            f"--out {target}: {len(subjects)} pictures come of this, one for each data set and number of images per "
+            f"class. Type a folder to hold them, for instance --out {target.with_suffix('')}."
         )
     return first
 
@@ -150,18 +150,20 @@ def _shown(opened: Opened, name: SetName, replicate: int, classes: int, images: 
 
 
 def _whole(opened: Opened, shown: Mapping[SetName, Shown], replicate: int) -> Sheet:
-    [(name, one)] = shown.items()
-    count = one.images.shape[1]
-    told = [f"{name.dataset}, {name.method}, ipc {name.ipc}", _origin(opened, name, replicate)]
-    told[1] += f", set {one.digest[:16]}"
+    [(name, condensed)] = shown.items()
+    count = condensed.images.shape[1]
+    lines = [f"{name.dataset}, {name.method}, ipc {name.ipc}", _origin(opened, name, replicate)]
+    lines[1] += f", set {condensed.digest[:16]}"
     if count < name.ipc:
-        told[1] += f", the first {count} images of each class"
-    rows = [Row(label, images) for label, images in zip(_classes(opened, name, one), one.images, strict=True)]
-    return Sheet("\n".join(told), (), {"": rows})
+        lines[1] += f", the first {count} images of each class"
+    rows = [
+        Row(label, images) for label, images in zip(_classes(opened, name, condensed), condensed.images, strict=True)
+    ]
+    return Sheet("\n".join(lines), (), {"": rows})
 
 
 def _overview(opened: Opened, shown: Mapping[SetName, Shown], replicate: int) -> Sheet:
-    name, one = next(iter(shown.items()))
+    name, condensed = next(iter(shown.items()))
     which = "" if name.ipc == 1 else ", the first image of each class"
     caption = f"{name.dataset}, ipc {name.ipc}{which}\n{_origin(opened, name, replicate)}, below each method its set"
     groups: dict[str, list[Row]] = {title: [] for title in GROUPS.values()}
@@ -169,7 +171,7 @@ def _overview(opened: Opened, shown: Mapping[SetName, Shown], replicate: int) ->
         functions = parse(opened.ws.registry, "method", each.method).plugin.functions
         title = next(title for function, title in GROUPS.items() if function in functions)
         groups[title].append(Row(wrapped(each.method, METHOD_WIDTH), of.images[:, 0], of.digest[:16]))
-    return Sheet(caption, _classes(opened, name, one), {title: rows for title, rows in groups.items() if rows})
+    return Sheet(caption, _classes(opened, name, condensed), {title: rows for title, rows in groups.items() if rows})
 
 
 def _origin(opened: Opened, name: SetName, replicate: int) -> str:
@@ -180,6 +182,6 @@ def _origin(opened: Opened, name: SetName, replicate: int) -> str:
 def _classes(opened: Opened, name: SetName, shown: Shown) -> list[str]:
     """Number and name of each class that is shown; the number alone where that is the name, or there is none."""
     dataset = opened.ws.described(opened.dataset(name)).dataset
-    told = [str(label) for label in range(dataset.num_classes)][: len(shown.images)]
-    names = dataset.class_names[: len(told)] or told
-    return [number if number == own else f"{number} {own}" for number, own in zip(told, names, strict=True)]
+    numbers = [str(label) for label in range(dataset.num_classes)][: len(shown.images)]
+    names = dataset.class_names[: len(numbers)] or numbers
+    return [number if number == title else f"{number} {title}" for number, title in zip(numbers, names, strict=True)]

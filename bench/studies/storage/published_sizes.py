@@ -44,9 +44,9 @@ class Claim:
 def _disk(
     layout: str | Layout, images: int, views: int, classes: int, *, batch: int, topk: int = 10, share: float = 1.0
 ) -> Callable[[], float]:
-    found = LAYOUTS[layout] if isinstance(layout, str) else layout
+    chosen = LAYOUTS[layout] if isinstance(layout, str) else layout
     return lambda: float(
-        stored(found, images=images, views=views, classes=classes, batch=batch, topk=topk, share=share).on_disk
+        stored(chosen, images=images, views=views, classes=classes, batch=batch, topk=topk, share=share).on_disk
     )
 
 

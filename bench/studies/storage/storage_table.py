@@ -80,7 +80,7 @@ def layouts(setting: Setting) -> list[dict[str, Any]]:
 def meanings(setting: Setting, nominal: float) -> list[dict[str, Any]]:
     """What a nominal "x times smaller" leaves, in bytes, by who says it; None where that is nothing at all."""
     n, k, c = setting.images, setting.views, setting.classes
-    here = Budget(ratio=nominal).total_bytes(n, k, c)
+    budget_bytes = Budget(ratio=nominal).total_bytes(n, k, c)
     reference = reference_bytes(n, k, c)
     raw = stored(LAYOUTS["raw"], images=n, views=k, classes=c, dtype="fp32").total
     kept = LPLD_KEEPS.get(nominal, 1 / nominal)
@@ -89,7 +89,7 @@ def meanings(setting: Setting, nominal: float) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         {"by": "SCORE", "rule": "fp32 values / factor, no augmentation parameters", "bytes": round(raw / nominal)},
         {"by": "LPLD", "rule": rule, "bytes": lpld},
-        {"by": "this project", "rule": "(fp16 logits + 25 B a row) / factor, true bytes", "bytes": here},
+        {"by": "this project", "rule": "(fp16 logits + 25 B a row) / factor, true bytes", "bytes": budget_bytes},
     ]
     for row in rows:
         if row["bytes"]:

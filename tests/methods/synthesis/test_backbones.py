@@ -18,7 +18,7 @@ from bench.plugins.registry import discover
 from bench.protocol.definition import load
 from bench.stages.context import HarnessContext
 from bench.stages.teach import teach
-from bench.teachers import further, teacher_files, teachers
+from bench.teachers import further, teacher_files, weights
 from methods.synthesis import edc, gvbsm, rded
 from tests.worlds.fakes import digits, digits_context
 
@@ -150,8 +150,8 @@ def test_another_teacher_is_not_lent_twice(workspace):
 
 def test_a_backbone_of_another_normalisation_takes_the_teachers_images(workspace, monkeypatch):
     plain = context(workspace).teachers(2)
-    made = teachers.make_unmeasured
-    monkeypatch.setattr(teachers, "make_unmeasured", lambda *a, **k: foreign(made(*a, **k)))
+    made = weights.make_unmeasured
+    monkeypatch.setattr(weights, "make_unmeasured", lambda *a, **k: foreign(made(*a, **k)))
 
     def foreign(ref: teacher_files.TeacherRef) -> teacher_files.TeacherRef:
         return teacher_files.TeacherRef(ref.address, ref.shipped, ref.network, ref.digest, ref.accuracy, "imagenet")

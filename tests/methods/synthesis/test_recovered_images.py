@@ -19,7 +19,7 @@ from bench.plugins.spec import parse
 from bench.stages.context import HarnessContext
 from bench.stages.method_call import build_condensed
 from bench.stages.teach import teach
-from bench.teachers import teachers
+from bench.teachers import loaded
 from methods.synthesis import lpld
 
 FAMILY = ("sre2l", "cda", "dwa", "lpld", "gvbsm", "edc")
@@ -70,7 +70,7 @@ def top1(workspace: Workspace, dataset: str, made: Condensed) -> float:
     """Share of the images that the shipped teacher takes for their class, worked out without the context."""
     described = describe(workspace, dataset)
     data = workspace.described(described)
-    net = teachers.load(teach(workspace, "small-teacher-v1", described), workspace.store, workspace.registry, data)
+    net = loaded.load(teach(workspace, "small-teacher-v1", described), workspace.store, workspace.registry, data)
     mean, std = (torch.tensor(value).view(1, -1, 1, 1) for value in (data.dataset.mean, data.dataset.std))
     with torch.no_grad():
         found = net((made.images.float() / 255 - mean) / std).argmax(dim=1)

@@ -1,6 +1,6 @@
-"""Teachers: networks trained on the full training split by a fixed recipe, or weights that others published.
+"""Weights of teachers: trained on the full training split by a fixed recipe, or published by others.
 
-bench/teachers/teacher_files.py tells where recipes and weights lie. What is made here is made once, and kept.
+They are made once, and kept. bench/teachers/teacher_files.py tells where recipes and weights lie.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,13 @@ from safetensors.torch import save_file
 from bench.artifacts.opened import Data
 from bench.artifacts.store import Store
 from bench.errors import UserError
-from bench.plugins.registry import Registry
-from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers import pretrained
-from bench.teachers.ensemble import Member
 from bench.teachers.teacher_files import TeacherRecipe, TeacherRef, find, shipped_path
 from bench.training.loop import evaluate, train
 from bench.training.networks import build_network
 from bench.training.normalisation import statistics
-from bench.views.render import normalise
 
 
 def make(store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *, device: str = "cpu") -> TeacherRef:
@@ -39,13 +35,13 @@ def make(store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *
     Raises:
         UserError: published weights do not fit the data set, or cannot be had.
     """
-    found = find(store, recipe, str(data.spec), dataset_digest)
-    if found is None:
+    ref = find(store, recipe, str(data.spec), dataset_digest)
+    if ref is None:
         wanted = recipe.made_from(dataset_digest)[0]
         store.get("teacher", {"made": wanted}, lambda: _make(data, recipe, wanted, device))
-        found = find(store, recipe, str(data.spec), dataset_digest)
-        assert found is not None
-    return found
+        ref = find(store, recipe, str(data.spec), dataset_digest)
+        assert ref is not None
+    return ref
 
 
 def make_unmeasured(
@@ -57,32 +53,32 @@ def make_unmeasured(
     Raises:
         UserError: published weights do not fit the data set, or cannot be had.
     """
-    found = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
-    if found is None:
+    ref = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
+    if ref is None:
 
-        def unmeasured() -> tuple[dict, dict]:
+        def unmeasured() -> tuple[dict[str, Any], dict[str, Any]]:
             _, arrays, _ = _network(data, recipe, device)
             return arrays, {"digest": _weights_digest(arrays)}
 
         store.get("backbone", {"made": recipe.made_from(dataset_digest)[0]}, unmeasured)
-        found = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
-        assert found is not None
-    return found
+        ref = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
+        assert ref is not None
+    return ref
 
 
 def find_unmeasured(store: Store, recipe: TeacherRecipe, dataset: str, dataset_digest: str) -> TeacherRef | None:
     """What `make_unmeasured` gives, if that is known here; else None."""
-    found = find(store, recipe, dataset, dataset_digest)
-    if found is None:
+    ref = find(store, recipe, dataset, dataset_digest)
+    if ref is None:
         for wanted in recipe.made_from(dataset_digest):
             artifact = store.find("backbone", {"made": wanted})
             if artifact is not None:
                 place = store.relative(artifact), False, str(recipe.network), artifact.meta["digest"], math.nan
                 return TeacherRef(*place, recipe.normalisation)
-    return found
+    return ref
 
 
-def _make(data: Data, recipe: TeacherRecipe, wanted: str, device: str) -> tuple[dict, dict]:
+def _make(data: Data, recipe: TeacherRecipe, wanted: str, device: str) -> tuple[dict[str, Any], dict[str, Any]]:
     model, arrays, published = _network(data, recipe, device)
     accuracy = _accuracy(data, recipe, model)
     if accuracy < published / 2:
@@ -141,28 +137,6 @@ def fit(data: Data, teacher: TeacherRecipe, recipe: Recipe, purpose: str, device
     return model.eval()
 
 
-def load(ref: TeacherRef, store: Store, registry: Registry, data: Data, *, device: str = "cpu") -> torch.nn.Module:
-    """The network with its weights, in eval mode, parameters frozen."""
-    dataset = data.dataset
-    model = build_network(
-        parse(registry, "network", ref.network),
-        channels=dataset.channels,
-        size=dataset.size,
-        classes=dataset.num_classes,
-        seed=0,
-    )
-    with safe_open(ref.path(store), "pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping: it has no iterator)
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    return model.eval().requires_grad_(False).to(device)
-
-
-def member(ref: TeacherRef, store: Store, registry: Registry, data: Data, *, device: str = "cpu") -> Member:
-    """The teacher as a member of an ensemble."""
-    mean, std = statistics(ref.normalisation, data.dataset)
-    return Member(load(ref, store, registry, data, device=device), mean, std)
-
-
 def ship(ref: TeacherRef, store: Store, name: str, dataset: str) -> Path:
     """Copy weights that were made here to where the project keeps them."""
     target = shipped_path(name, dataset)
@@ -174,26 +148,6 @@ def ship(ref: TeacherRef, store: Store, name: str, dataset: str) -> Path:
     save_file(tensors, target, metadata={"json": json.dumps(kept, sort_keys=True)})
     target.chmod(0o644)  # safetensors keeps its files to the owner
     return target
-
-
-@torch.no_grad()
-def predict(
-    model: torch.nn.Module,
-    images: torch.Tensor,
-    *,
-    mean: Any,
-    std: Any,
-    device: str = "cpu",
-    batch: int = 250,
-    features: bool = False,
-) -> torch.Tensor:
-    """float32 [n, C] logits (or [n, d] penultimate features) of uint8 images, on the CPU; the mode is put back."""
-    training = model.training
-    model.eval()
-    call: Callable[[torch.Tensor], torch.Tensor] = getattr(model, "features") if features else model  # noqa: B009
-    pieces = [call(normalise(part.to(device), mean, std)).float().cpu() for part in images.split(batch)]
-    model.train(training)
-    return torch.cat(pieces)
 
 
 def _weights_digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -1,0 +1,81 @@
+"""Reader of encoded labels: the rows that students ask for, decoded view by view while they train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from types import ModuleType
+
+import numpy as np
+import torch
+
+from bench.errors import PluginError
+from bench.labels.adapter import invalid, takes_shared
+from bench.labels.label_file import LabelFile
+from bench.labels.pool import BatchViews, common
+from bench.views.parameters import View, Views
+
+
+class EncodedLabels:
+    """The reader that the training loop is given: rows of the encoded labels, decoded when asked for.
+
+    Memory: the encoded bytes, what a compressor makes of the part that all images share (klt: 4 B for each component of
+    each image's mean), and the rows asked for; never images x views x classes.
+    """
+
+    def __init__(self, file: LabelFile, compressor: ModuleType, images: int, name: str) -> None:
+        self._file, self._module, self._name = file, compressor, name
+        self._images = images
+        views = Views.from_bytes(file.views)
+        self.views: Sequence[View] = views
+        self._extra = {"shared": file.shared} if takes_shared(compressor) else {}
+        self.invalid = self._counted()
+        self._per_view = 1  # numbers that `rows` takes for one stored view
+        pool = self._pool()
+        if pool is None:
+            self.available = self._available()
+        else:
+            batches = BatchViews(views)
+            self.views, self._per_view, self.available = batches, batches.per_view, batches.drawn(pool)
+
+    def rows(self, views: Sequence[int]) -> torch.Tensor:
+        """float32 [images, len(views), C]: teacher logits of these views; NaN where a batch of theirs was pruned."""
+        stored = [view // self._per_view for view in views]
+        parts = [self._module.decode(blob, rows=stored, **self._extra) for blob in self._file.blobs]
+        decoded = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if decoded.ndim != 3 or tuple(decoded.shape[:2]) != (self._images, len(views)):
+            raise PluginError(
+                f"compressor '{self._name}': decode(blob, rows) must return [images, rows, classes] = "
+                f"[{self._images}, {len(views)}, C]; it returned {list(decoded.shape)}."
+            )
+        return decoded.to(torch.float32)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the label file, see bench.labels.label_file.LabelFile.sizes."""
+        return self._file.sizes()
+
+    def _counted(self) -> dict[str, int] | None:
+        """Over all shards, see bench.records.schema.InvalidLabels; None where the compressor does not count."""
+        counts = [count for blob in self._file.blobs if (count := invalid(self._module, blob)) is not None]
+        return {"values": sum(v for v, _ in counts), "rows": sum(r for _, r in counts)} if counts else None
+
+    def _pool(self) -> np.ndarray | None:
+        """The (view, batch) pairs that are stored; None where whole views are."""
+        if not hasattr(self._module, "batches"):
+            return None
+        pools = [self._module.batches(blob) for blob in self._file.blobs]
+        if any(pool is None for pool in pools):
+            return None
+        pool = common(pools, self._name)
+        whole = len(pool) == len(self.views) * (1 + int(pool[:, 1].max()))
+        return None if whole else pool
+
+    def _available(self) -> np.ndarray:
+        if not hasattr(self._module, "rows"):
+            return np.arange(len(self.views))
+        # A short last shard may hold a view less, because its header weighs more; all images must have what is read.
+        stored = [np.asarray(self._module.rows(blob), dtype=np.int64) for blob in self._file.blobs]
+        common = reduce(np.intersect1d, stored)
+        if not len(common):
+            raise PluginError(f"compressor '{self._name}': the shards have no stored view in common.")
+        return common

@@ -1,0 +1,61 @@
+"""Loaded teachers: networks with their weights, as members of ensembles, and what they say of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from bench.artifacts.opened import Data
+from bench.artifacts.store import Store
+from bench.plugins.registry import Registry
+from bench.plugins.spec import parse
+from bench.teachers.ensemble import Member
+from bench.teachers.teacher_files import TeacherRef
+from bench.training.networks import build_network
+from bench.training.normalisation import statistics
+from bench.views.render import normalise
+
+
+def load(ref: TeacherRef, store: Store, registry: Registry, data: Data, *, device: str = "cpu") -> torch.nn.Module:
+    """The network with its weights, in eval mode, parameters frozen."""
+    dataset = data.dataset
+    model = build_network(
+        parse(registry, "network", ref.network),
+        channels=dataset.channels,
+        size=dataset.size,
+        classes=dataset.num_classes,
+        seed=0,
+    )
+    with safe_open(ref.path(store), "pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping: it has no iterator)
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    return model.eval().requires_grad_(False).to(device)
+
+
+def member(ref: TeacherRef, store: Store, registry: Registry, data: Data, *, device: str = "cpu") -> Member:
+    """The teacher as a member of an ensemble."""
+    mean, std = statistics(ref.normalisation, data.dataset)
+    return Member(load(ref, store, registry, data, device=device), mean, std)
+
+
+@torch.no_grad()
+def predict(
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    *,
+    mean: Any,
+    std: Any,
+    device: str = "cpu",
+    batch: int = 250,
+    features: bool = False,
+) -> torch.Tensor:
+    """float32 [n, C] logits (or [n, d] penultimate features) of uint8 images, on the CPU; the mode is put back."""
+    training = model.training
+    model.eval()
+    call: Callable[[torch.Tensor], torch.Tensor] = getattr(model, "features") if features else model  # noqa: B009
+    pieces = [call(normalise(part.to(device), mean, std)).float().cpu() for part in torch.split(images, batch)]
+    model.train(training)
+    return torch.cat(pieces)
