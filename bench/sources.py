@@ -26,6 +26,8 @@ from bench.errors import UserError
 
 _CHUNK = 4096  # images hashed at a time: memory stays bounded for splits that are mapped from disk
 _MODES = {1: "L", 3: "RGB"}
+# Decoders that stay in this process: that of PostScript starts another program, whatever a file is called.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
 _DEEP = ("I", "F")  # modes of more than 8 bits, which Pillow would clip
 # A JPEG of 18x12 pixels. What this machine's decoder and resize make of it stands in the digest of every FileSource.
 _SAMPLE = (
@@ -197,7 +199,7 @@ class FileSource:
 def decode(file: str | Path, policy: Policy) -> np.ndarray:
     """uint8 [channels, size, size] of an image file. Raises UserError with the file's name."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if image.mode.startswith(_DEEP):
                 raise UserError(f"{file} has more than 8 bits a channel ({image.mode}): save it with 8 bits.")
             pixels = image.convert(_MODES[policy.channels])

@@ -16,6 +16,8 @@ from bench.errors import UserError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MODES = {1: "L", 3: "RGB"}  # of Pillow, by channels
+# Decoders that stay in this process: that of PostScript starts another program, whatever a file is called.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
 
 
 @dataclass(frozen=True)
@@ -150,9 +152,9 @@ def _opened(path: Path, channels: int) -> Image.Image:
             f"{path}: image files have 1 or 3 channels, the data set has {channels}; use a safetensors file."
         )
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.convert(MODES[channels])
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from None
 
 

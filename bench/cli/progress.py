@@ -87,7 +87,8 @@ class RunProgress:
             self._print(f"{ended}/{self._total} trials after {_duration(self._last_line - self._begun)}{result}")
 
     def _print(self, text: str) -> None:
-        (self._progress.console if self._progress else self._console).print(text, highlight=False, soft_wrap=True)
+        console = self._progress.console if self._progress else self._console
+        console.print(text, highlight=False, soft_wrap=True, markup=False)  # a method's message is no markup
 
     def close(self) -> None:
         """Take the bar away."""

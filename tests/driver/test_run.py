@@ -123,7 +123,7 @@ def _content(file: Path) -> str:
 
 
 def test_a_method_that_raises_leaves_its_traceback_and_the_others_finish(world):
-    world.add("broken.py", raising('raise ValueError("no such thing as " + "luck")'))
+    world.add("broken.py", raising('raise ValueError("no such thing as [/luck] in [images, classes]")'))
     world.add("mute.py", raising("raise RuntimeError()"))
     world.add("quits.py", raising("raise SystemExit(3)"))
     methods = ("broken", "mute", "quits", "first")
@@ -132,6 +132,7 @@ def test_a_method_that_raises_leaves_its_traceback_and_the_others_finish(world):
 
     assert outcome.exit_code == 1
     assert "failed: tiny ipc=2 broken" in outcome.output
+    assert "ValueError: no such thing as [/luck] in [images, classes]" in outcome.output
     assert summary(world) == {
         ("broken", "failed"): 2,
         ("mute", "failed"): 2,
@@ -139,7 +140,7 @@ def test_a_method_that_raises_leaves_its_traceback_and_the_others_finish(world):
         ("first", "ok"): 2,
     }
     errors = {line["trial"]["method"]: line["error"] for line in world.lines() if line["error"]}
-    assert errors["broken"]["message"] == "no such thing as luck"
+    assert errors["broken"]["message"] == "no such thing as [/luck] in [images, classes]"
     assert "in select" in errors["broken"]["traceback"]
     assert (errors["mute"]["type"], errors["quits"]["type"]) == ("RuntimeError", "SystemExit")
 

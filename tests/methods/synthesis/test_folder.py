@@ -18,6 +18,7 @@ from bench.checks.plugins.methods import MethodSubject
 from bench.checks.plugins.workshop import workshop
 from bench.errors import UserError
 from bench.plugins.registry import discover
+from bench.sources import Policy, decode
 from methods._class_order import class_order
 from methods._foreign_images import open_tensors, open_tree
 from methods._stored_labels import describe, read_logits
@@ -124,6 +125,21 @@ def test_colour_becomes_grey(tmp_path):
 def test_without_a_digest_the_error_says_what_to_type(tree):
     with pytest.raises(UserError, match=f"type folder:path=.*,digest={digest_of(tree)}"):
         read(tree, digest="")
+
+
+def test_a_postscript_file_under_the_name_of_an_image_starts_no_program(tree, tmp_path, monkeypatch):
+    """Pillow hands PostScript to the program `gs`."""
+    started, bin_ = tmp_path / "started", tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "gs").write_text(f"#!/bin/sh\ntouch {started}\n")
+    (bin_ / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(bin_), prepend=os.pathsep)
+    image = next((tree / "000").iterdir())
+    image.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n")
+    for read_file in (lambda: read(tree), lambda: decode(image, Policy(size=8, channels=1))):
+        with pytest.raises(UserError, match=f"{image.name} cannot be read as an image"):
+            read_file()
+    assert not started.exists()
 
 
 def test_a_changed_pixel_a_renamed_class_and_a_swap_change_the_digest(tree):
