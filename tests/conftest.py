@@ -32,6 +32,20 @@ LONG = (
     "tests/studies/test_costs.py",
     "tests/plugins/test_former_code.py",
 )
+# Files and folders whose tests train networks or run whole programs that do, and the thousands of tests of compressors:
+# `make quick` leaves them out. A single test of another file has the mark itself.
+TRAINS = (
+    *ON_RAY,
+    "tests/checks/test_conformance.py",
+    "tests/cli/test_wheel.py",
+    "tests/driver/test_on_ray.py",
+    "tests/driver/test_way_of_a_trial.py",
+    "tests/lock/test_canary.py",
+    "tests/methods/compressors/",
+    "tests/methods/synthesis/",
+    "tests/stages/",
+    "tests/studies/",
+)
 FIRST = {name: rank for rank, name in enumerate((*ON_RAY, *LONG))}
 
 
@@ -42,8 +56,24 @@ def file_of(test: str) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; the rest in the order in which pytest finds them."""
+    """Long files first; the rest in the order in which pytest finds them. Those that train are marked."""
     items.sort(key=lambda item: FIRST.get(file_of(item.nodeid), len(FIRST)))
+    for item in items:
+        if item.nodeid.startswith(TRAINS):
+            item.add_marker("trains")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Hold `make quick` to its word: there, a test that trains fails."""
+    if "not trains" in session.config.option.markexpr:
+        from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+        register_optimizer_step_pre_hook(refuse)
+
+
+def refuse(*_: object) -> None:
+    """Called before a step of any optimizer."""
+    pytest.fail("this test trains: give it the mark `trains`, or name its file in TRAINS of tests/conftest.py")
 
 
 @pytest.hookimpl(optionalhook=True)
