@@ -1,6 +1,104 @@
-"""One BLAS and OpenMP thread, set before numpy or torch starts: results to the bit, and no fight for two cores."""
+"""What all tests share: one BLAS thread, one Ray for each process of the run, and which process gets which files."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
+import pytest
+
+# Set before numpy or torch starts: results to the bit, and no fight for two cores.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
+
+# Files of runs on Ray. They go to one process, which starts Ray once: its workers, which import torch, serve them all.
+ON_RAY = (
+    "tests/checks/test_unfair_submissions.py",
+    "tests/driver/test_run.py",
+    "tests/plugins/test_walk.py",
+    "tests/protocol/test_published_runs.py",
+)
+# Files of few tests that take long. They begin with those above, so that no process is left with one at the end.
+LONG = (
+    "tests/driver/test_on_ray.py",
+    "tests/checks/test_conformance.py",
+    "tests/methods/compressors/test_klt.py",
+    "tests/methods/compressors/test_klt_trellis.py",
+    "tests/methods/compressors/test_compressors.py",
+    "tests/cli/test_wheel.py",
+    "tests/lock/test_check_protocols.py",
+    "tests/cli/test_pages.py",
+    "tests/studies/test_costs.py",
+    "tests/plugins/test_former_code.py",
+)
+# Files and folders whose tests train networks or run whole programs that do, and the thousands of tests of compressors:
+# `make quick` leaves them out. A single test of another file has the mark itself.
+TRAINS = (
+    *ON_RAY,
+    "tests/checks/test_conformance.py",
+    "tests/cli/test_wheel.py",
+    "tests/driver/test_on_ray.py",
+    "tests/driver/test_way_of_a_trial.py",
+    "tests/lock/test_canary.py",
+    "tests/methods/compressors/",
+    "tests/methods/synthesis/",
+    "tests/stages/",
+    "tests/studies/",
+)
+FIRST = {name: rank for rank, name in enumerate((*ON_RAY, *LONG))}
+
+
+def file_of(test: str) -> str:
+    """The file of a test's id, relative to the project."""
+    return test.partition("::")[0]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; the rest in the order in which pytest finds them. Those that train are marked."""
+    items.sort(key=lambda item: FIRST.get(file_of(item.nodeid), len(FIRST)))
+    for item in items:
+        if item.nodeid.startswith(TRAINS):
+            item.add_marker("trains")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Hold `make quick` to its word: there, a test that trains fails."""
+    if "not trains" in session.config.option.markexpr:
+        from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+        register_optimizer_step_pre_hook(refuse)
+
+
+def refuse(*_: object) -> None:
+    """Called before a step of any optimizer."""
+    pytest.fail("this test trains: give it the mark `trains`, or name its file in TRAINS of tests/conftest.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A scheduler of `--dist loadfile` in the order above, that takes all files on Ray for one."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            name = file_of(nodeid)
+            return "Ray" if name in ON_RAY else name
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
+
+
+@pytest.fixture(scope="session")
+def ray_for_all() -> Iterator[None]:
+    """One Ray of two cores for all tests of this process that want it; a run uses the one that it finds."""
+    import ray
+
+    from bench.driver import on_ray
+
+    on_ray.start(2, None)
+    yield
+    ray.shutdown()

@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 # Ray starts workers at niceness 15; beside any other load an `import torch` then takes most of a minute.
 os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # for its first process, beside any other load
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # A task that is too large for the machine fails after as many attempts as one that crashes; Ray's own default is to
@@ -201,7 +202,7 @@ def start(jobs: int | None, address: str | None) -> None:
                 _system_config={"num_workers_soft_limit": 2 * (jobs or os.cpu_count() or 1)},
                 **quiet,
             )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except Exception as error:  # a bare one where the rest does not answer within 30 s, as on a machine that is busy
         place = "could not be started" if address is None else f"could not be reached at '{address}'"
         raise UserError(f"Ray {place}: {error}") from None
     _terminated_is_interrupted()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,7 +99,9 @@ def test_a_shrunk_parameter_is_told() -> None:
     assert notes == ["checked with epochs=3, less than its defaults."]
 
 
-def test_strangers_use_the_checks_in_a_test_file_of_their_own(tmp_path: Path) -> None:
+def test_strangers_use_the_checks_in_a_test_file_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(tmp_path / "mine.py", METHOD.replace("own[:ipc]", "own[: ipc - 1]"))
     source = """
         import pytest
@@ -112,11 +112,12 @@ def test_strangers_use_the_checks_in_a_test_file_of_their_own(tmp_path: Path) ->
             assert not errors(check())
     """
     write(tmp_path / "test_mine.py", source)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "exact-images or described"]
-    ran = subprocess.run([*command, "test_mine.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert ran.returncode == 1
-    assert "1 failed, 1 passed" in ran.stdout
-    assert "test_my_method_keeps_the_rules[exact-images-per-class" in ran.stdout
+    monkeypatch.chdir(tmp_path)
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "exact-images or described"]
+    assert pytest.main([*options, "test_mine.py"]) == pytest.ExitCode.TESTS_FAILED
+    printed = capsys.readouterr().out
+    assert "1 failed, 1 passed" in printed
+    assert "test_my_method_keeps_the_rules[exact-images-per-class" in printed
 
 
 @pytest.mark.parametrize("world", worlds.WORLDS)

@@ -7,7 +7,6 @@ its record, digests made anew, is caught by `verify`, which runs it again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,17 +19,7 @@ from bench.trials.trial import Trial
 from tests.worlds.honest import altered, findings, write
 from tests.worlds.submissions import HARD, SOFT, Arena, Cheater, make_arena, under
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_for_all() -> Iterator[None]:
-    """One Ray for the module; a run uses the one that it finds."""
-    import ray
-
-    from bench.driver import on_ray
-
-    on_ray.start(2, None)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_for_all")
 
 
 @pytest.fixture(scope="module")

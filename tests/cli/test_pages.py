@@ -136,11 +136,13 @@ def test_every_command_is_understood(command: str, folder: Path) -> None:
     arguments = shlex.split(command)
     if arguments[0] == "run" and "--dry-run" not in arguments:
         arguments.append("--dry-run")
-    # These train, or take every plugin (tests/checks); or they would write into the checkout (tests/teachers).
+    # These train, or take every plugin or canary (tests/checks, tests/lock); or they would write into the checkout
+    # (tests/teachers).
     # A network, or a package of the system's, is not everywhere (tests/datasets).
     if arguments[:2] in (["data", "get"], ["data", "check"]):
         arguments.append("--help")
-    if arguments[0] == "verify" or arguments == ["check", "plugins"] or "--ship" in arguments:
+    whole = arguments in (["check", "plugins"], ["check", "protocols"])
+    if arguments[0] == "verify" or whole or "--ship" in arguments:
         arguments.append("--help")
     if "sharpest.py" in arguments:
         invoke(["new", "method", "sharpest"])

@@ -142,6 +142,17 @@ def test_an_address_where_no_ray_answers_is_refused_at_once():
             on_ray.start(None, address)
 
 
+def test_a_ray_that_does_not_answer_in_time_is_told_as_such(monkeypatch):
+    """On a busy machine; Ray raises a bare exception."""
+
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(on_ray.ray, "init", late)
+    with pytest.raises(UserError, match=r"Ray could not be started: The current node timed out during startup\."):
+        on_ray.start(1, None)
+
+
 CLUSTER = """
 import os, sys
 os.environ["RAY_worker_niceness"] = "0"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,17 +20,7 @@ from bench.records import files as records
 from bench.trials.plan import Grid, Plan
 from tests.worlds.run import CHANCE, DATASET, FIRST, World, make_world, raising
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_for_all() -> Iterator[None]:
-    """One Ray for the module; a run uses the one that it finds."""
-    import ray
-
-    from bench.driver import on_ray
-
-    on_ray.start(2, None)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_for_all")
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
-"""`condensebench new` from an empty folder to the leaderboard, as methods/README.md walks it, and from a wheel."""
+"""`condensebench new`: what it writes, what it refuses, and what it writes as a package of its own."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,6 @@ from bench.plugins.registry import ROOT, Registry, discover, read
 from bench.plugins.scaffold import DOES, KINDS, PLACES, scaffold
 from tests.worlds.wheels import build_wheel, install
 
-README = ROOT / "methods" / "README.md"
 MADE = [
     ("method", "select"), ("method", "synthesize"), ("compressor", None), ("dataset", "arrays"), ("dataset", "files"),
 ]  # fmt: skip
@@ -175,48 +173,6 @@ def test_nothing_is_overwritten_not_even_half(empty):
 
 def test_a_kind_that_there_is_not_is_refused():
     assert new("student", "fresh").exit_code == 2
-
-
-# From an empty folder to the leaderboard
-
-
-def test_the_walk_of_the_readme_leads_to_the_leaderboard(tmp_path):
-    """Its commands and its edits are read from the page; only the protocol is run in miniature."""
-    walk = README.read_text(encoding="utf-8").split("## From nothing to the leaderboard")[1].split("\n## ")[0]
-    commands = [
-        shlex.split(line)[1:]
-        for line in re.findall(r"^    (condensebench .*)$", walk.replace("\\\n", " "), re.MULTILINE)
-    ]
-    assert [" ".join(command[:2]) for command in commands] == [
-        "new method",
-        "check plugins",
-        "run --plugin",
-        "leaderboard --results",
-    ]
-    edits = re.findall(r"^    -(.*)\n    \+(.*)$", walk, re.MULTILINE)
-    assert len(edits) == 3
-
-    program(*commands[0], folder=tmp_path)
-    plugin = tmp_path / f"{commands[0][2]}.py"
-    for old, changed in edits:
-        source = plugin.read_text()
-        assert source.count(f"{old}\n") == 1, old
-        plugin.write_text(source.replace(f"{old}\n", f"{changed}\n"))
-    assert "of 1 plugin" in program(*commands[1], folder=tmp_path)
-    small = [word.replace("small-hard-v1", "small-hard-v1:scale=0.01") for word in commands[2]]
-    program(*small, "--replicates", "1", "--jobs", "1", folder=tmp_path)
-    table = program(*commands[3], folder=tmp_path)
-    assert plugin.stem in table
-    assert "random" in table
-
-
-def test_what_the_program_prints_after_new_is_what_the_readme_says_next(empty):
-    walk = README.read_text(encoding="utf-8").split("## From nothing to the leaderboard")[1].split("\n## ")[0]
-    lines = re.findall(r"^    (condensebench .*)$", walk.replace("\\\n", " "), re.MULTILINE)
-    outcome = new(*shlex.split(lines[0])[2:])
-    assert outcome.exit_code == 0
-    printed = outcome.output.split("Next:\n")[1].strip().splitlines()
-    assert [shlex.split(line) for line in printed] == [shlex.split(line) for line in lines[1:]]
 
 
 # As a package of its own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -39,10 +39,8 @@ IPC = 2
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Record]]:
+def recorded(ray_for_all: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
     """The record of every protocol on digits, ipc 2, one replicate."""
-    import ray
-
     root = tmp_path_factory.mktemp("runs")
     found = bench.run(
         datasets=["digits"],
@@ -54,8 +52,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Rec
         store=root / "store",
         jobs=1,
     )
-    yield {record.trial["protocol"].partition(":")[0]: record for record in found}
-    ray.shutdown()
+    return {record.trial["protocol"].partition(":")[0]: record for record in found}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
