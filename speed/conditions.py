@@ -21,9 +21,9 @@ from bench.driver.defaults import default_store
 from bench.labels.label_file import shard_sizes
 from bench.plugins.registry import discover
 from bench.plugins.spec import Spec, parse
+from bench.studies.label_sets.label_sources import LabelSet
 from bench.studies.label_sets.photos import AUGMENT, photo_labels
 from bench.studies.label_sets.quality import Quality, qualities
-from bench.studies.label_sets.sources import LabelSet
 
 BUDGETS = ("5x", "10x", "30x", "100x")
 SET = 10_000  # images

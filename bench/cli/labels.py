@@ -14,7 +14,7 @@ from bench.cli.options import DATA, PLUGIN, STORE
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.studies.label_sets.sources import LabelSet
+    from bench.studies.label_sets.label_sources import LabelSet
 
 GROUP = "run"
 DEFAULT_METHOD, DEFAULT_IPC = "random", 10
@@ -72,8 +72,8 @@ def command(
     work_as_runs_do(registry, [dataset] if dataset is not None else [])
     from bench.artifacts.refs import Workspace
     from bench.artifacts.store import Store
+    from bench.studies.label_sets.label_sources import FileLabels
     from bench.studies.label_sets.quality_table import labels_report
-    from bench.studies.label_sets.sources import FileLabels
     from bench.studies.label_sets.trial_labels import trial_labels
 
     place = (Path(store) if store else default_store()).resolve()

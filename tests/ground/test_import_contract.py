@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import grimp
@@ -171,3 +172,18 @@ def test_no_file_is_in_a_circle_not_even_with_the_face_of_its_folder() -> None:
     count, circle = connected_components(matrix, directed=True, connection="strong")
     circles = [[modules[place] for place in np.flatnonzero(circle == number)] for number in range(count)]
     assert [names for names in circles if len(names) > 1] == []
+
+
+def test_a_basename_says_one_thing() -> None:
+    """No two files of bench/ have one name, but for faces of folders, verbs, and the face kept for tests of 0.1."""
+    rooms = [
+        file for file in (ROOT / "bench").rglob("*.py") if file.parent.name != "cli" and file.name != "__init__.py"
+    ]
+    names = Counter(file.name for file in rooms if file != ROOT / "bench" / "registry.py")
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_no_folder_holds_more_than_its_readers_can_survey() -> None:
+    folders = Counter(file.parent for file in (ROOT / "bench").rglob("*.py"))
+    crowded = {folder.name: count for folder, count in folders.items() if count > 18}
+    assert crowded.keys() <= {"cli"}, "one file a verb"

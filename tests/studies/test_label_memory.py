@@ -22,7 +22,7 @@ import torch
 from bench.views.parameters import Views
 from bench.teachers.ensemble import Member
 from bench.studies.label_sets.quality import qualities
-from bench.studies.label_sets.sources import NetworkLabels
+from bench.studies.label_sets.label_sources import NetworkLabels
 from bench.protocol.recipe import Augment
 from bench.registry import discover
 from bench.seeds import numpy_generator, torch_generator

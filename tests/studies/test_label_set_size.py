@@ -13,9 +13,9 @@ from bench.api import SoftLabels
 from bench.errors import UserError
 from bench.labels.label_file import blob_allowance
 from bench.plugins.registry import Registry, discover
+from bench.studies.label_sets.label_sources import LabelSet, PartOfSet
 from bench.studies.label_sets.quality import agreement, divergence, file_bytes, qualities
 from bench.studies.label_sets.quality_table import labels_report, projection
-from bench.studies.label_sets.sources import LabelSet, PartOfSet
 from bench.trials.budget import Budget, reference_bytes
 from tests.worlds.label_arrays import ArrayLabels, asked, drawn
 from tests.worlds.plugins import write

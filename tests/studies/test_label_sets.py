@@ -27,9 +27,9 @@ from bench.seeds import numpy_generator
 from bench.stages.condense import condense
 from bench.stages.encode import encode_labels
 from bench.stages.teach import teach
-from bench.studies.label_sets import sources
+from bench.studies.label_sets import label_sources
+from bench.studies.label_sets.label_sources import BareContext, FileLabels, NetworkLabels, label
 from bench.studies.label_sets.quality import qualities
-from bench.studies.label_sets.sources import BareContext, FileLabels, NetworkLabels, label
 from bench.studies.label_sets.trial_labels import trial_labels
 from bench.teachers.ensemble import Member
 from bench.trials.trial import Trial
@@ -89,7 +89,7 @@ def test_a_file_is_read_shard_by_shard(
 ) -> None:
     values = logits(dtype=dtype)
     save(tmp_path / "set.npz", hard=np.arange(6), logits=values, other=np.zeros(3))  # type: ignore[operator]
-    monkeypatch.setattr(sources, "shards", lambda *_: [np.arange(4), np.arange(4, 6)])
+    monkeypatch.setattr(label_sources, "shards", lambda *_: [np.arange(4), np.arange(4, 6)])
     found = FileLabels(tmp_path / "set.npz", Store(tmp_path))
     parts = list(found.parts())
     assert found.shape == (6, 5, 8)
@@ -165,7 +165,7 @@ def mixed_views(n: int, count: int, size: int = 16) -> Views:
 @pytest.mark.parametrize("indices", [np.arange(5), np.array([1, 2, 4]), np.array([3])])
 def test_batches_do_not_change_what_a_network_says(indices: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     member, images, views = linear_teacher(7), pictures(5), mixed_views(5, 6)
-    monkeypatch.setattr(sources, "_BATCH", {"cpu": 4})
+    monkeypatch.setattr(label_sources, "_BATCH", {"cpu": 4})
     found = label(member, images, views, indices)
     with torch.no_grad():
         for place, image in enumerate(indices):
@@ -180,8 +180,8 @@ def test_a_survey_says_again_what_the_shards_said(tmp_path: Path, monkeypatch: p
         return NetworkLabels("pictures", linear_teacher(7), pictures(6), torch.arange(6), views, 7, Store(tmp_path))
 
     assert make().survey is None  # one shard has them all
-    monkeypatch.setattr(sources, "shard_sizes", lambda *_: [4, 2])
-    monkeypatch.setattr(sources, "shards", lambda *_: iter([np.arange(4), np.arange(4, 6)]))
+    monkeypatch.setattr(label_sources, "shard_sizes", lambda *_: [4, 2])
+    monkeypatch.setattr(label_sources, "shards", lambda *_: iter([np.arange(4), np.arange(4, 6)]))
     made = make()
     assert made.survey is not None
     for whole, part in zip(made.parts(), made.survey([4, 1]), strict=True):

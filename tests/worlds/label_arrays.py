@@ -14,7 +14,7 @@ from bench.labels.label_file import shard_sizes
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
 from bench.seeds import numpy_generator
-from bench.studies.label_sets.sources import LabelSet
+from bench.studies.label_sets.label_sources import LabelSet
 
 
 class ArrayLabels(LabelSet):

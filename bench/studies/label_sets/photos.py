@@ -21,7 +21,7 @@ from bench.engine import ENGINE_VERSION
 from bench.errors import UserError
 from bench.protocol.recipe import Augment
 from bench.seeds import seed
-from bench.studies.label_sets.sources import NetworkLabels, label
+from bench.studies.label_sets.label_sources import NetworkLabels, label
 from bench.teachers.ensemble import Member
 from bench.views.parameters import Views
 

@@ -1,6 +1,6 @@
 """How well compressors keep a label set, without training a student: divergence, agreement, true bytes, times.
 
-A set passes by once, shard by shard (bench.studies.label_sets.sources); every compressor encodes, decodes and is
+A set passes by once, shard by shard (bench.studies.label_sets.label_sources); every compressor encodes, decodes and is
 measured on a shard before the next one is made. Bytes are counted as in a trial: one label file, its budget shared
 among the shards.
 
@@ -27,7 +27,7 @@ from bench.errors import InfeasibleError, PluginError, UserError
 from bench.labels.adapter import encode, fit, invalid, takes_shared
 from bench.labels.label_file import MAGIC, blob_allowance, smallest_total
 from bench.plugins.spec import Spec
-from bench.studies.label_sets.sources import LabelSet, PartOfSet
+from bench.studies.label_sets.label_sources import LabelSet, PartOfSet
 from bench.studies.label_sets.spectrum import Spectrum
 from bench.studies.storage.teacher_line import OUTSIDE
 from bench.trials.budget import Budget, reference_bytes

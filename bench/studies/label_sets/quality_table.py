@@ -16,8 +16,8 @@ from bench.plugins.spec import Spec, parse
 from bench.reports.printers import printed
 from bench.reports.quantities import COMPRESSOR_WIDTH, duration, size
 from bench.reports.table import Column, Page, Row, Table
+from bench.studies.label_sets.label_sources import LabelSet
 from bench.studies.label_sets.quality import Quality, Report, qualities, teacher_quality
-from bench.studies.label_sets.sources import LabelSet
 from bench.trials.budget import Budget
 
 BUDGETS = ("10x", "30x", "100x")

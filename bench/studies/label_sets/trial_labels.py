@@ -11,7 +11,7 @@ from bench.protocol import definition
 from bench.stages.condense import condense
 from bench.stages.label import Labelling
 from bench.stages.teach import teach
-from bench.studies.label_sets.sources import TrialLabels
+from bench.studies.label_sets.label_sources import TrialLabels
 
 
 def trial_labels(ws: Workspace, dataset: str, protocol_id: str, method: str, ipc: int) -> TrialLabels:

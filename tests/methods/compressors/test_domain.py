@@ -11,7 +11,7 @@ import torch
 from scipy.special import rel_entr, softmax
 
 from bench.errors import InfeasibleError
-from bench.studies.label_sets.sources import PartOfSet
+from bench.studies.label_sets.label_sources import PartOfSet
 from methods._codec import bits, domain, labels
 from methods._codec.container import pack, unpack
 from tests.worlds.compressors import NAMES, PLENTY, context, encode, module, smallest

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from bench.api import SoftLabels
 from bench.errors import InfeasibleError
-from bench.studies.label_sets.sources import PartOfSet
+from bench.studies.label_sets.label_sources import PartOfSet
 from methods._codec.container import CorruptBlobError
 from methods._codec.klt.basis import Basis
 from methods.compressors import klt, svd
