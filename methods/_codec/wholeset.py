@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 def images_of(labels: SoftLabels) -> int:
     """Images of the whole set: as many as the labels say that they are a part of
-    (bench.studies.label_sets.label_sources.PartOfSet), else as the stored views were drawn for; those at hand where neither
-    tells."""
+    (bench.studies.label_sets.label_sources.PartOfSet), else as the stored views were drawn for; those at hand where
+    neither tells."""
     at_hand = labels.shape[0]
     if told := getattr(labels, "set_images", 0):
         return max(at_hand, told)
