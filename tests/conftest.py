@@ -18,6 +18,8 @@ ON_RAY = (
     "tests/driver/test_run.py",
     "tests/plugins/test_walk.py",
     "tests/protocol/test_published_runs.py",
+    "tests/protocol/test_default_recipes.py",
+    "tests/datasets/test_data_verb.py",
 )
 # Files of few tests that take long. They begin with those above, so that no process is left with one at the end.
 LONG = (
@@ -32,19 +34,34 @@ LONG = (
     "tests/studies/test_costs.py",
     "tests/plugins/test_former_code.py",
 )
-# Files and folders whose tests train networks or run whole programs that do, and the thousands of tests of compressors:
-# `make quick` leaves them out. A single test of another file has the mark itself.
+# Files and folders most of whose tests train networks, be it for a moment, or run whole programs that do; and those of
+# compressors, which are thousands. `make quick` leaves them out. A single test of another file has the mark itself.
 TRAINS = (
-    *ON_RAY,
+    "tests/checks/test_baseline.py",
+    "tests/checks/test_check_records.py",
     "tests/checks/test_conformance.py",
+    "tests/checks/test_conformance_planted.py",
+    "tests/checks/test_unfair_submissions.py",
     "tests/cli/test_wheel.py",
     "tests/driver/test_on_ray.py",
+    "tests/driver/test_run.py",
     "tests/driver/test_way_of_a_trial.py",
+    "tests/ground/test_same_bits.py",
+    "tests/labels/test_labels.py",
     "tests/lock/test_canary.py",
+    "tests/lock/test_lock.py",
     "tests/methods/compressors/",
+    "tests/methods/selection/test_every_selection.py",
+    "tests/methods/selection/test_scores.py",
     "tests/methods/synthesis/",
+    "tests/plugins/test_walk.py",
+    "tests/protocol/test_published_rates.py",
+    "tests/protocol/test_published_runs.py",
     "tests/stages/",
     "tests/studies/",
+    "tests/training/test_accumulation.py",
+    "tests/training/test_ema.py",
+    "tests/training/test_loop.py",
 )
 FIRST = {name: rank for rank, name in enumerate((*ON_RAY, *LONG))}
 

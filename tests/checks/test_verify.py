@@ -85,6 +85,7 @@ def test_one_changed_record_changes_which_ones_are_drawn(prescribed):
     assert [x.record.id for x in drawn(lines_of(records), 8)] != [x.record.id for x in drawn(lines_of(edited), 8)]
 
 
+@pytest.mark.trains
 def test_what_this_version_has_no_code_for_is_told_and_not_run(prescribed, registry, tmp_path):
     error = {"type": "ValueError", "message": "no images left"}
     stale = altered(honest(prescribed, "random", 0), made_by={"engine": "0.1"})

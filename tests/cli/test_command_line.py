@@ -120,6 +120,7 @@ def test_the_click_group_works_without_the_entry_point_too() -> None:
 # --- run --dry-run ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.trains
 def test_a_dry_run_counts_trials_and_writes_nothing(shell: Shell, tmp_path: Path) -> None:
     answer = shell("run", *HARD, "--method", "herding", "--ipc", "1", "--ipc", "10", "--dry-run", "--results", "mine")
     assert answer.code == 0
@@ -128,6 +129,7 @@ def test_a_dry_run_counts_trials_and_writes_nothing(shell: Shell, tmp_path: Path
     assert not (tmp_path / "mine").exists()
 
 
+@pytest.mark.trains
 def test_a_limit_and_a_plan_and_replicates(shell: Shell, tmp_path: Path) -> None:
     plan = '[[grid]]\ndatasets = ["digits"]\nprotocols = ["small-hard-v1"]\nmethods = ["random"]\nipcs = [1, 5]\n'
     path = str(write(tmp_path / "plan.toml", plan))
@@ -135,6 +137,7 @@ def test_a_limit_and_a_plan_and_replicates(shell: Shell, tmp_path: Path) -> None
     assert "8 trials: 0 done, 8 missing, 0 failed, 0 stale; 4 to run." in answer.err
 
 
+@pytest.mark.trains
 def test_budgets_and_compressors_in_a_dry_run(shell: Shell) -> None:
     options = [
         "--compressor",
@@ -210,6 +213,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_gets_a_message_and_exit_code_2(
     shell: Shell, tmp_path: Path, arguments: list[str], message: str

@@ -49,6 +49,7 @@ def test_the_example_picks_what_it_says(example: Path) -> None:
             assert condensed.indices[3 * label : 3 * label + 3].tolist() == best
 
 
+@pytest.mark.trains
 def test_the_commands_beside_the_example_are_understood(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(example.parent)
     text = README.read_text(encoding="utf-8").replace("\\\n", " ")
@@ -66,6 +67,7 @@ def test_the_commands_beside_the_example_are_understood(example: Path, monkeypat
     assert "of 1 plugin" in checked.output
 
 
+@pytest.mark.trains
 def test_the_test_beside_the_example_checks_every_rule(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, source = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(example.parent)

@@ -131,6 +131,7 @@ def test_there_is_a_command_for_every_verb() -> None:
     assert {command.split()[0] for command in commands()} == set(cli.list_commands(click.Context(cli)))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_understood(command: str, folder: Path) -> None:
     arguments = shlex.split(command)

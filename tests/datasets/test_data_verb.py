@@ -156,6 +156,8 @@ def test_what_cannot_be_downloaded_is_said(name: str, message: str, here: Path) 
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.trains
+@pytest.mark.usefixtures("ray_for_all")
 def test_a_run_takes_the_folder_to_its_workers_and_to_no_record(here: Path) -> None:
     files.mnist(here / "elsewhere" / "mnist", train=60, test=20)
     files.tree(here / "elsewhere" / "birds", ["owl", "jay"])
@@ -173,6 +175,7 @@ def test_a_run_takes_the_folder_to_its_workers_and_to_no_record(here: Path) -> N
     assert str(here) not in json.dumps(lines)
 
 
+@pytest.mark.trains
 def test_a_run_without_the_data_stops_before_anything_is_trained(here: Path) -> None:
     arguments = ["--protocol", "small-hard-v1", "--method", "random", "--ipc", "1", "--results", str(here / "out")]
     outcome = CliRunner().invoke(cli, ["run", "--dataset", "cifar10", *arguments])
@@ -195,6 +198,7 @@ def test_a_worker_looks_where_the_driver_does_unless_its_own_machine_says_otherw
     assert os.environ[VARIABLE] == found
 
 
+@pytest.mark.trains
 def test_a_set_that_is_not_here_is_not_checked_as_a_plugin(here: Path) -> None:
     checked = CliRunner().invoke(cli, ["check", "plugins", "cifar10"])
     assert checked.exit_code == 0

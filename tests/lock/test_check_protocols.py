@@ -79,6 +79,7 @@ def test_values_are_missed_in_every_branch_of_a_table(tmp_path: Path) -> None:
     assert "recipe.loss.default" not in found.message
 
 
+@pytest.mark.trains
 def test_a_released_file_may_lack_a_field_that_came_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "LIBRARY_NETWORKS", ())
     path = folder(tmp_path, mine_v1=MINE)
@@ -88,6 +89,7 @@ def test_a_released_file_may_lack_a_field_that_came_later(tmp_path: Path, monkey
     assert differences.everything(lock_file.read(path), path) == []
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("released", "severity"), [(True, "warning"), (False, "error")])
 def test_a_withdrawn_protocol_is_told_and_an_error_only_where_its_file_may_go(
     tmp_path: Path, released: bool, severity: Severity
@@ -177,6 +179,7 @@ def copy(tmp_path: Path) -> Path:
     return place
 
 
+@pytest.mark.trains
 def test_an_edited_protocol_or_engine_stops_run_and_checks_with_exit_code_3(copy: Path) -> None:
     told = session(copy, EDITED)
     assert [code for code, _ in told["lock --release"]] == [0, 3]
@@ -202,6 +205,7 @@ def test_an_edited_protocol_or_engine_stops_run_and_checks_with_exit_code_3(copy
         assert "expected" in output
 
 
+@pytest.mark.trains
 def test_the_command_counts_what_it_looked_at() -> None:
     answer = CliRunner().invoke(cli, ["check", "protocols"])
     last = answer.stdout.splitlines()[-1]

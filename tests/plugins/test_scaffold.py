@@ -52,6 +52,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # What is written
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("kind", "does"), MADE)
 def test_what_is_written_keeps_every_rule(kind, does, empty):
     scaffold(kind, "fresh", does=does, folder=Path()).write()
@@ -71,6 +72,7 @@ def test_a_protocol_is_written_with_every_value_and_a_test_that_passes(empty):
         test()
 
 
+@pytest.mark.trains
 def test_the_test_of_a_plugin_finds_what_was_broken(empty):
     scaffold("method", "fresh", folder=Path()).write()
     source = Path("fresh.py").read_text()
@@ -178,6 +180,7 @@ def test_a_kind_that_there_is_not_is_refused():
 # As a package of its own
 
 
+@pytest.mark.trains
 def test_a_wheel_with_an_entry_point_is_found_listed_and_checked(tmp_path):
     package = tmp_path / "source" / "their_package"
     package.mkdir(parents=True)

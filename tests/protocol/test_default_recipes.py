@@ -65,6 +65,8 @@ def test_a_set_with_an_entry_is_no_matter_for_a_note() -> None:
     assert default_recipes(REGISTRY, [("sre2l-v1", "cifar10"), ("small-soft-v1", "anything")]) == []
 
 
+@pytest.mark.trains
+@pytest.mark.usefixtures("ray_for_all")
 def test_it_is_said_before_the_run_and_stands_in_the_record_and_above_the_tables(tmp_path: Path) -> None:
     log = LOG.format(log=str(tmp_path / "log.txt"))
     other = write(tmp_path / "other.py", log + DATASET)
@@ -98,6 +100,7 @@ def test_it_is_said_before_the_run_and_stands_in_the_record_and_above_the_tables
     assert "has no entry for the data set 'other' (default recipe)" in checked.output.replace("\n", " ")
 
 
+@pytest.mark.trains
 def test_lines_of_earlier_versions_say_nothing_and_stay_as_they_were() -> None:
     kept = Path(__file__).parents[2] / "results" / "default-plan"
     records = load(kept).records

@@ -81,6 +81,7 @@ def other_weights(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.trains
 def test_two_different_backbones_never_share_a_condensed_set(tmp_path, other_weights, monkeypatch):
     ws = workspace(tmp_path / "store")
     several, alone = condense(ws, SEVERAL), condense(ws, ALONE)
@@ -97,6 +98,7 @@ def images(ws: Workspace, made: CondensedRef) -> Any:
     return read(ws.store.root / made.address).arrays["images"]
 
 
+@pytest.mark.trains
 def test_the_provenance_names_every_further_network_and_its_weights(tmp_path):
     ws = workspace(tmp_path)
     dataset = describe(ws, "digits")
@@ -111,6 +113,7 @@ def test_the_provenance_names_every_further_network_and_its_weights(tmp_path):
     assert alone.backbones is None
 
 
+@pytest.mark.trains
 def test_the_place_of_a_set_made_with_the_teacher_alone_is_what_it_was(tmp_path):
     ws = workspace(tmp_path)
     dataset = describe(ws, "digits")

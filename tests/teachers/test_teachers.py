@@ -161,6 +161,7 @@ def test_the_first_teacher_of_every_embedded_data_set_never_changes(dataset: str
 # --- made here -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.trains
 def test_a_teacher_is_made_once_and_comes_out_the_same_in_another_store(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

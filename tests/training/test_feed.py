@@ -144,6 +144,7 @@ def test_a_pruned_pool_gives_only_what_is_stored():
     assert {batch for _, batch, _ in steps} == {0, 1, 2, 3}
 
 
+@pytest.mark.trains
 def test_a_pool_keeps_its_number_of_steps_and_counts_what_was_seen():
     log = run(network(), soft(3, BATCHWISE, draw="batch"), reader=stored(5, augment=BATCHWISE))
     assert (log.steps, log.images_seen) == (3 * 5, 3 * 5 * 5)

@@ -113,6 +113,7 @@ def silent() -> nn.Module:
     return student
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("loss", "expected"),
     [
@@ -137,6 +138,7 @@ def test_the_log_of_a_student_that_says_what_the_teacher_says(loss: Loss, expect
     assert log.losses == pytest.approx([expected] * 2, abs=2e-5)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 def test_the_log_is_the_mean_over_images_of_the_definition(loss: Loss):
     """Stored labels, batches of unequal size, a student that stays as it is."""

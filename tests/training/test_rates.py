@@ -45,6 +45,7 @@ def edc_ssrs(e: int, epochs: int, zeta: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * 5 / zeta / 6)) * (6 * epochs - 6 * e) / (6 * epochs)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("epochs", [6, 100, 300, 400])
 @pytest.mark.parametrize(
     ("schedule", "make"),
@@ -124,6 +125,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
     return steps
 
 
+@pytest.mark.trains
 def test_the_loop_sets_the_rate_once_an_epoch_or_at_every_step(monkeypatch):
     steps = record(monkeypatch)
     for per, progress in (("epoch", [0] * 5 + [1] * 5 + [2] * 5), ("step", [k / 5 for k in range(15)])):
@@ -133,6 +135,7 @@ def test_the_loop_sets_the_rate_once_an_epoch_or_at_every_step(monkeypatch):
         assert [rate for _, rate in steps] == pytest.approx([0.02 * factor(schedule, e, 3) for e in progress])
 
 
+@pytest.mark.trains
 def test_a_restart_begins_with_a_fresh_optimiser_at_every_milestone(monkeypatch):
     steps = record(monkeypatch)
     schedule = Schedule(name="multistep", milestones=(1, 3), restart=True)

@@ -79,6 +79,7 @@ def test_the_medoid_has_the_least_sum_of_squared_distances(n, d, seed, kind):
     assert sums[kcenter.medoid(rows)] <= sums.min() * (1 + 1e-6) + 1e-9
 
 
+@pytest.mark.trains
 def test_kcenter_by_hand():
     line = np.array([[0.0], [1.0], [2.0], [10.0], [11.0]])
     train, context = given([0] * 5, features=line)
@@ -87,6 +88,7 @@ def test_kcenter_by_hand():
     assert context.asked == []
 
 
+@pytest.mark.trains
 def test_kcenter_of_digits_equals_a_loop_over_images():
     train, context = digits(), digits_context()
     picks, features = kcenter.select(train, 6, context), context.features().astype(np.float64)
@@ -99,11 +101,13 @@ def test_kcenter_of_digits_equals_a_loop_over_images():
         assert picks[6 * label : 6 * label + 6].tolist() == chosen
 
 
+@pytest.mark.trains
 def test_a_drawn_start_differs_between_replicates():
     starts = {kcenter.select(digits(), 1, digits_context(replicate=r), start="drawn")[0] for r in range(6)}
     assert len(starts) > 1
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("select", [kcenter.select, kmedoids.select])
 def test_unit_norm_ignores_the_length_of_a_feature(select):
     train, features = digits(), digits_context().features()
@@ -148,6 +152,7 @@ def test_centres_that_share_their_nearest_row_are_matched_at_the_least_cost():
     assert sorted(kmedoids.medoids(rows, 3, 1))[-1] == 3
 
 
+@pytest.mark.trains
 def test_medoids_of_digits_lie_nearer_to_their_class_than_random_images_do():
     train, context = digits(), digits_context()
     features = context.features()
@@ -205,6 +210,7 @@ def test_equal_rows_are_picked_in_order():
     assert facility(np.ones((200, 3)), 4).tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.trains
 def test_what_is_kept_equals_what_is_worked_out_again(monkeypatch):
     train, context = digits(), digits_context()
     first = craig.select(train, 5, context)
@@ -212,6 +218,7 @@ def test_what_is_kept_equals_what_is_worked_out_again(monkeypatch):
     assert np.array_equal(first, craig.select(train, 5, context))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("space", ["gradient", "residual", "feature"])
 def test_craig_of_digits_is_the_naive_greedy_in_its_space(space):
     train, context = digits(), digits_context()
@@ -251,6 +258,7 @@ def test_facility_location_of_a_large_class_never_holds_all_distances():
 # All of them
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("select", [kcenter.select, kmedoids.select, craig.select])
 def test_broken_features_name_the_image(select):
     features = digits_context().features().copy()
@@ -260,6 +268,7 @@ def test_broken_features_name_the_image(select):
         select(train, 2, context)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("select", "parameters", "message"),
     [

@@ -156,6 +156,7 @@ def test_scaled_gradients_give_the_same_picks():
     )
 
 
+@pytest.mark.trains
 def test_the_picks_of_digits_match_the_class_gradient_better_than_random_ones_do():
     train, context = digits(), digits_context()
     features, logits = context.features(), context.logits()
@@ -218,6 +219,7 @@ def test_a_second_copy_is_drawn_only_when_nothing_else_is_left():
         assert sorted(picks[:5]) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.trains
 def test_badge_looks_at_the_predicted_class_unless_told_otherwise():
     # The teacher is sure that image 1 is of class 1: by its own prediction there is little to learn, by the label much.
     logits = np.array([[1.0, 0.0], [0.0, 9.0], [8.0, 0.0]])
@@ -309,6 +311,7 @@ def test_the_curvature_is_that_of_the_softmax(kind):
         assert alone @ alone.T == pytest.approx(np.array([[p[1] * (1 - p[1])]]), rel=1e-6)
 
 
+@pytest.mark.trains
 def test_for_two_classes_the_binary_form_picks_as_the_full_one_does_at_twice_the_ridge():
     rng = np.random.default_rng(8)
     labels = np.arange(60) % 2
@@ -317,6 +320,7 @@ def test_for_two_classes_the_binary_form_picks_as_the_full_one_does_at_twice_the
     assert np.array_equal(binary, bait.select(train, 6, context, ridge=1.0, information="full"))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("information", ["binary", "full"])
 def test_bait_of_digits_explains_more_of_the_information_than_random_images_do(information):
     train, context = digits(), digits_context()
@@ -338,6 +342,7 @@ def test_bait_of_digits_explains_more_of_the_information_than_random_images_do(i
         assert sorted(mine) == sorted(naive_forward_backward(whole, 5, 1.0, 2.0))
 
 
+@pytest.mark.trains
 def test_the_full_information_is_refused_where_its_matrix_is_too_large():
     train, context = given(np.arange(30), logits=np.zeros((30, 30)), features=np.zeros((30, 140)))
     with pytest.raises(ValueError, match="information=full needs a matrix of 4230 rows here, at most 4096; use binary"):
@@ -367,6 +372,7 @@ def test_no_whole_information_factors_ever_stand_in_memory(monkeypatch):
     assert peak_bytes(lambda: forward_backward(Trace(left, feature, 1.0), 2, 2.0)) < 4000 * 6 * 240 * 8 / 2
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("select", [gradmatch.select, badge.select, bait.select])
 @pytest.mark.parametrize(("what", "message"), [("features", "the feature of"), ("logits", "a logit of")])
 def test_broken_features_and_logits_name_the_image(select, what, message):
@@ -378,6 +384,7 @@ def test_broken_features_and_logits_name_the_image(select, what, message):
         select(train, 2, context)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("select", "parameters", "message"),
     [
