@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,7 +48,9 @@ TRAINS = (
     "tests/driver/test_run.py",
     "tests/driver/test_way_of_a_trial.py",
     "tests/ground/test_same_bits.py",
-    "tests/labels/test_labels.py",
+    "tests/labels/test_adapter.py",
+    "tests/labels/test_making.py",
+    "tests/labels/test_reader.py",
     "tests/lock/test_canary.py",
     "tests/lock/test_lock.py",
     "tests/methods/compressors/",
@@ -71,6 +74,17 @@ def file_of(test: str) -> str:
     return test.partition("::")[0]
 
 
+def is_quick(config: pytest.Config) -> bool:
+    """Whether this is `make quick`."""
+    return "not trains" in config.option.markexpr
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files whose tests are left out are not imported either."""
+    name = collection_path.relative_to(config.rootpath).as_posix()
+    return True if is_quick(config) and name.startswith(TRAINS) else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; the rest in the order in which pytest finds them. Those that train are marked."""
@@ -82,7 +96,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Hold `make quick` to its word: there, a test that trains fails."""
-    if "not trains" in session.config.option.markexpr:
+    if is_quick(session.config):
         from torch.optim.optimizer import register_optimizer_step_pre_hook
 
         register_optimizer_step_pre_hook(refuse)
