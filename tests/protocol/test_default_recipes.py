@@ -102,7 +102,7 @@ def test_it_is_said_before_the_run_and_stands_in_the_record_and_above_the_tables
 
 @pytest.mark.trains
 def test_lines_of_earlier_versions_say_nothing_and_stay_as_they_were() -> None:
-    kept = Path(__file__).parents[2] / "results" / "default-plan"
+    kept = Path(__file__).parents[2] / "results" / "recipes"
     records = load(kept).records
     assert {record.default_recipe for record in records} == {None}
     assert not leaderboard(records).default_recipe.any()
