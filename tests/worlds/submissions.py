@@ -120,6 +120,7 @@ class Cheater:
 
     def __init__(self, arena: Arena, monkeypatch: Any) -> None:
         self._arena, self._patch = arena, monkeypatch
+        torch.set_num_threads(1)  # as workers have; with two, bits differ
         self.ws = Workspace(arena.store.resolve(), arena.registry)
         self.dataset: DatasetRef = describe(self.ws, "digits")
         self.teacher: TeacherRef = teach(self.ws, "small-teacher-v1", self.dataset)
