@@ -2,7 +2,7 @@
 
 Two runs of one trial agree to the bit where the same instructions add the same numbers in the same order. Libraries
 choose their instructions by the processor. Under *portable* arithmetic they are told which to use, AVX2 and FMA, which
-every x86-64 processor since 2015 has; under *native* arithmetic they use the best that they find. docs/same-bits.md
+most x86-64 processors since 2015 have; under *native* arithmetic they use the best that they find. docs/same-bits.md
 tells what was measured.
 
 Libraries read most switches when they're loaded or first used, so a process is portable from its start: `switches`
