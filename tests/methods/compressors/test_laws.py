@@ -68,7 +68,7 @@ def test_a_larger_budget_is_never_worse(name, options, seed, extra, more):
     logits = noise(4, 9, 14, seed)
     first = smallest(name, logits, **options) + extra
     # klt searches for a step and a plan, and the search isn't monotone: of 198 pairs of neighbouring budgets on sets
-    # like this 36 were worse, by some per cent, one by 78. Twice the bytes were never worse.
+    # like this 36 were worse, by some per cent, one by 78. Twice the bytes were not, in 130 pairs.
     more = max(more, first) if name == "klt" else more
     small, large = (encode(name, logits, budget, **options) for budget in (first, first + more))
     if name == "lpld":  # its rows are exact; what a budget buys is how many there are
