@@ -15,9 +15,10 @@ from bench.finding import Finding, Severity
 from bench.lock import differences, errata, lock_file
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse as parse_spec
-from bench.protocol.definition import Protocol, defaults, parse, read_toml
+from bench.protocol.definition import Protocol, defaults, parse
 from bench.protocol.miniature import all_cells
 from bench.protocol.recipe import Recipe
+from bench.protocol.toml_file import read_toml
 from bench.training.networks import build_network
 
 TRIED = 224  # pixels, at which a student that a protocol names must be buildable

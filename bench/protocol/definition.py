@@ -20,7 +20,6 @@ unofficial.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +29,11 @@ from pydantic import BaseModel, ValidationError
 
 from bench.errors import UserError, unknown
 from bench.fingerprint import digest
-from bench.plugins.registry import Registry, read_text
+from bench.plugins.registry import Registry
 from bench.plugins.spec import letters
 from bench.protocol.conditions import CONDITIONS, OTHER, NoValue, cells, names, resolve
 from bench.protocol.recipe import Recipe, scaled
+from bench.protocol.toml_file import read_toml
 
 TOP_LEVEL = {"title", "source", "labels", "teacher", "student", "recipe", "notes"}
 TEXTS = {"title", "source", "notes"}
@@ -147,14 +147,6 @@ def _scale(text: str, option: str) -> float:
             f"{text.partition(':')[0]}:scale=0.01 (an unofficial miniature with 1/100 of the epochs and views)."
         )
     return scale
-
-
-def read_toml(path: Path, text: str | None = None) -> dict[str, Any]:
-    """A TOML file (or its text, read before) as a dict, with the file's name in a syntax error."""
-    try:
-        return tomllib.loads(read_text(path) if text is None else text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 def parse(name: str, content: dict[str, Any], path: Path, scale: float | None = None) -> Protocol:

@@ -16,6 +16,7 @@ from bench.plugins.registry import discover
 from bench.protocol import definition
 from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe, scaled
+from bench.protocol.toml_file import read_toml
 
 PATH = Path("mine.toml")
 SOFT = """
@@ -290,7 +291,7 @@ def test_broken_toml_is_named_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     path.write_text("labels = \n")
     with pytest.raises(UserError, match=r"broken\.toml: .*line 1"):
-        definition.read_toml(path)
+        read_toml(path)
 
 
 def test_an_unknown_protocol_gets_the_nearest_names() -> None:
