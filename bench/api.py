@@ -68,7 +68,7 @@ class Dataset:
     num_classes: int
     channels: int
     size: int  # pixels, the resolution at which students are trained and tested
-    source_size: int  # pixels, the resolution of the sources; `size` or, for mosaics, a multiple of it
+    source_size: int  # pixels, the resolution of the sources of `train`: `size` or more; `test` may have `size` already
     mirror: bool  # True where a mirrored image keeps its class (photographs yes, characters no)
     mean: tuple[float, ...]  # per channel, in [0, 1]
     std: tuple[float, ...]
@@ -76,7 +76,8 @@ class Dataset:
     test: Callable[[], ImageSource]
     class_names: tuple[str, ...] = ()
     folder: Path | None = None  # where the images lie that are read from disk; no part of the data set's identity
-    # The files that both splits are read from: where one is exchanged, the harness takes the digests anew.
+    # The files that both splits are read from, best a bench.sources.FileList: where one is exchanged, the harness takes
+    # the digests anew.
     files: Callable[[], Sequence[str | Path]] = tuple
 
 
@@ -98,6 +99,11 @@ class Train(Protocol):
 
     def sources(self, indices: Sequence[int] | np.ndarray) -> Tensor:
         """uint8 [n, channels, source_size, source_size]."""
+        ...
+
+    def photos(self, indices: Sequence[int] | np.ndarray) -> list[Tensor]:
+        """The originals of photographs, uint8 [channels, height, width] each, of any size and not square: for crops of
+        the whole image. A data set without files gives its sources."""
         ...
 
     def batches(self, batch: int = 256, indices: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, Tensor]]:

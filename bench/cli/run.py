@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import DATA, JOBS, PLUGIN, STORE
+from bench.cli.options import CACHE_LIMIT, DATA, JOBS, PLUGIN, STORE
 from bench.machine import ARITHMETICS
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ SHOWN_FAILURES = 5
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
 @DATA
+@CACHE_LIMIT
 @PLUGIN
 def command(
     *,
