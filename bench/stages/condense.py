@@ -37,10 +37,10 @@ def condense(
     }
     networks = further.declared(spec)
     further_networks = list[further.Further]()
-    if networks > 1:
+    if further.needs_others(networks):
         data = ws.described(dataset).sealed()
         further_networks = further.further(
-            ws.store, ws.registry, data, dataset.digest, teacher, networks - 1, device=ws.device
+            ws.store, ws.registry, data, dataset.digest, teacher, networks, device=ws.device
         )
         # Only here: the sets of all other methods stay where they are.
         inputs["backbones"] = [network.ref.digest for network in further_networks]
