@@ -51,7 +51,7 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "NUM_GPUS": (int, float),
     "PUBLISHED": dict,
     "TAKES_BUDGET": bool,
-    "BACKBONES": (int, str),  # how many networks a method uses, or the parameter that tells it
+    "BACKBONES": (int, str),  # how many networks a method uses, or the parameter that tells which
     "TEACHER": (bool, dict),  # whether a method uses the teacher, see bench/plugins/context_use.py
     "CHECK_EXCEPTIONS": dict,  # rule of `check plugins` -> why it does not hold here
     "ARITHMETIC": str,  # of a data set: the arithmetic of its trials where none is asked for, see bench.machine
@@ -209,9 +209,10 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
     constants = _constants(tree, path)
     parameters = _parameters(functions[entries[0]], path)
     counted = constants.get("BACKBONES")
-    if isinstance(counted, str) and type(parameters.get(counted)) is not int:
+    if isinstance(counted, str) and not re.fullmatch(r"all|[1-9]\d?", str(parameters.get(counted))):
         raise PluginError(
-            f"{path}: BACKBONES = {counted!r} names no parameter of {entries[0]} whose default is a whole number."
+            f"{path}: BACKBONES = {counted!r} names no parameter of {entries[0]} whose default is a whole number "
+            "(or, where names of networks are allowed too, the string of one)."
         )
     teacher = constants.get("TEACHER")
     if isinstance(teacher, dict) and not teacher.keys() <= parameters.keys():

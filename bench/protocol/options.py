@@ -107,7 +107,7 @@ def _value(key: str, text: str, where: str) -> Any:
     annotation = _annotation(key, where)
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text  # a word without quotes
     try:
         return as_toml(TypeAdapter(annotation).validate_python(value))
