@@ -51,6 +51,7 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "PUBLISHED": dict,
     "TAKES_BUDGET": bool,
     "BACKBONES": (int, str),  # how many networks a method uses, or the parameter that tells it
+    "TEACHER": (bool, dict),  # whether a method uses the teacher, see bench/plugins/context_use.py
     "CHECK_EXCEPTIONS": dict,  # rule of `check plugins` -> why it does not hold here
     "ARITHMETIC": str,  # of a data set: the arithmetic of its trials where none is asked for, see bench.machine
     "NAMED": bool,  # networks of a library: the spec goes on with the model's name
@@ -210,6 +211,12 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
     if isinstance(counted, str) and type(parameters.get(counted)) is not int:
         raise PluginError(
             f"{path}: BACKBONES = {counted!r} names no parameter of {entries[0]} whose default is a whole number."
+        )
+    teacher = constants.get("TEACHER")
+    if isinstance(teacher, dict) and not teacher.keys() <= parameters.keys():
+        raise PluginError(
+            f"{path}: TEACHER = {teacher!r} must be True, False, or parameters of {entries[0]} with the values with "
+            f"which it uses the teacher."
         )
     documentation = (ast.get_docstring(tree) or "").strip().splitlines()
     return Plugin(

@@ -40,21 +40,35 @@ class HarnessContext:
         registry: Registry,
         data: Data,
         dataset_digest: str,
-        teacher: teacher_files.TeacherRef,
+        teacher: teacher_files.TeacherRef | None,
         coordinates: tuple[Coordinate, ...],
         scratch: Path,
         device: str,
         networks: int | None = None,
+        normalisation: str | None = None,
     ) -> None:
-        """`networks`: how many `teachers` may lend, as the method declares it; None is no limit."""
+        """`teacher`: None where the plugin asks for none. `networks`: how many `teachers` may lend, as the method
+        declares it; None is no limit. `normalisation`: of images (bench.training.normalisation); None: the teacher's.
+        """
         self.device = torch.device(device)
         self.scratch = scratch
         self.asked_for_randomness = False
         self._store, self._registry, self._data = store, registry, data.sealed()  # no way to the test split
-        self._dataset_digest, self._teacher_ref = dataset_digest, teacher
+        self._dataset_digest, self._lent = dataset_digest, teacher
         self._coordinates = coordinates
-        self._mean, self._std = statistics(teacher.normalisation, data.dataset)
+        if normalisation is None:
+            normalisation = self._teacher_ref.normalisation
+        self._mean, self._std = statistics(normalisation, data.dataset)
         self._networks, self._backbones = networks, list[torch.nn.Module]()
+
+    @property
+    def _teacher_ref(self) -> teacher_files.TeacherRef:
+        if self._lent is None:
+            raise PluginError(
+                "ctx: the method asks for the teacher, and nothing in its code told the harness so: no teacher was "
+                "made. Write TEACHER = True into its module."
+            )
+        return self._lent
 
     @cached_property
     def teacher(self) -> torch.nn.Module:

@@ -112,6 +112,13 @@ class TeacherRef:
         return (FOLDER if self.shipped else store.root) / self.address
 
 
+@dataclass(frozen=True)
+class UnusedTeacher:
+    """The teacher of a method that asks for none: nobody makes it. Its recipe still says how images are normalised."""
+
+    recipe: str
+
+
 def teachers_digest(refs: Sequence[TeacherRef]) -> str:
     """What a record tells of its teachers: the digest of the weights; of several, that of the list of theirs."""
     return refs[0].digest if len(refs) == 1 else digest([ref.digest for ref in refs])
