@@ -167,9 +167,14 @@ class Context(Protocol):
 
 @dataclass(frozen=True)
 class Condensed:
-    """A condensed set: what a method hands in."""
+    """A condensed set: what a method hands in.
 
-    images: Tensor  # uint8 [M, channels, size, size]
+    Images are grey levels: 0 is black, 255 is white. uint8 images take the bytes of lossless PNG files. Float images
+    may lie between the levels and beyond black and white. They reach students neither rounded nor clipped, and take 4
+    (float32) or 2 (float16) bytes a value. A normalised image becomes one by 255 * (image * std + mean).
+    """
+
+    images: Tensor  # uint8, float32 or float16 [M, channels, size, size]
     labels: Tensor  # int64 [M]
     indices: np.ndarray | None = None  # int64 [M]: where the images stand in the training split, if they are real ones
     provenance: Mapping[str, Any] = field(default_factory=dict)  # JSON values: what was resolved, deviations, scores
