@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,19 +23,27 @@ _GRID = 8  # cells per side of the coarse images that are compared first
 _BLOCK = 4096  # test images that are compared at once
 
 
+class Slices(Protocol):
+    """Images uint8 [n, channels, s, s] by slices: an array, or a test split that is read when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Any: ...
+
+
 def image_digests(images: np.ndarray) -> list[bytes]:
     """16 bytes for each of [n, channels, s, s]; equal for images of equal bytes."""
     return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in np.ascontiguousarray(images)]
 
 
-def equal_count(batches: Iterable[np.ndarray], others: np.ndarray) -> int:
+def equal_count(batches: Iterable[np.ndarray], others: Slices) -> int:
     """How many images of all batches (uint8 [n, channels, s, s]) equal one of `others` (the same shape)."""
-    known = set(image_digests(others))
+    known = {each for block in _blocks(others) for each in image_digests(block)}
     return sum(each in known for batch in batches for each in image_digests(batch))
 
 
 def condensed_facts(
-    images: np.ndarray, labels: np.ndarray, test: np.ndarray, *, classes: int, train_in_test: int
+    images: np.ndarray, labels: np.ndarray, test: Slices, *, classes: int, train_in_test: int
 ) -> dict[str, Any]:
     """The fields of bench.records.files.CondensedSet.
 
@@ -46,7 +54,7 @@ def condensed_facts(
         classes: of the data set; one without an image has 0.
         train_in_test: as the description of the data set tells it.
     """
-    levels, known = nearest_levels(images), set(image_digests(test))
+    levels, known = nearest_levels(images), {each for block in _blocks(test) for each in image_digests(block)}
     exact = np.array([each in known for each in image_digests(levels)])
     counts, per_class = Counter(image_digests(images)), np.bincount(labels, minlength=classes)
     return {
@@ -74,7 +82,7 @@ def set_digest(images: np.ndarray, labels: np.ndarray) -> str:
     return content.hexdigest()
 
 
-def near(images: np.ndarray, others: np.ndarray, limit: float = NEAR) -> np.ndarray:
+def near(images: np.ndarray, others: Slices, limit: float = NEAR) -> np.ndarray:
     """bool [n]: which images have one among `others` within `limit` levels, root mean square.
 
     Coarse images (sums over cells, divided by the root of their pixels: an orthogonal projection) are never further
@@ -88,8 +96,7 @@ def near(images: np.ndarray, others: np.ndarray, limit: float = NEAR) -> np.ndar
     most = limit * limit * images[0].size if len(images) else 0.0
     coarse = _coarse(images)
     squares = (coarse * coarse).sum(axis=1)
-    for start in range(0, len(others), _BLOCK):
-        block = others[start : start + _BLOCK]
+    for block in _blocks(others):
         left = np.flatnonzero(~matched)
         if not len(left):
             break
@@ -100,6 +107,11 @@ def near(images: np.ndarray, others: np.ndarray, limit: float = NEAR) -> np.ndar
         for row, candidates in zip(left, distance <= most + 1e-5 * total, strict=True):
             matched[row] = _any_within(images[row], block, np.flatnonzero(candidates), most)
     return matched
+
+
+def _blocks(images: Slices) -> Iterator[np.ndarray]:
+    for start in range(0, len(images), _BLOCK):
+        yield np.asarray(images[start : start + _BLOCK])
 
 
 def _any_within(image: np.ndarray, others: np.ndarray, candidates: np.ndarray, most: float) -> bool:

@@ -50,7 +50,8 @@ class LabelFile:
         except IndexError:
             raise UserError("The label file is cut short.") from None
         if count < 2 or position + sum(lengths) != len(data):
-            raise UserError(f"The label file has {len(data)} bytes; its header tells {position + sum(lengths)}.")
+            whole = f"{position + sum(lengths)}" if sum(lengths) < 2**63 else "more than any file has"
+            raise UserError(f"The label file has {len(data)} bytes; its header tells {whole}.")
         parts = []
         for length in lengths:
             parts.append(data[position : position + length])

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -215,9 +216,17 @@ def make_optimizer(student: nn.Module, spec: Optimizer) -> torch.optim.Optimizer
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
 
 
+class ImageSlices(Protocol):
+    """Images by slices: a tensor, or a test split that is read when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> torch.Tensor: ...
+
+
 def evaluate(
     student: nn.Module,
-    images: torch.Tensor,
+    images: ImageSlices,
     labels: torch.Tensor,
     *,
     mean: Sequence[float],
@@ -228,21 +237,23 @@ def evaluate(
 
     Args:
         student: runs on the device of its parameters.
-        images: uint8 [N, channels, size, size].
+        images: uint8 [N, channels, size, size], a tensor or what gives one for a slice.
         labels: int64 [N].
         mean, std: per channel, in [0, 1].
         batch: images per forward pass.
     """
     if not len(images):
         raise ValueError("images must hold at least one image")
-    device = next((p.device for p in student.parameters()), images.device)
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} images and {len(labels)} labels")
+    device = next((p.device for p in student.parameters()), labels.device)
     training = student.training
     student.eval()
     correct = torch.zeros((), dtype=torch.int64, device=device)
     total = torch.zeros((), dtype=torch.float64, device=device)
     with torch.inference_mode():
-        for x, y in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
-            y = y.to(device)
+        for start in range(0, len(labels), batch):
+            x, y = images[start : start + batch], labels[start : start + batch].to(device)
             logits = student(normalise(x.to(device), mean, std))
             correct += (logits.argmax(dim=1) == y).sum()
             total += F.cross_entropy(logits, y, reduction="sum").double()
