@@ -258,7 +258,7 @@ def servers(address: str | None) -> dict[str, tuple[str, int]]:
         places = {"client server": address.removeprefix("ray://")}
     else:
         context = ray.get_runtime_context()
-        nodes = {node["NodeID"]: node for node in ray.nodes()}
+        nodes = {node["NodeID"]: node for node in ray.nodes()}  # type: ignore[no-untyped-call]
         node = nodes[context.get_node_id()]
         raylet = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
         places = {"gcs_server": context.gcs_address, "raylet": raylet}

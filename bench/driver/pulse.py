@@ -29,7 +29,9 @@ class Pulse:
 
     async def end(self) -> str:
         """Wait until a server is dead; what is to be said of it. Never returns while all answer."""
-        ends = [asyncio.ensure_future(self._end(name, *place)) for name, place in self._servers.items()]
+        ends: list[asyncio.Future[str]] = [
+            asyncio.ensure_future(self._end(name, *place)) for name, place in self._servers.items()
+        ]
         ends.append(asyncio.get_running_loop().create_future())  # without servers there is no end
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
