@@ -86,10 +86,14 @@ def _summary(rows: Sequence[Reproduction], trialled: Sequence[Trialled], run: st
     verdicts = Counter(row.verdict for row in rows)
     cells = [*(row.here for row in rows), *(each.here for each in trialled)]
     done, planned = (sum(values) for values in ([_counted(c) for c in cells], [c.planned for c in cells]))
-    told = ", ".join(f"{verdicts[each]} {each}" for each in ("inside", "outside", "too few", "not run") if verdicts[each])
+    told = ", ".join(
+        f"{verdicts[each]} {each}" for each in ("inside", "outside", "too few", "not run") if verdicts[each]
+    )
     lines = [f"**Of {len(rows)} numbers {told}.**"]
     if done < planned:
-        lines.append(f"{done} of {planned} planned trials of these cells are done. This continues with what is missing:")
+        lines.append(
+            f"{done} of {planned} planned trials of these cells are done. This continues with what is missing:"
+        )
         return " ".join(lines) + f"\n\n    {run}"
     return " ".join([*lines, f"All {planned} planned trials of these cells are done."])
 

@@ -90,7 +90,9 @@ def compare(
         cell = (dataset, protocol, method, ipc)
         return Measured(cells.get(cell, {}), wanted.get(cell, 0))
 
-    rows = [Reproduction(each, measured(each.dataset, each.protocol, each.method, each.ipc)) for each in published.number]
+    rows = [
+        Reproduction(each, measured(each.dataset, each.protocol, each.method, each.ipc)) for each in published.number
+    ]
     trialled = [
         Trialled(each, base, measured(base.number.dataset, each.protocol, each.method, ipc))
         for each in published.explanation
