@@ -42,7 +42,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.errors import UserError, unknown
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
-from bench.protocol.definition import read_toml
+from bench.protocol.toml_file import read_toml
 
 Name = Annotated[str, Field(min_length=1)]
 Ipc = Annotated[int, Field(ge=1)]
