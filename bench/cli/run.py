@@ -13,6 +13,7 @@ from bench.cli.options import CACHE_LIMIT, DATA, JOBS, PLUGIN, STORE
 from bench.machine import ARITHMETICS
 
 if TYPE_CHECKING:
+    from bench.driver.prepared import Prepared
     from bench.trials.trial import Trial
 
 GROUP = "run"
@@ -68,20 +69,28 @@ def command(
     **grid: Any,
 ) -> int:
     """Run trials; the same command again runs only what is missing."""
-    from bench.cli.progress import RunProgress
     from bench.driver.defaults import default_store
     from bench.driver.prepared import RunOptions, prepare
-    from bench.driver.run import run_prepared
-    from bench.records import files
 
     place = Path(store) if store else default_store()
     options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic)
     prepared = prepare(options, plugins, plan=plan, **grid)
+    if (code := carry_out(prepared, dry_run=dry_run)) is not None:
+        return code
+    return _finish(prepared.trials, prepared.chosen, options.results)
+
+
+def carry_out(prepared: Prepared, *, dry_run: bool = False) -> int | None:
+    """Run what is prepared, with progress; the exit code where nothing is left to report."""
+    from bench.cli.progress import RunProgress
+    from bench.driver.run import run_prepared
+    from bench.records import files
+
     view = RunProgress(prepared)
     if dry_run:
         view.overview()
         return 0
-    with files.locked(options.results), view:
+    with files.locked(prepared.options.results), view:
         try:
             view.start()
             run_prepared(prepared, on_record=view.record, on_skip=view.skip, on_lost=view.lost, on_note=view.note)
@@ -89,7 +98,7 @@ def command(
             view.close()
             print("\nInterrupted. What had ended is recorded; the same command continues.", file=sys.stderr)
             return 130
-    return _finish(prepared.trials, prepared.chosen, options.results)
+    return None
 
 
 def _finish(trials: Sequence[Trial], chosen: Sequence[Trial], folder: Path) -> int:

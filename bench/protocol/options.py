@@ -57,7 +57,7 @@ def parse_options(protocol: str, text: str) -> Options:
     """
     given: dict[str, Any] = {}
     scale = None
-    for piece in _pieces(text):
+    for piece in pieces(text):
         key, equals, value = (part.strip() for part in piece.partition("="))
         where = f"protocol '{protocol}:{text}'"
         if not equals or not key or not value:
@@ -71,7 +71,7 @@ def parse_options(protocol: str, text: str) -> Options:
     return Options(tuple(sorted(given.items())), scale)
 
 
-def _pieces(text: str) -> Iterator[str]:
+def pieces(text: str) -> Iterator[str]:
     """Pieces between commas that stand neither in brackets nor in quotes."""
     depth, quote, piece = 0, "", ""
     for letter in text:
