@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import re
 import sys
+import tomllib
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -103,6 +104,7 @@ class Registry:
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self._plugins: dict[tuple[str, str], Plugin] = {}
         self._protocols: dict[str, tuple[Path, str]] = {}
+        self._teachers: dict[str, tuple[Path, str]] = {}
         for plugin in plugins:
             self.add(plugin)
 
@@ -123,6 +125,23 @@ class Registry:
                 f"Two protocols are named '{path.stem}': {self._protocols[path.stem][0]} and {path}. Rename one file."
             )
         self._protocols[path.stem] = (path, read_text(path))
+
+    def add_teacher(self, path: Path) -> None:
+        """Register a teacher recipe by its stem; another file of that name is refused."""
+        shipped = ROOT / "protocols" / "teachers" / path.name
+        known = self._teachers.get(path.stem, (shipped if shipped.is_file() else path, ""))[0]
+        if known.resolve() != path.resolve():
+            raise UserError(f"Two teachers are named '{path.stem}': {known} and {path}. Rename one file.")
+        if path.resolve() != shipped.resolve():
+            self._teachers[path.stem] = (path, read_text(path))
+
+    def teacher_names(self) -> list[str]:
+        """Names of the teacher recipes that were given as files, sorted."""
+        return sorted(self._teachers)
+
+    def teacher_file(self, name: str) -> tuple[Path, str] | None:
+        """Path and text of a teacher recipe that was given as a file."""
+        return self._teachers.get(name)
 
     def protocol_names(self) -> list[str]:
         """Ids of all protocols, sorted."""
@@ -169,10 +188,19 @@ def discover(plugin_files: Iterable[str | Path] = ()) -> Registry:
         if not path.is_file():
             raise UserError(f"--plugin {file}: there is no such file.")
         if path.suffix == ".toml":
-            registry.add_protocol(path)
+            (registry.add_teacher if _is_teacher(path) else registry.add_protocol)(path)
         else:
             registry.add(read(path, kind=None, module_name=None))
     return registry
+
+
+def _is_teacher(path: Path) -> bool:
+    """Whether a TOML file is a teacher recipe: it has a network, where a protocol has a student."""
+    try:
+        content = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: {error}") from None
+    return "network" in content and "student" not in content
 
 
 def read_text(path: Path) -> str:

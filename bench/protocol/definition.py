@@ -14,15 +14,15 @@
 `labels`, `teacher` and `student` may be tables by data set as well. The digest is that of the canonical JSON of all
 values: reordering or reformatting the file, or writing a default down, changes nothing; any change of a value does.
 
-`NAME:scale=0.01` is the protocol in miniature (bench.protocol.recipe.scaled), to exercise it; its results are
-unofficial.
+`NAME:scale=0.01` is the protocol in miniature (bench.protocol.recipe.scaled), to exercise it; `NAME:teacher=DIGEST` has
+another teacher than its own (bench/protocol/own_teacher.py). The results of both are unofficial.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from bench.fingerprint import digest
 from bench.plugins.registry import Registry, read_text
 from bench.plugins.spec import letters
 from bench.protocol.conditions import CONDITIONS, OTHER, NoValue, cells, names, resolve
+from bench.protocol.own_teacher import OwnTeacher, teacher_of_digest
 from bench.protocol.recipe import Recipe, scaled
 
 TOP_LEVEL = {"title", "source", "labels", "teacher", "student", "recipe", "notes"}
@@ -51,17 +52,29 @@ class Protocol:
     values: dict[str, Any]  # labels, teacher, student and recipe: defaults written out, `by` tables unresolved
     path: Path
     scale: float | None = None  # of a miniature
+    own_teacher: OwnTeacher | None = None  # in place of those that the file names
 
     @property
     def id(self) -> str:
-        """The name, and the scale of a miniature: `rded-v1`, `rded-v1:scale=0.01`."""
-        return self.name if self.scale is None else f"{self.name}:scale={self.scale!r}"
+        """The name, and what was changed: `rded-v1`, `rded-v1:scale=0.01`, `rded-v1:teacher=3f2a9c81d2ab`."""
+        options = [] if self.scale is None else [f"scale={self.scale!r}"]
+        options += [f"teacher={self.own_teacher.short}"] if self.own_teacher else []
+        return f"{self.name}:{','.join(options)}" if options else self.name
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether something was changed that the file fixes."""
+        return self.scale is not None or self.own_teacher is not None
 
     @property
     def digest(self) -> str:
         """sha256 of all that is fixed; title, source and notes may be reworded."""
         fixed = {**self.values, "recipe": without_defaults(Recipe, self.values["recipe"])}
-        return digest(fixed if self.scale is None else {**fixed, "scale": self.scale})
+        if self.scale is not None:
+            fixed["scale"] = self.scale
+        if self.own_teacher is not None:
+            fixed["teacher"] = {"own": self.own_teacher.digest}
+        return digest(fixed)
 
     @property
     def regimes(self) -> tuple[str, ...]:
@@ -75,9 +88,15 @@ class Protocol:
         return str(self._named("labels", dataset))
 
     def teachers(self, dataset: str) -> tuple[str, ...]:
-        """Names of the teacher recipes. The first one is the teacher that methods see."""
-        names = self._named("teacher", dataset)
-        return (names,) if isinstance(names, str) else tuple(names)
+        """Names of the teacher recipes. The first one is the teacher that methods see. A miniature's teachers are
+        miniatures as well: `cifar-resnet18-v1:scale=0.01`."""
+        names = self.own_teacher.name if self.own_teacher else self._named("teacher", dataset)
+        names = (names,) if isinstance(names, str) else tuple(names)
+        return names if self.scale is None else tuple(f"{name}:scale={self.scale!r}" for name in names)
+
+    def with_teacher(self, teacher: OwnTeacher) -> Protocol:
+        """The protocol with another teacher than its own."""
+        return replace(self, own_teacher=teacher)
 
     def student(self, dataset: str) -> str:
         """The student where the plan names none."""
@@ -129,22 +148,35 @@ def default_recipes(registry: Registry, pairs: Iterable[tuple[str, str]]) -> lis
 
 
 def load(registry: Registry, text: str) -> Protocol:
-    """The protocol NAME or NAME:scale=S: of this project, or of a file given with --plugin. Raises UserError."""
-    name, _, option = text.partition(":")
+    """The protocol NAME, NAME:scale=S or NAME:teacher=DIGEST: of this project, or of a file given with --plugin. Raises
+    UserError."""
+    name, _, rest = text.partition(":")
     path, source = registry.protocol_file(name)
-    return parse(name, read_toml(path, source), path, _scale(text, option) if option else None)
+    options = dict(each.partition("=")[::2] for each in rest.split(",")) if rest else {}
+    teacher = teacher_of_digest(registry, options.pop("teacher")) if "teacher" in options else None
+    scale = _scale(text, options) if options else None
+    protocol = parse(name, read_toml(path, source), path, scale)
+    return protocol.with_teacher(teacher) if teacher else protocol
 
 
-def _scale(text: str, option: str) -> float:
-    key, _, value = option.partition("=")
+def seeded_as(text: str) -> str:
+    """The name of a protocol that seeds are drawn by: without the teacher, so that students of the same protocol under
+    two teachers start from the same weights and see the same order."""
+    name, _, rest = text.partition(":")
+    kept = [each for each in rest.split(",") if each and not each.startswith("teacher=")]
+    return f"{name}:{','.join(kept)}" if kept else name
+
+
+def _scale(text: str, options: Mapping[str, str]) -> float:
     try:
-        scale = float(value) if key == "scale" else 0.0
-    except ValueError:
+        scale = float(options["scale"]) if len(options) == 1 else 0.0
+    except (KeyError, ValueError):
         scale = 0.0
     if not 0 < scale < 1:
         raise UserError(
             f"protocol '{text}': after the colon only a scale between 0 and 1 may stand, for instance "
-            f"{text.partition(':')[0]}:scale=0.01 (an unofficial miniature with 1/100 of the epochs and views)."
+            f"{text.partition(':')[0]}:scale=0.01 (an unofficial miniature with 1/100 of the epochs and views). "
+            f"Another teacher is named by --teacher."
         )
     return scale
 

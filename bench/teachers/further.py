@@ -85,7 +85,7 @@ def further(
     """
 
     def each() -> Iterator[Further]:
-        for name in _order(str(data.spec), data.dataset.size):
+        for name in _order(str(data.spec), data.dataset.size, teacher.scale):
             recipe = teacher_files.load_recipe(registry, name, str(data.spec), data.dataset.num_classes)
             ref = weights.make_unmeasured(store, data, recipe, dataset_digest, device=device)
             if ref.digest != teacher.digest:
@@ -110,7 +110,7 @@ def made_before(
 ) -> list[Further] | None:
     """What `further` gives, without opening the data set; None where one of them was never made here."""
     networks = list[Further]()
-    for name in _order(dataset.spec, dataset.size):
+    for name in _order(dataset.spec, dataset.size, teacher.scale):
         if len(networks) < count:
             recipe = teacher_files.load_recipe(registry, name, dataset.spec, dataset.classes)
             ref = weights.find_unmeasured(store, recipe, dataset.spec, dataset.digest)
@@ -137,9 +137,10 @@ def load(
     return network if change is None else _Renormalised(network, *change).to(device)
 
 
-def _order(dataset: str, size: int) -> tuple[str, ...]:
+def _order(dataset: str, size: int, scale: str) -> Iterator[str]:
     first, *rest = names(dataset, size)
-    return (*rest, first)  # a protocol with another teacher still gets the usual one, last
+    for name in (*rest, first):  # a protocol with another teacher still gets the usual one, last
+        yield f"{name}:scale={scale}" if scale else name
 
 
 class _Renormalised(torch.nn.Module):

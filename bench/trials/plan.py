@@ -12,6 +12,7 @@ from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
 from bench.protocol import definition
 from bench.protocol.definition import read_toml
+from bench.protocol.own_teacher import add_teacher_file, own_teacher
 from bench.trials.budget import Budget
 from bench.trials.trial import Trial
 
@@ -30,6 +31,7 @@ class Grid:
     compressors: Sequence[str] = (UNCOMPRESSED,)
     budgets: Sequence[str] = ()
     students: Sequence[str] = ()  # empty: the protocol's own
+    teachers: Sequence[str] = ()  # recipes by name or file (.toml); empty: the protocol's own
     ipcs: Sequence[int] = (10,)
     replicates: int = DEFAULT_REPLICATES
 
@@ -69,7 +71,7 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def _expand(grid: Grid, registry: Registry) -> Iterable[Trial]:
-    for name in ("datasets", "protocols", "methods", "compressors", "students", "budgets", "ipcs"):
+    for name in ("datasets", "protocols", "methods", "compressors", "students", "teachers", "budgets", "ipcs"):
         values = getattr(grid, name)
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise UserError(f"{name} must be a list, for instance {name} = [{values!r}], not {values!r}.")
@@ -88,7 +90,7 @@ def _expand(grid: Grid, registry: Registry) -> Iterable[Trial]:
     methods = [str(parse(registry, "method", text)) for text in grid.methods]
     codes = [_compressor(registry, text) for text in grid.compressors]
     budgets = [str(Budget.parse(str(text))) for text in grid.budgets]
-    protocols = [definition.load(registry, name) for name in grid.protocols]
+    protocols = list(_protocols(grid, registry))
     if (
         budgets
         and not any(takes for _, takes in codes)
@@ -104,6 +106,17 @@ def _expand(grid: Grid, registry: Registry) -> Iterable[Trial]:
             for compressor, budget in _labels(fixed.labels(dataset), codes, budgets):
                 for replicate in range(grid.replicates):
                     yield Trial(dataset, fixed.id, method, ipc, compressor, budget, network, replicate)
+
+
+def _protocols(grid: Grid, registry: Registry) -> Iterable[definition.Protocol]:
+    """Every protocol with its own teachers, or with each of those that the grid names."""
+    names = [
+        add_teacher_file(registry, "--teacher", text) if text.endswith(".toml") else text for text in grid.teachers
+    ]
+    teachers = [own_teacher(registry, name) for name in names]
+    for name in grid.protocols:
+        fixed = definition.load(registry, name)
+        yield from [fixed.with_teacher(teacher) for teacher in teachers] or [fixed]
 
 
 def _compressor(registry: Registry, text: str) -> tuple[str, bool]:
