@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import DATA, JOBS, PLUGIN, STORE
+from bench.cli.options import CACHE_LIMIT, DATA, JOBS, PLUGIN, STORE
 from bench.machine import ARITHMETICS
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ SHOWN_FAILURES = 5
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
 @DATA
+@CACHE_LIMIT
 @PLUGIN
 def command(
     *,
@@ -90,19 +91,22 @@ def command(
     with files.locked(options.results), view:
         try:
             view.start()
-            run_prepared(prepared, on_record=view.record, on_skip=view.skip)
+            run_prepared(prepared, on_record=view.record, on_skip=view.skip, on_lost=view.lost, on_note=view.note)
         except KeyboardInterrupt:
             view.close()
             print("\nInterrupted. What had ended is recorded; the same command continues.", file=sys.stderr)
             return 130
-    return _finish(prepared.trials, options.results)
+    return _finish(prepared.trials, prepared.chosen, options.results)
 
 
-def _finish(trials: Sequence[Trial], folder: Path) -> int:
+def _finish(trials: Sequence[Trial], chosen: Sequence[Trial], folder: Path) -> int:
+    """Print the tables and write them beside the records. Raises MachineError where a trial that ran has no record."""
+    from bench.errors import MachineError
     from bench.lock.lock_file import released
     from bench.records import files
     from bench.reports.leaderboard.page import render
     from bench.reports.leaderboard.rows import leaderboard
+    from bench.texts import cut
     from bench.trials.trial import Trial
 
     loaded = files.load(folder)
@@ -110,6 +114,12 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
         print(note, file=sys.stderr)
     wanted = {trial.id for trial in trials}
     everything = files.latest(loaded.records)
+    recorded = {record.id for record in everything}
+    if gone := sum(trial.id not in recorded for trial in chosen):
+        raise MachineError(
+            f"{gone} of {len(chosen)} trials that ran have no record in {folder}: it was changed while the run was "
+            "writing to it. The same command runs them again."
+        )
     of_this_run = [record for record in everything if record.id in wanted]
     official = released()
     print(render(leaderboard(of_this_run, official), "text"))
@@ -121,7 +131,8 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
     for record in failed[:SHOWN_FAILURES]:
         assert record.error is not None
         print(
-            f"failed: {Trial.from_dict(record.trial)}\n  {record.error.type}: {record.error.message}", file=sys.stderr
+            f"failed: {Trial.from_dict(record.trial)}\n  {record.error.type}: {cut(record.error.message)}",
+            file=sys.stderr,
         )
     if failed:
         print(

@@ -178,7 +178,7 @@ class _Code:
 
     def _module(self, file: Path) -> Module:
         if file not in self._sources:
-            self._sources[file] = file.read_text(encoding="utf-8")
+            self._sources[file] = file.read_text(encoding="utf-8-sig")
         return read_module(self._sources[file])
 
 

@@ -1,44 +1,33 @@
-"""A teacher of the user's choice in place of a protocol's own: `NAME:teacher=DIGEST`.
+"""Teachers of the user's choice in place of a protocol's own: `NAME:teacher=NAME`, or `NAME:teacher=DIGEST`.
 
-The digest is that of what the teacher's recipe says: network, normalisation, training or weights. Where the recipe's
-file or its weights lie, and what the file is called, is no part of it.
+A recipe that the project ships goes by its name. One that the user gives goes by the digest of what it says: network,
+normalisation, training or weights. Where its file or its weights lie, and what the file is called, is no part of it.
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from dataclasses import replace
 from pathlib import Path
 
 from bench.errors import UserError, unknown
 from bench.fingerprint import digest
 from bench.plugins.registry import ROOT, Registry
+from bench.protocol.options import Options
+from bench.protocol.toml_file import read_toml
 
 FOLDER = ROOT / "protocols" / "teachers"
 TEXTS = {"title", "source", "notes"}
 DIGITS = 12  # of the digest that stand in the name of a protocol
 
 
-@dataclass(frozen=True)
-class OwnTeacher:
-    """A teacher recipe by name, and the digest of what it says."""
-
-    name: str
-    digest: str
-
-    @property
-    def short(self) -> str:
-        """The digest as the name of a protocol holds it."""
-        return self.digest[:DIGITS]
-
-
-def own_teacher(registry: Registry, name: str) -> OwnTeacher:
-    """The teacher of a recipe: one that was given as a file, else one that the project ships. Raises UserError."""
-    for known in _names(registry):
-        if known == name:
-            return OwnTeacher(name, content_digest(*_file(registry, name)))
-    raise UserError(unknown("teacher recipe", name, list(_names(registry))))
+def content_digest(path: Path, text: str) -> str:
+    """The first digits of the sha256 of what a recipe says; of weights in a file, their sha256 counts. Raises UserError
+    for a syntax error."""
+    kept = {key: value for key, value in read_toml(path, text).items() if key not in TEXTS}
+    if str(kept.get("weights", "")).startswith("file:"):
+        kept["weights"] = "file"
+    return digest(kept)[:DIGITS]
 
 
 def add_teacher_file(registry: Registry, option: str, text: str) -> str:
@@ -50,34 +39,40 @@ def add_teacher_file(registry: Registry, option: str, text: str) -> str:
     return path.stem
 
 
-def teacher_of_digest(registry: Registry, short: str) -> OwnTeacher:
-    """The teacher whose recipe has this digest. Raises UserError where no recipe that is known here has it."""
-    for name in _names(registry):
-        teacher = OwnTeacher(name, content_digest(*_file(registry, name)))
-        if teacher.short == short:
-            return teacher
-    raise UserError(
-        f"teacher={short}: no teacher recipe that is known here has this digest. Name its file: --plugin FILE.toml."
-    )
+def canonical_teacher(registry: Registry, name: str) -> str:
+    """The one spelling of a teacher: the name of a recipe that ships, the digest of one that was given as a file.
+
+    Raises:
+        UserError: no such recipe is known here.
+    """
+    given = {each: content_digest(*file) for each in registry.teacher_names() if (file := registry.teacher_file(each))}
+    shipped = sorted(path.stem for path in FOLDER.glob("*.toml"))
+    if name in given:
+        return given[name]
+    if name in shipped or name in given.values():
+        return name
+    if re.fullmatch(f"[0-9a-f]{{{DIGITS}}}", name):
+        raise UserError(
+            f"teacher={name}: no teacher recipe that is known here has this digest. Name its file: --plugin FILE.toml."
+        )
+    raise UserError(unknown("teacher recipe", name, [*given, *shipped]))
 
 
-def content_digest(path: Path, text: str) -> str:
-    """Hex sha256 of what a recipe says; of weights in a file, of their sha256. Raises UserError for a syntax error."""
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: {error}") from None
-    kept = {key: value for key, value in content.items() if key not in TEXTS}
-    if str(kept.get("weights", "")).startswith("file:"):
-        kept["weights"] = "file"
-    return digest(kept)
+def given_file(registry: Registry, name: str) -> tuple[Path, str] | None:
+    """Path and text of a recipe that was given as a file, by its name or the digest of what it says."""
+    for each in registry.teacher_names():
+        file = registry.teacher_file(each)
+        if file is not None and name in (each, content_digest(*file)):
+            return file
+    return None
 
 
-def _names(registry: Registry) -> Iterator[str]:
-    yield from registry.teacher_names()
-    yield from sorted(path.stem for path in FOLDER.glob("*.toml"))
-
-
-def _file(registry: Registry, name: str) -> tuple[Path, str]:
-    path = FOLDER / f"{name}.toml"
-    return registry.teacher_file(name) or (path, path.read_text(encoding="utf-8"))
+def with_canonical_teacher(registry: Registry, options: Options) -> Options:
+    """The options of a protocol, a teacher that they name in its one spelling. Raises UserError."""
+    values = []
+    for key, value in options.values:
+        if key == "teacher":
+            spelt = [canonical_teacher(registry, each) for each in ([value] if isinstance(value, str) else value)]
+            value = spelt[0] if isinstance(value, str) else spelt
+        values.append((key, value))
+    return replace(options, values=tuple(values))

@@ -40,11 +40,11 @@ def condense(
     }
     networks = further.declared(spec)
     further_networks = list[further.Further]()
-    if networks > 1:
+    if further.needs_others(networks):
         assert lent is not None  # the first of several networks is the teacher
         data = ws.described(dataset).sealed()
         further_networks = further.further(
-            ws.store, ws.registry, data, dataset.digest, lent, networks - 1, device=ws.device
+            ws.store, ws.registry, data, dataset.digest, lent, networks, device=ws.device
         )
         # Only here: the sets of all other methods stay where they are.
         inputs["backbones"] = [network.ref.digest for network in further_networks]

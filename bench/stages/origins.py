@@ -113,22 +113,23 @@ class OriginDigests:
         return tuple(refs)
 
     @cache
-    def _network_count(self, method: str) -> int:
-        """How many networks a method uses, the teacher included."""
+    def _networks(self, method: str) -> str | None:
+        """The choice of networks of a method; None where that is the teacher alone."""
         from bench.teachers import further  # loads torch, which a check of records can do without
 
-        return further.declared(parse(self.ws.registry, "method", method))
+        choice = further.declared(parse(self.ws.registry, "method", method))
+        return choice if further.needs_others(choice) else None
 
     def _backbones(
         self, trial: Trial, dataset: DatasetRef | None, labellers: Sequence[TeacherRef]
     ) -> dict[str, str | None]:
         """The digest of a method's further networks, as far as they are known here; nothing for a method with none."""
-        count = self._network_count(trial.method) - 1
-        if not count:
+        choice = self._networks(trial.method)
+        if choice is None:
             return {}
         from bench.teachers import further
 
         networks = None
         if dataset and labellers:
-            networks = further.made_before(self.ws.store, self.ws.registry, dataset, labellers[0], count)
+            networks = further.made_before(self.ws.store, self.ws.registry, dataset, labellers[0], choice)
         return {"backbones": further.digest_of(networks or ())}

@@ -13,7 +13,7 @@ from bench.artifacts.store import read
 from bench.labels.label_file import LabelFile
 from bench.labels.reader import EncodedLabels
 from bench.plugins.spec import parse
-from bench.protocol.definition import seeded_as
+from bench.protocol.options import seeded_as
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers import loaded, teacher_files
@@ -32,7 +32,7 @@ class Trained:
     log: TrainLog
     mean: tuple[float, ...]  # per channel: what its images are normalised with
     std: tuple[float, ...]
-    images: np.ndarray  # uint8 [n, channels, size, size]
+    images: np.ndarray  # uint8 or float [n, channels, size, size]
     classes: np.ndarray  # int64 [n]
     bytes_labels: dict[str, int] | None
     invalid_labels: dict[str, int] | None  # see bench.records.schema.InvalidLabels

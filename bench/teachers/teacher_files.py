@@ -25,9 +25,10 @@ from bench.plugins.former_code import former
 from bench.plugins.registry import ROOT, Registry
 from bench.plugins.spec import Spec, parse
 from bench.protocol.conditions import resolve
-from bench.protocol.definition import read_toml, validated, with_defaults
-from bench.protocol.own_teacher import DIGITS, content_digest
+from bench.protocol.definition import validated, with_defaults
+from bench.protocol.own_teacher import content_digest, given_file
 from bench.protocol.recipe import Recipe, scaled
+from bench.protocol.toml_file import read_toml
 
 FOLDER = ROOT / "protocols" / "teachers"
 TEXTS = {"title", "source", "notes"}
@@ -89,22 +90,23 @@ def load_recipe(registry: Registry, name: str, dataset: str, classes: int) -> Te
     is what it is.
     """
     base, _, scale = name.partition(":scale=")
-    given = registry.teacher_file(base)
+    given = given_file(registry, base)
     if given is None:
-        path = FOLDER / f"{base}.toml"
-        if not path.is_file():
-            known = [*registry.teacher_names(), *(p.stem for p in FOLDER.glob("*.toml"))]
-            raise UserError(unknown("teacher recipe", base, known))
-        recipe = read_recipe(path, registry, dataset, classes)
+        files = {path.stem: path for path in FOLDER.glob("*.toml")}  # looked up: a stranger's name is never a path
+        if base not in files:
+            raise UserError(unknown("teacher recipe", base, [*registry.teacher_names(), *files]))
+        recipe = read_recipe(files[base], registry, dataset, classes)
     else:
         recipe = read_recipe(given[0], registry, dataset, classes, given[1])
-        recipe = replace(recipe, id=content_digest(*given)[:DIGITS])
+        recipe = replace(recipe, id=content_digest(*given))
     if not scale:
         return recipe
     if recipe.recipe is None or shipped_path(base, dataset).is_file():
         return replace(recipe, scale=scale)
     miniature = scaled(recipe.recipe, float(scale))
-    return replace(recipe, id=f"{recipe.id}:scale={scale}", name=name, recipe=miniature, scale=scale)
+    return replace(
+        recipe, id=f"{recipe.id}:scale={scale}", name=f"{recipe.name}:scale={scale}", recipe=miniature, scale=scale
+    )
 
 
 def read_recipe(path: Path, registry: Registry, dataset: str, classes: int, text: str | None = None) -> TeacherRecipe:

@@ -14,6 +14,7 @@ from bench.artifacts.refs import DatasetRef, Workspace
 from bench.errors import UserError
 from bench.plugins.registry import Registry, discover
 from bench.protocol import definition
+from bench.protocol.options import seeded_as
 from bench.protocol.own_teacher import content_digest
 from bench.stages.teach import teach
 from bench.teachers import loaded, timm_weights
@@ -222,7 +223,7 @@ def test_a_path_is_no_part_of_what_a_teacher_is(state, tmp_path):
     changed = recipe(tmp_path / "third", state, normalisation="cifar10")
     ids = [protocol_id(path) for path in (one, other, changed)]
     assert ids[0] == ids[1] != ids[2]
-    assert ids[0] == f"small-soft-v1:teacher={content_digest(one, one.read_text())[:12]}"
+    assert ids[0] == f"small-soft-v1:teacher={content_digest(one, one.read_text())}"
 
 
 def protocol_id(path: Path) -> str:
@@ -238,9 +239,13 @@ def test_another_teacher_changes_the_digest_of_a_protocol_and_not_its_seeds(stat
     usual, own = definition.load(registry, "small-soft-v1"), definition.load(registry, name)
     assert own.id == name
     assert own.digest != usual.digest
-    assert own.teachers("digits") == ("mine",)
-    assert definition.seeded_as(name) == "small-soft-v1"
-    assert definition.seeded_as("x-v1:scale=0.1,teacher=00") == "x-v1:scale=0.1"
+    assert own.teachers("digits") == (name.rpartition("=")[2],)
+    assert load_recipe(registry, *own.teachers("digits"), "digits", 10).name == "mine"
+    assert definition.load(registry, "small-soft-v1:teacher=mine").id == name
+    assert seeded_as(name) == "small-soft-v1"
+    assert seeded_as("x-v1:recipe.augment.crop_scale=[0.1,1.0],teacher=00,scale=0.1") == (
+        "x-v1:recipe.augment.crop_scale=[0.1,1.0],scale=0.1"
+    )
     with pytest.raises(UserError, match=r"no teacher recipe that is known here has this digest.*--plugin FILE\.toml"):
         definition.load(discover(), name)
 

@@ -51,7 +51,7 @@ def _names(line: Line, prescribed: Prescribed, out: Findings) -> None:
 def _withdrawn(line: Line, prescribed: Prescribed, out: Findings) -> None:
     fixed = prescribed.protocol(line.trial.protocol)
     digest = line.record.made_by.get("protocol")
-    if isinstance(fixed, Protocol) and fixed.is_variant:
+    if isinstance(fixed, Protocol) and fixed.id != fixed.name:
         digest = prescribed.digest(fixed.name)
     if digest and (withdrawal := prescribed.withdrawn(line.trial.protocol, digest)):
         out.add("withdrawn", line, f"{withdrawal.protocol} was withdrawn on {withdrawal.date}: {withdrawal.reason}")

@@ -86,8 +86,8 @@ class Prescribed:
         if isinstance(fixed, Protocol):
             if fixed.scale is not None:
                 why.append(f"protocol '{fixed.id}' is a miniature")
-            elif fixed.own_teacher is not None:
-                why.append(f"protocol '{fixed.id}' has another teacher than its own, '{fixed.own_teacher.name}'")
+            elif fixed.options.values:
+                why.append(f"protocol '{fixed.id}' has other values than {fixed.name}")
             elif self.released.get(fixed.id) != self.digest(fixed.id):
                 why.append(f"protocol '{fixed.id}' is not released (condensebench lock --release {fixed.id})")
             if not fixed.has_entry(trial.dataset):

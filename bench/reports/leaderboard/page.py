@@ -97,8 +97,7 @@ def _own_teachers(frame: pd.DataFrame) -> Iterator[str]:
     others = frame[frame.protocol.str.contains("teacher=") & frame.teachers.notna()]
     for _, rows in others.groupby(["dataset", "protocol"], sort=True):
         first = rows.iloc[0]
-        name = first.protocol.rpartition("teacher=")[2]
-        yield f"teacher={name}, not the protocol's own: {first.teachers} on the test split of {first.dataset}."
+        yield f"{first.protocol} has not its own teacher: {first.teachers} on the test split of {first.dataset}."
 
 
 def _notes(frame: pd.DataFrame) -> Iterator[Note]:

@@ -17,6 +17,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from bench.artifacts.duplicates import set_digest
+from bench.artifacts.pixels import nearest_levels
 from bench.artifacts.refs import Workspace, read_condensed
 from bench.driver.outcome import Outcome, attempt
 from bench.errors import UserError
@@ -147,7 +148,8 @@ def _shown(opened: Opened, name: SetName, replicate: int, classes: int, images: 
     arrays = read_condensed(opened.ws, opened.condense(name, replicate)).arrays
     labels = np.asarray(arrays["labels"])
     chosen = [np.flatnonzero(labels == label)[:images] for label in range(opened.dataset(name).classes)[:classes]]
-    return Shown(np.stack([arrays["images"][at] for at in chosen]), set_digest(arrays["images"], labels))
+    images_of_classes = np.stack([nearest_levels(arrays["images"][at]) for at in chosen])
+    return Shown(images_of_classes, set_digest(arrays["images"], labels))
 
 
 def _whole(opened: Opened, shown: Mapping[SetName, Shown], replicate: int) -> Sheet:
