@@ -28,6 +28,13 @@ SHOWN_FAILURES = 5
 @click.option("--method", "methods", multiple=True, metavar="NAME", help="For instance el2n:end=hard; repeatable.")
 @click.option("--compressor", "compressors", multiple=True, metavar="NAME", help="Of soft labels; repeatable.")
 @click.option("--student", "students", multiple=True, metavar="NAME", help="Repeatable [default: the protocol's].")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="NAME",
+    help="A recipe, or FILE.toml; repeatable [default: the protocol's].",
+)
 @click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Images per class; repeatable.")
 @click.option("--budget", "budgets", multiple=True, metavar="B", help="Of the labels: 30x or 20kB; repeatable.")
 @click.option("--replicates", type=click.IntRange(min=1), help="Students per cell [default: 3].")

@@ -13,6 +13,7 @@ from bench.artifacts.store import read
 from bench.labels.label_file import LabelFile
 from bench.labels.reader import EncodedLabels
 from bench.plugins.spec import parse
+from bench.protocol.options import seeded_as
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers import loaded, teacher_files
@@ -58,7 +59,7 @@ def train_student(
     if recipe.labels == "online":
         members = [loaded.member(ref, ws.store, ws.registry, data, device=ws.device) for ref in labellers]
         teacher = ensemble_of(members, recipe).online(mean, std)
-    coordinates = ("student", trial.protocol, trial.dataset, trial.ipc, trial.student, trial.replicate)
+    coordinates = ("student", seeded_as(trial.protocol), trial.dataset, trial.ipc, trial.student, trial.replicate)
     student = build_network(
         parse(ws.registry, "network", trial.student),
         channels=dataset.channels,
