@@ -33,10 +33,11 @@ def list_sets() -> None:
     from rich.console import Console
 
     from bench.studies.data_sets.inventory import inventory
+    from bench.texts import visible
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for line in inventory():
-        console.print(line)
+        console.print(visible(line))
 
 
 @command.command()

@@ -97,6 +97,7 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
     from bench.records import files
     from bench.reports.leaderboard.page import render
     from bench.reports.leaderboard.rows import leaderboard
+    from bench.texts import cut
     from bench.trials.trial import Trial
 
     loaded = files.load(folder)
@@ -115,7 +116,8 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
     for record in failed[:SHOWN_FAILURES]:
         assert record.error is not None
         print(
-            f"failed: {Trial.from_dict(record.trial)}\n  {record.error.type}: {record.error.message}", file=sys.stderr
+            f"failed: {Trial.from_dict(record.trial)}\n  {record.error.type}: {cut(record.error.message)}",
+            file=sys.stderr,
         )
     if failed:
         print(

@@ -1,8 +1,9 @@
 """The one training loop: every protocol, every student and every teacher is trained here.
 
-Images lie in memory as uint8; an epoch's views are applied to whole batches of tensors. Nothing here depends on the
-method that made the images: initialisation, data order and views come from the coordinates that the caller names
-(protocol and replicate), so that comparisons between methods are paired. Global random state is left as it was.
+Images lie in memory as uint8, or as floats where a condensed set has such pixels; an epoch's views are applied to
+whole batches of tensors. Nothing here depends on the method that made the images: initialisation, data order and views
+come from the coordinates that the caller names (protocol and replicate), so that comparisons between methods are
+paired. Global random state is left as it was.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bench.artifacts import pixels
 from bench.errors import UserError
 from bench.protocol.recipe import Optimizer, Recipe
 from bench.seeds import Coordinate, seed
@@ -88,7 +90,7 @@ def train(
 
     Args:
         student: normalised float32 images -> logits [n, C]; already initialised. Moved to `device`.
-        images: uint8 [N, channels, size, size].
+        images: uint8, float32 or float16 [N, channels, size, size], grey levels.
         labels: int64 [N], class of each image.
         recipe: every fixed value.
         coordinates: name this run, for example (protocol id, replicate): data order, hard-label views, the draws from
@@ -167,8 +169,11 @@ def train(
 def _check(
     images: torch.Tensor, labels: torch.Tensor, recipe: Recipe, reader: LabelReader | None, teacher: Teacher | None
 ) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != images.shape[-2] or not len(images):
-        raise UserError(f"images must be uint8 [N, channels, size, size], not {images.dtype} {tuple(images.shape)}")
+    if images.ndim != 4 or images.shape[-1] != images.shape[-2] or not len(images):
+        raise UserError(f"images must be [N, channels, size, size], not {images.dtype} {tuple(images.shape)}")
+    if fault := pixels.fault_of(images):
+        raise UserError(fault)
+    pixels.refuse_operations_on_floats(images, recipe)
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise UserError(f"labels must be int64 [{len(images)}], not {labels.dtype} {tuple(labels.shape)}")
     if (recipe.labels == "stored") != (reader is not None):
