@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
@@ -56,6 +60,17 @@ def test_a_miniature_has_the_classes_and_splits_of_its_kind(name: str, here: Pat
     assert ref.classes == (20 if name == "tiny-imagenet" else CLASSES[name])
     assert ref.train_images == ref.classes * (10 if name == "cifar10" else TRAIN)
     assert ref.train_in_test == 0
+
+
+@pytest.mark.parametrize("limit", ["1GB", "0"])
+def test_the_test_split_is_what_torchvision_evaluates_on_to_the_bit(limit: str, here: Path, monkeypatch) -> None:
+    """Grey, CMYK and turned photographs and a PNG named .JPEG are among them."""
+    monkeypatch.setenv(limits.VARIABLE, limit)
+    pipeline = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()])
+    published = ImageFolder(f"{os.environ[VARIABLE]}/imagenette2/val", pipeline)
+    images, labels = Workspace(here / "store", REGISTRY).data("imagenette").test_images()
+    assert labels.tolist() == published.targets
+    assert torch.equal(images[: len(images)], torch.stack([image for image, _ in published]))
 
 
 @pytest.mark.trains
