@@ -140,7 +140,7 @@ def test_every_command_is_understood(command: str, folder: Path) -> None:
     # These train, or take every plugin or canary (tests/checks, tests/lock); or they would write into the checkout
     # (tests/teachers).
     # A network, or a package of the system's, is not everywhere (tests/datasets).
-    if arguments[:2] in (["data", "get"], ["data", "check"]):
+    if arguments[:2] in (["data", "get"], ["data", "check"], ["data", "decode"]):
         arguments.append("--help")
     whole = arguments in (["check", "plugins"], ["check", "protocols"])
     if arguments[0] == "verify" or whole or "--ship" in arguments:
