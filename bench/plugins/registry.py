@@ -55,6 +55,7 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "TEACHER": (bool, dict),  # whether a method uses the teacher, see bench/plugins/context_use.py
     "CHECK_EXCEPTIONS": dict,  # rule of `check plugins` -> why it does not hold here
     "ARITHMETIC": str,  # of a data set: the arithmetic of its trials where none is asked for, see bench.machine
+    "PLACES": dict,  # parameters that name files -> the one that gives their digest; see bench.foreign.named_files
     "NAMED": bool,  # networks of a library: the spec goes on with the model's name
 }
 # What the harness uses of a plugin, by name.
