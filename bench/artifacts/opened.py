@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.api import Dataset, ImageSource
 from bench.artifacts.split_rules import check_class_names, check_classes, check_images, check_split
+from bench.confinement.watch import files_opened
 from bench.errors import PluginError
 from bench.plugins.spec import Spec
 
@@ -79,11 +80,14 @@ class Data:
     spec: Spec
     root: Path
     opened: list[str] = field(default_factory=list, compare=False, repr=False)  # "test", each time its images are read
+    read_from: set[str] = field(default_factory=set, compare=False, repr=False)  # files that its code opened here
 
     @cached_property
     def dataset(self) -> Dataset:
         """What the plugin's `load` returned, checked."""
-        dataset = self.spec.plugin.module.load(self.root, **self.spec.parameters)
+        with files_opened() as files:
+            dataset = self.spec.plugin.module.load(self.root, **self.spec.parameters)
+        self.read_from.update(files)
         if not isinstance(dataset, Dataset):
             raise PluginError(f"dataset '{self.spec}': load(...) must return bench.api.Dataset, not {type(dataset)}.")
         if dataset.source_size % dataset.size:
@@ -99,7 +103,10 @@ class Data:
     @cached_property
     def train(self) -> TrainSplit:
         """The training split, checked."""
-        source, what = self.dataset.train(), f"dataset '{self.spec}', train split"
+        what = f"dataset '{self.spec}', train split"
+        with files_opened() as files:
+            source = self.dataset.train()
+        self.read_from.update(files)
         check_split(source, self.dataset, what, self.where())
         check_images(source.read(np.array([0])), self.dataset, what, self.where())
         return TrainSplit(source, self.dataset)

@@ -1,7 +1,8 @@
 """Runs stages on Ray: tasks of one thread in reused worker processes. The only file that imports ray.
 
-Two kinds of worker never share a process: those that run methods and encoders, and those that train and test students.
-Ray keeps worker processes apart by their runtime environment, which carries the role.
+Two kinds of worker never share a process: those that have methods and encoders run, and those that train and test
+students. Ray keeps worker processes apart by their runtime environment, which carries the role. Code of methods, and of
+compressors that plugins give, runs in neither: bench/confinement/ forks a process for it.
 
 On one machine every task sees the same store and only addresses travel. With an address (other machines, no shared
 folder) a task returns the file that it made, Ray's object store carries it, and the task that needs it puts it in
@@ -22,7 +23,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -41,7 +42,10 @@ import ray
 from bench import machine
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
-from bench.driver.outcome import Outcome, attempt, failure
+from bench.artifacts.store import LOG
+from bench.confinement import fork_server
+from bench.confinement.limits import Limits
+from bench.driver.outcome import Outcome, attempt, failure, notes_of_the_log
 from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
 from bench.errors import UserError
 from bench.places import known as data_places
@@ -93,6 +97,8 @@ class RayExecutor:
         address: of an existing cluster; None: Ray is started on this machine.
         device: where networks run, on this machine.
         arithmetic: of the worker processes, see bench.machine.
+        limits: of the processes of plugins; None: the default ones.
+        results: folder of the records, in which plugins have nothing to write.
     """
 
     def __init__(
@@ -104,6 +110,8 @@ class RayExecutor:
         address: str | None = None,
         device: str = "cpu",
         arithmetic: str = machine.NATIVE,
+        limits: Limits | None = None,
+        results: Path | None = None,
     ) -> None:
         self._registry, self._switches = registry, machine.switches(arithmetic)
         self._owns = not ray.is_initialized()
@@ -115,7 +123,8 @@ class RayExecutor:
             device = "cuda" if resources.get("GPU", 0) else "cpu"
         self._device = device
         code = project_digest() if self.ship else ""
-        session = Session(registry, str(store), device, self.ship, code, data_places())
+        folders = () if results is None else (results.resolve(),)
+        session = Session(registry, str(store), device, self.ship, code, data_places(), limits or Limits(), folders)
         self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
         cores = max(1, int(resources.get("CPU", 1)))
         self.jobs = min(jobs or cores, cores)
@@ -136,6 +145,8 @@ class RayExecutor:
             )
             try:
                 outcome: Outcome = await outcome_ref
+                for note in outcome.notes:
+                    LOG.warning("%s", note)
             except ray.exceptions.RayError as error:
                 return failure(error, str(error))
             except asyncio.CancelledError:
@@ -257,16 +268,24 @@ def _serve(
     session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple[Any, ...]
 ) -> tuple[Outcome, bytes | None]:
     """One stage in a worker process: how it came out, and the file that it made, if other machines may need it."""
-    ready = attempt(_workspace_with, session_id, session[0], files)
-    outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
+    with notes_of_the_log() as notes:
+        ready = attempt(_workspace_with, session_id, session[0], files)
+        outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
+    outcome = replace(outcome, notes=tuple(notes))
     content = None
     if _workspace is not None and _workspace.checks and (address := made_file(outcome)) is not None:
         content = (_workspace.store.root / address).read_bytes()
     return outcome, content
 
 
+def _serve_in_worker(*args: Any) -> tuple[Outcome, bytes | None]:
+    """`_serve` in a process of Ray. What plugins' processes are forked from comes first: nothing is computed yet."""
+    fork_server.start()
+    return _serve(*args)
+
+
 # Not a decorator: under its own name the function travels to the workers by name and shares this module's state there.
-_task: Any = ray.remote(max_retries=RETRIES, num_returns=2)(_serve)
+_task: Any = ray.remote(max_retries=RETRIES, num_returns=2)(_serve_in_worker)
 
 
 def _workspace_with(session_id: str, session: Any, files: dict[str, Any]) -> Workspace:
@@ -293,6 +312,13 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
             )
         place_data_of(session)
         device = session.device if torch.cuda.is_available() else "cpu"
-        _workspace = Workspace(store_of(session), session.registry, device, checks=session.ship)
+        _workspace = Workspace(
+            store_of(session),
+            session.registry,
+            device,
+            checks=session.ship,
+            limits=session.limits,
+            results=session.results,
+        )
         _session_id = session_id
     return _workspace

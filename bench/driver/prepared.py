@@ -13,6 +13,7 @@ from typing import Any
 
 from bench import machine
 from bench.artifacts.refs import Workspace
+from bench.confinement.limits import Limits
 from bench.driver.defaults import default_arithmetic, default_device, default_store, make_plan
 from bench.errors import UserError, unknown
 from bench.lock.before_run import guard
@@ -43,6 +44,7 @@ class RunOptions:
     rerun: str = "missing"
     limit: int | None = None
     arithmetic: str | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         if self.rerun not in RERUN:

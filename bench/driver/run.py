@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bench.confinement.limits import Limits
 from bench.driver.defaults import default_store
 from bench.driver.outcome import ignore
 from bench.driver.prepared import Prepared, RunOptions, prepare
@@ -30,6 +31,7 @@ def run(
     store: str | Path | None = None,
     arithmetic: str | None = None,
     data: str | Path | None = None,
+    limits: Limits | None = None,
     **grid: Any,
 ) -> list[Record]:
     """Run what is missing and return the records of all trials of the plan.
@@ -48,6 +50,7 @@ def run(
         arithmetic: portable (the same bits on every x86-64 machine with AVX2) or native (the machine's fastest); None:
             portable where all data sets have it as their default, as the embedded ones do.
         data: folder of the data sets; None: $CONDENSEBENCH_DATA, else data.
+        limits: of the processes of plugins (bench.confinement.limits.Limits); None: the default ones.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see
             bench.trials.plan.Grid).
 
@@ -58,7 +61,7 @@ def run(
     if data is not None:
         place_data(str(data))
     place = Path(store) if store is not None else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic)
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits or Limits())
     prepared = prepare(options, plugins, plan=plan, **grid)
     for note in prepared.notes:
         print(note, file=sys.stderr)
@@ -91,12 +94,12 @@ def run_prepared(
     options, ws = prepared.options, prepared.workspace
     executor = RayExecutor(
         ws.registry, ws.store.root, jobs=options.jobs, address=options.ray_address, device=ws.device,
-        arithmetic=ws.store.arithmetic,
+        arithmetic=ws.store.arithmetic, limits=options.limits, results=options.results,
     )  # fmt: skip
     try:
         job = Run(
             ws, executor, options.results, prepared.existing,
-            rerun=options.rerun, on_record=on_record, on_skip=on_skip,
+            rerun=options.rerun, limits=options.limits, on_record=on_record, on_skip=on_skip,
         )  # fmt: skip
         if _event_loop_runs():
             _run_in_a_thread(job.all(prepared.chosen))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import places
+from bench.confinement.limits import Limits
 from bench.driver.outcome import Outcome
 from bench.plugins.registry import ROOT, Registry
 
@@ -23,6 +24,8 @@ class Session:
     ship: bool
     code: str  # digest of this project's files, where other machines have to have the same
     data: str = ""  # the folders of data sets (bench.places), where there are any
+    limits: Limits = field(default_factory=Limits)  # of the processes of plugins
+    results: tuple[Path, ...] = ()  # the folders of records that plugins have nothing to write in
 
 
 def project_digest() -> str:
