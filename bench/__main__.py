@@ -10,8 +10,11 @@ import click
 def main() -> None:
     """Run a verb. Exit codes: 0 ok, 1 trials failed or findings, 2 bad input, 3 a lock broken, 130 interrupted."""
     from bench.cli import cli
+    from bench.cli.terminal import protect_streams
     from bench.errors import UserError, with_short_paths
+    from bench.texts import cut
 
+    protect_streams()
     try:
         # Standalone, click would end an interrupted verb with 1, which is the code of findings.
         sys.exit(cli.main(prog_name="condensebench", standalone_mode=False))
@@ -22,7 +25,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except UserError as error:
-        print(f"Error: {with_short_paths(str(error))}", file=sys.stderr)
+        print(f"Error: {cut(with_short_paths(str(error)))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         # A folder that was asked for is none, or may not be written.

@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -29,6 +30,7 @@ from safetensors.numpy import save_file
 from bench import machine
 from bench.errors import UserError
 from bench.fingerprint import digest
+from bench.texts import cut
 
 LOG = logging.getLogger("condensebench")
 DTYPES = {
@@ -166,6 +168,8 @@ def _mapped(path: Path) -> tuple[Artifact, str | None]:
             if name != "__metadata__":
                 begin, end = entry["data_offsets"]
                 dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+                if math.prod(shape) * np.dtype(dtype).itemsize != end - begin or min(begin, *shape, 0) < 0:
+                    raise ValueError(f"{name} takes other bytes than its shape and type tell")
                 empty = begin == end  # nothing can be mapped over no bytes
                 arrays[name] = (
                     np.zeros(shape, dtype)
@@ -176,7 +180,7 @@ def _mapped(path: Path) -> tuple[Artifact, str | None]:
         content = meta.pop("content", None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DamagedArtifact(
-            f"{path} is no readable artifact ({error}). Delete the file; it will be made again."
+            f"{path} is no readable artifact ({cut(str(error), 200)}). Delete the file; it will be made again."
         ) from None
     return Artifact(path, arrays, meta), content
 

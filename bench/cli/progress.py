@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.driver.estimate import estimate_seconds
 from bench.driver.prepared import Prepared
 from bench.records.files import Record
+from bench.texts import cut, visible
 from bench.trials.trial import Trial
 
 LINES_EVERY = 15.0  # seconds between progress lines where there is no terminal
@@ -36,6 +37,8 @@ class RunProgress:
         counts = Counter(states.values())
         parts = ", ".join(f"{counts[state]} {state}" for state in ("done", "missing", "failed", "stale"))
         self._print(f"{len(states)} trials: {parts}; {len(chosen)} to run.")
+        for line in self._prepared.pixels_to_keep:
+            self._print(line)
         if chosen:
             seconds, unknown = estimate_seconds(chosen, self._prepared.existing)
             jobs = self._prepared.options.jobs or _cores()
@@ -88,7 +91,9 @@ class RunProgress:
 
     def _print(self, text: str) -> None:
         console = self._progress.console if self._progress else self._console
-        console.print(text, highlight=False, soft_wrap=True, markup=False)  # a method's message is no markup
+        console.print(
+            visible(cut(text)), highlight=False, soft_wrap=True, markup=False
+        )  # a method's message is no markup
 
     def close(self) -> None:
         """Take the bar away."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import DATA, JOBS, PLUGIN, STORE
+from bench.cli.options import CACHE_LIMIT, DATA, JOBS, PLUGIN, STORE
 from bench.machine import ARITHMETICS
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ SHOWN_FAILURES = 5
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
 @DATA
+@CACHE_LIMIT
 @PLUGIN
 def command(
     *,
@@ -121,6 +122,7 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
     from bench.records import files
     from bench.reports.leaderboard.page import render
     from bench.reports.leaderboard.rows import leaderboard
+    from bench.texts import cut
     from bench.trials.trial import Trial
 
     loaded = files.load(folder)
@@ -139,7 +141,8 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
     for record in failed[:SHOWN_FAILURES]:
         assert record.error is not None
         print(
-            f"failed: {Trial.from_dict(record.trial)}\n  {record.error.type}: {record.error.message}", file=sys.stderr
+            f"failed: {Trial.from_dict(record.trial)}\n  {record.error.type}: {cut(record.error.message)}",
+            file=sys.stderr,
         )
     if failed:
         print(

@@ -32,6 +32,7 @@ class Order:
     """One plugin's process, as the server is asked for it."""
 
     limits: Limits
+    folder: str  # the current one
     environment: dict[str, str]
     threads: int  # of torch
 
@@ -76,7 +77,7 @@ def order(limits: Limits) -> tuple[socket.socket, socket.socket]:
     """(the end that speaks with a new plugin's process, the end that speaks with its warden)."""
     import torch
 
-    wanted = pickle.dumps(Order(limits, dict(os.environ), torch.get_num_threads()))
+    wanted = pickle.dumps(Order(limits, os.getcwd(), dict(os.environ), torch.get_num_threads()))
     for attempt in (1, 2):
         server = _launch()
         plugin, plugins_end = socket.socketpair()
@@ -136,6 +137,7 @@ def _become_warden(wanted: Order, plugins_end: socket.socket, wardens_end: socke
         from bench.confinement.plugin_side import serve
 
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.chdir(wanted.folder)
         os.environ.clear()
         os.environ.update(wanted.environment)
         _set_threads(wanted.threads)

@@ -27,11 +27,13 @@ _CHANGES = {
     "os.truncate": (0,), "os.chmod": (0,), "os.utime": (0,),
 }  # fmt: skip
 _LISTS = ("os.listdir", "os.scandir")
+_READS = ("open", *_LISTS)
 _SEARCHES = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._getframe", "sys._current_frames")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _INSPECT = os.sep + "inspect.py"
 
-_unwatched = threading.local()
+_inside = threading.local()  # whether the hook itself is at work in this thread
+_lending = 0  # how many reads of the harness go on, in whatever threads
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,13 @@ class Watched:
 
 @contextlib.contextmanager
 def unwatched() -> Iterator[None]:
-    """Nothing that this thread does in the block is noted: the harness reads what it lends."""
-    before = getattr(_unwatched, "on", False)
-    _unwatched.on = True
+    """Nothing that is opened in the block is noted: the harness reads what it lends, on several threads."""
+    global _lending
+    _lending += 1
     try:
         yield
     finally:
-        _unwatched.on = before
+        _lending -= 1
 
 
 class Watch:
@@ -95,9 +97,13 @@ class Watch:
 
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
         handler = self._handlers.get(event)
-        if handler is not None and not getattr(_unwatched, "on", False):
-            with unwatched():
-                handler(event, args)
+        if handler is None or (_lending and event in _READS) or getattr(_inside, "on", False):
+            return
+        _inside.on = True
+        try:
+            handler(event, args)
+        finally:
+            _inside.on = False
 
     def _imports(self, _: str, args: tuple[Any, ...]) -> None:
         name = str(args[0])

@@ -48,6 +48,7 @@ from bench.confinement.limits import Limits
 from bench.driver.outcome import Outcome, attempt, failure, notes_of_the_log
 from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
 from bench.errors import UserError
+from bench.photographs import limits as limits_of_caches
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
@@ -123,8 +124,9 @@ class RayExecutor:
             device = "cuda" if resources.get("GPU", 0) else "cpu"
         self._device = device
         code = project_digest() if self.ship else ""
-        folders = () if results is None else (results.resolve(),)
-        session = Session(registry, str(store), device, self.ship, code, data_places(), limits or Limits(), folders)
+        cache, folders = os.environ.get(limits_of_caches.VARIABLE, ""), () if results is None else (results.resolve(),)
+        facts = self.ship, code, data_places(), cache
+        session = Session(registry, str(store), device, *facts, limits or Limits(), folders)
         self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
         cores = max(1, int(resources.get("CPU", 1)))
         self.jobs = min(jobs or cores, cores)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,9 +11,7 @@ from typing import Any, Literal
 
 from bench.confinement.limits import PluginFailure
 from bench.errors import InfeasibleError
-
-MOST_MESSAGE, MOST_TRACE = 2_000, 20_000  # characters
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)")
+from bench.texts import TRACEBACK, cut, without_orders
 
 
 @dataclass(frozen=True)
@@ -49,18 +46,21 @@ def attempt(function: Callable[..., Any], *args: Any) -> Outcome:
     try:
         return Outcome("ok", value=function(*args))
     except InfeasibleError as error:
-        return Outcome("infeasible", smallest_bytes=error.smallest_bytes, message=str(error))
+        return Outcome("infeasible", smallest_bytes=error.smallest_bytes, message=cut(str(error)))
     except (Exception, SystemExit) as error:  # sys.exit() in a plugin must not look like a machine that died
         return failure(error, traceback.format_exc())
 
 
 def failure(error: BaseException, trace: str = "") -> Outcome:
-    """A failed outcome from an exception; of a plugin's, by the name and the traceback that it had there. Texts are cut
-    to a size, and carry no colours of a terminal."""
-    kind, trace = (error.kind, error.trace or trace) if isinstance(error, PluginFailure) else (_name(error), trace)
-    return Outcome(
-        "failed", error_type=_plain(kind), message=_plain(_cut(_message(error))), traceback=_plain(trace[-MOST_TRACE:])
-    )
+    """A failed outcome from an exception: message and traceback without colours, and cut to `MESSAGE` and `TRACEBACK`
+    characters. A plugin's has the name and the traceback that it had in the plugin's process."""
+    cause = getattr(error, "cause", None)  # of Ray, whose own text names a process and a machine
+    error = cause if isinstance(cause, BaseException) else error
+    kind = type(error).__name__
+    if isinstance(error, PluginFailure):
+        kind, trace = without_orders(error.kind), error.trace or trace
+    message, trace = without_orders(_message(error)), without_orders(trace)
+    return Outcome("failed", error_type=kind, message=cut(message), traceback=cut(trace, TRACEBACK))
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def notes_of_the_log() -> Iterator[list[str]]:
 
     class Notes(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            notes.append(_cut(record.getMessage()))
+            notes.append(cut(record.getMessage()))
 
     log, handler = logging.getLogger("condensebench"), Notes(logging.WARNING)
     before, log.propagate = log.propagate, False
@@ -82,24 +82,12 @@ def notes_of_the_log() -> Iterator[list[str]]:
         log.propagate = before
 
 
-def _name(error: BaseException) -> str:
-    return type(error).__name__
-
-
 def _message(error: BaseException) -> str:
+    """The text of an exception; that of its own `__str__` may fail."""
     try:
         return str(error)
-    except Exception:  # of a plugin's own class
-        return "(its message cannot be had)"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MOST_MESSAGE else f"{text[:MOST_MESSAGE]} ... ({len(text)} characters)"
-
-
-def _plain(text: str) -> str:
-    """The text without the escape sequences of a terminal."""
-    return _ESCAPES.sub("", text)
+    except Exception as second:
+        return f"its message cannot be read ({type(second).__name__})"
 
 
 def ignore(*_: object) -> None:

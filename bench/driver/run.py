@@ -13,6 +13,7 @@ from bench.confinement.limits import Limits
 from bench.driver.defaults import default_store
 from bench.driver.outcome import ignore
 from bench.driver.prepared import Prepared, RunOptions, prepare
+from bench.photographs.limits import place_limit
 from bench.places import place_data
 from bench.records import files
 from bench.records.files import Record
@@ -32,6 +33,7 @@ def run(
     arithmetic: str | None = None,
     data: str | Path | None = None,
     limits: Limits | None = None,
+    cache_limit: str | None = None,
     **grid: Any,
 ) -> list[Record]:
     """Run what is missing and return the records of all trials of the plan.
@@ -51,6 +53,7 @@ def run(
             portable where all data sets have it as their default, as the embedded ones do.
         data: folder of the data sets; None: $CONDENSEBENCH_DATA, else data.
         limits: of the processes of plugins (bench.confinement.limits.Limits); None: the default ones.
+        cache_limit: of decoded photographs in the store, such as 200GB; None: $CONDENSEBENCH_CACHE_LIMIT, else 32GB.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see
             bench.trials.plan.Grid).
 
@@ -60,12 +63,16 @@ def run(
     """
     if data is not None:
         place_data(str(data))
+    if cache_limit is not None:
+        place_limit(cache_limit)
     place = Path(store) if store is not None else default_store()
     options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits or Limits())
     prepared = prepare(options, plugins, plan=plan, **grid)
     for note in prepared.notes:
         print(note, file=sys.stderr)
     with files.locked(options.results):
+        for note in prepared.pixels_to_keep:
+            print(note, file=sys.stderr)
         run_prepared(prepared)
     wanted = {trial.id for trial in prepared.trials}
     return [record for record in load(results) if record.id in wanted]

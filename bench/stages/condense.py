@@ -16,17 +16,19 @@ from bench.artifacts.store import Artifact
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError
 from bench.labels.label_file import image_bytes
+from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
-from bench.stages.lend import lent_process, surviving
+from bench.stages.lend import Lending, surviving
 from bench.stages.method_call import assembled
 from bench.teachers import further
-from bench.teachers.teacher_files import TeacherRef
+from bench.teachers.teacher_files import TeacherRef, UnusedTeacher, load_recipe
 
 
 def condense(
-    ws: Workspace, method: str, dataset: DatasetRef, teacher: TeacherRef, ipc: int, replicate: int
+    ws: Workspace, method: str, dataset: DatasetRef, teacher: TeacherRef | UnusedTeacher, ipc: int, replicate: int
 ) -> CondensedRef:
-    """Run a method, in a process of its own. Where the result says `random=False`, it serves all replicates.
+    """Run a method, in a process of its own. Where the result says `random=False`, it serves all replicates. A method
+    that asks for no teacher makes the same set whatever teacher there is: only the normalisation counts.
 
     Bytes are counted here, where no code of a method runs.
 
@@ -35,10 +37,11 @@ def condense(
         PluginError: what it handed in breaks the contract.
     """
     spec = parse(ws.registry, "method", method)
+    lent, normalisation = lent_teacher(ws.registry, teacher, dataset)
     inputs = {
         "engine": ENGINE_VERSION,
         "dataset": dataset.digest,
-        "teacher": teacher.digest,
+        "teacher": lent.digest if lent else {"unused": normalisation},
         "method": str(spec),
         "code": spec.plugin.digest,
         "ipc": ipc,
@@ -46,10 +49,11 @@ def condense(
     }
     networks = further.declared(spec)
     further_networks = list[further.Further]()
-    if networks > 1:
+    if further.needs_others(networks):
+        assert lent is not None  # the first of several networks is the teacher
         data = ws.described(dataset).sealed()
         further_networks = further.further(
-            ws.store, ws.registry, data, dataset.digest, teacher, networks - 1, device=ws.device
+            ws.store, ws.registry, data, dataset.digest, lent, networks, device=ws.device
         )
         # Only here: the sets of all other methods stay where they are.
         inputs["backbones"] = [network.ref.digest for network in further_networks]
@@ -57,9 +61,10 @@ def condense(
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
         started = time.perf_counter()
         coordinates = ("condense", str(spec), dataset.spec, ipc, replicate)
+        lending = Lending(ws, spec, dataset, lent, normalisation, coordinates, networks)
 
         def call() -> tuple[dict[str, Any], tuple[str, ...]]:
-            with lent_process(ws, spec, dataset, teacher, coordinates, networks=networks) as process:
+            with lending.process() as process:
                 values = process.call("bench.stages.lent:condense", ipc)
             return values, process.conduct
 
@@ -78,6 +83,16 @@ def condense(
         }
 
     return _condensed_ref(ws, ws.store.get("condensed", inputs, make))
+
+
+def lent_teacher(
+    registry: Registry, teacher: TeacherRef | UnusedTeacher, dataset: DatasetRef
+) -> tuple[TeacherRef | None, str]:
+    """(the teacher that a method is lent, if it asks for one; what its images are normalised with)."""
+    if isinstance(teacher, TeacherRef):
+        return teacher, teacher.normalisation
+    recipe = load_recipe(registry, teacher.recipe, dataset.spec, dataset.classes)
+    return None, recipe.normalisation
 
 
 def _network_names(networks: Sequence[further.Further]) -> dict[str, Any]:

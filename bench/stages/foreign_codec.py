@@ -15,7 +15,7 @@ from bench.confinement.process import PluginProcess
 from bench.errors import PluginError
 from bench.plugins.spec import Spec
 from bench.seeds import Coordinate
-from bench.stages.lend import lent_process
+from bench.stages.lend import Lending
 from bench.teachers.teacher_files import TeacherRef
 
 
@@ -26,7 +26,7 @@ class ForeignCodec:
         self.__name__ = spec.plugin.name
         self.process, self._surveys = process, surveys
         self.TAKES_BUDGET = spec.plugin.constants.get("TAKES_BUDGET", True)
-        functions = {"encode": self._encode, "fit": self._fit}
+        functions: dict[str, Callable[..., Any]] = {"encode": self._encode, "fit": self._fit}
         told = process.call("bench.stages.lent:codec")
         if not isinstance(told, dict):
             raise PluginError(f"compressor '{spec}': its process does not tell its functions.")
@@ -80,11 +80,12 @@ class _Surveys:
 def codec_of(
     ws: Workspace, spec: Spec, dataset: DatasetRef, teacher: TeacherRef | None, coordinates: tuple[Coordinate, ...]
 ) -> Iterator[tuple[ModuleType, PluginProcess | None]]:
-    """(the compressor's module, its process): the module itself where this project ships it, else a stand-in."""
+    """(the compressor's module, its process): the module itself where this project ships it, else a stand-in. Without a
+    teacher there is no context: enough to decode."""
     if not spec.plugin.foreign:
         yield spec.plugin.module, None
         return
     surveys = _Surveys()
-    asked = {"survey": surveys.begin, "surveyed": surveys.following}
-    with lent_process(ws, spec, dataset, teacher, coordinates, asked=asked) as process:
+    lending = Lending(ws, spec, dataset, teacher, None, coordinates, context=teacher is not None)
+    with lending.process({"survey": surveys.begin, "surveyed": surveys.following}) as process:
         yield cast(ModuleType, ForeignCodec(spec, process, surveys)), process

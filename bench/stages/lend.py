@@ -12,6 +12,7 @@ import signal
 import site
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bench.api import ImageSource
-from bench.artifacts.opened import Data
+from bench.artifacts.opened import Data, prepare
 from bench.artifacts.refs import DatasetRef, Workspace
 from bench.artifacts.store import Store
 from bench.confinement.limits import PluginDied
@@ -53,10 +54,11 @@ class Loan:
     source: ImageSource | None  # the training split; None where the plugin is lent no context, as to decode
     dataset_digest: str
     teacher: TeacherRef | None
+    normalisation: str | None
     coordinates: tuple[Coordinate, ...]
     scratch: str
     device: str
-    networks: int | None
+    networks: str | None
     watched: Watched = field(repr=False)
 
 
@@ -72,87 +74,99 @@ def surviving(call: Callable[[], T]) -> T:
     return call()
 
 
-@contextmanager
-def lent_process(
-    ws: Workspace,
-    spec: Spec,
-    dataset: DatasetRef,
-    teacher: TeacherRef | None,
-    coordinates: tuple[Coordinate, ...],
-    *,
-    networks: int | None = None,
-    asked: Mapping[str, Any] | None = None,
-) -> Iterator[PluginProcess]:
-    """A process of a plugin with its context; calls go to functions of bench/stages/lent.py.
+@dataclass(frozen=True)
+class Lending:
+    """What one plugin is lent, and by whom.
 
     Args:
         ws: the harness's workspace.
         spec: the plugin.
-        dataset, teacher, coordinates, networks: of the context, see bench.stages.context.HarnessContext. Without a
-            teacher there is no context, nor a training split.
-        asked: what the plugin's side may ask for, beside the artifacts of a context.
+        dataset: whose training split it sees.
+        teacher, normalisation, coordinates, networks: of the context, see bench.stages.context.HarnessContext.
+        context: False where the plugin gets neither a context nor a training split, as to decode.
     """
-    data = ws.described(dataset)
-    with ws.store.scratch() as scratch, ws.store.scratch() as exchange:
-        loan = Loan(
-            kind=spec.plugin.kind,
-            spec=str(spec),
-            registry=ws.registry,
-            store=str(ws.store.root.resolve()),
-            arithmetic=ws.store.arithmetic,
-            dataset=dataset.spec,
-            facts={
-                **{name: getattr(data.dataset, name) for name in ("num_classes", "channels", "size", "source_size")},
-                **{name: getattr(data.dataset, name) for name in ("mirror", "mean", "std", "class_names")},
-            },
-            source=None if teacher is None else _lendable(ws.store, dataset, data),
-            dataset_digest=dataset.digest,
-            teacher=None if teacher is None else _placed(teacher, ws.store),
-            coordinates=coordinates,
+
+    ws: Workspace
+    spec: Spec
+    dataset: DatasetRef
+    teacher: TeacherRef | None
+    normalisation: str | None
+    coordinates: tuple[Coordinate, ...]
+    networks: str | None = None
+    context: bool = True
+
+    @contextmanager
+    def process(self, asked: Mapping[str, Any] | None = None) -> Iterator[PluginProcess]:
+        """A process of the plugin with its context; calls go to functions of bench/stages/lent.py. `asked`: what the
+        plugin's side may ask for, beside the artifacts of a context."""
+        store, spec = self.ws.store, self.spec
+        with store.scratch() as scratch, store.scratch() as exchange:
+            answers = {**(self._artifacts(scratch) if self.context else {}), **(asked or {})}
+            with plugin_process(f"{spec.plugin.kind} '{spec}'", self.ws.limits, exchange, answers) as process:
+                process.call("bench.stages.lent:open_loan", self._loan(scratch, exchange))
+                yield process
+
+    def _loan(self, scratch: Path, exchange: Path) -> Loan:
+        data, store = self._data, self.ws.store
+        names = ("num_classes", "channels", "size", "source_size", "mirror", "mean", "std", "class_names")
+        return Loan(
+            kind=self.spec.plugin.kind,
+            spec=str(self.spec),
+            registry=self.ws.registry,
+            store=str(store.root.resolve()),
+            arithmetic=store.arithmetic,
+            dataset=self.dataset.spec,
+            facts={name: getattr(data.dataset, name) for name in names},
+            source=_lendable(store, self.dataset, data) if self.context else None,
+            dataset_digest=self.dataset.digest,
+            teacher=None if self.teacher is None else _placed(self.teacher, store),
+            normalisation=self.normalisation,
+            coordinates=self.coordinates,
             scratch=str(scratch.resolve()),
-            device=ws.device,
-            networks=networks,
-            watched=_watched(ws, spec, data, (scratch, exchange)),
+            device=self.ws.device,
+            networks=self.networks,
+            watched=_watched(self.ws, self.spec, data, (scratch, exchange)),
         )
-        artifacts = {} if teacher is None else _artifacts(ws, dataset, teacher, scratch)
-        answers = {**artifacts, **(asked or {})}
-        with plugin_process(f"{spec.plugin.kind} '{spec}'", ws.limits, exchange, answers) as process:
-            process.call("bench.stages.lent:open_loan", loan)
-            yield process
+
+    @property
+    def _data(self) -> Data:
+        return self.ws.described(self.dataset)
+
+    def _artifacts(self, scratch: Path) -> dict[str, Callable[..., Any]]:
+        """What a context's artifacts are made by, where no plugin runs."""
+        ws, data = self.ws, self._data
+        ctx = HarnessContext(
+            store=ws.store,
+            registry=ws.registry,
+            data=data,
+            dataset_digest=self.dataset.digest,
+            teacher=self.teacher,
+            normalisation=self.normalisation,
+            coordinates=("lent",),  # no artifact of a context is random
+            scratch=scratch,
+            device=ws.device,
+        )
+
+        def networks(choice: int | str) -> list[further.Further]:
+            return [replace(each, ref=_placed(each.ref, ws.store)) for each in ctx._further(choice)]
+
+        return {
+            "features": _silent(ctx.features),
+            "logits": _silent(ctx.logits),
+            "dynamics": _silent(ctx.dynamics),
+            "soft_labels": _silent(lambda k: ctx.soft_labels(None, k)),
+            "networks": networks,
+            "prepare": lambda: prepare(data.train._source),
+        }
 
 
-def _artifacts(ws: Workspace, dataset: DatasetRef, teacher: TeacherRef, scratch: Path) -> dict[str, Any]:
-    """What a context's artifacts are made by, where no plugin runs."""
-    data = ws.described(dataset)
-    ctx = HarnessContext(
-        store=ws.store,
-        registry=ws.registry,
-        data=data,
-        dataset_digest=dataset.digest,
-        teacher=teacher,
-        coordinates=("lent",),  # no artifact of a context is random
-        scratch=scratch,
-        device=ws.device,
-    )
+def _silent(make: Callable[..., Any]) -> Callable[..., None]:
+    """The same without its value, which the plugin's process reads from the store."""
 
-    def made(make: Any) -> Any:
-        def answer(*args: Any) -> None:
-            make(*args)
+    def answer(*args: Any) -> None:
+        make(*args)
 
-        return answer
-
-    def networks(count: int) -> list[further.Further]:
-        opened = ws.store, ws.registry, data.sealed()
-        found = further.further(*opened, dataset.digest, teacher, count - 1, device=ws.device)
-        return [replace(each, ref=_placed(each.ref, ws.store)) for each in found]
-
-    return {
-        "features": made(ctx.features),
-        "logits": made(ctx.logits),
-        "dynamics": made(ctx.dynamics),
-        "soft_labels": made(lambda k: ctx.soft_labels(None, k)),
-        "networks": networks,
-    }
+    return answer
 
 
 def _placed(ref: TeacherRef, store: Store) -> TeacherRef:
@@ -164,7 +178,11 @@ def _lendable(store: Store, dataset: DatasetRef, data: Data) -> ImageSource:
     """The training split without any code of its data set: as it is where it is of the harness's own classes, else
     copied into the store once."""
     source = data.train._source
-    if type(source) in (ArraySource, FileSource):
+    if type(source) is FileSource:
+        files = copy(source)
+        files._pixels = None  # mapped from the same file there
+        return files
+    if type(source) is ArraySource:
         return source
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from torch import nn
 
 from bench.api import Condensed, Dataset, ImageSource, SoftLabels
 from bench.artifacts.opened import Data, TrainSplit, sealed_test
@@ -23,13 +22,14 @@ from bench.confinement.plugin_side import Peer
 from bench.confinement.watch import DATA, unwatched
 from bench.errors import PluginError
 from bench.labels import adapter
+from bench.photographs.limits import cache_limit
 from bench.plugins.spec import Spec, parse
+from bench.sources import FileSource
 from bench.stages.context import HarnessContext
 from bench.stages.isolation import method_code_begins
 from bench.stages.lend import DATASETS, Loan
 from bench.stages.method_call import returned
 from bench.teachers import further
-from bench.teachers.teacher_files import TeacherRef
 
 CODEC = ("encode", "fit", "decode", "rows", "batches", "invalid")
 
@@ -38,8 +38,8 @@ def open_loan(peer: Peer, loan: Loan) -> None:
     """Make the context and the training split of it, and watch the process from then on."""
     method_code_begins()
     peer.kept["spec"] = parse(loan.registry, loan.kind, loan.spec)
-    if loan.teacher is not None and loan.source is not None:
-        peer.kept["context"] = context = LentContext(peer, loan, loan.source, loan.teacher)
+    if loan.source is not None:
+        peer.kept["context"] = context = LentContext(peer, loan, loan.source)
         peer.kept["train"] = context.lent_train
     for name in [each for each in sys.modules if each == DATASETS or each.startswith(f"{DATASETS}.")]:
         del sys.modules[name]  # what a plugin imports of it is imported anew, and seen
@@ -54,7 +54,7 @@ def condense(peer: Peer, ipc: int) -> dict[str, Any]:
     handed_in: dict[str, Any]
     if isinstance(result, Condensed):
         handed_in = {
-            "images": result.images.cpu().contiguous().numpy(),
+            "images": result.images.detach().cpu().contiguous().numpy(),
             "labels": result.labels.cpu().numpy(),
             "indices": result.indices,
             "provenance": json.dumps(dict(result.provenance)),
@@ -110,36 +110,40 @@ class LentStore(Store):
         return artifact
 
 
-class LentSource:
-    """A training split that the harness reads: what it opens is not the plugin's doing."""
+class LentFiles(FileSource):
+    """Image files of the training split, as the harness reads them: what that opens is not the plugin's doing."""
 
-    def __init__(self, source: ImageSource) -> None:
-        self._source = source
-        self.labels = source.labels
-
-    def __len__(self) -> int:
-        return len(self._source)
+    def __init__(self, files: FileSource, peer: Peer) -> None:
+        vars(self).update(vars(files))
+        self._peer = peer
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """As the source."""
+        """As FileSource.read."""
         with unwatched():
-            return self._source.read(indices)
+            return super().read(indices)
 
-    def digest(self) -> str:
-        """As the source."""
+    def photos(self, indices: np.ndarray) -> list[np.ndarray]:
+        """As FileSource.photos."""
         with unwatched():
-            return self._source.digest()
+            return super().photos(indices)
+
+    def prepare(self, report: Callable[[int], object] | None = None) -> None:  # noqa: ARG002 (nobody looks on)
+        """As FileSource.prepare, by the harness: the pixels are shared."""
+        if self._pixels is None and len(self) and self.pixel_cache is not None and cache_limit():
+            self._peer.ask("prepare")
+            with unwatched():
+                self._pixels = self.pixel_cache.find()
 
 
 class LentContext(HarnessContext):
     """The context in a plugin's process: artifacts are asked for, then read."""
 
-    def __init__(self, peer: Peer, loan: Loan, images: ImageSource, teacher: TeacherRef) -> None:
+    def __init__(self, peer: Peer, loan: Loan, images: ImageSource) -> None:
         def opened_test() -> NoReturn:
             peer.note(DATA, "asked for the test split")
             sealed_test()
 
-        source = LentSource(images)
+        source = LentFiles(images, peer) if isinstance(images, FileSource) else images
         dataset = Dataset(**loan.facts, train=lambda: source, test=opened_test)
         data = Data(parse(loan.registry, "dataset", loan.dataset), Path(loan.store) / "datasets")
         self.lent_train = TrainSplit(source, dataset)
@@ -149,7 +153,8 @@ class LentContext(HarnessContext):
             registry=loan.registry,
             data=data,
             dataset_digest=loan.dataset_digest,
-            teacher=teacher,
+            teacher=loan.teacher,
+            normalisation=loan.normalisation,
             coordinates=loan.coordinates,
             scratch=Path(loan.scratch),
             device=loan.device,
@@ -159,16 +164,10 @@ class LentContext(HarnessContext):
         vars(self._data).update(dataset=sealed)
         self._peer = peer
 
-    def teachers(self, count: int) -> list[nn.Module]:
-        """As HarnessContext.teachers, of networks that the harness has made."""
-        if self._networks is not None and count > self._networks:
-            return super().teachers(count)  # which refuses it
-        if len(self._backbones) < count:
-            networks: list[further.Further] = self._peer.ask("networks", count)
-            opened, device = (self._store, self._registry, self._data), str(self.device)
-            others = [further.load(each, *opened, self._teacher_ref, device=device) for each in networks]
-            self._backbones = [self.teacher, *others]
-        return self._backbones[:count]
+    def _further(self, choice: int | str) -> list[further.Further]:
+        """As HarnessContext: made by the harness."""
+        networks: list[further.Further] = self._peer.ask("networks", choice)
+        return networks
 
     def features(self) -> np.ndarray:
         """As HarnessContext.features."""
