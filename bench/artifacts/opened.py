@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,10 @@ from bench.sources import FileSource
 
 if TYPE_CHECKING:
     import torch
+
+
+# A data set's file -> the files that its code opened in this process. Many keep what they read for all that follow.
+_READ_FROM: dict[str, set[str]] = {}
 
 
 class TrainSplit:
@@ -147,7 +151,6 @@ class Data:
     spec: Spec
     root: Path
     opened: list[str] = field(default_factory=list, compare=False, repr=False)  # "test", each time its images are read
-    read_from: set[str] = field(default_factory=set, compare=False, repr=False)  # files that its code opened here
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -163,7 +166,23 @@ class Data:
                 f"{dataset.size}."
             )
         check_class_names(dataset, str(self.spec), self.where(dataset))
-        return dataset
+        return replace(dataset, train=self._noting(dataset.train), test=self._noting(dataset.test))
+
+    @property
+    def read_from(self) -> set[str]:
+        """The files that the data set's code has opened in this process, code itself left out."""
+        return _READ_FROM.setdefault(str(self.spec.plugin.path), set())
+
+    def _noting(self, opened: Callable[[], ImageSource]) -> Callable[[], ImageSource]:
+        """The same function; it notes what files it opens."""
+
+        def noting() -> ImageSource:
+            with files_opened() as files:
+                source = opened()
+            self.read_from.update(files)
+            return source
+
+        return noting
 
     def where(self, dataset: Dataset | None = None) -> str:
         """What a message names: the folder that the data set is read from, else the plugin's file."""
@@ -173,10 +192,7 @@ class Data:
     @cached_property
     def train(self) -> TrainSplit:
         """The training split, checked."""
-        what = f"dataset '{self.spec}', train split"
-        with files_opened() as files:
-            source = self.dataset.train()
-        self.read_from.update(files)
+        source, what = self.dataset.train(), f"dataset '{self.spec}', train split"
         check_split(source, self.dataset, what, self.where())
         check_images(source.read(np.array([0])), self.dataset, what, self.where())
         return TrainSplit(source, self.dataset)

@@ -12,7 +12,7 @@ from typing import Any
 from bench.artifacts.opened import Data
 from bench.artifacts.store import Artifact, Store, read
 from bench.confinement.limits import Limits
-from bench.errors import UserError
+from bench.errors import MachineError
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
 
@@ -59,7 +59,7 @@ class LabelsRef:
 class Workspace:
     """What a stage works with: the store, the plugins, the device. Made once in every worker process.
 
-    With `checks`, a data set that another machine described must be the same here, or opening it raises UserError.
+    With `checks`, a data set that another machine described must be the same here, or opening it raises MachineError.
     `arithmetic` is that of the processes that work here (bench.machine); None: of this one. `limits`: of the processes
     of plugins. `results`: folders of records, in which plugins have nothing to write.
     """
@@ -97,9 +97,9 @@ class Workspace:
 
     @staticmethod
     def same(dataset: DatasetRef, split: str, digest: str, described: str) -> None:
-        """Raise UserError unless both digests are equal."""
+        """Raise MachineError unless both digests are equal."""
         if digest != described:
-            raise UserError(
+            raise MachineError(
                 f"dataset '{dataset.spec}': the {split} split on one machine differs from that on another (digests "
                 f"{digest[:8]} and {described[:8]}). Install the same versions of the packages that it is made with."
             )

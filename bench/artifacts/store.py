@@ -22,13 +22,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from bench import machine
-from bench.errors import UserError
+from bench.errors import MachineError
 from bench.fingerprint import digest
 from bench.texts import cut
 
@@ -38,12 +38,16 @@ DTYPES = {
     "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 
+UNFINISHED = ".making-"  # how the name of a file begins that is being written
+IN_USE = ".in-use"  # the file that every process which works in a store holds a shared lock on
+_IN_USE: dict[Path, IO[str]] = {}  # of this process, by the store's root
+
 
 # Files whose content fitted their digest in this process -> (inode, time of the last change, size) of then.
 _intact: dict[str, tuple[int, int, int]] = {}
 
 
-class DamagedArtifact(UserError):
+class DamagedArtifact(MachineError):
     """A file of the store holds something else than what was written: cut short, edited, or of an earlier version."""
 
 
@@ -108,26 +112,71 @@ class Store:
         """Put an artifact that was made elsewhere (another node) where it belongs."""
         path = self.root / relative
         if not path.is_file():
+            self._use()
             _atomic(path, lambda temporary: temporary.write_bytes(content))
+
+    def sweep(self) -> dict[str, int]:
+        """Remove what killed processes left, unless another process works in the store: kind -> number removed."""
+        left = {
+            "unfinished artifact": [*self.root.glob(f"*/{UNFINISHED}*")],
+            "scratch folder": [*(self.root / "scratch").glob("*")],
+            "lock file": [*(self.root / "locks").glob("*")],
+        }
+        if not any(left.values()):
+            return {}
+        try:
+            with (self.root / IN_USE).open("a") as other:
+                handle = _IN_USE.get(self.root, other)  # this process may use the store itself
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for path in (path for paths in left.values() for path in paths):
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink()
+                fcntl.flock(handle, fcntl.LOCK_SH)
+        except OSError:  # in use, not ours to write, or without locks
+            return {}
+        return {kind: len(paths) for kind, paths in left.items()}
+
+    def _use(self) -> None:
+        """Keep the store from being swept until this process ends."""
+        if self.root not in _IN_USE:
+            with contextlib.suppress(OSError):  # without locks nobody sweeps either
+                self.root.mkdir(parents=True, exist_ok=True)
+                handle = (self.root / IN_USE).open("a")
+                fcntl.flock(handle, fcntl.LOCK_SH)
+                _IN_USE[self.root] = handle
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """An empty folder, removed afterwards."""
+        """An empty folder, removed afterwards. Raises MachineError where the store went away meanwhile."""
+        self._use()
         parent = self.root / "scratch"
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=parent))
         try:
             yield folder
+        except Exception as error:
+            if not self.root.is_dir():
+                raise MachineError(f"{self.root} went away while it was in use.") from error
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def _lock(self, path: Path) -> Iterator[None]:
+        self._use()
         lock = self.root / "locks" / f"{path.parent.name}-{path.stem}"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)  # released by the system if this process dies
-            yield
+            # Released by the system if this process dies. Without locks (some network file systems) an artifact may be
+            # made twice, to the same bits; the one that is renamed last stays.
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:  # whoever waits for it sees the artifact, or makes it
+                lock.unlink(missing_ok=True)
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
@@ -138,7 +187,9 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any])
 
 
 def read(path: Path) -> Artifact:
-    """Memory-map one artifact. Raises DamagedArtifact if the file is not what was written."""
+    """Memory-map one artifact. Raises MachineError if it is gone, DamagedArtifact if it is not what was written."""
+    if not path.is_file():
+        raise MachineError(f"{path} is gone: the store was emptied while it was in use.")
     artifact, content = _mapped(path)
     state = path.stat()
     known = (state.st_ino, state.st_mtime_ns, state.st_size)
@@ -212,7 +263,7 @@ def _content(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> str:
 
 def _atomic(path: Path, fill: Callable[[Path], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".making-")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     os.close(descriptor)
     temporary = Path(name)
     try:

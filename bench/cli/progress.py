@@ -74,6 +74,14 @@ class RunProgress:
             self._print(f"failed: {label}: {record.error.type}{': ' + first if first else ''}")
         self._step(label, record.accuracy)
 
+    def note(self, text: str) -> None:
+        """A sentence about the run."""
+        self._print(text)
+
+    def lost(self, trial: Trial, fault: str) -> None:
+        """A trial gets no record, for a machine was to blame."""
+        self._print(f"left out: {trial}: {fault}")
+
     def skip(self, trial: Trial) -> None:
         """A trial turned out to be done."""
         self._counts["done"] += 1

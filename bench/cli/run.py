@@ -109,15 +109,17 @@ def command(
     with files.locked(options.results), view:
         try:
             view.start()
-            run_prepared(prepared, on_record=view.record, on_skip=view.skip)
+            run_prepared(prepared, on_record=view.record, on_skip=view.skip, on_lost=view.lost, on_note=view.note)
         except KeyboardInterrupt:
             view.close()
             print("\nInterrupted. What had ended is recorded; the same command continues.", file=sys.stderr)
             return 130
-    return _finish(prepared.trials, options.results)
+    return _finish(prepared.trials, prepared.chosen, options.results)
 
 
-def _finish(trials: Sequence[Trial], folder: Path) -> int:
+def _finish(trials: Sequence[Trial], chosen: Sequence[Trial], folder: Path) -> int:
+    """Print the tables and write them beside the records. Raises MachineError where a trial that ran has no record."""
+    from bench.errors import MachineError
     from bench.lock.lock_file import released
     from bench.records import files
     from bench.reports.leaderboard.page import render
@@ -130,6 +132,12 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
         print(note, file=sys.stderr)
     wanted = {trial.id for trial in trials}
     everything = files.latest(loaded.records)
+    recorded = {record.id for record in everything}
+    if gone := sum(trial.id not in recorded for trial in chosen):
+        raise MachineError(
+            f"{gone} of {len(chosen)} trials that ran have no record in {folder}: it was changed while the run was "
+            "writing to it. The same command runs them again."
+        )
     of_this_run = [record for record in everything if record.id in wanted]
     official = released()
     print(render(leaderboard(of_this_run, official), "text"))

@@ -10,6 +10,7 @@ from bench.errors import UserError
 
 SECONDS = 24 * 3600.0
 PROCESSES = 256
+DIED, KILLED = "died", "killed"  # kinds of PluginDied
 MEMORY_SHARE = 0.8  # of the machine's
 
 
@@ -46,14 +47,11 @@ class Limits:
 
 
 class PluginFailure(Exception):
-    """A plugin ended otherwise than by returning: `kind` is the name that a record gives it."""
+    """A plugin ended otherwise than by returning: `kind` is the name that a record gives it. `errno`: of an OSError."""
 
-    def __init__(self, kind: str, message: str, trace: str = "") -> None:
+    def __init__(self, kind: str, message: str, trace: str = "", errno: int | None = None) -> None:
         super().__init__(message)
-        self.kind, self.trace = kind, trace
-
-    def __reduce__(self) -> tuple[type[PluginFailure], tuple[str, str, str]]:
-        return (type(self), (self.kind, str(self), self.trace))
+        self.kind, self.trace, self.errno = kind, trace, errno
 
 
 class LimitExceeded(PluginFailure):
@@ -61,8 +59,4 @@ class LimitExceeded(PluginFailure):
 
 
 class PluginDied(PluginFailure):
-    """The plugin's process ended in the middle of a call: `kind` is died. `signal`: which killed it, else None."""
-
-    def __init__(self, kind: str, message: str, trace: str = "", signal: int | None = None) -> None:
-        super().__init__(kind, message, trace)
-        self.signal = signal
+    """The plugin's process ended in the middle of a call: `kind` is died, or killed where somebody else killed it."""

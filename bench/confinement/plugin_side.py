@@ -67,7 +67,8 @@ def _answer(peer: Peer, target: str, args: tuple[Any, ...], file: Path) -> dict[
     except InfeasibleError as error:
         return {"infeasible": error.smallest_bytes, "why": str(error.why)[:MOST_MESSAGE]}
     except BaseException as error:  # also SystemExit: a plugin does not end the harness
-        return {"error": type(error).__name__, "message": _text(error), "trace": _trace()}
+        errno = error.errno if isinstance(error, OSError) else None
+        return {"error": type(error).__name__, "message": _text(error), "trace": _trace(), "errno": errno}
 
 
 def _text(error: BaseException) -> str:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.confinement import fork_server, wire
-from bench.confinement.limits import LimitExceeded, Limits, PluginDied, PluginFailure
+from bench.confinement.limits import DIED, KILLED, LimitExceeded, Limits, PluginDied, PluginFailure
 from bench.confinement.warden import END
-from bench.errors import InfeasibleError
+from bench.errors import InfeasibleError, MachineError
 
 PATIENCE = 5.0  # seconds that a process has to end by itself
 MOST_MESSAGE, MOST_TRACE = 2_000, 20_000  # characters
@@ -37,6 +37,7 @@ class PluginProcess:
         self._what, self._limits, self._exchange, self._asked = what, limits, exchange, asked
         self._plugin, self._control = fork_server.order(limits)
         self._report: dict[str, Any] | None = None
+        self._fault: Exception | None = None  # of the machine, while the harness did what it was asked for
         self._count = 0
         self.seconds = 0.0  # that calls took, by the clock on the wall
 
@@ -47,6 +48,7 @@ class PluginProcess:
             LimitExceeded: by the name of the limit.
             PluginDied: its process ended.
             InfeasibleError: as the plugin raised it.
+            MachineError, OSError: the harness could not make what the plugin asked for.
             PluginFailure: the plugin raised something else, or gave back what is no value.
         """
         started = time.perf_counter()
@@ -57,6 +59,7 @@ class PluginProcess:
             if "value" in message:
                 return wire.rebuilt(message["value"], file)
         except wire.Closed as error:
+            self._wait(PATIENCE if isinstance(error, wire.Ended) else 0.0)
             self._end()
             raise self._failure() or PluginFailure("PluginError", f"{self._what}: {error}.") from None
         except TimeoutError:
@@ -71,7 +74,10 @@ class PluginProcess:
             raise InfeasibleError(int(message["infeasible"]), str(message.get("why", "")))
         texts = (str(message.get(name, "")) for name in ("error", "message", "trace"))
         kind, text, trace = texts
-        raise PluginFailure(kind[:100], text[:MOST_MESSAGE], trace[-MOST_TRACE:])
+        if self._fault is not None:  # of the harness, while it made what the plugin had asked for
+            raise self._fault
+        errno = message.get("errno") if isinstance(message.get("errno"), int) else None
+        raise PluginFailure(kind[:100], text[:MOST_MESSAGE], trace[-MOST_TRACE:], errno)
 
     def _answer(self, request: tuple[Any, ...]) -> dict[str, Any]:
         left = self._limits.seconds
@@ -82,7 +88,7 @@ class PluginProcess:
             if not ready:
                 raise TimeoutError
             if self._plugin not in ready:  # the warden ended it
-                raise wire.Closed("its process has ended")
+                raise wire.Ended("its process has ended")
             content = wire.receive(self._plugin, largest=wire.LARGEST_ANSWER, deadline=begun + left)
             message = wire.from_plugin(content)
             left -= time.monotonic() - begun
@@ -95,6 +101,8 @@ class PluginProcess:
         try:
             return pickle.dumps((self._asked[message["ask"]](*message["args"]), None))
         except Exception as error:
+            if isinstance(error, MachineError | OSError):
+                self._fault = error
             try:
                 return pickle.dumps((None, error))
             except Exception:  # an error that cannot travel
@@ -152,11 +160,14 @@ class PluginProcess:
         if (reason := report["reason"]) in limits:
             took = "" if reason == "output" else "took "
             return LimitExceeded(reason, f"{self._what} {took}{limits[reason]}.")
+        if reason == "told":
+            return None
         code = report["code"]
         if code is not None and code < 0:
             name = signal.Signals(-code).name if -code in iter(signal.Signals) else f"signal {-code}"
-            return PluginDied("died", f"the process of {self._what} died ({name}){self._last_words()}.", "", -code)
-        return PluginDied("died", f"{self._what} ended its process with exit code {code}{self._last_words()}.")
+            kind = KILLED if -code == signal.SIGKILL else DIED
+            return PluginDied(kind, f"the process of {self._what} died ({name}){self._last_words()}.")
+        return PluginDied(DIED, f"{self._what} ended its process with exit code {code}{self._last_words()}.")
 
     def _last_words(self) -> str:
         tail = " ".join(str((self._report or {}).get("tail", "")).split())[-300:]
@@ -174,7 +185,10 @@ def plugin_process(
     process = PluginProcess(what, limits, exchange, asked or {})
     try:
         yield process
-    except BaseException:
+    except BaseException as error:
         process._end()
+        exceeded = process._failure()
+        if isinstance(exceeded, LimitExceeded) and not isinstance(error, LimitExceeded):
+            raise exceeded from error  # the plugin has made another error of it
         raise
     process.close()

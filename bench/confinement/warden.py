@@ -127,15 +127,18 @@ class Warden:
             os._exit(code)
 
     def _watch(self, process: int) -> str:
-        """Why the plugin has to go: `ended` by itself or by the harness, or the name of a limit."""
+        """Why the plugin has to go: it has `ended`, the harness has `told` so, or the name of a limit."""
         poll = select.poll()
         for descriptor in (process, self._control.fileno(), self._output[0], self._told[0]):
             poll.register(descriptor, select.POLLIN)
         looked = 0.0
         while True:
-            for descriptor, _ in poll.poll(1000 * EVERY):
-                if descriptor in (process, self._control.fileno()):
-                    return self._exceeded() or "ended"
+            ready = [descriptor for descriptor, _ in poll.poll(1000 * EVERY)]
+            if process in ready:
+                return self._exceeded() or "ended"
+            if self._control.fileno() in ready:
+                return self._exceeded() or "told"
+            for descriptor in ready:
                 if not self._take(descriptor):
                     poll.unregister(descriptor)
             if self._limits.output is not None and self._printed > self._limits.output:

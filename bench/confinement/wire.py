@@ -23,13 +23,17 @@ class Closed(Exception):
     """The other side is gone, or what it sends is no message."""
 
 
+class Ended(Closed):
+    """The other side is gone."""
+
+
 def send(end: socket.socket, content: bytes) -> None:
     """One message. Raises Closed."""
     try:
         end.sendall(HEAD.pack(len(content)))
         end.sendall(content)
     except OSError as error:
-        raise Closed(str(error)) from None
+        raise Ended(str(error)) from None
 
 
 def receive(end: socket.socket, *, largest: int | None = None, deadline: float | None = None) -> bytes:
@@ -49,11 +53,11 @@ def _exactly(end: socket.socket, length: int, deadline: float | None) -> bytes:
         except TimeoutError:
             raise
         except OSError as error:
-            raise Closed(str(error)) from None
+            raise Ended(str(error)) from None
         finally:
             end.settimeout(None)
         if not piece:
-            raise Closed("it has closed its end")
+            raise Ended("it has closed its end")
         content += piece
     return bytes(content)
 

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.confinement.limits import PluginFailure
+from bench.driver.faults import machine_fault
 from bench.errors import InfeasibleError
 from bench.texts import TRACEBACK, cut, without_orders
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`ok` with a value, `infeasible` with the smallest feasible size, or `failed` with the error."""
+    """`ok` with a value, `infeasible` with the smallest feasible size, `failed` with the error, or `lost`: no record,
+    with the fault of a machine as its message."""
 
-    status: Literal["ok", "infeasible", "failed"]
+    status: Literal["ok", "infeasible", "failed", "lost"]
     value: Any = None
     smallest_bytes: int | None = None
     error_type: str = ""
@@ -48,7 +50,13 @@ def attempt(function: Callable[..., Any], *args: Any) -> Outcome:
     except InfeasibleError as error:
         return Outcome("infeasible", smallest_bytes=error.smallest_bytes, message=cut(str(error)))
     except (Exception, SystemExit) as error:  # sys.exit() in a plugin must not look like a machine that died
-        return failure(error, traceback.format_exc())
+        return fault_or_failure(error, traceback.format_exc())
+
+
+def fault_or_failure(error: BaseException, trace: str = "") -> Outcome:
+    """`lost` where a machine is to blame for an exception, else `failed`."""
+    fault = machine_fault(error)
+    return failure(error, trace) if fault is None else Outcome("lost", error_type=type(error).__name__, message=fault)
 
 
 def failure(error: BaseException, trace: str = "") -> Outcome:

@@ -8,7 +8,6 @@ changes nobody's features.
 from __future__ import annotations
 
 import os
-import signal
 import site
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from bench.api import ImageSource
 from bench.artifacts.opened import Data, prepare
 from bench.artifacts.refs import DatasetRef, Workspace
 from bench.artifacts.store import Store
-from bench.confinement.limits import PluginDied
+from bench.confinement.limits import KILLED, PluginDied
 from bench.confinement.process import PluginProcess, plugin_process
 from bench.confinement.watch import Watched
 from bench.places import data_folders
@@ -69,7 +68,7 @@ def surviving(call: Callable[[], T]) -> T:
         try:
             return call()
         except PluginDied as error:
-            if error.signal != signal.SIGKILL:
+            if error.kind != KILLED:
                 raise
     return call()
 

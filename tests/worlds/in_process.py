@@ -39,6 +39,7 @@ def serve_in_process(monkeypatch: pytest.MonkeyPatch, **resources: float) -> Non
         exceptions=ray.exceptions,
     )
     monkeypatch.setattr(on_ray, "ray", stand_in)
+    monkeypatch.setattr(on_ray, "servers", lambda _: {})
     monkeypatch.setattr(on_ray, "_task", _Task())
     monkeypatch.setattr(on_ray, "_session_id", "")
     monkeypatch.setattr(on_ray, "_workspace", None)
