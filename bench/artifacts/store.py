@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -24,6 +25,7 @@ from safetensors.numpy import save_file
 from bench import machine
 from bench.errors import MachineError
 from bench.fingerprint import digest
+from bench.texts import cut
 
 DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I16": np.int16,
@@ -179,6 +181,8 @@ def read(path: Path) -> Artifact:
             if name != "__metadata__":
                 begin, end = entry["data_offsets"]
                 dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+                if math.prod(shape) * np.dtype(dtype).itemsize != end - begin or min(begin, *shape, 0) < 0:
+                    raise ValueError(f"{name} takes other bytes than its shape and type tell")
                 empty = begin == end  # nothing can be mapped over no bytes
                 arrays[name] = (
                     np.zeros(shape, dtype)
@@ -186,9 +190,9 @@ def read(path: Path) -> Artifact:
                     else np.memmap(path, dtype=dtype, mode="r", offset=8 + length + begin, shape=shape)
                 )
         meta = json.loads(header.get("__metadata__", {}).get("json", "{}"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise MachineError(
-            f"{path} is no readable artifact ({error}). Delete the file; it will be made again."
+            f"{path} is no readable artifact ({cut(str(error), 200)}). Delete the file; it will be made again."
         ) from None
     return Artifact(path, arrays, meta)
 

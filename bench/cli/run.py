@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import DATA, JOBS, PLUGIN, STORE
+from bench.cli.options import CACHE_LIMIT, DATA, JOBS, PLUGIN, STORE
 from bench.machine import ARITHMETICS
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ SHOWN_FAILURES = 5
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
 @DATA
+@CACHE_LIMIT
 @PLUGIN
 def command(
     *,
@@ -98,6 +99,7 @@ def _finish(trials: Sequence[Trial], chosen: Sequence[Trial], folder: Path) -> i
     from bench.records import files
     from bench.reports.leaderboard.page import render
     from bench.reports.leaderboard.rows import leaderboard
+    from bench.texts import cut
     from bench.trials.trial import Trial
 
     loaded = files.load(folder)
@@ -122,7 +124,8 @@ def _finish(trials: Sequence[Trial], chosen: Sequence[Trial], folder: Path) -> i
     for record in failed[:SHOWN_FAILURES]:
         assert record.error is not None
         print(
-            f"failed: {Trial.from_dict(record.trial)}\n  {record.error.type}: {record.error.message}", file=sys.stderr
+            f"failed: {Trial.from_dict(record.trial)}\n  {record.error.type}: {cut(record.error.message)}",
+            file=sys.stderr,
         )
     if failed:
         print(

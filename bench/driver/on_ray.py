@@ -48,6 +48,7 @@ from bench.driver.outcome import Outcome, attempt, fault_or_failure
 from bench.driver.pulse import Pulse
 from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
 from bench.errors import MachineError, UserError
+from bench.photographs import limits
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
@@ -124,7 +125,8 @@ class RayExecutor:
             device = "cuda" if resources.get("GPU", 0) else "cpu"
         self._device = device
         code = project_digest() if self.ship else ""
-        session = Session(registry, str(store), device, self.ship, code, data_places())
+        limit = os.environ.get(limits.VARIABLE, "")
+        session = Session(registry, str(store), device, self.ship, code, data_places(), limit)
         self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
         cores = max(1, int(resources.get("CPU", 1)))
         self.jobs = min(jobs or cores, cores)

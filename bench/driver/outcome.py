@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from bench.driver.faults import machine_fault
 from bench.errors import InfeasibleError
+from bench.texts import TRACEBACK, cut, without_orders
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def attempt(function: Callable[..., Any], *args: Any) -> Outcome:
     try:
         return Outcome("ok", value=function(*args))
     except InfeasibleError as error:
-        return Outcome("infeasible", smallest_bytes=error.smallest_bytes, message=str(error))
+        return Outcome("infeasible", smallest_bytes=error.smallest_bytes, message=cut(str(error)))
     except (Exception, SystemExit) as error:  # sys.exit() in a plugin must not look like a machine that died
         return fault_or_failure(error, traceback.format_exc())
 
@@ -55,8 +56,20 @@ def fault_or_failure(error: BaseException, trace: str = "") -> Outcome:
 
 
 def failure(error: BaseException, trace: str = "") -> Outcome:
-    """A failed outcome from an exception."""
-    return Outcome("failed", error_type=type(error).__name__, message=str(error), traceback=trace)
+    """A failed outcome from an exception: message and traceback without colours, and cut to `MESSAGE` and `TRACEBACK`
+    characters."""
+    cause = getattr(error, "cause", None)  # of Ray, whose own text names a process and a machine
+    error = cause if isinstance(cause, BaseException) else error
+    message, trace = without_orders(_message(error)), without_orders(trace)
+    return Outcome("failed", error_type=type(error).__name__, message=cut(message), traceback=cut(trace, TRACEBACK))
+
+
+def _message(error: BaseException) -> str:
+    """The text of an exception; that of its own `__str__` may fail."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"its message cannot be read ({type(second).__name__})"
 
 
 def ignore(*_: object) -> None:

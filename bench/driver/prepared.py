@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine
+from bench.artifacts.kept_pixels import pixels_to_keep
 from bench.artifacts.refs import Workspace
 from bench.driver.defaults import default_arithmetic, default_device, default_store, make_plan
 from bench.errors import UserError, unknown
@@ -65,6 +66,12 @@ class Prepared:
         """What whoever runs it should hear first: which data sets have no entry in a protocol."""
         pairs = ((trial.protocol, trial.dataset) for trial in self.trials)
         return default_recipes(self.workspace.registry, pairs)
+
+    @cached_property
+    def pixels_to_keep(self) -> Sequence[str]:
+        """A line for each data set of photographs that a run may decode into the store, and how much that is."""
+        datasets = dict.fromkeys(trial.dataset for trial in self.chosen)
+        return [line for dataset in datasets if (line := pixels_to_keep(self.workspace, dataset))]
 
     def find_data(self) -> None:
         """Raise NotHere where the files of a chosen trial's data set are not on this machine. On others they may be."""

@@ -13,6 +13,7 @@ from bench.driver.defaults import default_store
 from bench.driver.leftovers import sweep
 from bench.driver.outcome import ignore
 from bench.driver.prepared import Prepared, RunOptions, prepare
+from bench.photographs.limits import place_limit
 from bench.places import place_data
 from bench.records import files
 from bench.records.files import Record
@@ -31,6 +32,7 @@ def run(
     store: str | Path | None = None,
     arithmetic: str | None = None,
     data: str | Path | None = None,
+    cache_limit: str | None = None,
     **grid: Any,
 ) -> list[Record]:
     """Run what is missing and return the records of all trials of the plan.
@@ -49,6 +51,7 @@ def run(
         arithmetic: portable (the same bits on every x86-64 machine with AVX2) or native (the machine's fastest); None:
             portable where all data sets have it as their default, as the embedded ones do.
         data: folder of the data sets; None: $CONDENSEBENCH_DATA, else data.
+        cache_limit: of decoded photographs in the store, such as 200GB; None: $CONDENSEBENCH_CACHE_LIMIT, else 32GB.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see
             bench.trials.plan.Grid).
 
@@ -59,12 +62,16 @@ def run(
     """
     if data is not None:
         place_data(str(data))
+    if cache_limit is not None:
+        place_limit(cache_limit)
     place = Path(store) if store is not None else default_store()
     options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic)
     prepared = prepare(options, plugins, plan=plan, **grid)
     for note in prepared.notes:
         print(note, file=sys.stderr)
     with files.locked(options.results):
+        for note in prepared.pixels_to_keep:
+            print(note, file=sys.stderr)
         run_prepared(prepared)
     wanted = {trial.id for trial in prepared.trials}
     return [record for record in load(results) if record.id in wanted]

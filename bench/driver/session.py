@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import places
 from bench.driver.outcome import Outcome
+from bench.photographs import limits
 from bench.plugins.registry import ROOT, Registry
 
 
@@ -23,6 +24,7 @@ class Session:
     ship: bool
     code: str  # digest of this project's files, where other machines have to have the same
     data: str = ""  # the folders of data sets (bench.places), where there are any
+    cache_limit: str = ""  # of decoded photographs (bench.photographs.limits), where one was given
 
 
 def project_digest() -> str:
@@ -45,9 +47,12 @@ def store_of(session: Session) -> Path:
 
 
 def place_data_of(session: Session) -> None:
-    """Look for data sets where the driver does; on other machines, where a machine's own variable says first."""
+    """Look for data sets where the driver does, and keep as much of them; on other machines, a machine's own variables
+    say first."""
     if session.data and not (session.ship and places.VARIABLE in os.environ):
         os.environ[places.VARIABLE] = session.data
+    if session.cache_limit and not (session.ship and limits.VARIABLE in os.environ):
+        os.environ[limits.VARIABLE] = session.cache_limit
 
 
 def made_file(outcome: Outcome) -> str | None:

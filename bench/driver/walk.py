@@ -26,7 +26,7 @@ from bench.protocol.recipe import Recipe
 from bench.records import files
 from bench.records.files import Failure, Record
 from bench.stages.origins import OriginDigests
-from bench.teachers.teacher_files import TeacherRef
+from bench.teachers.teacher_files import TeacherRef, UnusedTeacher
 from bench.trials.budget import reference_bytes
 from bench.trials.cell import cell_recipe
 from bench.trials.trial import Trial
@@ -124,7 +124,7 @@ class Run:
         made_by |= self._origins.made_by(trial, dataset)
         fields["num_classes"] = dataset.classes
 
-        recipes = self._origins.protocol(trial.protocol).teachers(trial.dataset)
+        recipes = self._origins.teacher_recipes(trial)
         taught = [once(("teacher", name, trial.dataset), "teach", name, dataset) for name in recipes]
         labellers: tuple[TeacherRef, ...] = tuple(outcome.get() for outcome in await asyncio.gather(*taught))
         made_by |= self._origins.made_by(trial, dataset, labellers)
@@ -133,13 +133,13 @@ class Run:
 
         _, recipe = cell_recipe(self._ws.registry, trial, dataset.classes)
         fields["recipe"] = recipe.digest
-        teacher = labellers[0]  # the one that methods see
-        condensed_key = ("condense", trial.dataset, teacher.digest, trial.method, trial.ipc)
+        lent = self._lent(trial, labellers)
+        condensed_key = ("condense", trial.dataset, lent, trial.method, trial.ipc)
         for replicate in dict.fromkeys((0, trial.replicate)):
             condensed: CondensedRef = (
                 await once(
-                    (*condensed_key, replicate), "condense", trial.method, dataset, teacher, trial.ipc, replicate,
-                    needs=_addresses(labellers[:1]),
+                    (*condensed_key, replicate), "condense", trial.method, dataset, lent, trial.ipc, replicate,
+                    needs=_addresses([lent] if isinstance(lent, TeacherRef) else []),
                 )
             ).get()  # fmt: skip
             if not condensed.random:  # the set of replicate 0 serves all
@@ -169,6 +169,12 @@ class Run:
         fields["seconds"] |= measured.pop("seconds")
         fields |= measured
         return outcome
+
+    def _lent(self, trial: Trial, labellers: Sequence[TeacherRef]) -> TeacherRef | UnusedTeacher:
+        """The teacher that the method sees: the protocol's first, where the method asks for it."""
+        if self._origins.method_uses_teacher(trial.method):
+            return labellers[0]
+        return UnusedTeacher(self._origins.protocol(trial.protocol).teachers(trial.dataset)[0])
 
     async def _encode(
         self,

@@ -21,6 +21,7 @@ from typing import Any
 
 from bench.errors import PluginError, UserError, unknown
 from bench.plugins.code_digest import TEXTS, code_digest
+from bench.texts import read_text, visible
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +51,8 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "NUM_GPUS": (int, float),
     "PUBLISHED": dict,
     "TAKES_BUDGET": bool,
-    "BACKBONES": (int, str),  # how many networks a method uses, or the parameter that tells it
+    "BACKBONES": (int, str),  # how many networks a method uses, or the parameter that tells which
+    "TEACHER": (bool, dict),  # whether a method uses the teacher, see bench/plugins/context_use.py
     "CHECK_EXCEPTIONS": dict,  # rule of `check plugins` -> why it does not hold here
     "ARITHMETIC": str,  # of a data set: the arithmetic of its trials where none is asked for, see bench.machine
     "NAMED": bool,  # networks of a library: the spec goes on with the model's name
@@ -106,7 +108,13 @@ class Registry:
             self.add(plugin)
 
     def add(self, plugin: Plugin) -> None:
-        """Register; a second plugin of the same kind and name is refused with both places named."""
+        """Register; a second plugin of the same kind and name is refused with both places named, and so is a name that
+        no terminal shows as it is."""
+        if not plugin.name.strip() or visible(plugin.name) != plugin.name or set(plugin.name) & set("\n\t:,="):
+            raise UserError(
+                f"{plugin.path}: {plugin.name!r} cannot be the name of a {plugin.kind}: a name has no control "
+                "characters, line breaks, colons, commas or equals signs. Rename the file, or change NAME in it."
+            )
         known = self._plugins.get((plugin.kind, plugin.name))
         if known is not None:
             raise UserError(
@@ -174,14 +182,6 @@ def discover(plugin_files: Iterable[str | Path] = ()) -> Registry:
     return registry
 
 
-def read_text(path: Path) -> str:
-    """The text of a file. Raises UserError where it is none."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is no text file (UTF-8).") from None
-
-
 def read(path: Path, *, kind: str | None, module_name: str | None, name: str | None = None) -> Plugin:
     """Read a plugin's syntax tree. Raises PluginError where the contract is not met."""
     source = read_text(path)
@@ -191,6 +191,8 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
         raise PluginError(f"{path}, line {error.lineno}: {error.msg}. The plugin is not valid Python.") from None
     except ValueError as error:  # null bytes
         raise PluginError(f"{path}: {error}. The plugin is not valid Python.") from None
+    except (RecursionError, MemoryError):
+        raise PluginError(f"{path} is nested too deeply. The plugin is not valid Python.") from None
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     entries = [f for f in ENTRY_FUNCTION if f in functions and (kind is None or ENTRY_FUNCTION[f] == kind)]
     if len(entries) != 1:
@@ -207,9 +209,16 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
     constants = _constants(tree, path)
     parameters = _parameters(functions[entries[0]], path)
     counted = constants.get("BACKBONES")
-    if isinstance(counted, str) and type(parameters.get(counted)) is not int:
+    if isinstance(counted, str) and not re.fullmatch(r"all|[1-9]\d?", str(parameters.get(counted))):
         raise PluginError(
-            f"{path}: BACKBONES = {counted!r} names no parameter of {entries[0]} whose default is a whole number."
+            f"{path}: BACKBONES = {counted!r} names no parameter of {entries[0]} whose default is a whole number "
+            "(or, where names of networks are allowed too, the string of one)."
+        )
+    teacher = constants.get("TEACHER")
+    if isinstance(teacher, dict) and not teacher.keys() <= parameters.keys():
+        raise PluginError(
+            f"{path}: TEACHER = {teacher!r} must be True, False, or parameters of {entries[0]} with the values with "
+            f"which it uses the teacher."
         )
     documentation = (ast.get_docstring(tree) or "").strip().splitlines()
     return Plugin(

@@ -27,6 +27,7 @@ TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trials.trial.
 }
 
 FIXED = ("dataset", "teacher", "protocol", "engine", "network")  # of `made_by`: what is the same for all of a cell
+FLOAT_PIXELS = {"float32": 4, "float16": 2}  # provenance["pixels"] of sets that are not uint8, and bytes of a value
 Status = Literal["ok", "failed", "infeasible"]
 Regime = Literal["hard", "stored", "online"]  # of labels, see bench.protocol.recipe.Recipe
 

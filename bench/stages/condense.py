@@ -12,24 +12,27 @@ from bench.artifacts.store import Artifact
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError
 from bench.labels.label_file import image_bytes
+from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
 from bench.stages.context import HarnessContext
 from bench.stages.isolation import method_code_begins
 from bench.stages.method_call import build_condensed
 from bench.teachers import further
-from bench.teachers.teacher_files import TeacherRef
+from bench.teachers.teacher_files import TeacherRef, UnusedTeacher, load_recipe
 
 
 def condense(
-    ws: Workspace, method: str, dataset: DatasetRef, teacher: TeacherRef, ipc: int, replicate: int
+    ws: Workspace, method: str, dataset: DatasetRef, teacher: TeacherRef | UnusedTeacher, ipc: int, replicate: int
 ) -> CondensedRef:
-    """Run a method. Where the result says `random=False`, it serves all replicates."""
+    """Run a method. Where the result says `random=False`, it serves all replicates. A method that asks for no teacher
+    makes the same set whatever teacher there is: only the normalisation counts."""
     method_code_begins()
     spec = parse(ws.registry, "method", method)
+    lent, normalisation = lent_teacher(ws.registry, teacher, dataset)
     inputs = {
         "engine": ENGINE_VERSION,
         "dataset": dataset.digest,
-        "teacher": teacher.digest,
+        "teacher": lent.digest if lent else {"unused": normalisation},
         "method": str(spec),
         "code": spec.plugin.digest,
         "ipc": ipc,
@@ -37,10 +40,11 @@ def condense(
     }
     networks = further.declared(spec)
     further_networks = list[further.Further]()
-    if networks > 1:
+    if further.needs_others(networks):
+        assert lent is not None  # the first of several networks is the teacher
         data = ws.described(dataset).sealed()
         further_networks = further.further(
-            ws.store, ws.registry, data, dataset.digest, teacher, networks - 1, device=ws.device
+            ws.store, ws.registry, data, dataset.digest, lent, networks, device=ws.device
         )
         # Only here: the sets of all other methods stay where they are.
         inputs["backbones"] = [network.ref.digest for network in further_networks]
@@ -53,7 +57,8 @@ def condense(
                 registry=ws.registry,
                 data=ws.described(dataset),
                 dataset_digest=dataset.digest,
-                teacher=teacher,
+                teacher=lent,
+                normalisation=normalisation,
                 coordinates=("condense", str(spec), dataset.spec, ipc, replicate),
                 scratch=scratch,
                 device=ws.device,
@@ -72,6 +77,16 @@ def condense(
         }
 
     return _condensed_ref(ws, ws.store.get("condensed", inputs, make))
+
+
+def lent_teacher(
+    registry: Registry, teacher: TeacherRef | UnusedTeacher, dataset: DatasetRef
+) -> tuple[TeacherRef | None, str]:
+    """(the teacher that a method is lent, if it asks for one; what its images are normalised with)."""
+    if isinstance(teacher, TeacherRef):
+        return teacher, teacher.normalisation
+    recipe = load_recipe(registry, teacher.recipe, dataset.spec, dataset.classes)
+    return None, recipe.normalisation
 
 
 def _network_names(networks: Sequence[further.Further]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def evaluate(
         "condensed": duplicates.condensed_facts(
             trained.images,
             trained.classes,
-            images.numpy(),
+            images,
             classes=dataset.classes,
             train_in_test=dataset.train_in_test,
         ),

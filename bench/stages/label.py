@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from bench.api import SoftLabels, Survey
+from bench.artifacts.pixels import refuse_operations_on_floats
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace, read_condensed
 from bench.engine import ENGINE_VERSION
 from bench.errors import InfeasibleError
@@ -48,6 +49,7 @@ class Labelling:
         self.ws, self.protocol_id, self.recipe, self.dataset = ws, protocol_id, recipe, dataset
         self.labellers, self.condensed = tuple(labellers), condensed
         self.set = read_condensed(ws, condensed)
+        refuse_operations_on_floats(self.set.arrays["images"], recipe)
         self.views = label_views(
             recipe,
             condensed.images,
@@ -69,7 +71,7 @@ class Labelling:
 
     @cached_property
     def images(self) -> torch.Tensor:
-        """uint8 [N, channels, size, size] on the device: the whole condensed set."""
+        """uint8 or float [N, channels, size, size] on the device: the whole condensed set."""
         return torch.from_numpy(np.array(self.set.arrays["images"])).to(self.ws.device)
 
     def raw(self, shard: int) -> SoftLabels:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from bench.api import Condensed
+from bench.artifacts import pixels
 from bench.artifacts.opened import TrainSplit
 from bench.errors import PluginError
 from bench.plugins.spec import Spec
@@ -25,7 +26,10 @@ def build_condensed(spec: Spec, train: TrainSplit, ipc: int, ctx: Any) -> Conden
     condensed = module.synthesize(train, ipc, ctx, **spec.parameters)
     _check_condensed(spec, condensed, train, ipc)
     provenance = {**_provenance(spec), **condensed.provenance}
-    return Condensed(condensed.images.cpu().contiguous(), condensed.labels.cpu(), condensed.indices, provenance)
+    if (kind := pixels.kind_of(condensed.images)) != "uint8":
+        provenance["pixels"] = kind
+    images = condensed.images.detach().cpu().contiguous()
+    return Condensed(images, condensed.labels.cpu(), condensed.indices, provenance)
 
 
 def _provenance(spec: Spec) -> dict[str, Any]:
@@ -62,10 +66,13 @@ def _check_condensed(spec: Spec, condensed: Any, train: TrainSplit, ipc: int) ->
             f"method '{spec}': labels must be int64 [M]; it returned {labels.dtype} {list(labels.shape)}."
         )
     expected = (len(labels), train.channels, train.size, train.size)
-    if images.dtype != torch.uint8 or tuple(images.shape) != expected:
+    if tuple(images.shape) != expected or (images.dtype != torch.uint8 and images.dtype not in pixels.FLOATS):
         raise PluginError(
-            f"method '{spec}': images must be uint8 {list(expected)}; it returned {images.dtype} {list(images.shape)}."
+            f"method '{spec}': images must be uint8 {list(expected)}, or float32 or float16 in grey levels; it "
+            f"returned {images.dtype} {list(images.shape)}."
         )
+    if fault := pixels.fault_of(images):
+        raise PluginError(f"method '{spec}': {fault}.")
     _check_balance(spec, labels.cpu().numpy(), train.num_classes, ipc)
     indices = condensed.indices
     if indices is not None:

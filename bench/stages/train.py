@@ -31,7 +31,7 @@ class Trained:
     log: TrainLog
     mean: tuple[float, ...]  # per channel: what its images are normalised with
     std: tuple[float, ...]
-    images: np.ndarray  # uint8 [n, channels, size, size]
+    images: np.ndarray  # uint8 or float [n, channels, size, size]
     classes: np.ndarray  # int64 [n]
     bytes_labels: dict[str, int] | None
     invalid_labels: dict[str, int] | None  # see bench.records.schema.InvalidLabels

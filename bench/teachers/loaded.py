@@ -52,7 +52,7 @@ def predict(
     batch: int = 250,
     features: bool = False,
 ) -> torch.Tensor:
-    """float32 [n, C] logits (or [n, d] penultimate features) of uint8 images, on the CPU; the mode is put back."""
+    """float32 [n, C] logits (or [n, d] penultimate features) of uint8 or float images, on the CPU. The mode stays."""
     training = model.training
     model.eval()
     call: Callable[[torch.Tensor], torch.Tensor] = getattr(model, "features") if features else model  # noqa: B009

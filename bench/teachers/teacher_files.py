@@ -24,8 +24,9 @@ from bench.plugins.former_code import former
 from bench.plugins.registry import ROOT, Registry
 from bench.plugins.spec import Spec, parse
 from bench.protocol.conditions import resolve
-from bench.protocol.definition import read_toml, validated, with_defaults
+from bench.protocol.definition import validated, with_defaults
 from bench.protocol.recipe import Recipe
+from bench.protocol.toml_file import read_toml
 
 FOLDER = ROOT / "protocols" / "teachers"
 TEXTS = {"title", "source", "notes"}
@@ -69,10 +70,10 @@ class TeacherRecipe:
 
 def load_recipe(registry: Registry, name: str, dataset: str, classes: int) -> TeacherRecipe:
     """The recipe `name`, resolved for a data set. Raises UserError."""
-    path = FOLDER / f"{name}.toml"
-    if not path.is_file():
-        raise UserError(unknown("teacher recipe", name, (p.stem for p in FOLDER.glob("*.toml"))))
-    return read_recipe(path, registry, dataset, classes)
+    files = {path.stem: path for path in FOLDER.glob("*.toml")}  # looked up: a stranger's name is never a path
+    if name not in files:
+        raise UserError(unknown("teacher recipe", name, files))
+    return read_recipe(files[name], registry, dataset, classes)
 
 
 def read_recipe(path: Path, registry: Registry, dataset: str, classes: int) -> TeacherRecipe:
@@ -110,6 +111,13 @@ class TeacherRef:
     def path(self, store: Store) -> Path:
         """The file, on this machine."""
         return (FOLDER if self.shipped else store.root) / self.address
+
+
+@dataclass(frozen=True)
+class UnusedTeacher:
+    """The teacher of a method that asks for none: nobody makes it. Its recipe still says how images are normalised."""
+
+    recipe: str
 
 
 def teachers_digest(refs: Sequence[TeacherRef]) -> str:

@@ -50,7 +50,7 @@ class Feed:
     """The batches of every epoch of one training run.
 
     Args:
-        images: uint8 [N, C, size, size].
+        images: uint8 or float [N, C, size, size], grey levels.
         labels: int64 [N].
         recipe: batch, epochs, draw, loss and augmentation are read.
         coordinates: name the run (protocol, replicate); data order and hard-label views depend on them alone.
@@ -84,8 +84,9 @@ class Feed:
         self._mean, self._std = mean, std
         self._images, self._labels = images.to(device), labels.to(device)
         self._image_bytes = 4 * images[0].numel()
-        # RandAugment works on raw pixels.
-        if not recipe.augment.randaugment_ops and self.n * self._image_bytes <= _SOURCE:
+        # RandAugment works on raw pixels. Float images are always normalised first: views take floats as normalised.
+        small = not recipe.augment.randaugment_ops and self.n * self._image_bytes <= _SOURCE
+        if small or images.is_floating_point():
             self._images = normalise(self._images, mean, std)
         self.bounds = batch_bounds(self.n, recipe.batch)
         self._chunk = max(8, _CHUNK // self._image_bytes)

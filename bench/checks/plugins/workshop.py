@@ -106,9 +106,10 @@ class Renamed:
         self.teacher: nn.Module = _RenamedNet(base.teacher, self.order)
         self.generator_names: set[tuple[str | int, ...]] = set()
 
-    def teachers(self, count: int) -> list[nn.Module]:
+    def teachers(self, choice: int | str) -> list[nn.Module]:
         """Those of the base, under these class numbers."""
-        return [self.teacher, *(_RenamedNet(net, self.order) for net in self._base.teachers(count)[1:])]
+        lent = self._base.teachers(choice)
+        return [self.teacher if net is self._base.teacher else _RenamedNet(net, self.order) for net in lent]
 
     def numpy(self, *name: str | int) -> np.random.Generator:
         """As in the base, of the class that is meant."""

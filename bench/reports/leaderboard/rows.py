@@ -20,6 +20,7 @@ from bench.reports.leaderboard.entries import (
     Entry,
     budget_order,
     entries_of,
+    in_every_table,
     natural,
 )
 from bench.reports.table import Row, typed
@@ -36,7 +37,7 @@ def leaderboard(records: Iterable[Record], released: Mapping[str, str] | None = 
 
     released: protocol id -> digest of what was released, for the column `official`; see `Entry.official`.
     """
-    tables = _split(entries_of(records), lambda entry: (entry.names, entry.fixed))
+    tables = _split(in_every_table(entries_of(records)), lambda entry: (entry.names, entry.fixed))
     standings = [standing for table in tables for standing in _standings(table, released)]
     rows = [{key: column.value(standing) for key, column in COLUMNS.items()} for standing in standings]
     return typed(COLUMNS, sorted(rows, key=_order))
