@@ -21,6 +21,8 @@ from bench.reports.table import Column, MarkNote, Note, Page, Row, Shown, Table,
 _NOTE_WIDTH = 110
 _STAR = Column("", heading="", left=True)  # of the marks of the column before it, where there is no bold
 _LATEX_SIGNS = {"±": r"$\pm$", "≥": r"$\geq$"}
+LATEX: dict[str, str] = {**LATEX_ESCAPE_RULES, **_LATEX_SIGNS}  # sign -> what LaTeX prints as it
+_FORMULA = tuple("=+-@\t\r")  # how a cell begins that a spreadsheet would compute
 
 
 def printed(page: Page, format: str) -> str:
@@ -37,7 +39,15 @@ def printer(format: str) -> Callable[[Page], str]:
 
 def as_csv(page: Page) -> str:
     """Every column unrounded; missing values are empty."""
-    return str(page.frame.to_csv(index=False))
+    frame = page.frame.copy()
+    for key in frame.select_dtypes(exclude=["number", "bool"]):
+        frame[key] = frame[key].map(_inert, na_action="ignore")
+    return str(frame.to_csv(index=False))
+
+
+def _inert(value: Any) -> Any:
+    """Text that no spreadsheet takes for a formula: an apostrophe stands before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def as_json(page: Page) -> str:
@@ -189,4 +199,4 @@ def _one_line(text: str) -> str:
 
 def _latex(text: str) -> str:
     """Text with what is special to LaTeX escaped, as tabulate escapes it in cells."""
-    return "".join({**LATEX_ESCAPE_RULES, **_LATEX_SIGNS}.get(letter, letter) for letter in _one_line(text))
+    return "".join(LATEX.get(letter, letter) for letter in _one_line(text))
