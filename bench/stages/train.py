@@ -10,6 +10,7 @@ import torch
 
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace, read_condensed
 from bench.artifacts.store import read
+from bench.engine import ENGINE_VERSION
 from bench.labels.label_file import LabelFile
 from bench.labels.reader import EncodedLabels
 from bench.plugins.spec import parse
@@ -18,6 +19,7 @@ from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers import loaded, teacher_files
 from bench.teachers.ensemble import ensemble_of
+from bench.training.course import Course, kept_course
 from bench.training.loop import TrainLog, train
 from bench.training.networks import build_network
 from bench.training.normalisation import statistics
@@ -38,6 +40,29 @@ class Trained:
     invalid_labels: dict[str, int] | None  # see bench.records.schema.InvalidLabels
 
 
+def student_course(
+    ws: Workspace,
+    trial: Trial,
+    dataset: DatasetRef,
+    condensed: CondensedRef,
+    labels: Sequence[LabelsRef],
+    labellers: Sequence[teacher_files.TeacherRef],
+    recipe: Recipe,
+) -> Course:
+    """The course of the training of a trial's student. Arguments as of `train_student`."""
+    decides = {
+        "engine": ENGINE_VERSION,
+        "student": trial.as_dict(),
+        "network": parse(ws.registry, "network", trial.student).plugin.digest,
+        "recipe": recipe.model_dump(mode="json"),
+        "dataset": dataset.digest,
+        "condensed": condensed.address,
+        "labels": [each.address for each in labels],
+        "teachers": [each.identity for each in labellers],
+    }
+    return kept_course(ws.store, f"student {trial}", decides, ws.device)
+
+
 def train_student(
     ws: Workspace,
     trial: Trial,
@@ -47,8 +72,10 @@ def train_student(
     labellers: Sequence[teacher_files.TeacherRef],
     recipe: Recipe,
     on_epoch_end: Callable[[int, torch.nn.Module], None] | None = None,
+    course: Course | None = None,
 ) -> Trained:
-    """The student of a trial, trained by `recipe`. Arguments as of bench.stages.evaluate.evaluate."""
+    """The student of a trial, trained by `recipe`. Arguments as of bench.stages.evaluate.evaluate; `course`: see
+    `student_course`."""
     data = ws.described(dataset)
     mean, std = statistics(recipe.normalisation, data.dataset)
     train_set = read_condensed(ws, condensed)
@@ -80,6 +107,7 @@ def train_student(
         reader=reader,
         teacher=teacher,
         on_epoch_end=on_epoch_end,
+        course=course,
     )
     sizes, invalid = (None, None) if reader is None else (reader.sizes(), reader.invalid)
     return Trained(student, log, mean, std, images, classes, sizes, invalid)
