@@ -55,6 +55,24 @@ SHOWN_FAILURES = 5
     help="Portable: the same bits on every x86-64 machine with AVX2. Native: the machine's fastest. "
     "[default: portable for embedded data, else native]",
 )
+@click.option(
+    "--stage-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Of one call of a plugin [default: 86400, a day].",
+)
+@click.option(
+    "--stage-memory",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MIB",
+    help="Of all processes of a plugin [default: 80 % of the machine's].",
+)
+@click.option(
+    "--stage-processes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="That a plugin may have at once [default: 256].",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it may take; run nothing.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
@@ -70,17 +88,24 @@ def command(
     ray_address: str | None,
     rerun: str,
     arithmetic: str | None,
+    stage_timeout: float | None,
+    stage_memory: float | None,
+    stage_processes: int | None,
     dry_run: bool,
     limit: int | None,
     store: str | None,
     **grid: Any,
 ) -> int:
     """Run trials; the same command again runs only what is missing."""
+    from bench.confinement.limits import PROCESSES, SECONDS, Limits
     from bench.driver.defaults import default_store
     from bench.driver.prepared import RunOptions, prepare
 
+    limits = Limits(
+        stage_timeout or SECONDS, int(stage_memory * 2**20) if stage_memory else None, stage_processes or PROCESSES
+    )
     place = Path(store) if store else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic)
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits)
     prepared = prepare(options, plugins, plan=plan, **grid)
     if (code := carry_out(prepared, dry_run=dry_run)) is not None:
         return code

@@ -90,6 +90,12 @@ class Plugin:
         exec(compile(self.source, str(self.path), "exec"), module.__dict__)
         return module
 
+    @property
+    def foreign(self) -> bool:
+        """Whether it does not come with this project: a file given by --plugin, or an installed package's."""
+        folders = tuple(f"{folder.replace('/', '.')}." for folder in FOLDERS)
+        return self.module_name is None or not self.module_name.startswith(folders)
+
     @cached_property
     def digest(self) -> str:
         """Changes when code changes that can change the plugin's result. See bench/plugins/code_digest.py."""

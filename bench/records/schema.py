@@ -19,7 +19,7 @@ from bench.errors import UserError
 from bench.plugins.former_code import renewed
 from bench.trials.budget import Budget
 
-SCHEMA = 4
+SCHEMA = 5
 TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trials.trial.Trial and its id
     **dict.fromkeys(("id", "dataset", "protocol", "method", "student"), (str,)),
     **dict.fromkeys(("ipc", "replicate"), (int,)),
@@ -159,6 +159,10 @@ class Record(_Part):
     made_by: dict[str, str | None]
     provenance: JSONDict = {}  # what the method tells about its condensed set
     seconds: dict[str, float] = {}  # stage -> wall seconds
+    # What plugins did beside their task: "method" and "compressor" -> notes of bench.confinement.watch. A compressor of
+    # this project is not watched.
+    conduct: dict[str, tuple[Text, ...]] | None = None
+    limits: Text | None = None  # of the processes of plugins, see bench.confinement.limits
     environment: dict[str, str] = {}  # see bench.machine; "threads" (torch's) and "device" of the student's training
     error: Failure | None = None
 
@@ -234,8 +238,13 @@ def _from_3(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "made_by": {**digests, **code}}
 
 
+def _from_4(fields: dict[str, Any]) -> dict[str, Any]:
+    """Schema 4 told neither what plugins did beside their task nor their limits."""
+    return fields
+
+
 # From schema n: fields -> fields of schema n + 1.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2, 3: _from_3}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
 
 
 def migrate(fields: dict[str, Any], where: str = "record") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from bench.artifacts.store import Store
 from bench.engine import ENGINE_VERSION
@@ -173,15 +173,27 @@ def shipped_path(name: str, dataset: str) -> Path:
 def find(store: Store, recipe: TeacherRecipe, dataset: str, dataset_digest: str) -> TeacherRef | None:
     """The weights for exactly this data and this recipe: shipped, or made here before; else None."""
     wanted = recipe.made_from(dataset_digest)
-    kept = [(store.path("teacher", {"made": each}), False) for each in wanted]
-    for path, shipped in ((shipped_path(recipe.id, dataset), True), *kept):
-        if path.is_file():
-            with safe_open(path, "np") as file:
-                meta = json.loads(file.metadata()["json"])
-            if meta["made_from"] in wanted:
-                address = path.relative_to(FOLDER if shipped else store.root).as_posix()
-                return TeacherRef(
-                    address, shipped, str(recipe.network), meta["digest"], meta["accuracy"], recipe.normalisation,
-                    stated=recipe.stated is not None, recipe=recipe.name or recipe.id, scale=recipe.scale,
-                )  # fmt: skip
+    path = shipped_path(recipe.id, dataset)
+    shipped = [(path, _shipped_facts(path), True)] if path.is_file() else []
+    kept = [(each.path, each.meta, False) for key in wanted if (each := store.find("teacher", {"made": key}))]
+    for path, meta, is_shipped in (*shipped, *kept):
+        if meta["made_from"] in wanted:
+            address = path.relative_to(FOLDER if is_shipped else store.root).as_posix()
+            return TeacherRef(
+                address, is_shipped, str(recipe.network), meta["digest"], meta["accuracy"], recipe.normalisation,
+                stated=recipe.stated is not None, recipe=recipe.name or recipe.id, scale=recipe.scale,
+            )  # fmt: skip
     return None
+
+
+def _shipped_facts(path: Path) -> dict[str, Any]:
+    """What a shipped file tells of itself. Raises UserError where it is damaged."""
+    try:
+        with safe_open(path, "np") as file:
+            facts: dict[str, Any] = json.loads(file.metadata()["json"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: the teacher that this project ships is damaged ({error}). Get the file anew: install again, or "
+            f"git checkout."
+        ) from None
+    return facts

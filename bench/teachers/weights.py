@@ -5,10 +5,8 @@ They are made once, and kept. bench/teachers/teacher_files.py tells where recipe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from safetensors.torch import save_file
 from scipy.optimize import linear_sum_assignment
 
 from bench.artifacts.opened import Data
-from bench.artifacts.store import Store
+from bench.artifacts.store import Store, arrays_digest
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
@@ -68,7 +66,7 @@ def make_unmeasured(
 
         def unmeasured() -> tuple[dict[str, Any], dict[str, Any]]:
             _, arrays, _ = _network(data, recipe, device, False, course)
-            return arrays, {"digest": _weights_digest(arrays)}
+            return arrays, {"digest": arrays_digest(arrays)}
 
         store.get("backbone", {"made": wanted}, unmeasured)
         course.end()
@@ -104,7 +102,7 @@ def _make(
             f"teacher '{recipe.id}': {recipe.weights} has {published:.1%} on ImageNet-1K, and {accuracy:.1%} on "
             f"the test split of '{data.spec}'. Are its classes in torchvision's order (ascending WordNet ids)?"
         )
-    return arrays, {"made_from": wanted, "digest": _weights_digest(arrays), "accuracy": accuracy}
+    return arrays, {"made_from": wanted, "digest": arrays_digest(arrays), "accuracy": accuracy}
 
 
 def _network(
@@ -182,11 +180,3 @@ def ship(ref: TeacherRef, store: Store, name: str, dataset: str) -> Path:
     save_file(tensors, target, metadata={"json": json.dumps(kept, sort_keys=True)})
     target.chmod(0o644)  # safetensors keeps its files to the owner
     return target
-
-
-def _weights_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    content = hashlib.sha256()
-    for name in sorted(arrays):
-        content.update(name.encode())
-        content.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return content.hexdigest()
