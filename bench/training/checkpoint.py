@@ -1,4 +1,4 @@
-"""Checkpoints: all that a training run needs to go on after an epoch as if it had never stopped, in safetensors and JSON.
+"""Checkpoints: what a training run needs to go on after an epoch as if it had never stopped, in safetensors and JSON.
 
 What belongs to a run by its names alone (data order, views, draws) is drawn again from seeds. Kept are the weights, the
 optimiser's state, the average of the parameters, the state of torch's generators, and the sums that the losses hang on.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +12,7 @@ from bench.protocol.recipe import Optimizer, Schedule
 from bench.training import checkpoint, course
 from bench.training.course import Course, Standing
 from bench.training.loop import TrainLog
+from tests.worlds.kills import die_after, keep_every_epoch, killed
 from tests.worlds.lessons import CLASSES, hard, network, online, run, same, soft, stored, weights
 
 pytestmark = pytest.mark.trains
@@ -31,41 +29,11 @@ WAYS = {  # recipe, and what goes with it
 
 @pytest.fixture(autouse=True)
 def _every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoints after every epoch, and a word after every batch."""
-    for name in ("TELL_AFTER", "TELL_EVERY", "KEEP_EVERY", "KEEP_SHARE"):
-        monkeypatch.setattr(course, name, 0.0)
+    keep_every_epoch(monkeypatch)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def killed(train: Callable[[], object], *, saves: int, midway: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train in a child process that is killed after so many checkpoints: at once, or in the middle of what follows."""
-    child = os.fork()
-    if not child:
-        kept, save = [], checkpoint.save
-
-        def count(*args: object) -> None:
-            save(*args)
-            kept.append(args)
-            if len(kept) == saves and not midway:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def step(self: Course, images: int, original: Callable[..., None] = Course.step) -> None:
-            original(self, images)
-            if len(kept) == saves and midway:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        monkeypatch.setattr(checkpoint, "save", count)
-        monkeypatch.setattr(Course, "step", step)
-        try:
-            train()
-        finally:
-            os._exit(1)  # it was to be killed
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 @pytest.mark.parametrize(("saves", "midway"), [(1, True), (3, True), (EPOCHS, False)])
@@ -80,7 +48,7 @@ def test_after_a_kill_it_goes_on_to_the_same_bits(tmp_path, monkeypatch, way, sa
         again = run(student, recipe, course=Course("a student", tmp_path / "kept", told.append), **more)
         return student, again, told
 
-    killed(train, saves=saves, midway=midway, monkeypatch=monkeypatch)
+    killed(train, prepare=lambda: die_after(saves, monkeypatch, midway=midway))
     student, again, told = train()
     assert same(weights(student), weights(whole))
     assert (again.losses, again.steps, again.images_seen) == (log.losses, log.steps, log.images_seen)
