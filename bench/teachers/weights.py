@@ -116,7 +116,12 @@ def _accuracy(data: Data, recipe: TeacherRecipe, model: torch.nn.Module) -> floa
     classes = data.dataset.num_classes
     if recipe.recipe is None and len(labels) >= PER_CLASS * classes:
         device = str(next(model.parameters()).device)
-        said = loaded.predict(model, images, mean=mean, std=std, device=device).argmax(dim=1)
+        said = torch.cat(
+            [
+                loaded.predict(model, images[start : start + 1000], mean=mean, std=std, device=device).argmax(dim=1)
+                for start in range(0, len(labels), 1000)
+            ]
+        )
         counts = torch.bincount(said * classes + labels, minlength=classes * classes).reshape(classes, classes).numpy()
         best = counts[linear_sum_assignment(counts, maximize=True)].sum() / len(labels)
         if best > max(2 * accuracy, 0.5):
