@@ -56,8 +56,9 @@ def tree_members(root: Path) -> list[Member]:
             path = place / name
             if is_junk(name) or not path.is_symlink():
                 continue
-            if path.is_dir() or not path.resolve().is_relative_to(top):
-                raise UserError(f"{path} is a link to {path.resolve()}: put the files themselves into {root}.")
+            target = Path(os.path.realpath(path))  # resolve() raises at a link that leads to itself
+            if path.is_dir() or not target.is_relative_to(top):
+                raise UserError(f"{path} is a link to {target}: put the files themselves into {root}.")
         for name in files:
             if not is_junk(name):
                 path = regular(place / name)
