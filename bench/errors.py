@@ -26,6 +26,10 @@ class UserError(Exception):
     exit_code = 2  # of the program
 
 
+class MachineError(UserError):
+    """A machine is at its end: a disk, its memory, a folder, Ray. Never a method's failure; no record is written."""
+
+
 class PluginError(UserError):
     """A plugin broke its contract. The message names the plugin, the rule and what was seen."""
 

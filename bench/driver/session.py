@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import places
+from bench.confinement.limits import Limits
 from bench.driver.outcome import Outcome
 from bench.foreign import named_files
 from bench.photographs import limits
@@ -27,6 +28,8 @@ class Session:
     data: str = ""  # the folders of data sets (bench.places), where there are any
     named_files: str = ""  # where files lie that methods name by their content (bench.foreign.named_files)
     cache_limit: str = ""  # of decoded photographs (bench.photographs.limits), where one was given
+    limits: Limits = field(default_factory=Limits)  # of the processes of plugins
+    results: tuple[Path, ...] = ()  # the folders of records that plugins have nothing to write in
 
 
 def project_digest() -> str:

@@ -13,6 +13,8 @@ from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
 from bench.protocol import definition
 from bench.protocol.definition import Protocol
+from bench.protocol.options import with_teacher
+from bench.protocol.own_teacher import add_teacher_file
 from bench.protocol.toml_file import read_toml
 from bench.texts import cut
 from bench.trials.budget import Budget
@@ -35,6 +37,7 @@ class Grid:
     compressors: Sequence[str] = (UNCOMPRESSED,)
     budgets: Sequence[str] = ()
     students: Sequence[str] = ()  # empty: the protocol's own
+    teachers: Sequence[str] = ()  # recipes by name or file (.toml); empty: the protocol's own
     ipcs: Sequence[int] = (10,)
     replicates: int = DEFAULT_REPLICATES
 
@@ -107,7 +110,7 @@ class _Names:
 
 def _checked(grid: Grid, registry: Registry) -> _Names:
     """The grid with every name and value looked up. Raises UserError."""
-    for name in ("datasets", "protocols", "methods", "compressors", "students", "budgets", "ipcs"):
+    for name in ("datasets", "protocols", "methods", "compressors", "students", "teachers", "budgets", "ipcs"):
         values = getattr(grid, name)
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise UserError(f"{name} must be a list, for instance {name} = [{values!r}], not {values!r}.")
@@ -128,7 +131,7 @@ def _checked(grid: Grid, registry: Registry) -> _Names:
     methods = [str(_named_by_content(parse(registry, "method", text))) for text in grid.methods]
     codes = [_compressor(registry, text) for text in grid.compressors]
     budgets = [str(Budget.parse(str(text))) for text in grid.budgets]
-    protocols = [definition.load(registry, name) for name in grid.protocols]
+    protocols = [definition.load(registry, name) for name in _with_teachers(grid, registry)]
     if (
         budgets
         and not any(takes for _, takes in codes)
@@ -150,6 +153,15 @@ def _checked(grid: Grid, registry: Registry) -> _Names:
         labels={regime: list(_labels(regime, codes, budgets)) for regime in regimes},
         replicates=grid.replicates,
     )
+
+
+def _with_teachers(grid: Grid, registry: Registry) -> Iterator[str]:
+    """Every protocol with its own teachers, or with each of those that the grid names."""
+    teachers = [
+        add_teacher_file(registry, "--teacher", text) if text.endswith(".toml") else text for text in grid.teachers
+    ]
+    for name in grid.protocols:
+        yield from [with_teacher(name, teacher) for teacher in teachers] or [name]
 
 
 def _named_by_content(spec: Spec) -> Spec:
