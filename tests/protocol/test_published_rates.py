@@ -43,7 +43,7 @@ def steps(e: int, of: int) -> float:
 
 
 def dropped(epoch: int) -> Rates:
-    """The loop of DC's code, and of DC-BENCH's: epochs 0 to `epoch`, the rate falls after epoch // 2 + 1 was trained."""
+    """The loop of DC and DC-BENCH in code: epochs 0 to `epoch`, the rate falls after epoch // 2 + 1 was trained."""
 
     def rate(e: int, of: int) -> float:
         assert of == epoch + 1
