@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from bench.api import Condensed, Context, Train
@@ -21,7 +22,7 @@ from methods._order import one_of
 from methods._random_networks import LAST_MAP, MOMENTUM, RandomNetworks, RealImages, above_zero, at_least
 from methods._recovery.loop import to_uint8, valid_range
 from methods._siamese import OPERATIONS, draw_transformation
-from protocols.networks.dc_convnet import DCConvNet, build
+from protocols.networks.dc_convnet import build
 
 _TRAINED_AT_ONCE = 256  # learnt images in a step of the network
 _REAL_AT_ONCE = 16  # real images that go through a network together: their maps fit the cache
@@ -103,7 +104,7 @@ def match_published(train: Train, ipc: int, ctx: Context, settings: Settings) ->
     return _condensed(images.detach(), targets.cpu(), ctx, settings.pixels, losses)
 
 
-def real_gradients(network: DCConvNet, images: torch.Tensor, label: int) -> list[torch.Tensor]:
+def real_gradients(network: nn.Module, images: torch.Tensor, label: int) -> list[torch.Tensor]:
     """Gradients of the mean cross-entropy of images [n, c, s, s] of one class, a few images at a time."""
     parameters = list(network.parameters())
     sums = [torch.zeros_like(each) for each in parameters]
@@ -115,7 +116,7 @@ def real_gradients(network: DCConvNet, images: torch.Tensor, label: int) -> list
 
 
 def train_network(
-    network: DCConvNet,
+    network: nn.Module,
     trainer: torch.optim.Optimizer,
     images: torch.Tensor,
     targets: torch.Tensor,

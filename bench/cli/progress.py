@@ -9,6 +9,7 @@ from collections import Counter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bench.cli.terminal import unread
 from bench.driver.estimate import estimate_seconds
 from bench.driver.prepared import Prepared
 from bench.records.files import Record
@@ -18,12 +19,21 @@ from bench.trials.trial import Trial
 LINES_EVERY = 15.0  # seconds between progress lines where there is no terminal
 
 
+class _Console(Console):
+    """A console on standard error; where that is a pipe that nobody reads any more, the run goes on without a word."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich, which would end the program."""
+        self.quiet = True
+        unread(sys.stderr)
+
+
 class RunProgress:
     """Progress: a bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
-        self._console = Console(stderr=True)
+        self._console = _Console(stderr=True)
         self._progress: Progress | None = None
         self._counts: Counter[str] = Counter()
         self._total = 0

@@ -52,6 +52,7 @@ from bench.driver.outcome import Outcome, attempt, fault_or_failure, notes_of_th
 from bench.driver.pulse import Pulse
 from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
 from bench.errors import MachineError, UserError
+from bench.foreign.named_files import known_sets
 from bench.photographs import limits as limits_of_caches
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
@@ -134,7 +135,7 @@ class RayExecutor:
         self._device = device
         code = project_digest() if self.ship else ""
         cache, folders = os.environ.get(limits_of_caches.VARIABLE, ""), () if results is None else (results.resolve(),)
-        facts = self.ship, code, data_places(), cache
+        facts = self.ship, code, data_places(), known_sets(), cache
         session = Session(registry, str(store), device, *facts, limits or Limits(), folders)
         self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
         cores = max(1, int(resources.get("CPU", 1)))

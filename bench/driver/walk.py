@@ -138,6 +138,10 @@ class Run:
         taught = [once(("teacher", name, trial.dataset), "teach", name, dataset) for name in recipes]
         labellers: tuple[TeacherRef, ...] = tuple(outcome.get() for outcome in await asyncio.gather(*taught))
         made_by |= self._origins.made_by(trial, dataset, labellers)
+        fields["teachers"] = [
+            {"recipe": ref.recipe, "network": ref.network, "digest": ref.digest, "accuracy": ref.accuracy}
+            for ref in labellers
+        ] or None
         if state_of(trial, made_by, self._latest) not in self._rerun:
             return None
 

@@ -99,6 +99,15 @@ class CondensedSet(_Part):
     )
 
 
+class TeacherFacts(_Part):
+    """A teacher that the trial used."""
+
+    recipe: Text  # its name
+    network: Text
+    digest: Text  # of the weights
+    accuracy: Annotated[float, Field(ge=0, le=1)]  # on the test split, measured when it was made
+
+
 class Failure(_Part):
     """What a failed trial raised."""
 
@@ -143,6 +152,7 @@ class Record(_Part):
     num_images: Count | None = None  # in the condensed set
     num_views: Count | None = None  # stored augmentations per image; None where none are stored
     condensed: CondensedSet | None = None
+    teachers: list[TeacherFacts] | None = None  # that the trial used, the one that methods see first
 
     # Digests: dataset, teacher (of several: of the list of theirs), protocol, method, compressor, network, engine; and,
     # of a method that uses further networks beside the teacher, backbones (of the list of theirs).

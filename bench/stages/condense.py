@@ -41,7 +41,7 @@ def condense(
     inputs = {
         "engine": ENGINE_VERSION,
         "dataset": dataset.digest,
-        "teacher": lent.digest if lent else {"unused": normalisation},
+        "teacher": lent.identity if lent else {"unused": normalisation},
         "method": str(spec),
         "code": spec.plugin.digest,
         "ipc": ipc,

@@ -170,4 +170,4 @@ class HarnessContext:
         return self._store.get(what, self._artifact_inputs(), make).arrays[what]
 
     def _artifact_inputs(self) -> dict[str, object]:
-        return {"engine": ENGINE_VERSION, "dataset": self._dataset_digest, "teacher": self._teacher_ref.digest}
+        return {"engine": ENGINE_VERSION, "dataset": self._dataset_digest, "teacher": self._teacher_ref.identity}

@@ -40,7 +40,7 @@ def encode_labels(
     inputs = {
         "engine": ENGINE_VERSION,
         "condensed": condensed.address,
-        "teachers": [teacher.digest for teacher in labellers],
+        "teachers": [teacher.identity for teacher in labellers],
         "protocol": [fixed.id, recipe.model_dump(mode="json")],
         "compressor": str(spec),
         "code": spec.plugin.digest,

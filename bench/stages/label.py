@@ -20,6 +20,7 @@ from bench.labels.adapter import encode, fit, takes_shared
 from bench.labels.label_file import LabelFile, blob_allowance, smallest_total
 from bench.labels.making import label_views, shards, teacher_logits
 from bench.plugins.spec import Spec
+from bench.protocol.options import seeded_as
 from bench.protocol.recipe import Recipe
 from bench.seeds import Coordinate
 from bench.stages.context import HarnessContext
@@ -56,7 +57,7 @@ class Labelling:
         self.views = label_views(
             recipe,
             condensed.images,
-            protocol=protocol_id,
+            protocol=seeded_as(protocol_id),
             dataset=dataset.spec,
             size=dataset.size,
             mirror=dataset.mirror,
@@ -135,7 +136,7 @@ class Labelling:
         return {
             "engine": ENGINE_VERSION,
             "condensed": self.condensed.address,
-            "teachers": [ref.digest for ref in self.labellers],
+            "teachers": [ref.identity for ref in self.labellers],
             "ensemble": self.recipe.ensemble,
             "teacher_mode": self.recipe.teacher_mode,
             "views": self.views.to_bytes().decode(),

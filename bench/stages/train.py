@@ -15,6 +15,7 @@ from bench.confinement.process import PluginProcess
 from bench.labels.label_file import LabelFile
 from bench.labels.reader import EncodedLabels
 from bench.plugins.spec import parse
+from bench.protocol.options import seeded_as
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.stages.foreign_codec import codec_of
@@ -62,7 +63,7 @@ def train_student(
     if recipe.labels == "online":
         members = [loaded.member(ref, ws.store, ws.registry, data, device=ws.device) for ref in labellers]
         teacher = ensemble_of(members, recipe).online(mean, std)
-    coordinates = ("student", trial.protocol, trial.dataset, trial.ipc, trial.student, trial.replicate)
+    coordinates = ("student", seeded_as(trial.protocol), trial.dataset, trial.ipc, trial.student, trial.replicate)
     student = build_network(
         parse(ws.registry, "network", trial.student),
         channels=dataset.channels,

@@ -86,9 +86,8 @@ def test_rate_batch_and_decay_are_the_published_ones(protocol: str, epoch: int) 
     spec = recipe.optimizer
     assert (spec.name, spec.momentum, spec.weight_decay, spec.decay) == ("sgd", 0.9, 5e-4, "all")
     assert (recipe.batch, recipe.labels, recipe.loss.name, recipe.normalisation) == (256, "hard", "ce", "dataset")
-    assert set(recipe.siamese) == (
-        set(["color", "crop", "cutout", "flip", "scale", "rotate"]) if protocol == "dsa-v1" else set()
-    )
+    operations = {"color", "crop", "cutout", "flip", "scale", "rotate"} if protocol == "dsa-v1" else set()
+    assert set(recipe.siamese) == operations
 
 
 @pytest.mark.trains

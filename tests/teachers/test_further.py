@@ -150,7 +150,7 @@ def record(of: Trial, made_by: Mapping[str, str | None]) -> Any:
 def test_a_network_that_was_never_made_here_is_not_known_before_the_run(tmp_path):
     ws = workspace(tmp_path)
     dataset = describe(ws, "heldout:of=digits")
-    teacher = SimpleNamespace(digest="0" * 64)
+    teacher = SimpleNamespace(digest="0" * 64, scale="")
     assert further.made_before(ws.store, ws.registry, dataset, teacher, 2) is None  # type: ignore[arg-type]
 
 

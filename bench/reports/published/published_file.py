@@ -116,7 +116,7 @@ def read_published(path: str | Path, registry: Registry) -> Published:
             raise UserError(f"{path}, '{number.name}': {unknown('source', number.source, content.source)}")
     for name in [*(each.name for each in content.explanation), *content.difference]:
         if name not in names:
-            raise UserError(f"{path}: {unknown('name', name, names)}; it must be that of a number.")
+            raise UserError(f"{path}, differences and explanations: {unknown('number', name, names)}")
     places = [(each.name, each.protocol, each.ipc) for each in content.number]
     if twice := next((place for place in places if places.count(place) > 1), None):
         raise UserError(f"{path}: two numbers are '{twice[0]}' under {twice[1]} at ipc {twice[2]}.")
