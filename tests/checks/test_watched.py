@@ -36,7 +36,7 @@ def store(tmp_path_factory) -> Path:
 def test_a_note_is_a_finding_of_its_rule(tmp_path, store, note, rule, severity, message):
     lines = board(Prescribed(REGISTRY, store), "herding")
     lines[-1] = altered(lines[-1], conduct={"method": [note]})
-    found = [each for each in check_records(write(tmp_path, lines), registry=REGISTRY, store=store).findings]
+    found = check_records(write(tmp_path, lines), registry=REGISTRY, store=store).findings
     (named,) = [each for each in found if each.rule == rule]
     assert (named.severity, named.where) == (severity, f"{tmp_path / 'records.jsonl'}:6")
     assert message in named.message
