@@ -11,7 +11,7 @@ import heapq
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -142,9 +142,9 @@ def locked(folder: str | Path) -> Iterator[None]:
                 f"{folder} cannot be locked ({error.strerror}): its file system does not keep two runs apart. Give the "
                 "run a folder on another disk: --results OTHER_DIR"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with suppress(OSError):  # on a full disk the lock holds all the same; only its message lacks the number
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 

@@ -101,7 +101,7 @@ def test_a_disk_that_fills_up_while_an_artifact_is_written_is_the_machines(tmp_p
     )
     place = tmp_path / "teacher" / "a.safetensors"
     done = subprocess.run([sys.executable, "-c", script, str(place)], capture_output=True, text=True)
-    assert done.stdout.startswith("lost File too large"), done.stderr
+    assert done.stdout.startswith(f"lost File too large: {place}"), done.stderr
     assert list(place.parent.iterdir()) == []
 
 
