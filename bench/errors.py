@@ -40,6 +40,10 @@ class LockError(UserError):
     exit_code = 3
 
 
+class CorruptBlobError(UserError, ValueError):
+    """Encoded labels that their compressor cannot decode: damaged, or made by somebody to look like a label file."""
+
+
 class InfeasibleError(Exception):
     """A byte budget cannot hold even the smallest code of a compressor.
 

@@ -21,6 +21,7 @@ ON_RAY = (
     "tests/protocol/test_published_runs.py",
     "tests/protocol/test_default_recipes.py",
     "tests/datasets/test_data_verb.py",
+    "tests/datasets/test_miniatures.py",
 )
 # Files of few tests that take long. They begin with those above, so that no process is left with one at the end.
 LONG = (
@@ -65,6 +66,7 @@ TRAINS = (
     "tests/training/test_accumulation.py",
     "tests/training/test_ema.py",
     "tests/training/test_loop.py",
+    "tests/website/test_pages_in_browser.py",  # trains nothing, but drives a browser
 )
 FIRST = {name: rank for rank, name in enumerate((*ON_RAY, *LONG))}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +18,17 @@ from bench.artifacts.split_rules import (
     check_split,
     check_test_images,
 )
+from bench.confinement.watch import files_opened
 from bench.errors import PluginError
 from bench.plugins.spec import Spec
 from bench.sources import FileSource
 
 if TYPE_CHECKING:
     import torch
+
+
+# A data set's file -> the files that its code opened in this process. Many keep what they read for all that follow.
+_READ_FROM: dict[str, set[str]] = {}
 
 
 class TrainSplit:
@@ -150,7 +155,9 @@ class Data:
     @cached_property
     def dataset(self) -> Dataset:
         """What the plugin's `load` returned, checked."""
-        dataset = self.spec.plugin.module.load(self.root, **self.spec.parameters)
+        with files_opened() as files:
+            dataset = self.spec.plugin.module.load(self.root, **self.spec.parameters)
+        self.read_from.update(files)
         if not isinstance(dataset, Dataset):
             raise PluginError(f"dataset '{self.spec}': load(...) must return bench.api.Dataset, not {type(dataset)}.")
         if dataset.source_size < dataset.size:
@@ -159,7 +166,23 @@ class Data:
                 f"{dataset.size}."
             )
         check_class_names(dataset, str(self.spec), self.where(dataset))
-        return dataset
+        return replace(dataset, train=self._noting(dataset.train), test=self._noting(dataset.test))
+
+    @property
+    def read_from(self) -> set[str]:
+        """The files that the data set's code has opened in this process, code itself left out."""
+        return _READ_FROM.setdefault(str(self.spec.plugin.path), set())
+
+    def _noting(self, opened: Callable[[], ImageSource]) -> Callable[[], ImageSource]:
+        """The same function; it notes what files it opens."""
+
+        def noting() -> ImageSource:
+            with files_opened() as files:
+                source = opened()
+            self.read_from.update(files)
+            return source
+
+        return noting
 
     def where(self, dataset: Dataset | None = None) -> str:
         """What a message names: the folder that the data set is read from, else the plugin's file."""

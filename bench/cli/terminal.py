@@ -76,6 +76,9 @@ class Shown(io.TextIOBase):
         """Whether the stream is closed."""
         return self.rich_proxied_file.closed
 
+    def __del__(self) -> None:
+        """Leave the stream open: a stream that is collected would close it, and it belongs to the caller."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.rich_proxied_file, name)  # buffer and the like
 

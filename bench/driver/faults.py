@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+from bench.confinement.limits import PluginFailure
 from bench.errors import MachineError
 from bench.places import NotHere
 
@@ -38,8 +39,8 @@ def machine_fault(error: BaseException) -> str | None:
     error = cause if isinstance(cause, BaseException) else error
     if isinstance(error, MachineError | NotHere):
         return _line(str(error))
-    if isinstance(error, OSError) and error.errno in ERRNOS:
-        place = f": {error.filename}" if error.filename else ""
+    if isinstance(error, OSError | PluginFailure) and error.errno in ERRNOS:
+        place = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
         return f"{os.strerror(error.errno)}{place}"
     kind = type(error)
     if kind.__module__.partition(".")[0] == "ray" and not any(each.__name__ in OF_A_TASK for each in kind.__mro__):

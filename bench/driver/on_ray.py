@@ -1,7 +1,8 @@
 """Runs stages on Ray: tasks of one thread in reused worker processes. The only file that imports ray.
 
-Two kinds of worker never share a process: those that run methods and encoders, and those that train and test students.
-Ray keeps worker processes apart by their runtime environment, which carries the role.
+Two kinds of worker never share a process: those that have methods and encoders run, and those that train and test
+students. Ray keeps worker processes apart by their runtime environment, which carries the role. Code of methods, and of
+compressors that plugins give, runs in neither: bench/confinement/ forks a process for it.
 
 On one machine every task sees the same store and only addresses travel. With an address (other machines, no shared
 folder) a task returns the file that it made, Ray's object store carries it, and the task that needs it puts it in
@@ -23,7 +24,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -42,13 +43,17 @@ import ray
 from bench import machine
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
+from bench.artifacts.store import LOG
+from bench.confinement import fork_server
+from bench.confinement.limits import KILLED, Limits
 from bench.driver.faults import RayLost, memory_fault, oom_kills
 from bench.driver.leftovers import session_folder
-from bench.driver.outcome import Outcome, attempt, fault_or_failure
+from bench.driver.outcome import Outcome, attempt, fault_or_failure, notes_of_the_log
 from bench.driver.pulse import Pulse
 from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
 from bench.errors import MachineError, UserError
-from bench.photographs import limits
+from bench.foreign.named_files import known_sets
+from bench.photographs import limits as limits_of_caches
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
@@ -103,6 +108,8 @@ class RayExecutor:
         address: of an existing cluster; None: Ray is started on this machine.
         device: where networks run, on this machine.
         arithmetic: of the worker processes, see bench.machine.
+        limits: of the processes of plugins; None: the default ones.
+        results: folder of the records, in which plugins have nothing to write.
     """
 
     def __init__(
@@ -114,6 +121,8 @@ class RayExecutor:
         address: str | None = None,
         device: str = "cpu",
         arithmetic: str = machine.NATIVE,
+        limits: Limits | None = None,
+        results: Path | None = None,
     ) -> None:
         self._registry, self._switches = registry, machine.switches(arithmetic)
         self._owns = not ray.is_initialized()
@@ -125,8 +134,9 @@ class RayExecutor:
             device = "cuda" if resources.get("GPU", 0) else "cpu"
         self._device = device
         code = project_digest() if self.ship else ""
-        limit = os.environ.get(limits.VARIABLE, "")
-        session = Session(registry, str(store), device, self.ship, code, data_places(), limit)
+        cache, folders = os.environ.get(limits_of_caches.VARIABLE, ""), () if results is None else (results.resolve(),)
+        facts = self.ship, code, data_places(), known_sets(), cache
+        session = Session(registry, str(store), device, *facts, limits or Limits(), folders)
         self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
         cores = max(1, int(resources.get("CPU", 1)))
         self.jobs = min(jobs or cores, cores)
@@ -154,23 +164,33 @@ class RayExecutor:
             await asyncio.gather(task, return_exceptions=True)
 
     async def run(self, stage: str, *args: Any, priority: int = 0, needs: tuple[str, ...] = ()) -> Outcome:
-        """Run one of STAGES in a worker. `needs` are the addresses of the artifacts that it reads."""
+        """Run one of STAGES in a worker. `needs` are the addresses of the artifacts that it reads.
+
+        Where somebody else killed a plugin's process, it runs again, as often as where a worker dies.
+        """
         await self._slot(priority)
         try:
             files = {address: self._files[address] for address in needs if address in self._files}
-            # The session is wrapped, so that a worker unpacks it once and not for every task.
-            outcome_ref, file_ref = _task.options(**self.task_options(stage, *args)).remote(
-                self._session_id, [self._session], files, stage, args
-            )
-            try:
-                outcome: Outcome = await outcome_ref
-            except ray.exceptions.RayError as error:
-                return await self._fault(stage, error)
-            except asyncio.CancelledError:
-                if not self._lost:
-                    with contextlib.suppress(Exception):  # Ray may be gone already
-                        ray.cancel(outcome_ref)
-                raise
+            for left in reversed(range(1 + RETRIES)):
+                # The session is wrapped, so that a worker unpacks it once and not for every task.
+                outcome_ref, file_ref = _task.options(**self.task_options(stage, *args)).remote(
+                    self._session_id, [self._session], files, stage, args
+                )
+                try:
+                    outcome: Outcome = await outcome_ref
+                except ray.exceptions.RayError as error:
+                    return await self._fault(stage, error)
+                except asyncio.CancelledError:
+                    if not self._lost:
+                        with contextlib.suppress(Exception):  # Ray may be gone already
+                            ray.cancel(outcome_ref)
+                    raise
+                for note in outcome.notes:
+                    LOG.warning("%s", note)
+                if outcome.error_type != KILLED or not left:
+                    break
+            if outcome.error_type == KILLED and oom_kills() > self._oom_kills:
+                return self._out_of_memory(stage)
             if self.ship and (address := made_file(outcome)) is not None:
                 self._files[address] = file_ref
             return outcome
@@ -184,10 +204,13 @@ class RayExecutor:
             raise RayLost(gone)
         # A worker that died as often as RETRIES allows died by what it did, unless the machine ran short of memory.
         if isinstance(error, ray.exceptions.WorkerCrashedError) and oom_kills() > self._oom_kills:
-            return Outcome(
-                "lost", message=f"the machine ran out of memory while it ran '{stage}'; fewer --jobs need less"
-            )
+            return self._out_of_memory(stage)
         return fault_or_failure(error, str(error))
+
+    @staticmethod
+    def _out_of_memory(stage: str) -> Outcome:
+        message = f"the machine ran out of memory while it ran '{stage}'; fewer --jobs need less"
+        return Outcome("lost", message=message)
 
     def task_options(self, stage: str, *args: Any) -> dict[str, Any]:
         """The role of the worker and the share of the machine that a stage gets, as Ray reads them."""
@@ -349,19 +372,27 @@ def _serve(
     session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple[Any, ...]
 ) -> tuple[Outcome, bytes | None]:
     """One stage in a worker process: how it came out, and the file that it made, if other machines may need it."""
-    ready = attempt(_workspace_with, session_id, session[0], files)
-    outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
+    with notes_of_the_log() as notes:
+        ready = attempt(_workspace_with, session_id, session[0], files)
+        outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
     # No method runs there: what lacks is the machine's.
     if STAGES[stage].role == "student" and (fault := memory_fault(outcome.error_type, outcome.message)) is not None:
         outcome = Outcome("lost", message=f"{fault} while it ran '{stage}'")
+    outcome = replace(outcome, notes=tuple(notes))
     content = None
     if _workspace is not None and _workspace.checks and (address := made_file(outcome)) is not None:
         content = (_workspace.store.root / address).read_bytes()
     return outcome, content
 
 
+def _serve_in_worker(*args: Any) -> tuple[Outcome, bytes | None]:
+    """`_serve` in a process of Ray. What plugins' processes are forked from comes first: nothing is computed yet."""
+    fork_server.start()
+    return _serve(*args)
+
+
 # Not a decorator: under its own name the function travels to the workers by name and shares this module's state there.
-_task: Any = ray.remote(max_retries=RETRIES, num_returns=2)(_serve)
+_task: Any = ray.remote(max_retries=RETRIES, num_returns=2)(_serve_in_worker)
 
 
 def _workspace_with(session_id: str, session: Any, files: dict[str, Any]) -> Workspace:
@@ -388,6 +419,13 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
             )
         place_data_of(session)
         device = session.device if torch.cuda.is_available() else "cpu"
-        _workspace = Workspace(store_of(session), session.registry, device, checks=session.ship)
+        _workspace = Workspace(
+            store_of(session),
+            session.registry,
+            device,
+            checks=session.ship,
+            limits=session.limits,
+            results=session.results,
+        )
         _session_id = session_id
     return _workspace

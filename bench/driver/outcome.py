@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bench.confinement.limits import PluginFailure
 from bench.driver.faults import machine_fault
 from bench.errors import InfeasibleError
 from bench.texts import TRACEBACK, cut, without_orders
@@ -23,6 +26,7 @@ class Outcome:
     error_type: str = ""
     message: str = ""
     traceback: str = ""
+    notes: tuple[str, ...] = ()  # what the log says of it, beside the value
 
     def get(self) -> Any:
         """The value. Raises NoValue where there is none."""
@@ -52,16 +56,38 @@ def attempt(function: Callable[..., Any], *args: Any) -> Outcome:
 def fault_or_failure(error: BaseException, trace: str = "") -> Outcome:
     """`lost` where a machine is to blame for an exception, else `failed`."""
     fault = machine_fault(error)
-    return failure(error, trace) if fault is None else Outcome("lost", message=fault)
+    return failure(error, trace) if fault is None else Outcome("lost", error_type=type(error).__name__, message=fault)
 
 
 def failure(error: BaseException, trace: str = "") -> Outcome:
     """A failed outcome from an exception: message and traceback without colours, and cut to `MESSAGE` and `TRACEBACK`
-    characters."""
+    characters. A plugin's has the name and the traceback that it had in the plugin's process."""
     cause = getattr(error, "cause", None)  # of Ray, whose own text names a process and a machine
     error = cause if isinstance(cause, BaseException) else error
+    kind = type(error).__name__
+    if isinstance(error, PluginFailure):
+        kind, trace = without_orders(error.kind), error.trace or trace
     message, trace = without_orders(_message(error)), without_orders(trace)
-    return Outcome("failed", error_type=type(error).__name__, message=cut(message), traceback=cut(trace, TRACEBACK))
+    return Outcome("failed", error_type=kind, message=cut(message), traceback=cut(trace, TRACEBACK))
+
+
+@contextlib.contextmanager
+def notes_of_the_log() -> Iterator[list[str]]:
+    """Collect what the harness's log says in the block: a worker's log is seen by nobody."""
+    notes: list[str] = []
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            notes.append(cut(record.getMessage()))
+
+    log, handler = logging.getLogger("condensebench"), Notes(logging.WARNING)
+    before, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        yield notes
+    finally:
+        log.removeHandler(handler)
+        log.propagate = before
 
 
 def _message(error: BaseException) -> str:

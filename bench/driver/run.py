@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bench.confinement.limits import Limits
 from bench.driver.defaults import default_store
 from bench.driver.leftovers import sweep
 from bench.driver.outcome import ignore
@@ -32,6 +33,7 @@ def run(
     store: str | Path | None = None,
     arithmetic: str | None = None,
     data: str | Path | None = None,
+    limits: Limits | None = None,
     cache_limit: str | None = None,
     **grid: Any,
 ) -> list[Record]:
@@ -51,6 +53,7 @@ def run(
         arithmetic: portable (the same bits on every x86-64 machine with AVX2) or native (the machine's fastest); None:
             portable where all data sets have it as their default, as the embedded ones do.
         data: folder of the data sets; None: $CONDENSEBENCH_DATA, else data.
+        limits: of the processes of plugins (bench.confinement.limits.Limits); None: the default ones.
         cache_limit: of decoded photographs in the store, such as 200GB; None: $CONDENSEBENCH_CACHE_LIMIT, else 32GB.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see
             bench.trials.plan.Grid).
@@ -65,7 +68,7 @@ def run(
     if cache_limit is not None:
         place_limit(cache_limit)
     place = Path(store) if store is not None else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic)
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits or Limits())
     prepared = prepare(options, plugins, plan=plan, **grid)
     for note in prepared.notes:
         print(note, file=sys.stderr)
@@ -106,12 +109,12 @@ def run_prepared(
         on_note(swept)
     executor = RayExecutor(
         ws.registry, ws.store.root, jobs=options.jobs, address=options.ray_address, device=ws.device,
-        arithmetic=ws.store.arithmetic,
+        arithmetic=ws.store.arithmetic, limits=options.limits, results=options.results,
     )  # fmt: skip
     try:
         job = Run(
             ws, executor, options.results, prepared.existing,
-            rerun=options.rerun, on_record=on_record, on_skip=on_skip, on_lost=on_lost,
+            rerun=options.rerun, limits=options.limits, on_record=on_record, on_skip=on_skip, on_lost=on_lost,
         )  # fmt: skip
         if _event_loop_runs():
             _run_in_a_thread(job.all(prepared.chosen))

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import machine
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
+from bench.artifacts.store import LOG, DamagedArtifact
+from bench.confinement.limits import Limits
 from bench.driver.faults import RayLost
 from bench.driver.outcome import NoValue, Outcome, fault_or_failure, ignore
 from bench.driver.prepared import RERUN, state_of
@@ -52,6 +54,7 @@ class Run:
         on_record: Callable[[Record], None] = ignore,
         on_skip: Callable[[Trial], None] = ignore,
         on_lost: Callable[[Trial, str], None] = ignore,
+        limits: Limits | None = None,
     ) -> None:
         self._ws, self._executor, self._path = ws, executor, results / RECORDS
         self._latest = {record.id: record for record in files.latest(existing)}
@@ -60,15 +63,18 @@ class Run:
         self._lost: dict[Trial, str] = {}
         self._shared: dict[tuple[Any, ...], asyncio.Task[Outcome]] = {}
         self._environment = {**machine.environment(), "arithmetic": ws.store.arithmetic}
+        self._limits = (limits or Limits()).as_text()
         self._origins = OriginDigests(ws)
 
     async def all(self, trials: Sequence[Trial]) -> None:
         """Run the trials; earlier ones first where they compete for a worker.
 
-        Raises MachineError where a machine was to blame that trials have no record, once all others have ended.
+        Raises MachineError where a machine was to blame that trials have no record, once all others have ended, and
+        where records went away.
         """
         everything = asyncio.gather(*(self._trial(trial, index) for index, trial in enumerate(trials)))
         await self._executor.during(everything)
+        self._whereabouts.check()  # of the lines that came last
         if self._lost:
             (fault, _), *others = Counter(self._lost.values()).most_common()
             more = f" (and {len(others)} other reasons)" if others else ""
@@ -80,16 +86,22 @@ class Run:
     async def _trial(self, trial: Trial, priority: int) -> None:
         """Run one trial and write its record."""
         made_by: dict[str, str | None] = {}
-        fields: dict[str, Any] = {"environment": self._environment, "seconds": {}}
+        fields: dict[str, Any] = {"environment": self._environment, "limits": self._limits, "seconds": {}}
         try:
             made_by = self._origins.made_by(trial)
             protocol = self._origins.protocol(trial.protocol)
             fields["labels"] = protocol.labels(trial.dataset)
             fields["default_recipe"] = not protocol.has_entry(trial.dataset)
-            try:
-                outcome = await self._stages(trial, priority, made_by, fields)
-            except NoValue as end:
-                outcome = end.outcome
+            for _ in range(2):
+                try:
+                    outcome = await self._stages(trial, priority, made_by, fields)
+                except NoValue as end:
+                    outcome = end.outcome
+                if outcome is None or outcome.error_type != DamagedArtifact.__name__:
+                    break
+                # Somebody changed a file of the store while the run used it: it is made anew, by stages that run again.
+                LOG.warning("%s", outcome.message)
+                self._shared = {key: task for key, task in self._shared.items() if not task.done()}
             record = _record(trial, outcome, made_by, fields)
         except RayLost:
             raise
@@ -128,6 +140,10 @@ class Run:
         taught = [once(("teacher", name, trial.dataset), "teach", name, dataset) for name in recipes]
         labellers: tuple[TeacherRef, ...] = tuple(outcome.get() for outcome in await asyncio.gather(*taught))
         made_by |= self._origins.made_by(trial, dataset, labellers)
+        fields["teachers"] = [
+            {"recipe": ref.recipe, "network": ref.network, "digest": ref.digest, "accuracy": ref.accuracy}
+            for ref in labellers
+        ] or None
         if state_of(trial, made_by, self._latest) not in self._rerun:
             return None
 
@@ -152,6 +168,7 @@ class Run:
             "provenance": dict(condensed.provenance),
         }
         fields["seconds"]["condense"] = condensed.seconds
+        fields["conduct"] = {} if condensed.conduct is None else {"method": condensed.conduct}
 
         labels: list[LabelsRef] = []
         if trial.compressor is not None:
@@ -159,6 +176,7 @@ class Run:
             fields["bytes_labels_reference"] = reference_bytes(condensed.images, recipe.views, dataset.classes)
             labels = await self._encode(trial, recipe, dataset, labellers, condensed, priority)
             fields["seconds"]["encode"] = sum(part.seconds for part in labels)
+            _tell(fields["conduct"], *(part.conduct for part in labels))
 
         online = labellers if recipe.labels == "online" else ()
         outcome = await self._executor.run(
@@ -167,6 +185,7 @@ class Run:
         )  # fmt: skip
         measured = dict(outcome.get())
         fields["seconds"] |= measured.pop("seconds")
+        _tell(fields["conduct"], measured.pop("conduct"))
         fields |= measured
         return outcome
 
@@ -224,6 +243,14 @@ class Run:
 def _addresses(refs: Sequence[TeacherRef]) -> tuple[str, ...]:
     """Of the teachers' files in the store; those that the project ships are everywhere."""
     return tuple(ref.address for ref in refs if not ref.shipped)
+
+
+def _tell(conduct: dict[str, tuple[str, ...]], *notes: tuple[str, ...] | None) -> None:
+    """Add what a compressor did beside its task, where it was watched; each note once."""
+    watched = [each for each in notes if each is not None]
+    if watched:
+        told = (*conduct.get("compressor", ()), *(note for each in watched for note in each))
+        conduct["compressor"] = tuple(dict.fromkeys(told))
 
 
 def _record(

@@ -1,4 +1,4 @@
-"""An image file as pixels: the one place where Pillow opens the files of a data set.
+"""An image file of a data set as pixels. Pillow opens it in bench/foreign/image_file.py, within bounds.
 
 Pillow's pixels are the reference. A photograph is decoded, turned to RGB (or grey), and cut square as torchvision's
 Resize and CenterCrop do it, to the bit.
@@ -20,10 +20,8 @@ import numpy as np
 from PIL import Image, ImageOps, features
 
 from bench.errors import UserError, unknown
+from bench.foreign.image_file import MODES, open_picture
 
-MODES = {1: "L", 3: "RGB"}
-# Decoders that stay in this process: that of PostScript starts another program, whatever a file is called.
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -106,19 +104,11 @@ def original(file: str | Path, channels: int, *, exif: bool = False) -> np.ndarr
 
 
 def _opened(file: str | Path, channels: int, *, exif: bool, content: bytes | None = None) -> Image.Image:
-    try:
-        with Image.open(file if content is None else io.BytesIO(content), formats=FORMATS) as image:
-            if image.mode.startswith(_DEEP):
-                raise UserError(f"{file} has more than 8 bits a channel ({image.mode}): save it with 8 bits.")
-            upright = ImageOps.exif_transpose(image) if exif else image
-            return upright.convert(MODES[channels])
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # Pillow's decoders raise what comes: OSError, SyntaxError, struct.error, IndexError
-        reason = str(error).replace(repr(content), "it") or type(error).__name__
-        if content is not None and "cannot identify image file" in reason:
-            reason = "cannot identify image file"
-        raise UserError(f"{file} cannot be read as an image: {reason}") from None
+    with open_picture(file if content is None else content, file) as image:
+        if image.mode.startswith(_DEEP):
+            raise UserError(f"{file} has more than 8 bits a channel ({image.mode}): save it with 8 bits.")
+        upright = ImageOps.exif_transpose(image) if exif else image
+        return upright.convert(MODES[channels])
 
 
 def _squared(image: Image.Image, policy: Policy) -> Image.Image:
@@ -160,4 +150,4 @@ def decoder_version() -> str:
 
 def cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -184,7 +184,7 @@ class PixelCache:
                 continue
             os.pwrite(pixels, np.ascontiguousarray(image).data, start + index * self.image_bytes)
         if not errors:
-            os.fdatasync(pixels)  # before it is said to be there
+            os.fsync(pixels)  # before it is said to be there
             os.pwrite(marked, self._identity(first, last), 32 * (first // self._per_chunk()))
         return errors
 

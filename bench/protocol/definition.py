@@ -35,6 +35,7 @@ from bench.plugins.spec import letters
 from bench.protocol.conditions import CONDITIONS, OTHER, NoValue, cells, names, resolve
 from bench.protocol.inherit import Find, beside, resolved, written_names
 from bench.protocol.options import AS_WRITTEN, Options, as_toml, parse_options
+from bench.protocol.own_teacher import with_canonical_teacher
 from bench.protocol.recipe import Recipe, scaled
 from bench.protocol.toml_file import read_toml
 
@@ -85,9 +86,11 @@ class Protocol:
         return str(self._named("labels", dataset))
 
     def teachers(self, dataset: str) -> tuple[str, ...]:
-        """Names of the teacher recipes. The first one is the teacher that methods see."""
-        names = self._named("teacher", dataset)
-        return (names,) if isinstance(names, str) else tuple(names)
+        """Names of the teacher recipes. The first one is the teacher that methods see. A miniature's teachers are
+        miniatures as well: `cifar-resnet18-v1:scale=0.01`."""
+        named = self._named("teacher", dataset)
+        names = (named,) if isinstance(named, str) else tuple(named)
+        return names if self.scale is None else tuple(f"{name}:scale={self.scale!r}" for name in names)
 
     def student(self, dataset: str) -> str:
         """The student where the plan names none."""
@@ -142,7 +145,8 @@ def load(registry: Registry, text: str) -> Protocol:
     """The protocol NAME or NAME:key=value,...: of this project, or of a file given with --plugin. Raises UserError."""
     name, colon, options = text.partition(":")
     path, content = find_in(registry)(name)
-    return parse(name, content, path, parse_options(name, options) if colon else AS_WRITTEN, find_in(registry))
+    given = with_canonical_teacher(registry, parse_options(name, options)) if colon else AS_WRITTEN
+    return parse(name, content, path, given, find_in(registry))
 
 
 def find_in(registry: Registry) -> Find:

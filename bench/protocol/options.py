@@ -57,7 +57,7 @@ def parse_options(protocol: str, text: str) -> Options:
     """
     given: dict[str, Any] = {}
     scale = None
-    for piece in _pieces(text):
+    for piece in pieces(text):
         key, equals, value = (part.strip() for part in piece.partition("="))
         where = f"protocol '{protocol}:{text}'"
         if not equals or not key or not value:
@@ -71,7 +71,23 @@ def parse_options(protocol: str, text: str) -> Options:
     return Options(tuple(sorted(given.items())), scale)
 
 
-def _pieces(text: str) -> Iterator[str]:
+def seeded_as(protocol: str) -> str:
+    """The name that seeds are drawn by: without the teacher, so that students of one protocol under two teachers start
+    from the same weights and see the same order."""
+    name, _, options = protocol.partition(":")
+    kept = [piece for piece in pieces(options) if piece and not piece.startswith("teacher=")]
+    return f"{name}:{','.join(kept)}" if kept else name
+
+
+def with_teacher(protocol: str, teacher: str) -> str:
+    """The name of a protocol with another teacher. Raises UserError where it names one already."""
+    name, _, options = protocol.partition(":")
+    if seeded_as(protocol) != protocol:
+        raise UserError(f"--teacher {teacher} and protocol '{protocol}' are two teachers: type one of them.")
+    return f"{name}:{','.join(filter(None, (options, f'teacher={teacher}')))}"
+
+
+def pieces(text: str) -> Iterator[str]:
     """Pieces between commas that stand neither in brackets nor in quotes."""
     depth, quote, piece = 0, "", ""
     for letter in text:

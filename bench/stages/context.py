@@ -86,12 +86,17 @@ class HarnessContext:
             )
         opened, device = (self._store, self._registry, self._data), str(self.device)
         others = list[torch.nn.Module]()
-        for each in further.further(*opened, self._dataset_digest, self._teacher_ref, choice, device=device):
+        for each in self._further(choice):
             if each.ref.digest not in self._backbones:
                 network = further.load(each, *opened, self._teacher_ref, device=device)
                 self._backbones[each.ref.digest] = network
             others.append(self._backbones[each.ref.digest])
         return further.in_order(choice, self.teacher, others)
+
+    def _further(self, choice: int | str) -> list[further.Further]:
+        """The networks besides the teacher, made where they are not there yet."""
+        opened, device = (self._store, self._registry, self._data), str(self.device)
+        return further.further(*opened, self._dataset_digest, self._teacher_ref, choice, device=device)
 
     def numpy(self, *name: str | int) -> np.random.Generator:
         """A numpy generator seeded by this call's coordinates and `name`."""
@@ -165,4 +170,4 @@ class HarnessContext:
         return self._store.get(what, self._artifact_inputs(), make).arrays[what]
 
     def _artifact_inputs(self) -> dict[str, object]:
-        return {"engine": ENGINE_VERSION, "dataset": self._dataset_digest, "teacher": self._teacher_ref.digest}
+        return {"engine": ENGINE_VERSION, "dataset": self._dataset_digest, "teacher": self._teacher_ref.identity}

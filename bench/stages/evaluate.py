@@ -64,6 +64,7 @@ def evaluate(
         ),
         "bytes_labels": trained.bytes_labels,
         "invalid_labels": trained.invalid_labels,
+        "conduct": trained.conduct,
         "environment": {**machine.environment(), "threads": str(torch.get_num_threads()), "device": _device(ws.device)},
         "seconds": {"train": seconds, "test": time.perf_counter() - started - seconds},
     }

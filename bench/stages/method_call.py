@@ -17,19 +17,33 @@ from bench.plugins.spec import Spec
 
 def build_condensed(spec: Spec, train: TrainSplit, ipc: int, ctx: Any) -> Condensed:
     """Run the method and check what it returns. Raises PluginError that names the method and the broken rule."""
+    return assembled(spec, returned(spec, train, ipc, ctx), train, ipc)
+
+
+def returned(spec: Spec, train: TrainSplit, ipc: int, ctx: Any) -> np.ndarray | Condensed:
+    """What the method returns, checked: the indices (int64) of images that it picks, or the set that it makes. Raises
+    PluginError, or what the method raises."""
     module = spec.plugin.module
     if "select" in spec.plugin.functions:
-        indices = _check_indices(spec, module.select(train, ipc, ctx, **spec.parameters), train, ipc)
-        labels = torch.from_numpy(train.labels[indices])
-        provenance = _provenance(spec)
-        return Condensed(train.images(indices), labels, indices, provenance)
-    condensed = module.synthesize(train, ipc, ctx, **spec.parameters)
+        return _check_indices(spec, module.select(train, ipc, ctx, **spec.parameters), train, ipc)
+    condensed: Condensed = module.synthesize(train, ipc, ctx, **spec.parameters)
     _check_condensed(spec, condensed, train, ipc)
-    provenance = {**_provenance(spec), **condensed.provenance}
-    if (kind := pixels.kind_of(condensed.images)) != "uint8":
+    return condensed
+
+
+def assembled(spec: Spec, result: np.ndarray | Condensed, train: TrainSplit, ipc: int) -> Condensed:
+    """The condensed set of what a method returned, checked again: here, no code of the method has to have run. Raises
+    PluginError."""
+    if not isinstance(result, Condensed):
+        indices = _check_indices(spec, result, train, ipc)
+        labels = torch.from_numpy(train.labels[indices])
+        return Condensed(train.images(indices), labels, indices, _provenance(spec))
+    _check_condensed(spec, result, train, ipc)
+    provenance = {**_provenance(spec), **result.provenance}
+    if (kind := pixels.kind_of(result.images)) != "uint8":
         provenance["pixels"] = kind
-    images = condensed.images.detach().cpu().contiguous()
-    return Condensed(images, condensed.labels.cpu(), condensed.indices, provenance)
+    images = result.images.detach().cpu().contiguous()
+    return Condensed(images, result.labels.cpu(), result.indices, provenance)
 
 
 def _provenance(spec: Spec) -> dict[str, Any]:

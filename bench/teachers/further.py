@@ -113,7 +113,7 @@ def further(
             yield Further(name, weights.make_unmeasured(store, data, recipe, dataset_digest, device=device))
 
     listed = names(str(data.spec), data.dataset.size)
-    recipes, count = _wanted(choice, listed)
+    recipes, count = _wanted(choice, listed, teacher)
     if count is None:
         return list(each(recipes))
     others = (network for network in each(recipes) if network.ref.digest != teacher.digest)
@@ -134,7 +134,7 @@ def made_before(
     choice: int | str,
 ) -> list[Further] | None:
     """What `further` gives, without opening the data set; None where one of them was never made here."""
-    recipes, count = _wanted(choice, names(dataset.spec, dataset.size))
+    recipes, count = _wanted(choice, names(dataset.spec, dataset.size), teacher)
     networks = list[Further]()
     for name in recipes:
         if count is None or len(networks) < count:
@@ -171,12 +171,15 @@ def load(
     return network if change is None else _Renormalised(network, *change).to(device)
 
 
-def _wanted(choice: int | str, listed: tuple[str, ...]) -> tuple[tuple[str, ...], int | None]:
-    """The recipes of a choice in their order, and how many of them that are not the teacher are wanted; None: each."""
-    parsed = _parsed(choice)
+def _wanted(
+    choice: int | str, listed: tuple[str, ...], teacher: teacher_files.TeacherRef
+) -> tuple[tuple[str, ...], int | None]:
+    """The recipes of a choice in their order, and how many of them that are not the teacher are wanted; None: each. In
+    a miniature they are miniatures."""
+    parsed, scale = _parsed(choice), f":scale={teacher.scale}" if teacher.scale else ""
     if isinstance(parsed, tuple) and parsed != (ALL,):
-        return tuple(name for name in parsed if name != TEACHER), None
-    first, *rest = listed  # a protocol with another teacher still gets the usual one, last
+        return tuple(f"{name}{scale}" for name in parsed if name != TEACHER), None
+    first, *rest = (f"{name}{scale}" for name in listed)  # a protocol with another teacher gets the usual one, last
     return (*rest, first), (len(listed) if isinstance(parsed, tuple) else parsed) - 1
 
 

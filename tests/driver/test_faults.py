@@ -359,5 +359,5 @@ def test_attempt_tells_a_fault_from_a_failure() -> None:
     def full() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    assert attempt(full) == Outcome("lost", message="No space left on device")
+    assert attempt(full) == Outcome("lost", error_type="OSError", message="No space left on device")
     assert attempt(lambda: save_file({}, "/proc/no/such")).status == "failed"

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import CondensedRef, Workspace
-from bench.artifacts.store import read
+from bench.artifacts.store import arrays_digest, read
 from bench.driver.prepared import trial_states
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError, UserError
@@ -24,7 +24,7 @@ from bench.plugins.spec import parse
 from bench.stages import condense as stage
 from bench.stages.origins import OriginDigests
 from bench.stages.teach import teach
-from bench.teachers import further, teacher_files, weights
+from bench.teachers import further, teacher_files
 from bench.trials.trial import Trial
 from tests.worlds.plugins import write
 
@@ -77,7 +77,7 @@ def other_weights(tmp_path: Path) -> Path:
     tensors["classifier.weight"] = tensors["classifier.weight"].flip(1).contiguous()
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     before = text.split('"digest": "')[1][:64]
-    save_file(tensors, path, metadata={"json": text.replace(before, weights._weights_digest(arrays))})
+    save_file(tensors, path, metadata={"json": text.replace(before, arrays_digest(arrays))})
     return folder
 
 
@@ -150,7 +150,7 @@ def record(of: Trial, made_by: Mapping[str, str | None]) -> Any:
 def test_a_network_that_was_never_made_here_is_not_known_before_the_run(tmp_path):
     ws = workspace(tmp_path)
     dataset = describe(ws, "heldout:of=digits")
-    teacher = SimpleNamespace(digest="0" * 64)
+    teacher = SimpleNamespace(digest="0" * 64, scale="")
     assert further.made_before(ws.store, ws.registry, dataset, teacher, 2) is None  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ installation: what a record says about itself is not believed. Nothing is traine
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Checked:
     """What was looked at, and what was found."""
 
     findings: tuple[Finding, ...]
+    by_place: Mapping[str, Sequence[Finding]]  # FILE:LINE, or a cell as findings write it -> what was found there
     records: int
     cells: int
     rules: int
@@ -87,6 +88,7 @@ def check_records(
     elsewhere = VERIFY_RULES | (DRIFT_RULES if baseline is None else set()) | {"not-checked"}
     return Checked(
         findings=tuple(out),
+        by_place=out.by_place,
         records=len(lines),
         cells=len(board),
         rules=len(RULES.keys() - elsewhere),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench.checks.records.board import Line
@@ -102,6 +103,18 @@ class Findings:
             yield Finding(rule, together(list(dict.fromkeys(places))), message, severity)
         for why, (rules, unseen) in self._unchecked.items():
             yield Finding("not-checked", together(list(unseen)), f"{', '.join(rules)}: {why}", "note")
+
+    @property
+    def by_place(self) -> dict[str, list[Finding]]:
+        """The findings of each place, a record's FILE:LINE or a cell, one for each rule and message."""
+        places: dict[str, list[Finding]] = defaultdict(list)
+        for (rule, severity, message), several in self._found.items():
+            for place in dict.fromkeys(several):
+                places[place].append(Finding(rule, place, message, severity))
+        for why, (rules, unseen) in self._unchecked.items():
+            for place in unseen:
+                places[place].append(Finding("not-checked", place, f"{', '.join(rules)}: {why}", "note"))
+        return dict(places)
 
     @property
     def rules_unchecked(self) -> set[str]:

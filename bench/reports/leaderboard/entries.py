@@ -67,6 +67,14 @@ class Entry:
         return self.digests[FIXED.index(part)]
 
     @property
+    def teachers(self) -> str | None:
+        """The teachers that were used, with what they have on the test split; None where none was, or none is told."""
+        facts = next((record.teachers for record in self.records if record.teachers), None)
+        if facts is None:
+            return None
+        return "; ".join(f"{each.recipe} ({each.network}), {100 * each.accuracy:.1f} %" for each in facts)
+
+    @property
     def default_recipe(self) -> bool:
         """Whether the protocol has no entry for the data set."""
         return any(record.default_recipe for record in self.records)

@@ -38,7 +38,7 @@ def page(frame: pd.DataFrame) -> Page:
     if len(set(headings)) < len(headings):  # the same names under other digests
         headings = [f"{_heading(table)}, fixed parts {table.fixed_digest.iloc[0][:8]}" for table in tables]
     parts = [_table(heading, table) for heading, table in zip(headings, tables, strict=True)]
-    return Page(parts, frame, notes=list(_notes(frame)))
+    return Page(parts, frame, notes=list(notes(frame)))
 
 
 def _heading(table: pd.DataFrame) -> str:
@@ -50,16 +50,17 @@ def _heading(table: pd.DataFrame) -> str:
 
 def _table(heading: str, table: pd.DataFrame) -> Table:
     groups = [rows_of(group) for _, group in table.groupby(["compressor", "budget"], sort=False, dropna=False)]
-    return Table(_columns(table), groups, title=heading, below=_resolution(table))
+    return Table(columns_shown(table), groups, title=heading, below=resolution(table))
 
 
-def _columns(table: pd.DataFrame) -> list[LeaderboardColumn]:
+def columns_shown(table: pd.DataFrame) -> list[LeaderboardColumn]:
+    """The columns of a table for people, from the left; those that only some tables need where this one does."""
     shown = (column for column in COLUMNS.values() if column.heading is not None)
     present = (column for column in shown if column.needs is None or table[column.needs].notna().any())
     return sorted(present, key=lambda column: column.place)
 
 
-def _resolution(table: pd.DataFrame) -> str:
+def resolution(table: pd.DataFrame) -> str:
     """What the replicates of this table can tell apart."""
     counts = table.n[table.n > 0]
     if counts.empty:
@@ -92,7 +93,16 @@ def _mended(frame: pd.DataFrame) -> Iterator[str]:
         yield f"{name} {rows.invalid_values.max():.2g} and {rows.invalid_rows.max():.2g}"
 
 
-def _notes(frame: pd.DataFrame) -> Iterator[Note]:
+def _own_teachers(frame: pd.DataFrame) -> Iterator[str]:
+    """The teachers that stand in for a protocol's own."""
+    others = frame[frame.protocol.str.contains("teacher=") & frame.teachers.notna()]
+    for _, rows in others.groupby(["dataset", "protocol"], sort=True):
+        first = rows.iloc[0]
+        yield f"{first.protocol} has not its own teacher: {first.teachers} on the test split of {first.dataset}."
+
+
+def notes(frame: pd.DataFrame) -> Iterator[Note]:
+    """How to read the tables of a frame: a note for each thing that stands in them."""
     yield (
         "accuracy: test split, last epoch, mean over n replicates ± half of the 95 % t interval; "
         "std: sample standard deviation."
@@ -111,6 +121,7 @@ def _notes(frame: pd.DataFrame) -> Iterator[Note]:
     )
     yield MarkNote("the best of all rows of a table with the same budget, and what is tied with it.")
     yield from unofficial_notes(frame)
+    yield from _own_teachers(frame)
     if (frame.status == "infeasible").any():
         yield "infeasible: the compressor cannot meet the budget; it needs at least the size that follows."
     if mended := list(_mended(frame)):
