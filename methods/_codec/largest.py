@@ -8,8 +8,8 @@ import numpy as np
 def largest(values: np.ndarray, count: int) -> np.ndarray:
     """Indices of the `count` largest values, ascending: int64 [min(count, n)]; `values` is [n], without nan.
 
-    Of values that are equal at the border, those of the lowest index are in. numpy's own partial sort leaves open which,
-    and answers differently on processors with and without AVX-512.
+    Of values that are equal at the border, those of the lowest index are in. numpy's own partial sort leaves that open
+    and answers differently with and without AVX-512.
     """
     if count <= 0:
         return np.zeros(0, np.int64)
