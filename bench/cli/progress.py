@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from bench.cli.terminal import unread
-from bench.driver.estimate import estimate_seconds
+from bench.driver.estimate import committed_records, estimate_seconds
 from bench.driver.prepared import Prepared
 from bench.records.files import Record
 from bench.texts import cut, visible
@@ -65,8 +65,13 @@ class RunProgress:
             self._print(line)
         if chosen:
             seconds, unknown = estimate_seconds(chosen, self._prepared.existing)
+            elsewhere = ""
+            if unknown:
+                further = estimate_seconds(chosen, [*committed_records(), *self._prepared.existing])
+                if further[1] < unknown:
+                    (seconds, unknown), elsewhere = further, ", by the project's own records of another machine"
             jobs = self._prepared.options.jobs or _cores()
-            known = f"about {_duration(seconds / jobs)} on {jobs} core{'s' if jobs > 1 else ''}"
+            known = f"about {_duration(seconds / jobs)} on {jobs} core{'s' if jobs > 1 else ''}{elsewhere}"
             if unknown == len(chosen):
                 known = "? (no earlier record of their like)"
             elif unknown:

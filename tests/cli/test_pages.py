@@ -18,6 +18,7 @@ from bench.engine import ENGINE_VERSION
 from bench.plugins.registry import discover
 from bench.records.schema import SCHEMA
 from tests.worlds import ROOT
+from tests.worlds.published_sets import publish
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -81,6 +82,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).symlink_to(ROOT / like)
     recipe = re.findall(r"^```toml\n(.*?)^```$", TEACHERS, re.MULTILINE | re.DOTALL)[0]
     (tmp_path / "mine.toml").write_text(recipe, encoding="utf-8")
+    publish(tmp_path / "sets")
     monkeypatch.setenv("CONDENSEBENCH_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
