@@ -73,6 +73,7 @@ class Run:
         """
         everything = asyncio.gather(*(self._trial(trial, index) for index, trial in enumerate(trials)))
         await self._executor.during(everything)
+        self._whereabouts.check()
         if self._lost:
             (fault, _), *others = Counter(self._lost.values()).most_common()
             more = f" (and {len(others)} other reasons)" if others else ""
