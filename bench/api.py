@@ -164,7 +164,8 @@ class Context(Protocol):
 
     def dynamics(self, epochs: int) -> np.ndarray:
         """float16 [epochs, N, C]: class probabilities of every training image, logged after each epoch of a
-        network that is trained from scratch by the recipe protocols/teachers/small-dynamics-v1.toml (read-only)."""
+        network that is trained from scratch by the data set's recipe, see bench/teachers/dynamics_recipes.py
+        (read-only)."""
         ...
 
     def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
