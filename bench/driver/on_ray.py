@@ -62,6 +62,7 @@ from bench.stages.curve import learning_curve
 from bench.stages.encode import encode_labels
 from bench.stages.evaluate import evaluate
 from bench.stages.teach import teach
+from bench.training.progress_files import tell_in
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class RayExecutor:
         arithmetic: of the worker processes, see bench.machine.
         limits: of the processes of plugins; None: the default ones.
         results: folder of the records, in which plugins have nothing to write.
+        progress: folder where workers of this machine say how far long trainings are; None: nowhere.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class RayExecutor:
         arithmetic: str = machine.NATIVE,
         limits: Limits | None = None,
         results: Path | None = None,
+        progress: Path | None = None,
     ) -> None:
         self._registry, self._switches = registry, machine.switches(arithmetic)
         self._owns = not ray.is_initialized()
@@ -136,7 +139,8 @@ class RayExecutor:
         code = project_digest() if self.ship else ""
         cache, folders = os.environ.get(limits_of_caches.VARIABLE, ""), () if results is None else (results.resolve(),)
         facts = self.ship, code, data_places(), known_sets(), cache
-        session = Session(registry, str(store), device, *facts, limits or Limits(), folders)
+        told = "" if progress is None or self.ship else str(progress)
+        session = Session(registry, str(store), device, *facts, limits or Limits(), folders, told)
         self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
         cores = max(1, int(resources.get("CPU", 1)))
         self.jobs = min(jobs or cores, cores)
@@ -164,27 +168,33 @@ class RayExecutor:
             await asyncio.gather(task, return_exceptions=True)
 
     async def run(self, stage: str, *args: Any, priority: int = 0, needs: tuple[str, ...] = ()) -> Outcome:
-        """Run one of STAGES in a worker. `needs` are the addresses of the artifacts that it reads."""
+        """Run one of STAGES in a worker. `needs` are the addresses of the artifacts that it reads.
+
+        Where somebody else killed a plugin's process, it runs again, as often as where a worker dies.
+        """
         await self._slot(priority)
         try:
             files = {address: self._files[address] for address in needs if address in self._files}
-            # The session is wrapped, so that a worker unpacks it once and not for every task.
-            outcome_ref, file_ref = _task.options(**self.task_options(stage, *args)).remote(
-                self._session_id, [self._session], files, stage, args
-            )
-            try:
-                outcome: Outcome = await outcome_ref
+            for left in reversed(range(1 + RETRIES)):
+                # The session is wrapped, so that a worker unpacks it once and not for every task.
+                outcome_ref, file_ref = _task.options(**self.task_options(stage, *args)).remote(
+                    self._session_id, [self._session], files, stage, args
+                )
+                try:
+                    outcome: Outcome = await outcome_ref
+                except ray.exceptions.RayError as error:
+                    return await self._fault(stage, error)
+                except asyncio.CancelledError:
+                    if not self._lost:
+                        with contextlib.suppress(Exception):  # Ray may be gone already
+                            ray.cancel(outcome_ref)
+                    raise
                 for note in outcome.notes:
                     LOG.warning("%s", note)
-                if outcome.error_type == KILLED and oom_kills() > self._oom_kills:
-                    return self._out_of_memory(stage)
-            except ray.exceptions.RayError as error:
-                return await self._fault(stage, error)
-            except asyncio.CancelledError:
-                if not self._lost:
-                    with contextlib.suppress(Exception):  # Ray may be gone already
-                        ray.cancel(outcome_ref)
-                raise
+                if outcome.error_type != KILLED or not left:
+                    break
+            if outcome.error_type == KILLED and oom_kills() > self._oom_kills:
+                return self._out_of_memory(stage)
             if self.ship and (address := made_file(outcome)) is not None:
                 self._files[address] = file_ref
             return outcome
@@ -422,4 +432,5 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
             results=session.results,
         )
         _session_id = session_id
+        tell_in(session.progress)
     return _workspace
