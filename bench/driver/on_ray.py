@@ -45,7 +45,7 @@ from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
 from bench.artifacts.store import LOG
 from bench.confinement import fork_server
-from bench.confinement.limits import KILLED, Limits
+from bench.confinement.plugin_limits import KILLED, Limits
 from bench.driver.faults import RayLost, memory_fault, oom_kills
 from bench.driver.leftovers import session_folder
 from bench.driver.outcome import Outcome, attempt, fault_or_failure, notes_of_the_log

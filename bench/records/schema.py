@@ -162,7 +162,7 @@ class Record(_Part):
     # What plugins did beside their task: "method" and "compressor" -> notes of bench.confinement.watch. A compressor of
     # this project is not watched.
     conduct: dict[str, tuple[Text, ...]] | None = None
-    limits: Text | None = None  # of the processes of plugins, see bench.confinement.limits
+    limits: Text | None = None  # of the processes of plugins, see bench.confinement.plugin_limits
     environment: dict[str, str] = {}  # see bench.machine; "threads" (torch's) and "device" of the student's training
     error: Failure | None = None
 
