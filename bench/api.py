@@ -21,11 +21,12 @@ no file can have, is given by the constant NAME.
                                      finds the files that the user has)
 
 Optional module constants: NAME (str, where it is not the file's stem), CITATION (str), NUM_GPUS (float, share of a
-GPU a task asks for), PUBLISHED (dict of published settings), TAKES_BUDGET (compressors: False when the size does not
-depend on a budget), BACKBONES (methods: how many networks `ctx.teachers` is asked for, an int, or the name of the
-parameter that tells how many or which), TEACHER (methods: whether the teacher is asked for, where the code does not
-show it: True, False, or the values of parameters with which it is), CHECK_EXCEPTIONS (dict: a rule of
-`condensebench check plugins` that does not hold here, and why).
+GPU a task asks for), PUBLISHED (dict of published settings), TAKES_BUDGET (compressors: False when the size does
+not depend on a budget), PLACES (methods: dict, parameters that name files -> the one that may give their digest, or
+""; a trial holds name and digest of the content, never the path), BACKBONES (methods: how many networks
+`ctx.teachers` is asked for, an int, or the name of the parameter that tells how many or which), TEACHER (methods:
+whether the teacher is asked for, where the code does not show it: True, False, or the values of parameters with
+which it is), CHECK_EXCEPTIONS (dict: a rule of `condensebench check plugins` that does not hold here, and why).
 A file or folder whose name starts with an underscore is shared code, not a plugin.
 """
 
@@ -163,7 +164,8 @@ class Context(Protocol):
 
     def dynamics(self, epochs: int) -> np.ndarray:
         """float16 [epochs, N, C]: class probabilities of every training image, logged after each epoch of a
-        network that is trained from scratch by the recipe protocols/teachers/small-dynamics-v1.toml (read-only)."""
+        network that is trained from scratch by the data set's recipe, see bench/teachers/dynamics_recipes.py
+        (read-only)."""
         ...
 
     def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:

@@ -140,6 +140,7 @@ def _finish(trials: Sequence[Trial], chosen: Sequence[Trial], folder: Path) -> i
     from bench.records import files
     from bench.reports.leaderboard.page import render
     from bench.reports.leaderboard.rows import leaderboard
+    from bench.reports.leaderboard.summary import on_a_screen
     from bench.texts import cut
     from bench.trials.trial import Trial
 
@@ -156,11 +157,13 @@ def _finish(trials: Sequence[Trial], chosen: Sequence[Trial], folder: Path) -> i
         )
     of_this_run = [record for record in everything if record.id in wanted]
     official = released()
-    print(render(leaderboard(of_this_run, official), "text"))
+    tables = leaderboard(of_this_run, official)
+    print(on_a_screen(tables, render(tables, "text")))
     whole = leaderboard(everything, official)
     for name, format_ in (("leaderboard.md", "md"), ("leaderboard.csv", "csv")):
         (folder / name).write_text(render(whole, format_) + "\n", encoding="utf-8")
     print(f"\nrecords: {folder / 'records.jsonl'}\ntables:  {folder / 'leaderboard.md'}, {folder / 'leaderboard.csv'}")
+    print(f"website: condensebench report --results {folder} --out {folder / 'site'}")
     failed = [record for record in of_this_run if record.status == "failed"]
     for record in failed[:SHOWN_FAILURES]:
         assert record.error is not None

@@ -24,7 +24,8 @@ from bench.confinement import wire
 from bench.confinement.limits import Limits
 from bench.confinement.warden import Warden
 
-PRELOADED = "bench.stages.lent"  # with torch, and all that a context needs
+# What plugins' processes begin in, with torch and all that a context needs.
+PRELOADED = ("bench.stages.lent", "bench.checks.plugins.apart_side")
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,21 @@ def start() -> None:
     _server, _server_owner = here, os.getpid()
 
 
+def start_early(module: str) -> None:
+    """Import a module and fork the server, in a program that begins; nothing where torch is imported: it may have been
+    used. Forking takes less than a new process, which `order` starts otherwise."""
+    if "torch" not in sys.modules:
+        importlib.import_module(module)
+        start()
+
+
 def _launch() -> socket.socket:
     """The server of this process, started as a new one where there is none."""
     global _server, _server_owner
     if _server is None or _server_owner != os.getpid():
         here, there = socket.socketpair()
         subprocess.Popen(
-            [sys.executable, "-m", "bench.confinement.fork_server", str(there.fileno()), PRELOADED],
+            [sys.executable, "-m", "bench.confinement.fork_server", str(there.fileno()), *PRELOADED],
             pass_fds=[there.fileno()],
             stdin=subprocess.DEVNULL,
         )
@@ -154,9 +163,10 @@ def _set_threads(threads: int) -> None:
 
 
 def main() -> NoReturn:
-    """A server as a new process: `python -m bench.confinement.fork_server DESCRIPTOR MODULE`."""
+    """A server as a new process: `python -m bench.confinement.fork_server DESCRIPTOR MODULE...`."""
     end = socket.socket(fileno=int(sys.argv[1]))
-    importlib.import_module(sys.argv[2])
+    for module in sys.argv[2:]:
+        importlib.import_module(module)
     with contextlib.suppress(KeyboardInterrupt):
         _serve(end)
     os._exit(0)

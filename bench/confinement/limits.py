@@ -42,7 +42,7 @@ class Limits:
 
     def as_text(self) -> str:
         """As a record tells them: `86400 s, 256 processes, 80 % of memory`."""
-        memory = f"{MEMORY_SHARE:.0%} of memory" if self.memory is None else f"{self.memory / 2**20:g} MiB"
+        memory = f"{100 * MEMORY_SHARE:.0f} % of memory" if self.memory is None else f"{self.memory / 2**20:g} MiB"
         return f"{self.seconds:g} s, {self.processes} processes, {memory}"
 
 

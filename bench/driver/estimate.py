@@ -7,8 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bench.plugins.registry import ROOT
+from bench.records import files
 from bench.records.files import Record
 from bench.trials.trial import Trial
+
+COMMITTED = ROOT / "results" / "default-plan"
 
 _Key = tuple[Any, ...]  # stage, fields, and the values of a trial in them
 
@@ -47,6 +51,12 @@ def estimate_seconds(trials: Iterable[Trial], records: Iterable[Record]) -> tupl
                 paid.add(key)
                 total += known.median(stage, wanted, likenesses) or 0.0
     return total, unknown
+
+
+def committed_records() -> list[Record]:
+    """The records of the default plan that the checkout brings, so that a first run can be estimated: of another
+    machine. None where the project is installed without its results."""
+    return files.load(COMMITTED).records if COMMITTED.is_dir() else []
 
 
 class _Known:

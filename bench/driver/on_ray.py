@@ -64,6 +64,7 @@ from bench.stages.curve import learning_curve
 from bench.stages.encode import encode_labels
 from bench.stages.evaluate import evaluate
 from bench.stages.teach import teach
+from bench.training.progress_files import tell_in
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class RayExecutor:
         arithmetic: of the worker processes, see bench.machine.
         limits: of the processes of plugins; None: the default ones.
         results: folder of the records, in which plugins have nothing to write.
+        progress: folder where workers of this machine say how far long trainings are; None: nowhere.
     """
 
     def __init__(
@@ -129,6 +131,7 @@ class RayExecutor:
         arithmetic: str = machine.NATIVE,
         limits: Limits | None = None,
         results: Path | None = None,
+        progress: Path | None = None,
     ) -> None:
         self._registry, self._switches = registry, machine.switches(arithmetic)
         self._owns = not ray.is_initialized()
@@ -142,7 +145,8 @@ class RayExecutor:
         code = project_digest() if self.ship else ""
         cache, folders = os.environ.get(limits_of_caches.VARIABLE, ""), () if results is None else (results.resolve(),)
         facts = self.ship, code, data_places(), known_sets(), cache
-        session = Session(registry, str(store), device, *facts, limits or Limits(), folders)
+        told = "" if progress is None or self.ship else str(progress)
+        session = Session(registry, str(store), device, *facts, limits or Limits(), folders, told)
         self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
         cores = max(1, int(resources.get("CPU", 1)))
         self.jobs = min(jobs or cores, cores)
@@ -464,4 +468,5 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
             results=session.results,
         )
         _session_id = session_id
+        tell_in(session.progress)
     return _workspace

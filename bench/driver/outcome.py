@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bench.artifacts.store import DamagedArtifact
 from bench.confinement.limits import PluginFailure
 from bench.driver.faults import machine_fault
 from bench.errors import InfeasibleError
@@ -56,7 +57,11 @@ def attempt(function: Callable[..., Any], *args: Any) -> Outcome:
 def fault_or_failure(error: BaseException, trace: str = "") -> Outcome:
     """`lost` where a machine is to blame for an exception, else `failed`."""
     fault = machine_fault(error)
-    return failure(error, trace) if fault is None else Outcome("lost", error_type=type(error).__name__, message=fault)
+    if fault is None:
+        return failure(error, trace)
+    # The walk makes such a file anew, and tells it by this name.
+    kind = type(error).__name__ if isinstance(error, DamagedArtifact) else ""
+    return Outcome("lost", error_type=kind, message=fault)
 
 
 def failure(error: BaseException, trace: str = "") -> Outcome:

@@ -5,6 +5,7 @@ The command line, `bench.run` and `--dry-run` prepare alike.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +25,7 @@ from bench.plugins.registry import discover
 from bench.protocol.definition import default_recipes
 from bench.records import files
 from bench.records.files import Record, State
-from bench.stages.origins import OriginDigests
+from bench.stages.origins import OriginDigests, teacher_to_train
 from bench.trials.trial import Trial
 
 RERUN: Mapping[str, frozenset[State]] = {  # --rerun -> the states of the trials that run
@@ -75,6 +76,29 @@ class Prepared:
         """A line for each data set of photographs that a run may decode into the store, and how much that is."""
         datasets = dict.fromkeys(trial.dataset for trial in self.chosen)
         return [line for dataset in datasets if (line := pixels_to_keep(self.workspace, dataset))]
+
+    @cached_property
+    def progress(self) -> Path:
+        """Where the workers of this run say how far long trainings are."""
+        return self.workspace.store.root / "progress" / uuid.uuid4().hex
+
+    @cached_property
+    def trainings(self) -> Sequence[str]:
+        """A line for each teacher that has to be trained first, and who asks for it."""
+        asked: dict[tuple[str, str], list[str]] = {}
+        origins = OriginDigests(self.workspace)
+        for trial in self.chosen:
+            for name in origins.teacher_recipes(trial):
+                who = asked.setdefault((name, trial.dataset), [])
+                labelled = origins.protocol(trial.protocol).labels(trial.dataset) != "hard"
+                who.append(trial.protocol if labelled else trial.method)
+        lines = []
+        for (name, dataset), who in asked.items():
+            recipe = teacher_to_train(self.workspace, name, dataset)
+            if recipe is not None and recipe.recipe is not None:
+                what = f"teacher {recipe.name} is trained on {dataset} first, {recipe.recipe.epochs} epochs"
+                lines.append(f"{what}; asked for by: {', '.join(dict.fromkeys(who))}")
+        return lines
 
     def find_data(self) -> None:
         """Raise NotHere where the files of a chosen trial's data set are not on this machine. On others they may be."""

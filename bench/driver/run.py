@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -109,7 +110,7 @@ def run_prepared(
         on_note(swept)
     executor = RayExecutor(
         ws.registry, ws.store.root, jobs=options.jobs, address=options.ray_address, device=ws.device,
-        arithmetic=ws.store.arithmetic, limits=options.limits, results=options.results,
+        arithmetic=ws.store.arithmetic, limits=options.limits, results=options.results, progress=prepared.progress,
     )  # fmt: skip
     try:
         job = Run(
@@ -122,6 +123,7 @@ def run_prepared(
             asyncio.run(job.all(prepared.chosen))
     finally:
         executor.close()
+        shutil.rmtree(prepared.progress, ignore_errors=True)
 
 
 def _event_loop_runs() -> bool:

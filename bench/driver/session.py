@@ -30,6 +30,7 @@ class Session:
     cache_limit: str = ""  # of decoded photographs (bench.photographs.limits), where one was given
     limits: Limits = field(default_factory=Limits)  # of the processes of plugins
     results: tuple[Path, ...] = ()  # the folders of records that plugins have nothing to write in
+    progress: str = ""  # the folder where workers say how far long trainings are; "": nowhere
 
 
 def project_digest() -> str:

@@ -68,8 +68,9 @@ def read_levels(source: str | Path | bytes, name: str | Path, channels: int) -> 
     if channels not in MODES:
         raise UserError(f"{name}: image files have 1 or 3 channels, the data set has {channels}; hand in tensors.")
     with open_picture(source, name) as image:
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            raise UserError(f"{name} holds {image.n_frames} pictures; a file of a set holds one.")
+        pictures = int(getattr(image, "n_frames", 1))
+        if pictures > 1 and image.format != "MPO":
+            raise UserError(f"{name} holds {pictures} pictures; a file of a set holds one.")
         if image.mode.startswith("I;16") and not image.mode.endswith("S"):
             values = np.asarray(image).astype(np.uint32)
             levels = Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 is 255: the true range

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import zstandard
 
@@ -24,11 +24,12 @@ from bench.errors import UserError
 from bench.foreign.bounds import check_members, check_unpacked, regular, unpacked_limit
 
 JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
-_PACKED: tuple[tuple[bytes, Callable[[IO[bytes]], IO[bytes]]], ...] = (  # how a packed file begins, and its reader
-    (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),  # type: ignore[list-item,return-value]
-    (b"BZh", bz2.BZ2File),  # type: ignore[list-item]
-    (b"\xfd7zXZ\x00", lzma.LZMAFile),  # type: ignore[list-item]
-    (b"\x28\xb5\x2f\xfd", lambda file: zstandard.ZstdDecompressor().stream_reader(file)),  # type: ignore[list-item,return-value]
+_Opener = Callable[[IO[bytes]], Any]
+_PACKED: tuple[tuple[bytes, _Opener], ...] = (  # how a packed file begins, and what reads it
+    (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
+    (b"BZh", bz2.BZ2File),
+    (b"\xfd7zXZ\x00", lzma.LZMAFile),
+    (b"\x28\xb5\x2f\xfd", lambda file: zstandard.ZstdDecompressor().stream_reader(file)),
 )
 
 
@@ -56,8 +57,9 @@ def tree_members(root: Path) -> list[Member]:
             path = place / name
             if is_junk(name) or not path.is_symlink():
                 continue
-            if path.is_dir() or not path.resolve().is_relative_to(top):
-                raise UserError(f"{path} is a link to {path.resolve()}: put the files themselves into {root}.")
+            target = Path(os.path.realpath(path))  # resolve() raises at a link that leads to itself
+            if path.is_dir() or not target.is_relative_to(top):
+                raise UserError(f"{path} is a link to {target}: put the files themselves into {root}.")
         for name in files:
             if not is_junk(name):
                 path = regular(place / name)

@@ -32,7 +32,7 @@ def read_npz(file: Path) -> dict[str, np.ndarray]:
             arrays = {}
             for info in listed:
                 with archive.open(info) as member:
-                    arrays[info.filename.removesuffix(".npy")] = _read_npy(member, info.file_size)
+                    arrays[info.filename.removesuffix(".npy")] = read_npy(member, info.file_size)
             return arrays
     except (UserError, MemoryError):
         raise
@@ -54,7 +54,8 @@ def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return shape, fortran, dtype
 
 
-def _read_npy(file: IO[bytes], size: int) -> np.ndarray:
+def read_npy(file: IO[bytes], size: int) -> np.ndarray:
+    """The array of an .npy stream of `size` bytes. Raises ValueError where it is none, or larger than what is there."""
     shape, fortran, dtype = read_npy_header(file)
     wanted = math.prod(shape) * dtype.itemsize
     if not 0 <= wanted <= size:

@@ -35,7 +35,7 @@ def add_teacher_file(registry: Registry, option: str, text: str) -> str:
     path = Path(text).expanduser()
     if not path.is_file():
         raise UserError(f"{option} {text}: there is no such file.")
-    registry.add_teacher(path.resolve())
+    registry.add_teacher(path.absolute())
     return path.stem
 
 

@@ -99,6 +99,16 @@ class Whereabouts:
         self._folder = _identity(self._path.parent)
         self._file = _identity(self._path)
         self._size = self._path.stat().st_size if self._file is not None else 0
+        self._states = self._record_files()
+
+    def _record_files(self) -> dict[str, tuple[int, int, int]]:
+        """Every record file of the folder -> (its number, bytes, time of the last change)."""
+        states = {}
+        for path in self._path.parent.glob("*.jsonl"):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                states[path.name] = status.st_ino, status.st_size, status.st_mtime_ns
+        return states
 
     def check(self) -> None:
         """Raise MachineError unless folder and file are those that were noted, and no line is gone."""
@@ -106,6 +116,13 @@ class Whereabouts:
             raise MachineError(f"{self._path.parent} was deleted or replaced while the run was writing to it. {_LOST}")
         if self._file is not None and (_identity(self._path) != self._file or self._path.stat().st_size < self._size):
             raise MachineError(f"{self._path} was deleted, replaced or cut while the run was writing to it. {_LOST}")
+        now = self._record_files()
+        if changed := sorted(name for name in {*now, *self._states} if now.get(name) != self._states.get(name)):
+            raise MachineError(
+                f"{self._path.parent / changed[0]} was written by something else than this run, which alone may write "
+                f"there while it runs. A plugin may have done it: `condensebench check records {self._path.parent}` "
+                f"names records that cannot be. Restore the file, then type the same command again."
+            )
 
 
 _LOST = "The records that it held are gone; the same command runs their trials again."

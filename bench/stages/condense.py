@@ -16,11 +16,13 @@ from bench.artifacts.store import Artifact
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError
 from bench.labels.label_file import image_bytes
+from bench.plugins.context_use import asked_for
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
 from bench.stages.lend import Lending, surviving
 from bench.stages.method_call import assembled
 from bench.teachers import further
+from bench.teachers.dynamics_recipes import dynamics_identity
 from bench.teachers.teacher_files import TeacherRef, UnusedTeacher, load_recipe
 
 
@@ -47,6 +49,11 @@ def condense(
         "ipc": ipc,
         "replicate": replicate,
     }
+    # Only where records name them: the sets of the embedded data sets stay where they are.
+    if "dynamics" in asked_for(spec.plugin) and (
+        identity := dynamics_identity(ws.registry, dataset.spec, dataset.size, dataset.classes)
+    ):
+        inputs["dynamics"] = identity
     networks = further.declared(spec)
     further_networks = list[further.Further]()
     if further.needs_others(networks):

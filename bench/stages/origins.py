@@ -13,12 +13,13 @@ from functools import cache
 from bench.artifacts.describe import find_dataset
 from bench.artifacts.refs import DatasetRef, Workspace
 from bench.engine import ENGINE_VERSION
-from bench.plugins.context_use import uses_teacher
+from bench.plugins.context_use import asked_for, uses_teacher
 from bench.plugins.registry import Plugin
 from bench.plugins.spec import parse
 from bench.protocol import definition
 from bench.protocol.definition import Protocol
-from bench.teachers.teacher_files import TeacherRef, find, load_recipe, teachers_digest
+from bench.teachers.dynamics_recipes import dynamics_identity
+from bench.teachers.teacher_files import TeacherRecipe, TeacherRef, find, load_recipe, shipped_path, teachers_digest
 from bench.trials.trial import Trial
 from bench.views.parameters import AUGMENT_VERSION
 
@@ -44,6 +45,7 @@ class OriginDigests:
             "teacher": teachers_digest(labellers) if labellers else None,
             **{part: self.code(part, trial) for part in CODE},
             **self._backbones(trial, dataset, labellers),
+            **self._dynamics(trial, dataset),
         }
 
     def known(self, trial: Trial) -> dict[str, str | None]:
@@ -120,6 +122,14 @@ class OriginDigests:
         choice = further.declared(parse(self.ws.registry, "method", method))
         return choice if further.needs_others(choice) else None
 
+    def _dynamics(self, trial: Trial, dataset: DatasetRef | None) -> dict[str, str | None]:
+        """The identity of the training dynamics that a method asks for; nothing where it asks for none, or where they
+        are those that records have never told."""
+        if dataset is None or "dynamics" not in asked_for(self.plugin("method", trial.method)):
+            return {}
+        identity = dynamics_identity(self.ws.registry, dataset.spec, dataset.size, dataset.classes)
+        return {"dynamics": identity} if identity else {}
+
     def _backbones(
         self, trial: Trial, dataset: DatasetRef | None, labellers: Sequence[TeacherRef]
     ) -> dict[str, str | None]:
@@ -133,3 +143,18 @@ class OriginDigests:
         if dataset and labellers:
             networks = further.made_before(self.ws.store, self.ws.registry, dataset, labellers[0], choice)
         return {"backbones": further.digest_of(networks or ())}
+
+
+def teacher_to_train(ws: Workspace, name: str, dataset: str) -> TeacherRecipe | None:
+    """The recipe of a teacher that has to be trained before it is there; None where it ships, lies here, or has
+    weights."""
+    try:
+        opened = find_dataset(ws, dataset)
+        classes = opened.classes if opened else ws.data(dataset).dataset.num_classes
+        recipe = load_recipe(ws.registry, name, dataset, classes)
+    except Exception:  # the trials that fail for it tell why
+        return None
+    if recipe.recipe is None or shipped_path(recipe.id, dataset).is_file():
+        return None
+    here = opened is not None and find(ws.store, recipe, dataset, opened.digest) is not None
+    return None if here else recipe

@@ -12,6 +12,7 @@ import torch
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace, read_condensed
 from bench.artifacts.store import read
 from bench.confinement.process import PluginProcess
+from bench.engine import ENGINE_VERSION
 from bench.labels.label_file import LabelFile
 from bench.labels.reader import EncodedLabels
 from bench.plugins.spec import parse
@@ -21,6 +22,7 @@ from bench.seeds import seed
 from bench.stages.foreign_codec import codec_of
 from bench.teachers import loaded, teacher_files
 from bench.teachers.ensemble import ensemble_of
+from bench.training.course import Course, kept_course
 from bench.training.loop import TrainLog, train
 from bench.training.networks import build_network
 from bench.training.normalisation import statistics
@@ -44,6 +46,29 @@ class Trained:
     )
 
 
+def student_course(
+    ws: Workspace,
+    trial: Trial,
+    dataset: DatasetRef,
+    condensed: CondensedRef,
+    labels: Sequence[LabelsRef],
+    labellers: Sequence[teacher_files.TeacherRef],
+    recipe: Recipe,
+) -> Course:
+    """The course of the training of a trial's student. Arguments as of `train_student`."""
+    decides = {
+        "engine": ENGINE_VERSION,
+        "student": trial.as_dict(),
+        "network": parse(ws.registry, "network", trial.student).plugin.digest,
+        "recipe": recipe.model_dump(mode="json"),
+        "dataset": dataset.digest,
+        "condensed": condensed.address,
+        "labels": [each.address for each in labels],
+        "teachers": [each.identity for each in labellers],
+    }
+    return kept_course(ws.store, f"student {trial}", decides, ws.device)
+
+
 def train_student(
     ws: Workspace,
     trial: Trial,
@@ -53,8 +78,10 @@ def train_student(
     labellers: Sequence[teacher_files.TeacherRef],
     recipe: Recipe,
     on_epoch_end: Callable[[int, torch.nn.Module], None] | None = None,
+    course: Course | None = None,
 ) -> Trained:
-    """The student of a trial, trained by `recipe`. Arguments as of bench.stages.evaluate.evaluate."""
+    """The student of a trial, trained by `recipe`. Arguments as of bench.stages.evaluate.evaluate; `course`: see
+    `student_course`."""
     data = ws.described(dataset)
     mean, std = statistics(recipe.normalisation, data.dataset)
     train_set = read_condensed(ws, condensed)
@@ -85,6 +112,7 @@ def train_student(
             reader=reader,
             teacher=teacher,
             on_epoch_end=on_epoch_end,
+            course=course,
         )
     sizes, invalid = (None, None) if reader is None else (reader.sizes(), reader.invalid)
     conduct = None if process is None else process.conduct

@@ -23,6 +23,7 @@ from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers import loaded, pretrained
 from bench.teachers.teacher_files import TeacherRecipe, TeacherRef, find, shipped_path
+from bench.training.course import Course, kept_course
 from bench.training.loop import evaluate, train
 from bench.training.networks import build_network
 from bench.training.normalisation import statistics
@@ -41,7 +42,9 @@ def make(
     ref = find(store, recipe, str(data.spec), dataset_digest)
     if ref is None:
         wanted = recipe.made_from(dataset_digest)[0]
-        store.get("teacher", {"made": wanted}, lambda: _make(data, recipe, wanted, device, download))
+        course = _course(store, data, recipe, "teacher", wanted, device)
+        store.get("teacher", {"made": wanted}, lambda: _make(data, recipe, wanted, device, download, course))
+        course.end()
         ref = find(store, recipe, str(data.spec), dataset_digest)
         assert ref is not None
     return ref
@@ -58,12 +61,15 @@ def make_unmeasured(
     """
     ref = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
     if ref is None:
+        wanted = recipe.made_from(dataset_digest)[0]
+        course = _course(store, data, recipe, "backbone", wanted, device)
 
         def unmeasured() -> tuple[dict[str, Any], dict[str, Any]]:
-            _, arrays, _ = _network(data, recipe, device, download=False)
+            _, arrays, _ = _network(data, recipe, device, False, course)
             return arrays, {"digest": arrays_digest(arrays)}
 
-        store.get("backbone", {"made": recipe.made_from(dataset_digest)[0]}, unmeasured)
+        store.get("backbone", {"made": wanted}, unmeasured)
+        course.end()
         ref = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
         assert ref is not None
     return ref
@@ -81,10 +87,15 @@ def find_unmeasured(store: Store, recipe: TeacherRecipe, dataset: str, dataset_d
     return ref
 
 
+def _course(store: Store, data: Data, recipe: TeacherRecipe, kind: str, wanted: str, device: str) -> Course:
+    name = f"{kind} {recipe.name or recipe.id} on {data.spec}"
+    return kept_course(store, name, {kind: wanted, "seeded": recipe.id}, device)
+
+
 def _make(
-    data: Data, recipe: TeacherRecipe, wanted: str, device: str, download: bool
+    data: Data, recipe: TeacherRecipe, wanted: str, device: str, download: bool, course: Course
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    model, arrays, published = _network(data, recipe, device, download)
+    model, arrays, published = _network(data, recipe, device, download, course)
     accuracy = _accuracy(data, recipe, model)
     if accuracy < published / 2:
         raise UserError(
@@ -95,11 +106,11 @@ def _make(
 
 
 def _network(
-    data: Data, recipe: TeacherRecipe, device: str, download: bool
+    data: Data, recipe: TeacherRecipe, device: str, download: bool, course: Course
 ) -> tuple[Any, dict[str, np.ndarray], float]:
     """(network, the weights that are kept of it, its published accuracy: 0 of a network that is trained here)."""
     if recipe.recipe is not None:
-        model, published = fit(data, recipe, recipe.recipe, "teacher", device), 0.0
+        model, published = fit(data, recipe, recipe.recipe, "teacher", device, course=course), 0.0
         # Half precision halves the file; the rounded weights are the teacher, for everyone and from the start.
         weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     else:
@@ -116,7 +127,12 @@ def _accuracy(data: Data, recipe: TeacherRecipe, model: torch.nn.Module) -> floa
     classes = data.dataset.num_classes
     if recipe.recipe is None and len(labels) >= PER_CLASS * classes:
         device = str(next(model.parameters()).device)
-        said = loaded.predict(model, images, mean=mean, std=std, device=device).argmax(dim=1)
+        said = torch.cat(
+            [
+                loaded.predict(model, images[start : start + 1000], mean=mean, std=std, device=device).argmax(dim=1)
+                for start in range(0, len(labels), 1000)
+            ]
+        )
         counts = torch.bincount(said * classes + labels, minlength=classes * classes).reshape(classes, classes).numpy()
         best = counts[linear_sum_assignment(counts, maximize=True)].sum() / len(labels)
         if best > max(2 * accuracy, 0.5):

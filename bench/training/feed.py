@@ -131,6 +131,13 @@ class Feed:
         """Sum over all images served so far of sum_c p log p of their soft label (kl; 0 for other losses)."""
         return self._offset if self._targets is None else self._targets.offset
 
+    @offset.setter
+    def offset(self, value: torch.Tensor) -> None:
+        if self._targets is None:
+            self._offset = value
+        else:
+            self._targets.offset = value
+
     def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, Target]]:
         """(normalised images float32 [n, C, size, size], targets) of each batch."""
         first = epoch * len(self.bounds)

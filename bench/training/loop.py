@@ -22,6 +22,8 @@ from bench.artifacts import pixels
 from bench.errors import UserError
 from bench.protocol.recipe import Optimizer, Recipe
 from bench.seeds import Coordinate, seed
+from bench.training.checkpoint import Parts
+from bench.training.course import Course
 from bench.training.feed import Feed, LabelReader, Teacher
 from bench.training.losses import Target, batch_loss, scale
 from bench.training.rates import factor
@@ -78,6 +80,8 @@ def train(
     teacher: Teacher | None = None,
     on_epoch_end: Callable[[int, nn.Module], None] | None = None,
     block_bytes: int = 256 * 2**20,
+    course: Course | None = None,
+    stop_after: int | None = None,
 ) -> TrainLog:
     """Train `student` in place for `recipe.epochs` epochs; its last state is the result.
 
@@ -103,6 +107,8 @@ def train(
             mixed, erased; float32 [n, channels, size, size]) to teacher logits [n, classes]. Called without gradients.
         on_epoch_end: called as (epoch, student) after each epoch; may evaluate, must not train.
         block_bytes: bound on decoded labels held at a time.
+        course: is told how far the training is, and keeps checkpoints from which it goes on; None: nobody and nothing.
+        stop_after: epochs after which to stop, of a recipe that is longer; None: all of them.
 
     Raises:
         TrainingDiverged: the mean loss of an epoch is not finite.
@@ -134,9 +140,15 @@ def train(
             teacher=teacher,
         )
         times, offset, steps = scale(recipe.loss), 0.0, len(feed.bounds)
-        for epoch in range(recipe.epochs):
+        course, epochs = course or Course(), min(recipe.epochs, stop_after or recipe.epochs)
+        parts = Parts(student, optimizer, average, feed)
+        if kept := course.begin(epochs, len(images), parts):
+            offset, log.losses, log.seconds = kept["offset"], kept["losses"], kept["seconds"]
+            log.steps, log.images_seen = kept["steps"], kept["images_seen"]
+            began -= log.seconds
+        for epoch in range(len(log.losses), epochs):
             if recipe.schedule.restart and epoch in recipe.schedule.milestones:
-                optimizer = make_optimizer(student, recipe.optimizer)
+                optimizer = parts.optimizer = make_optimizer(student, recipe.optimizer)
             _set_rate(optimizer, recipe, epoch)
             total, seen = torch.zeros((), device=device), 0
             for step, (x, target) in enumerate(feed.epoch(epoch)):
@@ -149,6 +161,7 @@ def train(
                     with torch.no_grad():  # else the average would remember every step
                         torch._foreach_lerp_(average, parameters, 1 - recipe.ema)
                 seen += len(x)
+                course.step(len(x))
             so_far = float(feed.offset) * times
             log.losses.append((float(total) + so_far - offset) / seen)
             offset = so_far
@@ -159,6 +172,8 @@ def train(
             if on_epoch_end is not None:
                 on_epoch_end(epoch, student)
                 student.train()
+            log.seconds = time.perf_counter() - began
+            course.epoch_ends(parts, {**vars(log), "offset": offset})
     if average:
         with torch.no_grad():
             torch._foreach_copy_(parameters, average)

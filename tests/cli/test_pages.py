@@ -18,9 +18,11 @@ from bench.engine import ENGINE_VERSION
 from bench.plugins.registry import discover
 from bench.records.schema import SCHEMA
 from tests.worlds import ROOT
+from tests.worlds.published_sets import publish
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEACHERS = (ROOT / "docs/teachers.md").read_text(encoding="utf-8")  # its first recipe is mine.toml
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 LONGEST_README = 150  # lines
 
@@ -82,6 +84,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "results" / path.name).symlink_to(path)
     for name, like in MADE_BEFORE.items():
         (tmp_path / name).symlink_to(ROOT / like)
+    recipe = re.findall(r"^```toml\n(.*?)^```$", TEACHERS, re.MULTILINE | re.DOTALL)[0]
+    (tmp_path / "mine.toml").write_text(recipe, encoding="utf-8")
+    publish(tmp_path / "sets")
     monkeypatch.setenv("CONDENSEBENCH_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
     return tmp_path

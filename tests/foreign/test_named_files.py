@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.driver.prepared import Prepared, RunOptions, prepare
+from bench.artifacts.refs import Workspace
+from bench.driver.prepared import Prepared, RunOptions
 from bench.errors import UserError
 from bench.foreign import named_files
 from bench.foreign.named_files import content_digest, located, name_content
@@ -103,6 +104,9 @@ def test_a_name_has_no_letters_that_a_spec_cannot_hold(file: str, name: str) -> 
 
 
 def test_a_run_tells_the_name_before_it_starts(tree: Path, tmp_path: Path) -> None:
-    grid = {"datasets": ["digits"], "protocols": [PROTOCOL], "methods": ["folder:path=sets/rded"], "ipcs": [1]}
-    prepared: Prepared = prepare(RunOptions(results=tmp_path / "results", store=tmp_path / "store"), **grid)
-    assert f"{tree.resolve()} is rded@{content_digest(tree)[:12]}: records name it so" in "\n".join(prepared.notes)
+    chosen_trials = trials("folder:path=sets/rded")
+    name_content("sets")  # of another run
+    workspace = Workspace(tmp_path / "store", discover())
+    notes = "\n".join(Prepared(RunOptions(), workspace, chosen_trials).notes)
+    assert f"{tree.resolve()} is rded@{content_digest(tree)[:12]}: records name it so" in notes
+    assert "sets@" not in notes

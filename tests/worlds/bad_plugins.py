@@ -91,10 +91,7 @@ CALLS = {
     ),
     "asks_context": "\n    try:\n        ctx._data.dataset.test()\n    except Exception:\n        pass",
     "loads_again": "ctx._data.spec.plugin.module.load(ctx.scratch).test()",
-    "starts_program": (
-        "import subprocess; subprocess.run([sys.executable, '-c', 'from sklearn.datasets import load_digits'], "
-        "env={}, check=False)"
-    ),
+    "starts_program": ("import subprocess; subprocess.run([sys.executable, '-I', '-S', '-c', 'pass'], check=False)"),
     "writes_store": "open(os.path.join(ctx._store.root, 'condensed', 'mine'), 'w').write('x')",
     "writes_results": "open(os.path.join(os.environ['RESULTS'], 'more.jsonl'), 'w').write('x')",
     "writes_scratch": "(ctx.scratch / 'mine').write_text('x')",

@@ -30,12 +30,15 @@ RECIPE = Recipe(labels="hard", epochs=12, batch=12, optimizer=Optimizer(lr=1e-2)
 
 
 class Workshop:
-    """A store in a temporary folder, which goes away with the process; what is made there is made once."""
+    """A store in a folder; what is made there is made once. Without a folder it is a temporary one, which goes away
+    with the process."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, folder: Path | None = None) -> None:
         self.registry = registry
-        self._folder = tempfile.TemporaryDirectory(prefix="condensebench-checks-")
-        self.store = Store(Path(self._folder.name) / "store")
+        if folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="condensebench-checks-")
+            folder = Path(self._folder.name) / "store"
+        self.store = Store(folder)
         self._plugin = read(Path(worlds.__file__), kind="dataset", module_name=worlds.__name__)
 
     def data(self, world: str) -> Data:

@@ -20,6 +20,7 @@ from bench.checks.records.label_bytes import check_bytes
 from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import RULES, Findings
 from bench.checks.records.values import check_copies, check_values
+from bench.checks.records.watched import check_conduct
 from bench.finding import Finding
 from bench.lock.before_run import guard
 from bench.plugins.registry import Registry
@@ -82,6 +83,7 @@ def check_records(
         check_bytes(cell, prescribed, out)
         check_copies(cell, out)
     check_contents(board, out)
+    check_conduct(lines, out)
     check_values(lines, out)
     if baseline is not None:
         check_drift(board, cells(*read_lines(baseline, out)), out)

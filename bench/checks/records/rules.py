@@ -53,6 +53,10 @@ RULES: dict[str, tuple[Severity, str]] = {
     "near-test": ("warning", "no image of the condensed set is nearly one of the test split"),
     "repeated-images": ("warning", "the images of a condensed set are different ones"),
     "float-pixels": ("note", "all condensed sets of a cell have pixels of one kind: whole grey levels, or floats"),
+    # what plugins did beside their task
+    "test-reach": ("error", "no plugin came by the data set in another way than by what it was lent"),
+    "stray-write": ("error", "plugins write to their scratch folder alone"),
+    "stray-process": ("warning", "plugins start no programs and leave no processes"),
     # values
     "impossible-value": ("error", "every value can have come from a run"),
     "non-finite": ("error", "losses are finite"),

@@ -16,7 +16,7 @@ from bench.reports.table import MarkNote, Note, Page, Table, rows_of
 from bench.stats import intervals
 
 # A table: the same names, the same label regime, and the same digests of all that the protocol fixes.
-_TABLE = ("dataset", "protocol", "ipc", "student", "labels", "fixed_digest")
+TABLE_KEYS = ("dataset", "protocol", "ipc", "student", "labels", "fixed_digest")
 NO_RECORDS = "No records yet. Make some with: condensebench run --results DIR"
 
 
@@ -33,7 +33,7 @@ def page(frame: pd.DataFrame) -> Page:
     """The tables of `leaderboard(...)`."""
     if frame.empty:
         return Page([], frame, nothing=NO_RECORDS)
-    tables = [table for _, table in frame.groupby(list(_TABLE), sort=False)]
+    tables = [table for _, table in frame.groupby(list(TABLE_KEYS), sort=False)]
     headings = [_heading(table) for table in tables]
     if len(set(headings)) < len(headings):  # the same names under other digests
         headings = [f"{_heading(table)}, fixed parts {table.fixed_digest.iloc[0][:8]}" for table in tables]
@@ -62,23 +62,38 @@ def columns_shown(table: pd.DataFrame) -> list[LeaderboardColumn]:
 
 def resolution(table: pd.DataFrame) -> str:
     """What the replicates of this table can tell apart."""
-    counts = table.n[table.n > 0]
-    if counts.empty:
+    if not (table.n > 0).any():
         return "No entry has a result."
-    n = int(counts.mode().iloc[0])
-    compared = table[table.n.eq(n) & table.delta_random_ci95.notna()]
+    n, spread, comparisons = _spread(table)
     if n < 2:
         return "One replicate tells no two entries apart: every rank is a tie. Type: --replicates 3"
+    text = f"{n} replicates resolve differences from {_points(spread, n)} on (two-sided 5 %, power 80 %)"
+    if comparisons > 1:
+        text += f"; from {_points(spread, n, comparisons)} on with Holm's correction for {comparisons} comparisons"
+    return f"{text}."
+
+
+def resolved_points(table: pd.DataFrame) -> str | None:
+    """The difference that the replicates of this table resolve, as `resolution` says it; None where there is none."""
+    if not (table.n > 0).any():
+        return None
+    n, spread, _ = _spread(table)
+    return None if n < 2 else _points(spread, n)
+
+
+def _spread(table: pd.DataFrame) -> tuple[int, float, int]:
+    """(the usual number of replicates, standard deviation of a paired difference, entries that are compared)."""
+    n = int(table.n[table.n > 0].mode().iloc[0])
+    compared = table[table.n.eq(n) & table.delta_random_ci95.notna()]
+    if n < 2:
+        return n, math.nan, 0
     if len(compared):
         spread = intervals.pooled_std(
             (half * math.sqrt(n) / intervals.t_quantile(n), n) for half in compared.delta_random_ci95
         )
     else:  # without a reference row, as if replicates had nothing in common
         spread = math.sqrt(2) * intervals.pooled_std((std, n) for std in table["std"][table.n.eq(n)])
-    text = f"{n} replicates resolve differences from {_points(spread, n)} on (two-sided 5 %, power 80 %)"
-    if len(compared) > 1:
-        text += f"; from {_points(spread, n, len(compared))} on with Holm's correction for {len(compared)} comparisons"
-    return f"{text}."
+    return n, spread, len(compared)
 
 
 def _points(spread: float, n: int, comparisons: int = 1) -> str:

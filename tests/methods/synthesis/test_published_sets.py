@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -15,11 +16,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from bench.errors import UserError
+from bench.plugins.registry import discover
+from bench.plugins.spec import parse
 from bench.strangers import content_digest
 from methods._published.tensor_files import UNDO
 from methods.synthesis import folder
 from tests.methods.synthesis.test_folder import IPC, chosen, save_tree
+from tests.worlds import ROOT
 from tests.worlds.fakes import digits, digits_context
+from tests.worlds.published_sets import pictures, publish
 
 LEVELS, LABELS = chosen()
 MEAN, STD = UNDO["mnist"]
@@ -252,3 +257,40 @@ def test_undo_is_for_floats_alone(tmp_path: Path) -> None:
         read(tmp_path / "set.npz", undo="mnist")
     with pytest.raises(UserError, match="undo=mnist is for tensors"):
         read(save_tree(tmp_path / "tree", LEVELS, LABELS), undo="mnist")
+
+
+# --- the page
+
+
+class AnyTrain:
+    """Shapes of CIFAR-10; the method looks at nothing else."""
+
+    num_classes, channels, size = 10, 3, 32
+
+
+class AnyContext:
+    """A teacher that takes everything for class 0."""
+
+    @staticmethod
+    def predict(images: torch.Tensor) -> torch.Tensor:
+        return torch.eye(10)[torch.zeros(len(images), dtype=torch.int64)]
+
+
+def specs_on_the_page() -> list[str]:
+    text = (ROOT / "docs" / "published-sets.md").read_text(encoding="utf-8")
+    return re.findall(r"--method (folder:\S+)", text)
+
+
+def test_every_set_of_the_page_is_read_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    publish(tmp_path / "sets")
+    monkeypatch.chdir(tmp_path)
+    images, labels = pictures()
+    specs = specs_on_the_page()
+    assert len(specs) == 6
+    for text in specs:
+        spec = parse(discover(), "method", text)
+        made = folder.synthesize(AnyTrain(), 10, AnyContext(), **spec.parameters)  # type: ignore[arg-type]
+        assert made.labels.tolist() == labels.tolist()
+        assert np.abs(made.images.numpy().astype(np.float64) - images).max() < 1e-3, text
+        assert made.images.dtype == (torch.float32 if "undo=" in text else torch.uint8)
