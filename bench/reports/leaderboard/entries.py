@@ -12,13 +12,15 @@ import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
-from bench.records.files import Record, Regime, latest
+from bench.records.files import LeanRecord, ReadRecord, Regime, latest
 from bench.records.schema import FIXED
 
 REFERENCE_METHOD = "random"  # the row that all others are compared with; the only method that the harness knows by name
 _NAMES = ("dataset", "protocol", "ipc", "student")
+_row_of = attrgetter(*_NAMES, "method", "compressor", "budget")
 
 
 @dataclass
@@ -26,12 +28,12 @@ class Entry:
     """The replicates of one row. `accuracies`: replicate -> fraction, of those that have a result."""
 
     name: str  # unique
-    records: list[Record]
+    records: list[ReadRecord]
 
     def __post_init__(self) -> None:
         self.trial = self.records[0].trial
         self.made_by = self.records[0].made_by
-        self.accuracies = {r.trial["replicate"]: r.accuracy for r in self.records if r.accuracy is not None}
+        self.accuracies = {r.run.replicate: r.accuracy for r in self.records if r.accuracy is not None}
         self.labels = regime(self.records[0])
         self.names = (*(self.trial[key] for key in _NAMES), self.labels)
         self.digests = tuple(self.made_by.get(key) for key in FIXED)
@@ -63,23 +65,32 @@ class Entry:
         return "partial" if "ok" in seen else "infeasible"
 
 
-def regime(record: Record) -> Regime:
+def regime(record: ReadRecord) -> Regime:
     """The label regime of a record."""
     if record.labels is not None:
         return record.labels
-    return "hard" if record.trial["compressor"] is None else "stored"
+    return "hard" if record.run.compressor is None else "stored"
 
 
-def entries_of(records: Iterable[Record]) -> list[Entry]:
+def entries_of(records: Iterable[ReadRecord]) -> list[Entry]:
     """The rows that records make: replicates of one trial under one regime and one set of digests. Of several records
     of a trial the last one counts."""
-    grouped: dict[str, list[Record]] = defaultdict(list)
+    grouped: dict[str, list[ReadRecord]] = defaultdict(list)
+    names: dict[Hashable, str] = {}
     for record in latest(records):
-        fields = {key: value for key, value in record.trial.items() if key not in ("id", "replicate")}
-        grouped[json.dumps([fields, regime(record), record.made_by], sort_keys=True)].append(record)
+        key = (*_row_of(record.run), regime(record), id(record.made_by))  # lean records share what they are made by
+        if not isinstance(record, LeanRecord) or key not in names:
+            names[key] = _name(record)
+        grouped[names[key]].append(record)
     entries = [Entry(name, group) for name, group in grouped.items()]
     _complete_digests(entries)
     return entries
+
+
+def _name(record: ReadRecord) -> str:
+    """What replicates of one row share, as text."""
+    fields = {key: value for key, value in record.run.as_dict().items() if key != "replicate"}
+    return json.dumps([fields, regime(record), record.made_by], sort_keys=True)
 
 
 def is_official(protocol: str, digest: str | None, released: Mapping[str, str] | None) -> bool:

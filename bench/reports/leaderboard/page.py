@@ -4,7 +4,8 @@ read them."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Sequence
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from bench.reports.leaderboard.columns import COLUMNS, LeaderboardColumn
 from bench.reports.leaderboard.entries import REFERENCE_METHOD
 from bench.reports.printers import printed
 from bench.reports.quantities import marked, unofficial_notes
-from bench.reports.table import MarkNote, Note, Page, Table, rows_of
+from bench.reports.table import MarkNote, Note, Page, Row, Table, rows_of
 from bench.stats import intervals
 
 # A table: the same names, the same label regime, and the same digests of all that the protocol fixes.
@@ -33,47 +34,51 @@ def page(frame: pd.DataFrame) -> Page:
     """The tables of `leaderboard(...)`."""
     if frame.empty:
         return Page([], frame, nothing=NO_RECORDS)
-    tables = [table for _, table in frame.groupby(list(_TABLE), sort=False)]
+    grouped: dict[Hashable, list[Row]] = defaultdict(list)
+    for row in rows_of(frame):
+        grouped[tuple(row[key] for key in _TABLE)].append(row)
+    tables = list(grouped.values())
     headings = [_heading(table) for table in tables]
     if len(set(headings)) < len(headings):  # the same names under other digests
-        headings = [f"{_heading(table)}, fixed parts {table.fixed_digest.iloc[0][:8]}" for table in tables]
+        headings = [f"{_heading(table)}, fixed parts {table[0]['fixed_digest'][:8]}" for table in tables]
     parts = [_table(heading, table) for heading, table in zip(headings, tables, strict=True)]
     return Page(parts, frame, notes=list(_notes(frame)))
 
 
-def _heading(table: pd.DataFrame) -> str:
-    row = table.iloc[0]
-    digest = f" (protocol {row.protocol_digest[:8]})" if row.protocol_digest else ""
-    name = f"{row.dataset}, {row.protocol}, {row.labels} labels, ipc {row.ipc}, student {row.student}{digest}"
-    return marked(name, row.official, row.default_recipe)
+def _heading(table: Sequence[Row]) -> str:
+    row = table[0]
+    digest = f" (protocol {row['protocol_digest'][:8]})" if row["protocol_digest"] else ""
+    place = f"{row['dataset']}, {row['protocol']}, {row['labels']} labels, ipc {row['ipc']}, student {row['student']}"
+    return marked(f"{place}{digest}", row["official"], row["default_recipe"])
 
 
-def _table(heading: str, table: pd.DataFrame) -> Table:
-    groups = [rows_of(group) for _, group in table.groupby(["compressor", "budget"], sort=False, dropna=False)]
-    return Table(_columns(table), groups, title=heading, below=_resolution(table))
+def _table(heading: str, table: Sequence[Row]) -> Table:
+    groups: dict[Hashable, list[Row]] = defaultdict(list)
+    for row in table:
+        groups[row["compressor"], row["budget"]].append(row)
+    return Table(_columns(table), list(groups.values()), title=heading, below=_resolution(table))
 
 
-def _columns(table: pd.DataFrame) -> list[LeaderboardColumn]:
+def _columns(table: Sequence[Row]) -> list[LeaderboardColumn]:
     shown = (column for column in COLUMNS.values() if column.heading is not None)
-    present = (column for column in shown if column.needs is None or table[column.needs].notna().any())
+    present = (column for column in shown if column.needs is None or any(pd.notna(row[column.needs]) for row in table))
     return sorted(present, key=lambda column: column.place)
 
 
-def _resolution(table: pd.DataFrame) -> str:
+def _resolution(table: Sequence[Row]) -> str:
     """What the replicates of this table can tell apart."""
-    counts = table.n[table.n > 0]
-    if counts.empty:
+    counts = Counter(row["n"] for row in table if row["n"] > 0)
+    if not counts:
         return "No entry has a result."
-    n = int(counts.mode().iloc[0])
-    compared = table[table.n.eq(n) & table.delta_random_ci95.notna()]
+    n = min(number for number, rows in counts.items() if rows == max(counts.values()))
+    usual = [row for row in table if row["n"] == n]
+    compared = [row["delta_random_ci95"] for row in usual if not math.isnan(row["delta_random_ci95"])]
     if n < 2:
         return "One replicate tells no two entries apart: every rank is a tie. Type: --replicates 3"
-    if len(compared):
-        spread = intervals.pooled_std(
-            (half * math.sqrt(n) / intervals.t_quantile(n), n) for half in compared.delta_random_ci95
-        )
+    if compared:
+        spread = intervals.pooled_std((half * math.sqrt(n) / intervals.t_quantile(n), n) for half in compared)
     else:  # without a reference row, as if replicates had nothing in common
-        spread = math.sqrt(2) * intervals.pooled_std((std, n) for std in table["std"][table.n.eq(n)])
+        spread = math.sqrt(2) * intervals.pooled_std((row["std"], n) for row in usual)
     text = f"{n} replicates resolve differences from {_points(spread, n)} on (two-sided 5 %, power 80 %)"
     if len(compared) > 1:
         text += f"; from {_points(spread, n, len(compared))} on with Holm's correction for {len(compared)} comparisons"
