@@ -26,6 +26,10 @@ class UserError(Exception):
     exit_code = 2  # of the program
 
 
+class MachineError(UserError):
+    """A machine is at its end: a disk, its memory, a folder, Ray. Never a method's failure; no record is written."""
+
+
 class PluginError(UserError):
     """A plugin broke its contract. The message names the plugin, the rule and what was seen."""
 
@@ -34,6 +38,10 @@ class LockError(UserError):
     """What protocols/lock.json holds fast has moved. The message names the file or canary, and both values."""
 
     exit_code = 3
+
+
+class CorruptBlobError(UserError, ValueError):
+    """Encoded labels that their compressor cannot decode: damaged, or made by somebody to look like a label file."""
 
 
 class InfeasibleError(Exception):

@@ -17,10 +17,12 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 ON_RAY = (
     "tests/checks/test_unfair_submissions.py",
     "tests/driver/test_run.py",
+    "tests/driver/test_bad_plugins_run.py",
     "tests/plugins/test_walk.py",
     "tests/protocol/test_published_runs.py",
     "tests/protocol/test_default_recipes.py",
     "tests/datasets/test_data_verb.py",
+    "tests/datasets/test_miniatures.py",
 )
 # Files of few tests that take long. They begin with those above, so that no process is left with one at the end.
 LONG = (
@@ -40,11 +42,13 @@ LONG = (
 TRAINS = (
     "tests/checks/test_baseline.py",
     "tests/checks/test_check_records.py",
+    "tests/checks/test_bad_plugins_checked.py",
     "tests/checks/test_conformance.py",
     "tests/checks/test_conformance_planted.py",
     "tests/checks/test_unfair_submissions.py",
     "tests/cli/test_wheel.py",
     "tests/driver/test_on_ray.py",
+    "tests/driver/test_bad_plugins_run.py",
     "tests/driver/test_run.py",
     "tests/driver/test_way_of_a_trial.py",
     "tests/ground/test_same_bits.py",
@@ -65,6 +69,7 @@ TRAINS = (
     "tests/training/test_accumulation.py",
     "tests/training/test_ema.py",
     "tests/training/test_loop.py",
+    "tests/website/test_pages_in_browser.py",  # trains nothing, but drives a browser
 )
 FIRST = {name: rank for rank, name in enumerate((*ON_RAY, *LONG))}
 

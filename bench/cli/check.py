@@ -45,6 +45,9 @@ def check_protocols(plugins: tuple[str, ...], as_json: bool) -> int:
 def check_plugins(names: tuple[str, ...], plugins: tuple[str, ...], as_json: bool) -> int:
     """Hold methods, compressors and data sets (all, or those named) to their contract."""
     from bench import finding
+    from bench.confinement import fork_server
+
+    fork_server.start_early("bench.checks.plugins.apart_side")
     from bench.checks.plugins.check_plugins import check_and_count
 
     findings, checked = check_and_count(names, plugins)

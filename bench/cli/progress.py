@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import Counter
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from bench.driver.estimate import estimate_seconds
+from bench.cli.terminal import unread
+from bench.driver.estimate import committed_records, estimate_seconds
 from bench.driver.prepared import Prepared
 from bench.records.files import Record
 from bench.texts import cut, visible
 from bench.trials.trial import Trial
 
-LINES_EVERY = 15.0  # seconds between progress lines where there is no terminal
+LINES_EVERY = 15.0  # seconds between progress lines where there is no terminal,
+TRAINING_EVERY = 60.0  # and between those of one training
+WATCH_EVERY = 2.0  # seconds between looks at long trainings
+
+
+class _Console(Console):
+    """A console on standard error; where that is a pipe that nobody reads any more, the run goes on without a word."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich, which would end the program."""
+        self.quiet = True
+        unread(sys.stderr)
 
 
 class RunProgress:
@@ -23,8 +44,11 @@ class RunProgress:
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
-        self._console = Console(stderr=True)
+        self._console = _Console(stderr=True)
         self._progress: Progress | None = None
+        self._watcher: threading.Thread | None = None
+        self._ended = threading.Event()
+        self._teachers: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._total = 0
         self._begun = self._last_line = time.monotonic()
@@ -37,10 +61,17 @@ class RunProgress:
         counts = Counter(states.values())
         parts = ", ".join(f"{counts[state]} {state}" for state in ("done", "missing", "failed", "stale"))
         self._print(f"{len(states)} trials: {parts}; {len(chosen)} to run.")
+        for line in (*self._prepared.pixels_to_keep, *self._prepared.trainings):
+            self._print(line)
         if chosen:
             seconds, unknown = estimate_seconds(chosen, self._prepared.existing)
+            elsewhere = ""
+            if unknown:
+                further = estimate_seconds(chosen, [*committed_records(), *self._prepared.existing])
+                if further[1] < unknown:
+                    (seconds, unknown), elsewhere = further, ", by the project's own records of another machine"
             jobs = self._prepared.options.jobs or _cores()
-            known = f"about {_duration(seconds / jobs)} on {jobs} core{'s' if jobs > 1 else ''}"
+            known = f"about {_duration(seconds / jobs)} on {jobs} core{'s' if jobs > 1 else ''}{elsewhere}"
             if unknown == len(chosen):
                 known = "? (no earlier record of their like)"
             elif unknown:
@@ -62,15 +93,51 @@ class RunProgress:
             )
             self._task = self._progress.add_task("trials", total=self._total)
             self._progress.start()
+        if self._total:
+            self._watcher = threading.Thread(target=self._watch, daemon=True)
+            self._watcher.start()
+
+    def _watch(self) -> None:
+        """Show how far long trainings are, until the run ends."""
+        from bench.training.progress_files import standings
+
+        shown: dict[str, float] = {}
+        bars: dict[str, TaskID] = {}
+        while not self._ended.wait(WATCH_EVERY):
+            now = {each.name: each for each in standings(self._prepared.progress)}
+            for name, each in now.items():
+                if self._progress is not None:
+                    if name not in bars:
+                        bars[name] = self._progress.add_task(name, total=each.epochs)
+                    self._progress.update(bars[name], description=str(each), completed=int(each.epoch))
+                elif time.monotonic() - shown.get(name, -TRAINING_EVERY) >= TRAINING_EVERY:
+                    shown[name] = time.monotonic()
+                    self._print(str(each))
+            for name in [name for name in bars if name not in now]:
+                if self._progress is not None:
+                    self._progress.remove_task(bars.pop(name))
 
     def record(self, record: Record) -> None:
         """A trial has ended."""
         self._counts[record.status] += 1
         label = str(Trial.from_dict(record.trial))
+        for each in record.teachers or ():
+            if each.digest not in self._teachers:
+                self._teachers.add(each.digest)
+                where = f"on the test split of {record.trial['dataset']}"
+                self._print(f"teacher {each.recipe} ({each.network}): {100 * each.accuracy:.1f} % {where}")
         if record.status == "failed" and record.error is not None:
             first = record.error.message.partition("\n")[0]
             self._print(f"failed: {label}: {record.error.type}{': ' + first if first else ''}")
         self._step(label, record.accuracy)
+
+    def note(self, text: str) -> None:
+        """A sentence about the run."""
+        self._print(text)
+
+    def lost(self, trial: Trial, fault: str) -> None:
+        """A trial gets no record, for a machine was to blame."""
+        self._print(f"left out: {trial}: {fault}")
 
     def skip(self, trial: Trial) -> None:
         """A trial turned out to be done."""
@@ -95,6 +162,10 @@ class RunProgress:
 
     def close(self) -> None:
         """Take the bar away."""
+        self._ended.set()
+        if self._watcher is not None:
+            self._watcher.join()
+            self._watcher = None
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
+import os
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from bench.texts import visible
@@ -32,12 +35,25 @@ class Shown(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write the text made visible; returns its length, as streams do."""
-        self.rich_proxied_file.write(visible(text))
+        with self._read_or_not():
+            self.rich_proxied_file.write(visible(text))
         return len(text)
 
     def flush(self) -> None:
         """Hand on what was written."""
-        self.rich_proxied_file.flush()
+        with self._read_or_not():
+            self.rich_proxied_file.flush()
+
+    @contextlib.contextmanager
+    def _read_or_not(self) -> Iterator[None]:
+        """Go on where the reader of a pipe (`| head`) has seen enough: a verb does its work and keeps its exit code."""
+        try:
+            yield
+        except BrokenPipeError:
+            unread(self.rich_proxied_file)
+        except OSError as error:  # a disk that is full
+            error.filename = self.rich_proxied_file.name
+            raise
 
     def writable(self) -> bool:
         """True: it is for writing."""
@@ -60,8 +76,18 @@ class Shown(io.TextIOBase):
         """Whether the stream is closed."""
         return self.rich_proxied_file.closed
 
+    def __del__(self) -> None:
+        """Leave the stream open: a stream that is collected would close it, and it belongs to the caller."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.rich_proxied_file, name)  # buffer and the like
+
+
+def unread(stream: TextIO) -> None:
+    """Let what else is written to a stream that nobody reads go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def protect_streams() -> None:

@@ -7,8 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.records.files import ReadRecord
+from bench.plugins.registry import ROOT
+from bench.records import files
+from bench.records.files import LeanRecord, ReadRecord
 from bench.trials.trial import Trial
+
+COMMITTED = ROOT / "results" / "default-plan"
 
 _Key = tuple[Any, ...]  # stage, fields, and the values of a trial in them
 
@@ -49,6 +53,12 @@ def estimate_seconds(trials: Iterable[Trial], records: Iterable[ReadRecord]) -> 
     return total, unknown
 
 
+def committed_records() -> list[LeanRecord]:
+    """The records of the default plan that the checkout brings, so that a first run can be estimated: of another
+    machine. None where the project is installed without its results."""
+    return files.scan(COMMITTED).records if COMMITTED.is_dir() else []
+
+
 class _Known:
     """Seconds of stages, by what the trials agree in."""
 
@@ -56,7 +66,7 @@ class _Known:
         self._seconds: dict[_Key, list[float]] = defaultdict(list)
         self._medians: dict[_Key, float] = {}
         self._sets: dict[_Key, dict[int, float]] = defaultdict(dict)
-        self._teachers: dict[_Key, str | None] = {}
+        self._teachers: dict[_Key, str] = {}
         for record in records:
             if record.status != "ok":
                 continue
@@ -67,7 +77,8 @@ class _Known:
                     for fields in likenesses:
                         self._seconds[_key(stage, fields, trial)].append(seconds)
             self._seconds[_key("student", _STUDENT, trial)].append(sum(spent.values()))
-            self._teachers[_key("teacher", _TEACHER, trial)] = record.made_by.get("teacher")
+            if teacher := record.made_by.get("teacher"):
+                self._teachers[_key("teacher", _TEACHER, trial)] = teacher
             if "condense" in record.seconds:
                 seconds_by_replicate = self._sets[self._set_key(trial)]
                 seconds_by_replicate[trial["replicate"]] = record.seconds["condense"]

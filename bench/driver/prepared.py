@@ -5,6 +5,7 @@ The command line, `bench.run` and `--dry-run` prepare alike.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine
+from bench.artifacts.kept_pixels import pixels_to_keep
 from bench.artifacts.refs import Workspace
+from bench.confinement.limits import Limits
 from bench.driver.defaults import default_arithmetic, default_device, default_store, make_plan
 from bench.errors import UserError, unknown
+from bench.foreign.named_files import name_and_place
 from bench.lock.before_run import guard
 from bench.places import NotHere
 from bench.plugins.registry import discover
 from bench.protocol.definition import default_recipes
 from bench.records import files
 from bench.records.files import ReadRecord, State
-from bench.stages.origins import OriginDigests
+from bench.stages.origins import OriginDigests, teacher_to_train
 from bench.trials.trial import Trial
 
 RERUN: Mapping[str, frozenset[State]] = {  # --rerun -> the states of the trials that run
@@ -43,6 +47,7 @@ class RunOptions:
     rerun: str = "missing"
     limit: int | None = None
     arithmetic: str | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         if self.rerun not in RERUN:
@@ -62,9 +67,38 @@ class Prepared:
 
     @cached_property
     def notes(self) -> Sequence[str]:
-        """What whoever runs it should hear first: which data sets have no entry in a protocol."""
+        """What whoever runs it should hear first: data sets without an entry in a protocol, files that got a name."""
         pairs = ((trial.protocol, trial.dataset) for trial in self.trials)
-        return default_recipes(self.workspace.registry, pairs)
+        return [*default_recipes(self.workspace.registry, pairs), *_named_files(self.trials)]
+
+    @cached_property
+    def pixels_to_keep(self) -> Sequence[str]:
+        """A line for each data set of photographs that a run may decode into the store, and how much that is."""
+        datasets = dict.fromkeys(trial.dataset for trial in self.chosen)
+        return [line for dataset in datasets if (line := pixels_to_keep(self.workspace, dataset))]
+
+    @cached_property
+    def progress(self) -> Path:
+        """Where the workers of this run say how far long trainings are."""
+        return self.workspace.store.root / "progress" / uuid.uuid4().hex
+
+    @cached_property
+    def trainings(self) -> Sequence[str]:
+        """A line for each teacher that has to be trained first, and who asks for it."""
+        asked: dict[tuple[str, str], list[str]] = {}
+        origins = OriginDigests(self.workspace)
+        for trial in self.chosen:
+            for name in origins.teacher_recipes(trial):
+                who = asked.setdefault((name, trial.dataset), [])
+                labelled = origins.protocol(trial.protocol).labels(trial.dataset) != "hard"
+                who.append(trial.protocol if labelled else trial.method)
+        lines = []
+        for (name, dataset), who in asked.items():
+            recipe = teacher_to_train(self.workspace, name, dataset)
+            if recipe is not None and recipe.recipe is not None:
+                what = f"teacher {recipe.name} is trained on {dataset} first, {recipe.recipe.epochs} epochs"
+                lines.append(f"{what}; asked for by: {', '.join(dict.fromkeys(who))}")
+        return lines
 
     def find_data(self) -> None:
         """Raise NotHere where the files of a chosen trial's data set are not on this machine. On others they may be."""
@@ -112,6 +146,16 @@ def prepare(
     arithmetic = machine.resolve(options.arithmetic, default)
     ws = Workspace(options.store.resolve(), registry, default_device(), arithmetic=arithmetic)
     return Prepared(options, ws, trials)
+
+
+def _named_files(trials: Iterable[Trial]) -> list[str]:
+    """A line for each set of files that a trial's method names: what the records call it, and where it lies."""
+    methods = {trial.method for trial in trials}
+    return [
+        f"{place} is {name}: records name it so, by its content, wherever it lies."
+        for name, place in name_and_place()
+        if any(f"={name}" in method for method in methods)
+    ]
 
 
 def trial_states(ws: Workspace, trials: Sequence[Trial], existing: Sequence[ReadRecord]) -> dict[Trial, State]:

@@ -10,12 +10,12 @@ import fcntl
 import heapq
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from bench.errors import UserError
+from bench.errors import MachineError, UserError
 from bench.records.lean import LeanReader, LeanRecord
 from bench.records.lines import lines_of, record_files, record_of, whole_fields
 from bench.records.problems import Loaded, Problem
@@ -32,6 +32,7 @@ __all__ = [
     "Record",
     "Regime",
     "State",
+    "Whereabouts",
     "append",
     "latest",
     "load",
@@ -77,11 +78,65 @@ def append(path: str | Path, record: Record) -> None:
             os.close(folder)
 
 
+class Whereabouts:
+    """Where the record file of a run lies on the disk, so that it is noticed when the file or its folder goes away.
+
+    `append` would make both anew, and nobody would miss the lines that were there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self.note()
+
+    def note(self) -> None:
+        """Remember the folder, the file and its size, as they are now."""
+        self._folder = _identity(self._path.parent)
+        self._file = _identity(self._path)
+        self._size = self._path.stat().st_size if self._file is not None else 0
+        self._states = self._record_files()
+
+    def _record_files(self) -> dict[str, tuple[int, int, int]]:
+        """Every record file of the folder -> (its number, bytes, time of the last change)."""
+        states = {}
+        for path in self._path.parent.glob("*.jsonl"):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                states[path.name] = status.st_ino, status.st_size, status.st_mtime_ns
+        return states
+
+    def check(self) -> None:
+        """Raise MachineError unless folder and file are those that were noted, and no line is gone."""
+        if _identity(self._path.parent) != self._folder:
+            raise MachineError(f"{self._path.parent} was deleted or replaced while the run was writing to it. {_LOST}")
+        if self._file is not None and (_identity(self._path) != self._file or self._path.stat().st_size < self._size):
+            raise MachineError(f"{self._path} was deleted, replaced or cut while the run was writing to it. {_LOST}")
+        now = self._record_files()
+        if changed := sorted(name for name in {*now, *self._states} if now.get(name) != self._states.get(name)):
+            raise MachineError(
+                f"{self._path.parent / changed[0]} was written by something else than this run, which alone may write "
+                f"there while it runs. A plugin may have done it: `condensebench check records {self._path.parent}` "
+                f"names records that cannot be. Restore the file, then type the same command again."
+            )
+
+
+_LOST = "The records that it held are gone; the same command runs their trials again."
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file or folder; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
     """Be the only run that writes to `folder` (created if need be). The lock ends with the process, however it ends.
 
-    Raises UserError where another run holds it.
+    Raises UserError where another run holds it, and where the file system has no locks.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,9 +149,14 @@ def locked(folder: str | Path) -> Iterator[None]:
                 f"another run (process {file.read().strip() or 'unknown'}) is writing to {folder}. "
                 "Wait until it ends, or give this one its own folder: --results OTHER_DIR"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        except OSError as error:  # ENOSYS, ENOLCK: some network file systems
+            raise UserError(
+                f"{folder} cannot be locked ({error.strerror}): its file system does not keep two runs apart. Give the "
+                "run a folder on another disk: --results OTHER_DIR"
+            ) from None
+        with suppress(OSError):  # on a full disk the lock holds all the same; only its message lacks the number
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 

@@ -63,6 +63,15 @@ class LeanCondensed(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     train_in_test: _Count
 
 
+class LeanTeacher(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """See bench.records.schema.TeacherFacts."""
+
+    recipe: str
+    network: str
+    digest: str
+    accuracy: Annotated[float, Meta(ge=0, le=1)]
+
+
 class LeanFailure(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """See bench.records.schema.Failure."""
 
@@ -99,8 +108,12 @@ class LeanRecord(Struct, frozen=True, gc=False):
     num_images: int | None
     num_views: int | None
     condensed: LeanCondensed | None
+    teachers: list[LeanTeacher] | None
     made_by: dict[str, str | None]  # shared by records that are equal in it, as are `environment` and the trial's texts
+    provenance: dict[str, Any]  # of all that the method tells, only "pixels"
     seconds: dict[str, float]
+    conduct: dict[str, tuple[str, ...]] | None
+    limits: str | None
     environment: dict[str, str]
     error: LeanFailure | None
 
@@ -155,8 +168,11 @@ class _Line(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     num_images: _OptionalCount = UNSET
     num_views: _OptionalCount = UNSET
     condensed: LeanCondensed | UnsetType | None = UNSET
+    teachers: Raw | UnsetType = UNSET
     provenance: Raw | UnsetType = UNSET
     seconds: dict[str, Raw] | UnsetType = UNSET
+    conduct: dict[str, tuple[str, ...]] | UnsetType | None = UNSET
+    limits: _OptionalText = UNSET
     environment: Raw | UnsetType = UNSET
     error: LeanFailure | UnsetType | None = UNSET
 
@@ -174,7 +190,7 @@ class LeanReader:
 
     def __init__(self) -> None:
         self._parts: dict[bytes, tuple[Raw, dict[str, Any]]] = {}
-        self._ordered: dict[bytes, Raw] = {}
+        self._told: dict[bytes, tuple[Raw, Any]] = {}
         self._texts: dict[str, str] = {}
         self._names: set[str] = set()
         self._shared: dict[tuple[str, str], dict[str, Any]] = {}
@@ -197,7 +213,8 @@ class LeanReader:
         raw_environment, environment = self._part(whole.environment, "environment")
         accuracy, test_loss, train_loss = whole.accuracy, whole.test_loss, whole.train_loss
         whole.made_by, whole.environment = raw_made_by, raw_environment
-        whole.provenance = self._in_order(whole.provenance)
+        whole.provenance, provenance = self._provenance(whole.provenance)
+        whole.teachers, teachers = self._teachers(whole.teachers)
         if hashlib.sha256(_encode(whole)).hexdigest() != claimed:
             raise _Odd
         schema, trial = whole.schema, whole.trial
@@ -232,8 +249,12 @@ class LeanReader:
             _none(whole.num_images),
             _none(whole.num_views),
             _none(whole.condensed),
+            teachers,
             made_by,
+            provenance,
             self._seconds(whole.seconds),
+            _none(whole.conduct),
+            self._text(whole.limits),
             environment,
             _none(whole.error),
         )
@@ -300,22 +321,35 @@ class LeanReader:
             known = self._parts[key] = (Raw(text.encode()), content)
         return known
 
-    def _in_order(self, raw: Raw | UnsetType) -> Any:
-        """An object in the order of its keys, in the spelling of this project."""
+    def _provenance(self, raw: Raw | UnsetType) -> tuple[Any, dict[str, Any]]:
+        """(what the method tells, in the order of its keys; of it what is kept)."""
         if raw is UNSET:
-            return UNSET
-        key = bytes(raw)
-        known = self._ordered.get(key)
+            return UNSET, {}
+        known = self._told.get(key := bytes(raw))
         if known is None:
             content = json.loads(key)
             if not isinstance(content, dict):
                 raise _Odd
-            known = Raw(_dumped(content).encode())
-            if len(key) < _SHORT:
-                if len(self._ordered) >= _KEPT:
-                    self._ordered.clear()
-                self._ordered[key] = known
+            known = self._kept(key, content, _pixels(content))
         return known
+
+    def _teachers(self, raw: Raw | UnsetType) -> tuple[Any, list[LeanTeacher] | None]:
+        """(the teachers, in the order of their keys; what is read of them)."""
+        if raw is UNSET:
+            return UNSET, None
+        known = self._told.get(key := bytes(raw))
+        if known is None:
+            content = json.loads(key)
+            known = self._kept(key, content, msgspec.convert(content, list[LeanTeacher] | None))
+        return known
+
+    def _kept(self, key: bytes, content: Any, read: Any) -> tuple[Raw, Any]:
+        told = Raw(_dumped(content).encode()), read
+        if len(key) < _SHORT:
+            if len(self._told) >= _KEPT:
+                self._told.clear()
+            self._told[key] = told
+        return told
 
     def _renewed(self, made_by: dict[str, Any]) -> dict[str, Any]:
         code: dict[str, Any] = {
@@ -333,6 +367,8 @@ class LeanReader:
         return LeanRecord(
             id=record.id,
             run=record.run,
+            teachers=None if record.teachers is None else [part(LeanTeacher, each) for each in record.teachers],
+            provenance=_pixels(record.provenance),
             bytes_labels=part(LeanBytes, record.bytes_labels),
             invalid_labels=part(LeanInvalid, record.invalid_labels),
             condensed=part(LeanCondensed, record.condensed),
@@ -346,7 +382,12 @@ class LeanReader:
 _SAME = sorted(
     {field.name for field in msgspec.structs.fields(LeanRecord)}
     - {"id", "run", "bytes_labels", "invalid_labels", "condensed", "error", "made_by", "environment"}
+    - {"teachers", "provenance"}
 )
+
+
+def _pixels(provenance: dict[str, Any]) -> dict[str, Any]:
+    return {"pixels": provenance["pixels"]} if "pixels" in provenance else {}
 
 
 def _dumped(content: Any) -> str:

@@ -26,7 +26,10 @@ from bench.texts import visible
 _NOTE_WIDTH = 110
 _STAR = Column("", heading="", left=True)  # of the marks of the column before it, where there is no bold
 _LATEX_SIGNS = {"±": r"$\pm$", "≥": r"$\geq$"}
-_LATEX_LETTERS = {**LATEX_ESCAPE_RULES, **_LATEX_SIGNS}
+LATEX: dict[str, str] = {  # sign -> what LaTeX prints as it
+    **LATEX_ESCAPE_RULES,
+    **_LATEX_SIGNS,
+}
 _LATEX_OPTION = re.compile(
     r"((?:\\\\|\\midrule)\n\s*)([\[*])"
 )  # of a row: the command before it would take it for its own
@@ -241,4 +244,4 @@ def _one_line(text: str) -> str:
 
 def _latex(text: str) -> str:
     """Text with what is special to LaTeX escaped, as tabulate escapes it in cells."""
-    return "".join(_LATEX_LETTERS.get(letter, letter) for letter in _one_line(text))
+    return "".join(LATEX.get(letter, letter) for letter in _one_line(text))

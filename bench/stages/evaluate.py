@@ -12,9 +12,10 @@ from bench import machine
 from bench.artifacts import duplicates
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
 from bench.stages.isolation import refuse_after_method_code
-from bench.stages.train import train_student
+from bench.stages.train import student_course, train_student
 from bench.teachers.teacher_files import TeacherRef
 from bench.training import loop
+from bench.training.loop import TrainingDiverged
 from bench.trials.cell import cell_recipe
 from bench.trials.trial import Trial
 
@@ -38,13 +39,19 @@ def evaluate(
     _, recipe = cell_recipe(ws.registry, trial, dataset.classes)
     data = ws.described(dataset)
     opened_before = len(data.opened)
-    trained = train_student(ws, trial, dataset, condensed, labels, labellers, recipe)
+    course = student_course(ws, trial, dataset, condensed, labels, labellers, recipe)
+    try:
+        trained = train_student(ws, trial, dataset, condensed, labels, labellers, recipe, course=course)
+    except TrainingDiverged:
+        course.end()
+        raise
     seconds = time.perf_counter() - started
     refuse_after_method_code()
     if ws.checks:
         ws.same(dataset, "test", data.dataset.test().digest(), dataset.test_digest)
     images, targets = data.test_images()
     measured = loop.evaluate(trained.student, images, targets, mean=trained.mean, std=trained.std)
+    course.end()
     return {
         "accuracy": measured.accuracy,
         "test_loss": measured.loss,
@@ -58,14 +65,15 @@ def evaluate(
         "condensed": duplicates.condensed_facts(
             trained.images,
             trained.classes,
-            images.numpy(),
+            images,
             classes=dataset.classes,
             train_in_test=dataset.train_in_test,
         ),
         "bytes_labels": trained.bytes_labels,
         "invalid_labels": trained.invalid_labels,
+        "conduct": trained.conduct,
         "environment": {**machine.environment(), "threads": str(torch.get_num_threads()), "device": _device(ws.device)},
-        "seconds": {"train": seconds, "test": time.perf_counter() - started - seconds},
+        "seconds": {"train": max(seconds, trained.log.seconds), "test": time.perf_counter() - started - seconds},
     }
 
 

@@ -1,8 +1,9 @@
 """The one training loop: every protocol, every student and every teacher is trained here.
 
-Images lie in memory as uint8; an epoch's views are applied to whole batches of tensors. Nothing here depends on the
-method that made the images: initialisation, data order and views come from the coordinates that the caller names
-(protocol and replicate), so that comparisons between methods are paired. Global random state is left as it was.
+Images lie in memory as uint8, or as floats where a condensed set has such pixels; an epoch's views are applied to
+whole batches of tensors. Nothing here depends on the method that made the images: initialisation, data order and views
+come from the coordinates that the caller names (protocol and replicate), so that comparisons between methods are
+paired. Global random state is left as it was.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bench.artifacts import pixels
 from bench.errors import UserError
 from bench.protocol.recipe import Optimizer, Recipe
 from bench.seeds import Coordinate, seed
+from bench.training.checkpoint import Parts
+from bench.training.course import Course
 from bench.training.feed import Feed, LabelReader, Teacher
 from bench.training.losses import Target, batch_loss, scale
 from bench.training.rates import factor
@@ -75,6 +80,8 @@ def train(
     teacher: Teacher | None = None,
     on_epoch_end: Callable[[int, nn.Module], None] | None = None,
     block_bytes: int = 256 * 2**20,
+    course: Course | None = None,
+    stop_after: int | None = None,
 ) -> TrainLog:
     """Train `student` in place for `recipe.epochs` epochs; its last state is the result.
 
@@ -87,7 +94,7 @@ def train(
 
     Args:
         student: normalised float32 images -> logits [n, C]; already initialised. Moved to `device`.
-        images: uint8 [N, channels, size, size].
+        images: uint8, float32 or float16 [N, channels, size, size], grey levels.
         labels: int64 [N], class of each image.
         recipe: every fixed value.
         coordinates: name this run, for example (protocol id, replicate): data order, hard-label views, the draws from
@@ -100,6 +107,8 @@ def train(
             mixed, erased; float32 [n, channels, size, size]) to teacher logits [n, classes]. Called without gradients.
         on_epoch_end: called as (epoch, student) after each epoch; may evaluate, must not train.
         block_bytes: bound on decoded labels held at a time.
+        course: is told how far the training is, and keeps checkpoints from which it goes on; None: nobody and nothing.
+        stop_after: epochs after which to stop, of a recipe that is longer; None: all of them.
 
     Raises:
         TrainingDiverged: the mean loss of an epoch is not finite.
@@ -131,9 +140,15 @@ def train(
             teacher=teacher,
         )
         times, offset, steps = scale(recipe.loss), 0.0, len(feed.bounds)
-        for epoch in range(recipe.epochs):
+        course, epochs = course or Course(), min(recipe.epochs, stop_after or recipe.epochs)
+        parts = Parts(student, optimizer, average, feed)
+        if kept := course.begin(epochs, len(images), parts):
+            offset, log.losses, log.seconds = kept["offset"], kept["losses"], kept["seconds"]
+            log.steps, log.images_seen = kept["steps"], kept["images_seen"]
+            began -= log.seconds
+        for epoch in range(len(log.losses), epochs):
             if recipe.schedule.restart and epoch in recipe.schedule.milestones:
-                optimizer = make_optimizer(student, recipe.optimizer)
+                optimizer = parts.optimizer = make_optimizer(student, recipe.optimizer)
             _set_rate(optimizer, recipe, epoch)
             total, seen = torch.zeros((), device=device), 0
             for step, (x, target) in enumerate(feed.epoch(epoch)):
@@ -146,6 +161,7 @@ def train(
                     with torch.no_grad():  # else the average would remember every step
                         torch._foreach_lerp_(average, parameters, 1 - recipe.ema)
                 seen += len(x)
+                course.step(len(x))
             so_far = float(feed.offset) * times
             log.losses.append((float(total) + so_far - offset) / seen)
             offset = so_far
@@ -156,6 +172,8 @@ def train(
             if on_epoch_end is not None:
                 on_epoch_end(epoch, student)
                 student.train()
+            log.seconds = time.perf_counter() - began
+            course.epoch_ends(parts, {**vars(log), "offset": offset})
     if average:
         with torch.no_grad():
             torch._foreach_copy_(parameters, average)
@@ -166,8 +184,11 @@ def train(
 def _check(
     images: torch.Tensor, labels: torch.Tensor, recipe: Recipe, reader: LabelReader | None, teacher: Teacher | None
 ) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != images.shape[-2] or not len(images):
-        raise UserError(f"images must be uint8 [N, channels, size, size], not {images.dtype} {tuple(images.shape)}")
+    if images.ndim != 4 or images.shape[-1] != images.shape[-2] or not len(images):
+        raise UserError(f"images must be [N, channels, size, size], not {images.dtype} {tuple(images.shape)}")
+    if fault := pixels.fault_of(images):
+        raise UserError(fault)
+    pixels.refuse_operations_on_floats(images, recipe)
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise UserError(f"labels must be int64 [{len(images)}], not {labels.dtype} {tuple(labels.shape)}")
     if (recipe.labels == "stored") != (reader is not None):
@@ -210,9 +231,17 @@ def make_optimizer(student: nn.Module, spec: Optimizer) -> torch.optim.Optimizer
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
 
 
+class ImageSlices(Protocol):
+    """Images by slices: a tensor, or a test split that is read when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> torch.Tensor: ...
+
+
 def evaluate(
     student: nn.Module,
-    images: torch.Tensor,
+    images: ImageSlices,
     labels: torch.Tensor,
     *,
     mean: Sequence[float],
@@ -223,21 +252,23 @@ def evaluate(
 
     Args:
         student: runs on the device of its parameters.
-        images: uint8 [N, channels, size, size].
+        images: uint8 [N, channels, size, size], a tensor or what gives one for a slice.
         labels: int64 [N].
         mean, std: per channel, in [0, 1].
         batch: images per forward pass.
     """
     if not len(images):
         raise ValueError("images must hold at least one image")
-    device = next((p.device for p in student.parameters()), images.device)
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} images and {len(labels)} labels")
+    device = next((p.device for p in student.parameters()), labels.device)
     training = student.training
     student.eval()
     correct = torch.zeros((), dtype=torch.int64, device=device)
     total = torch.zeros((), dtype=torch.float64, device=device)
     with torch.inference_mode():
-        for x, y in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
-            y = y.to(device)
+        for start in range(0, len(labels), batch):
+            x, y = images[start : start + batch], labels[start : start + batch].to(device)
             logits = student(normalise(x.to(device), mean, std))
             correct += (logits.argmax(dim=1) == y).sum()
             total += F.cross_entropy(logits, y, reduction="sum").double()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from bench.errors import UserError, unknown
+from bench.foreign.named_files import name_content
 from bench.plugins.registry import Registry
-from bench.plugins.spec import parse
+from bench.plugins.spec import Spec, parse
 from bench.protocol import definition
 from bench.protocol.definition import Protocol
+from bench.protocol.options import with_teacher
+from bench.protocol.own_teacher import add_teacher_file
 from bench.protocol.toml_file import read_toml
 from bench.texts import cut
 from bench.trials.budget import Budget
@@ -34,6 +37,7 @@ class Grid:
     compressors: Sequence[str] = (UNCOMPRESSED,)
     budgets: Sequence[str] = ()
     students: Sequence[str] = ()  # empty: the protocol's own
+    teachers: Sequence[str] = ()  # recipes by name or file (.toml); empty: the protocol's own
     ipcs: Sequence[int] = (10,)
     replicates: int = DEFAULT_REPLICATES
 
@@ -106,7 +110,7 @@ class _Names:
 
 def _checked(grid: Grid, registry: Registry) -> _Names:
     """The grid with every name and value looked up. Raises UserError."""
-    for name in ("datasets", "protocols", "methods", "compressors", "students", "budgets", "ipcs"):
+    for name in ("datasets", "protocols", "methods", "compressors", "students", "teachers", "budgets", "ipcs"):
         values = getattr(grid, name)
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise UserError(f"{name} must be a list, for instance {name} = [{values!r}], not {values!r}.")
@@ -124,10 +128,10 @@ def _checked(grid: Grid, registry: Registry) -> _Names:
     if not isinstance(grid.replicates, int) or isinstance(grid.replicates, bool) or grid.replicates < 1:
         raise UserError(f"replicates must be a whole number of at least 1, not {cut(repr(grid.replicates), 80)}.")
     datasets = [str(parse(registry, "dataset", text)) for text in grid.datasets]
-    methods = [str(parse(registry, "method", text)) for text in grid.methods]
+    methods = [str(_named_by_content(parse(registry, "method", text))) for text in grid.methods]
     codes = [_compressor(registry, text) for text in grid.compressors]
     budgets = [str(Budget.parse(str(text))) for text in grid.budgets]
-    protocols = [definition.load(registry, name) for name in grid.protocols]
+    protocols = [definition.load(registry, name) for name in _with_teachers(grid, registry)]
     if (
         budgets
         and not any(takes for _, takes in codes)
@@ -149,6 +153,27 @@ def _checked(grid: Grid, registry: Registry) -> _Names:
         labels={regime: list(_labels(regime, codes, budgets)) for regime in regimes},
         replicates=grid.replicates,
     )
+
+
+def _with_teachers(grid: Grid, registry: Registry) -> Iterator[str]:
+    """Every protocol with its own teachers, or with each of those that the grid names."""
+    teachers = [
+        add_teacher_file(registry, "--teacher", text) if text.endswith(".toml") else text for text in grid.teachers
+    ]
+    for name in grid.protocols:
+        yield from [with_teacher(name, teacher) for teacher in teachers] or [name]
+
+
+def _named_by_content(spec: Spec) -> Spec:
+    """The spec with NAME@DIGEST for each path in it: where files lie is no part of a trial."""
+    given = dict(spec.given)
+    for parameter, digest in spec.plugin.constants.get("PLACES", {}).items():
+        if text := given.get(parameter):
+            try:
+                given[parameter] = name_content(text, given.pop(digest, ""))
+            except UserError as error:
+                raise UserError(f"method '{spec.plugin.name}', {parameter}={text}: {error}") from None
+    return replace(spec, given=given)
 
 
 def _compressor(registry: Registry, text: str) -> tuple[str, bool]:

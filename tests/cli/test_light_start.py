@@ -73,6 +73,7 @@ def test_lists_and_descriptions_need_no_table_of_numbers(loaded: Modules, argume
         ["leaderboard", *PLAN, "--by", "protocol"],
         ["leaderboard", *PLAN, "--scores", "dd-ranking"],
         ["claims"],
+        ["published"],
     ],
     ids=" ".join,
 )

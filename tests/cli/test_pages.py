@@ -18,9 +18,11 @@ from bench.engine import ENGINE_VERSION
 from bench.plugins.registry import discover
 from bench.records.schema import SCHEMA
 from tests.worlds import ROOT
+from tests.worlds.published_sets import publish
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEACHERS = (ROOT / "docs/teachers.md").read_text(encoding="utf-8")  # its first recipe is mine.toml
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 LONGEST_README = 150  # lines
 
@@ -78,6 +80,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "results" / path.name).symlink_to(path)
     for name, like in MADE_BEFORE.items():
         (tmp_path / name).symlink_to(ROOT / like)
+    recipe = re.findall(r"^```toml\n(.*?)^```$", TEACHERS, re.MULTILINE | re.DOTALL)[0]
+    (tmp_path / "mine.toml").write_text(recipe, encoding="utf-8")
+    publish(tmp_path / "sets")
     monkeypatch.setenv("CONDENSEBENCH_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -135,12 +140,12 @@ def test_there_is_a_command_for_every_verb() -> None:
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_understood(command: str, folder: Path) -> None:
     arguments = shlex.split(command)
-    if arguments[0] == "run" and "--dry-run" not in arguments:
+    if arguments[0] in ("run", "sweep") and "--dry-run" not in arguments:
         arguments.append("--dry-run")
     # These train, or take every plugin or canary (tests/checks, tests/lock); or they would write into the checkout
     # (tests/teachers).
     # A network, or a package of the system's, is not everywhere (tests/datasets).
-    if arguments[:2] in (["data", "get"], ["data", "check"]):
+    if arguments[:2] in (["data", "get"], ["data", "check"], ["data", "decode"]):
         arguments.append("--help")
     whole = arguments in (["check", "plugins"], ["check", "protocols"])
     if arguments[0] == "verify" or whole or "--ship" in arguments:

@@ -206,7 +206,7 @@ def test_a_miniature_has_an_id_and_a_digest_of_its_own_and_keeps_the_rest() -> N
     for wrong in ("0", "1", "-1", "x", "nan"):
         with pytest.raises(UserError, match="only a scale between 0 and 1"):
             definition.load(registry, f"small-soft-v1:scale={wrong}")
-    with pytest.raises(UserError, match="only a scale between 0 and 1"):
+    with pytest.raises(UserError, match=r"no value is named 'epochs'. Did you mean 'recipe.epochs'\?"):
         definition.load(registry, "small-soft-v1:epochs=3")
 
 

@@ -42,10 +42,14 @@ def steps(e: int, of: int) -> float:
     return 1e-3 / 2 ** ((e >= 800) + (e >= 900) + (e >= 950))
 
 
-def dc_bench(e: int, of: int) -> float:
-    """The code's own loop: epochs 0 to 300, the rate falls after epoch 300 // 2 + 1 was trained."""
-    assert of == 300 + 1
-    return 0.01 if e <= 300 // 2 + 1 else 0.001
+def dropped(epoch: int) -> Rates:
+    """The loop of DC and DC-BENCH in code: epochs 0 to `epoch`, the rate falls after epoch // 2 + 1 was trained."""
+
+    def rate(e: int, of: int) -> float:
+        assert of == epoch + 1
+        return 0.01 if e <= epoch // 2 + 1 else 0.001
+
+    return rate
 
 
 def published(name: str, dataset: str) -> Rates:
@@ -61,7 +65,8 @@ def published(name: str, dataset: str) -> Rates:
         return steps if dataset == "cifar10" else to_half(0.1 if tiny or cifar100 else 1e-3)
     if name == "edc-ssrs-v1":
         return ssrs(0.1 if tiny or cifar100 else 1e-3)
-    special = {"standard-hard-sgd-v1": to_zero(0.1), "dc-bench-v1": dc_bench}
+    special = {"standard-hard-sgd-v1": to_zero(0.1), "dc-bench-v1": dropped(300), "dc-v1": dropped(300)}
+    special["dsa-v1"] = dropped(1000)
     if name == "score-v1" and dataset == "imagenette":
         return to_zero(5e-4)
     return special.get(name, to_zero(1e-3))
@@ -128,8 +133,9 @@ def test_the_last_epochs_run_at_the_published_shares() -> None:
     assert jump[251] == pytest.approx(0.103, abs=5e-4)
 
 
-def test_dc_bench_goes_on_with_a_new_optimiser_and_no_other_protocol_does() -> None:
+def test_dc_dsa_and_dc_bench_go_on_with_a_new_optimiser_and_no_other_protocol_does() -> None:
+    renewed = {"dc-bench-v1": [152, 149], "dc-v1": [152, 149], "dsa-v1": [502, 499]}  # epochs of each optimiser
     for name in PUBLISHED:
         cell = definition.load(discover(), name).recipe(dataset="digits", ipc=1, student="convnet", classes=10)
         _, made = observed(cell.epochs, cell.optimizer, cell.schedule)
-        assert made == ([0] * 152 + [1] * 149 if name == "dc-bench-v1" else [0] * 300)
+        assert made == [number for number, epochs in enumerate(renewed.get(name, [300])) for _ in range(epochs)]

@@ -199,6 +199,7 @@ def test_between_them_the_branches_exercise_all_that_the_engine_offers() -> None
         lambda cell: cell.augment.pad > 0,
         lambda cell: cell.schedule.warmup > 0,
         lambda cell: cell.schedule.restart,
+        lambda cell: len(cell.siamese) > 0,
         lambda cell: cell.loss.times_t_squared,
         lambda cell: cell.loss.hard_weight > 0,
         lambda cell: cell.optimizer.name == "sgd" and cell.optimizer.decay == "all",

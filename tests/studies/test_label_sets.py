@@ -99,6 +99,14 @@ def test_a_file_is_read_shard_by_shard(
     assert [part.images.tolist() for part in parts] == [[0, 1, 2, 3], [4, 5]]
 
 
+@pytest.mark.parametrize("dtype", [">f2", ">f4"])
+def test_a_file_of_another_machines_byte_order_holds_the_same_numbers(dtype: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", logits=logits().astype(dtype), hard=np.arange(6).astype(">i4"))
+    [part] = FileLabels(tmp_path / "set.npz", Store(tmp_path)).parts()
+    assert np.array_equal(part.logits.numpy(), logits().astype(dtype.replace(">", "<")))
+    assert part.hard.tolist() == list(range(6))
+
+
 def test_without_classes_an_image_has_that_of_its_largest_mean_logit(tmp_path: Path) -> None:
     values = logits()
     np.savez(tmp_path / "set.npz", logits=values)

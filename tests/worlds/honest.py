@@ -84,6 +84,7 @@ def honest(prescribed: Prescribed, method: str = "random", replicate: int = 0, /
         },
         "seconds": {"condense": 0.1, "train": 2.0, "test": 0.1},
         "environment": NATIVE,
+        "conduct": {"method": []},
     }
     if trial.compressor is not None:
         reference = reference_bytes(images, recipe.views, CLASSES)

@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from bench.checks.plugins import awkward_labels, budgets, compressors, conduct, datasets, declared, methods
-from bench.checks.plugins.kit import Check, Subject, findings, rule
+from bench.checks.plugins.apart import apart
+from bench.checks.plugins.kit import WATCH, Check, Subject, findings, rule
 from bench.checks.plugins.workshop import Workshop, workshop
 from bench.errors import UserError, unknown
 from bench.finding import Finding
@@ -87,6 +88,7 @@ _SUBJECTS: dict[str, type[Subject]] = {
     "compressor": compressors.CompressorSubject,
     "dataset": datasets.DatasetSubject,
 }
+EXCEPTIONS = "known-exceptions"
 SMALL_DATASETS = ("digits",)  # checked when no name is given; the others are drawn or larger, and take minutes
 
 
@@ -97,7 +99,7 @@ def checks_for(plugin: Plugin | str | Path) -> list[tuple[str, Callable[[], list
         PluginError: the file is no plugin.
         UserError: there is no such file, or nothing checks plugins of this kind.
     """
-    return _bound(plugin if isinstance(plugin, Plugin) else _from_file(plugin), None)
+    return bound(plugin if isinstance(plugin, Plugin) else _from_file(plugin), None)
 
 
 def errors(results: Iterable[Finding]) -> list[str]:
@@ -116,12 +118,19 @@ def check_plugins(names: Sequence[str] | None = None, plugin_files: Iterable[str
 
 
 def check_and_count(names: Sequence[str], plugin_files: Iterable[str | Path]) -> tuple[list[Finding], str]:
-    """(the findings of `check_plugins`, how many checks of how many plugins). Raises UserError."""
+    """(the findings of `check_plugins`, how many checks of how many plugins). Each plugin is checked in a process of
+    its own (bench/checks/plugins/apart.py). Raises UserError."""
     registry = discover(plugin_files)
-    plugins, shop = chosen(registry, names), Workshop(registry)
-    checks = [check for plugin in plugins for _, check in _bound(plugin, shop)]
-    results = [finding for check in checks for finding in check()]
-    return results, f"{len(checks)} checks of {len(plugins)} plugin{'s' if len(plugins) > 1 else ''}"
+    plugins = chosen(registry, names)
+    with apart(registry) as checker:
+        results = [finding for plugin in plugins for finding in checker.findings(plugin, rules_of(plugin))]
+    count = sum(len(rules_of(plugin)) for plugin in plugins)
+    return results, f"{count} checks of {len(plugins)} plugin{'s' if len(plugins) > 1 else ''}"
+
+
+def rules_of(plugin: Plugin) -> list[str]:
+    """The names of a plugin's rules, in the order of `bound`."""
+    return [*(rule(check) for check in CHECKS[plugin.kind]), EXCEPTIONS]
 
 
 def chosen(registry: Registry, names: Sequence[str]) -> list[Plugin]:
@@ -139,7 +148,7 @@ def chosen(registry: Registry, names: Sequence[str]) -> list[Plugin]:
     return [plugin for name in dict.fromkeys(names) for plugin in everything if plugin.name == name]
 
 
-def _bound(plugin: Plugin, shop: Workshop | None) -> list[tuple[str, Callable[[], list[Finding]]]]:
+def bound(plugin: Plugin, shop: Workshop | None) -> list[tuple[str, Callable[[], list[Finding]]]]:
     """The checks of a plugin, tied to one subject, which they share; and at the end what was said about itself."""
     if plugin.kind not in CHECKS:
         raise UserError(f"{plugin.path}: a {plugin.kind} is not checked; methods, compressors and data sets are.")
@@ -154,19 +163,19 @@ def _bound(plugin: Plugin, shop: Workshop | None) -> list[tuple[str, Callable[[]
         return findings(check, subject())
 
     checks = [(rule(check), partial(run, check)) for check in CHECKS[plugin.kind]]
-    return [*checks, ("known-exceptions", lambda: list(_about(plugin, subject())))]
+    return [*checks, (EXCEPTIONS, lambda: list(_about(plugin, subject())))]
 
 
 def _about(plugin: Plugin, subject: Subject) -> Iterator[Finding]:
-    rules = [rule(check) for check in CHECKS[plugin.kind]]
+    rules = [*(rule(check) for check in CHECKS[plugin.kind]), WATCH]
     for name, reason in plugin.constants.get("CHECK_EXCEPTIONS", {}).items():
         if name not in rules:
-            yield Finding("known-exceptions", subject.where, f"CHECK_EXCEPTIONS: {unknown('rule', str(name), rules)}")
+            yield Finding(EXCEPTIONS, subject.where, f"CHECK_EXCEPTIONS: {unknown('rule', str(name), rules)}")
         elif not isinstance(reason, str) or not reason.strip():
-            yield Finding("known-exceptions", subject.where, f"CHECK_EXCEPTIONS['{name}'] must give a reason.")
+            yield Finding(EXCEPTIONS, subject.where, f"CHECK_EXCEPTIONS['{name}'] must give a reason.")
     if subject.shrunk:
         values = ", ".join(f"{name}={value}" for name, value in subject.shrunk.items())
-        yield Finding("known-exceptions", subject.where, f"checked with {values}, less than its defaults.", "note")
+        yield Finding(EXCEPTIONS, subject.where, f"checked with {values}, less than its defaults.", "note")
 
 
 def _from_file(path: str | Path) -> Plugin:

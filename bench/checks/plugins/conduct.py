@@ -94,7 +94,9 @@ def observe(subject: Subject, *, replicate: int = 0, globally: int = 1, closely:
             called = watch.enter_context(watched_calls()) if closely else []
             try:
                 seen.result = call.run()
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 seen.error = error_text(error, subject.plugin)
         seen.called, seen.asked_for_randomness = called, call.ctx.asked_for_randomness
         seen.generators, seen.settings = _changed(generators, _GENERATORS), _changed(settings, _SETTINGS)

@@ -18,6 +18,7 @@ from bench.plugins.registry import ROOT, Plugin
 from bench.plugins.spec import Spec
 from bench.stages.context import HarnessContext
 
+WATCH = "stays-within-its-task"  # the rule that `check plugins` itself holds a plugin to, by an audit hook
 LARGEST = {"iterations": 4, "steps": 4, "rounds": 4, "epochs": 3, "candidates": 50, "num_crops": 5}
 
 
@@ -76,7 +77,9 @@ def findings(check: Check, subject: Subject) -> list[Finding]:
         messages = list(check(subject))
     except NotApplicable as reason:
         return [Finding(name, subject.where, f"not checked: {reason}", "note")]
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() in a plugin ends no check
         messages = [f"the call ended with {error_text(error, subject.plugin)}"]
     if excuse is None:
         return [Finding(name, subject.where, message) for message in messages]

@@ -7,7 +7,7 @@ installation: what a record says about itself is not believed. Nothing is traine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from bench.checks.records.label_bytes import check_bytes
 from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import RULES, Findings
 from bench.checks.records.values import check_copies, check_values
+from bench.checks.records.watched import check_conduct
 from bench.finding import Finding
 from bench.lock.before_run import guard
 from bench.plugins.registry import Registry
 from bench.records import files as records
-from bench.records.files import LeanRecord, Loaded, Record
+from bench.records.files import LeanRecord, Loaded, ReadRecord, Record
 
 VERIFY_RULES = {"edited-accuracy", "picked-seed", "other-images", "other-bytes", "not-reproduced", "moved-within-noise"}
 RULE_OF = {
@@ -50,6 +51,7 @@ class Checked:
     """What was looked at, and what was found."""
 
     findings: tuple[Finding, ...]
+    by_place: Mapping[str, Sequence[Finding]]  # FILE:LINE, or a cell as findings write it -> what was found there
     records: int
     cells: int
     rules: int
@@ -87,12 +89,14 @@ def check_records(
         check_bytes(cell, prescribed, out)
         check_copies(cell, out)
     check_contents(board, out)
+    check_conduct(lines, out)
     check_values(lines, out)
     if baseline is not None:
         check_drift(board, cells(*read_lines(baseline, out)), out)
     elsewhere = VERIFY_RULES | (DRIFT_RULES if baseline is None else set()) | {"not-checked"}
     return Checked(
         findings=tuple(out),
+        by_place=out.by_place,
         records=len(lines),
         cells=len(board),
         rules=len(RULES.keys() - elsewhere),
@@ -112,5 +116,6 @@ def read_lines(
         out.add(RULE_OF[problem.kind], problem.place, problem.text, "note" if problem.level == "note" else None)
     if not loaded.records:
         out.add("no-records", str(folder), "no record can be read here; condensebench run --results DIR makes some")
-    lines = [Line(record, where) for record, where in zip(loaded.records, loaded.places, strict=True)]
+    kept: Sequence[ReadRecord] = loaded.records
+    lines = [Line(record, where) for record, where in zip(kept, loaded.places, strict=True)]
     return lines, loaded.left_out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench.checks.records.board import Line
@@ -51,6 +52,11 @@ RULES: dict[str, tuple[Severity, str]] = {
     "test-leak": ("error", "no image of the condensed set is one of the test split"),
     "near-test": ("warning", "no image of the condensed set is nearly one of the test split"),
     "repeated-images": ("warning", "the images of a condensed set are different ones"),
+    "float-pixels": ("note", "all condensed sets of a cell have pixels of one kind: whole grey levels, or floats"),
+    # what plugins did beside their task
+    "test-reach": ("error", "no plugin came by the data set in another way than by what it was lent"),
+    "stray-write": ("error", "plugins write to their scratch folder alone"),
+    "stray-process": ("warning", "plugins start no programs and leave no processes"),
     # values
     "impossible-value": ("error", "every value can have come from a run"),
     "non-finite": ("error", "losses are finite"),
@@ -101,6 +107,18 @@ class Findings:
             yield Finding(rule, together(list(dict.fromkeys(places))), message, severity)
         for why, (rules, unseen) in self._unchecked.items():
             yield Finding("not-checked", together(list(unseen)), f"{', '.join(rules)}: {why}", "note")
+
+    @property
+    def by_place(self) -> dict[str, list[Finding]]:
+        """The findings of each place, a record's FILE:LINE or a cell, one for each rule and message."""
+        places: dict[str, list[Finding]] = defaultdict(list)
+        for (rule, severity, message), several in self._found.items():
+            for place in dict.fromkeys(several):
+                places[place].append(Finding(rule, place, message, severity))
+        for why, (rules, unseen) in self._unchecked.items():
+            for place in unseen:
+                places[place].append(Finding("not-checked", place, f"{', '.join(rules)}: {why}", "note"))
+        return dict(places)
 
     @property
     def rules_unchecked(self) -> set[str]:

@@ -17,7 +17,7 @@ from bench.reports.table import MarkNote, Note, Page, Row, Table, rows_of
 from bench.stats import intervals
 
 # A table: the same names, the same label regime, and the same digests of all that the protocol fixes.
-_TABLE = ("dataset", "protocol", "ipc", "student", "labels", "fixed_digest")
+TABLE_KEYS = ("dataset", "protocol", "ipc", "student", "labels", "fixed_digest")
 NO_RECORDS = "No records yet. Make some with: condensebench run --results DIR"
 
 
@@ -36,13 +36,13 @@ def page(frame: pd.DataFrame) -> Page:
         return Page([], frame, nothing=NO_RECORDS)
     grouped: dict[Hashable, list[Row]] = defaultdict(list)
     for row in rows_of(frame):
-        grouped[tuple(row[key] for key in _TABLE)].append(row)
+        grouped[tuple(row[key] for key in TABLE_KEYS)].append(row)
     tables = list(grouped.values())
     headings = [_heading(table) for table in tables]
     if len(set(headings)) < len(headings):  # the same names under other digests
         headings = [f"{_heading(table)}, fixed parts {table[0]['fixed_digest'][:8]}" for table in tables]
     parts = [_table(heading, table) for heading, table in zip(headings, tables, strict=True)]
-    return Page(parts, frame, notes=list(_notes(frame)))
+    return Page(parts, frame, notes=list(notes(frame)))
 
 
 def _heading(table: Sequence[Row]) -> str:
@@ -56,33 +56,50 @@ def _table(heading: str, table: Sequence[Row]) -> Table:
     groups: dict[Hashable, list[Row]] = defaultdict(list)
     for row in table:
         groups[row["compressor"], row["budget"]].append(row)
-    return Table(_columns(table), list(groups.values()), title=heading, below=_resolution(table))
+    return Table(columns_shown(table), list(groups.values()), title=heading, below=resolution(table))
 
 
-def _columns(table: Sequence[Row]) -> list[LeaderboardColumn]:
+def columns_shown(table: Sequence[Row]) -> list[LeaderboardColumn]:
+    """The columns of a table for people, from the left; those that only some tables need where this one does."""
     shown = (column for column in COLUMNS.values() if column.heading is not None)
     present = (column for column in shown if column.needs is None or any(pd.notna(row[column.needs]) for row in table))
     return sorted(present, key=lambda column: column.place)
 
 
-def _resolution(table: Sequence[Row]) -> str:
+def resolution(table: Sequence[Row]) -> str:
     """What the replicates of this table can tell apart."""
-    counts = Counter(row["n"] for row in table if row["n"] > 0)
-    if not counts:
+    if not any(row["n"] > 0 for row in table):
         return "No entry has a result."
+    n, spread, comparisons = _spread(table)
+    if n < 2:
+        return "One replicate tells no two entries apart: every rank is a tie. Type: --replicates 3"
+    text = f"{n} replicates resolve differences from {_points(spread, n)} on (two-sided 5 %, power 80 %)"
+    if comparisons > 1:
+        text += f"; from {_points(spread, n, comparisons)} on with Holm's correction for {comparisons} comparisons"
+    return f"{text}."
+
+
+def resolved_points(table: Sequence[Row]) -> str | None:
+    """The difference that the replicates of this table resolve, as `resolution` says it; None where there is none."""
+    if not any(row["n"] > 0 for row in table):
+        return None
+    n, spread, _ = _spread(table)
+    return None if n < 2 else _points(spread, n)
+
+
+def _spread(table: Sequence[Row]) -> tuple[int, float, int]:
+    """(the usual number of replicates, standard deviation of a paired difference, entries that are compared)."""
+    counts = Counter(row["n"] for row in table if row["n"] > 0)
     n = min(number for number, rows in counts.items() if rows == max(counts.values()))
     usual = [row for row in table if row["n"] == n]
     compared = [row["delta_random_ci95"] for row in usual if not math.isnan(row["delta_random_ci95"])]
     if n < 2:
-        return "One replicate tells no two entries apart: every rank is a tie. Type: --replicates 3"
+        return n, math.nan, 0
     if compared:
         spread = intervals.pooled_std((half * math.sqrt(n) / intervals.t_quantile(n), n) for half in compared)
     else:  # without a reference row, as if replicates had nothing in common
         spread = math.sqrt(2) * intervals.pooled_std((row["std"], n) for row in usual)
-    text = f"{n} replicates resolve differences from {_points(spread, n)} on (two-sided 5 %, power 80 %)"
-    if len(compared) > 1:
-        text += f"; from {_points(spread, n, len(compared))} on with Holm's correction for {len(compared)} comparisons"
-    return f"{text}."
+    return n, spread, len(compared)
 
 
 def _points(spread: float, n: int, comparisons: int = 1) -> str:
@@ -97,7 +114,16 @@ def _mended(frame: pd.DataFrame) -> Iterator[str]:
         yield f"{name} {rows.invalid_values.max():.2g} and {rows.invalid_rows.max():.2g}"
 
 
-def _notes(frame: pd.DataFrame) -> Iterator[Note]:
+def _own_teachers(frame: pd.DataFrame) -> Iterator[str]:
+    """The teachers that stand in for a protocol's own."""
+    others = frame[frame.protocol.str.contains("teacher=") & frame.teachers.notna()]
+    for _, rows in others.groupby(["dataset", "protocol"], sort=True):
+        first = rows.iloc[0]
+        yield f"{first.protocol} has not its own teacher: {first.teachers} on the test split of {first.dataset}."
+
+
+def notes(frame: pd.DataFrame) -> Iterator[Note]:
+    """How to read the tables of a frame: a note for each thing that stands in them."""
     yield (
         "accuracy: test split, last epoch, mean over n replicates ± half of the 95 % t interval; "
         "std: sample standard deviation."
@@ -116,6 +142,7 @@ def _notes(frame: pd.DataFrame) -> Iterator[Note]:
     )
     yield MarkNote("the best of all rows of a table with the same budget, and what is tied with it.")
     yield from unofficial_notes(frame)
+    yield from _own_teachers(frame)
     if (frame.status == "infeasible").any():
         yield "infeasible: the compressor cannot meet the budget; it needs at least the size that follows."
     if mended := list(_mended(frame)):

@@ -20,6 +20,7 @@ from bench.reports.leaderboard.entries import (
     Entry,
     budget_order,
     entries_of,
+    in_every_table,
     natural,
 )
 from bench.reports.table import Row, typed
@@ -36,10 +37,15 @@ def leaderboard(records: Iterable[ReadRecord], released: Mapping[str, str] | Non
 
     released: protocol id -> digest of what was released, for the column `official`; see `Entry.official`.
     """
-    tables = _split(entries_of(records), lambda entry: (entry.names, entry.fixed))
+    return typed(COLUMNS, [row for _, row in ranked(records, released)])
+
+
+def ranked(records: Iterable[ReadRecord], released: Mapping[str, str] | None = None) -> list[tuple[Standing, Row]]:
+    """Each row of `leaderboard(...)`, in its order, with the entry that it was made of."""
+    tables = _split(in_every_table(entries_of(records)), lambda entry: (entry.names, entry.fixed))
     standings = [standing for table in tables for standing in _standings(table, released)]
-    rows = [{key: column.value(standing) for key, column in COLUMNS.items()} for standing in standings]
-    return typed(COLUMNS, sorted(rows, key=_order))
+    rows = [(each, {key: column.value(each) for key, column in COLUMNS.items()}) for each in standings]
+    return sorted(rows, key=lambda pair: _order(pair[1]))
 
 
 def _standings(table: list[Entry], released: Mapping[str, str] | None) -> list[Standing]:

@@ -20,6 +20,8 @@ import torch
 from bench.api import SoftLabels, Survey
 from bench.artifacts.store import Store
 from bench.errors import PluginError, UserError
+from bench.foreign.bounds import check_unpacked, regular
+from bench.foreign.tensors import read_npy, read_npy_header
 from bench.labels.label_file import shard_sizes
 from bench.labels.making import shards
 from bench.plugins.spec import Spec
@@ -132,7 +134,7 @@ class _Bare(LabelSet):
 
 
 class FileLabels(_Bare):
-    """`logits` (float16 or float32 [n, K, C]) and, if there, `hard` (integers [n]) of an .npz file.
+    """`logits` (float16 or float32 [n, K, C]) and, if there, `hard` (integers [n]) of an .npz file, in any byte order.
 
     Without `hard`, the class of an image is that of its largest mean logit. The file is streamed, compressed or not.
 
@@ -143,14 +145,18 @@ class FileLabels(_Bare):
     def __init__(self, path: str | Path, store: Store) -> None:
         self.path, self.store = Path(path), store
         self.views = b""
-        if not self.path.is_file():
+        if not self.path.exists():
             raise UserError(f"--npz {path}: there is no such file.")
+        regular(self.path)
         try:
             with zipfile.ZipFile(self.path) as archive:
+                check_unpacked(self.path, self.path.stat().st_size, sum(info.file_size for info in archive.infolist()))
                 with archive.open("logits.npy") as file:
                     shape, self._dtype = self._header(file)
                 self._hard = self._classes(archive, shape)
-        except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # zipfile, zlib and the header's parser raise what comes
             raise UserError(f"--npz {path}: not an .npz file with an array 'logits' ({error}).") from None
         self.shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
         self.sizes = shard_sizes(*self.shape)
@@ -166,16 +172,16 @@ class FileLabels(_Bare):
                 buffer = bytearray(file.read(wanted))
                 if len(buffer) < wanted:
                     raise UserError(f"--npz {self.path}: the array 'logits' is cut short.")
-                logits = torch.from_numpy(np.frombuffer(buffer, self._dtype).reshape(len(indices), k, c))
+                values = np.frombuffer(buffer, self._dtype).astype(self._dtype.newbyteorder("="), copy=False)
+                logits = torch.from_numpy(values.reshape(len(indices), k, c))
                 hard = logits.float().mean(dim=1).argmax(dim=1) if self._hard is None else self._hard[indices]
                 yield SoftLabels(logits, hard, images=indices)
 
     def _header(self, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
         """Shape and dtype; leaves the file at the first value."""
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-        if len(shape) != 3 or min(shape) < 1 or dtype not in (np.float16, np.float32) or fortran:
+        shape, fortran, dtype = read_npy_header(file)
+        wanted = dtype.newbyteorder("=") in (np.float16, np.float32)
+        if len(shape) != 3 or min(shape) < 1 or not wanted or fortran:
             raise UserError(
                 f"--npz {self.path}: 'logits' must be float16 or float32 [images, views, classes] in C order; it is "
                 f"{dtype.name} {list(shape)}{' in Fortran order' if fortran else ''}."
@@ -186,7 +192,7 @@ class FileLabels(_Bare):
         if "hard.npy" not in archive.namelist():
             return None
         with archive.open("hard.npy") as file:
-            hard = np.lib.format.read_array(file, allow_pickle=False)
+            hard = read_npy(file, archive.getinfo("hard.npy").file_size)
         fits = hard.shape == shape[:1] and np.issubdtype(hard.dtype, np.integer)
         if not fits or hard.min() < 0 or hard.max() >= shape[2]:
             raise UserError(

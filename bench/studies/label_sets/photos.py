@@ -19,6 +19,7 @@ from PIL import Image
 from bench.artifacts.store import Store
 from bench.engine import ENGINE_VERSION
 from bench.errors import UserError
+from bench.foreign.image_file import open_picture
 from bench.protocol.recipe import Augment
 from bench.seeds import seed
 from bench.studies.label_sets.label_sources import NetworkLabels, label
@@ -78,7 +79,7 @@ def photo_labels(store: Store, *, views: int = VIEWS, augment: Augment = AUGMENT
 
 def photograph(path: Path) -> np.ndarray:
     """uint8 [3, 224, 224]: the shorter side scaled to 256, the centre cut out; grey ones get three equal channels."""
-    with Image.open(path) as opened:
+    with open_picture(path, path) as opened:
         image = opened.convert("RGB")
     scale = SHORT_SIDE / min(image.size)
     width, height = (max(SHORT_SIDE, round(scale * side)) for side in image.size)

@@ -1,0 +1,109 @@
+/* The rows that the leaderboard shows, as CSV, LaTeX, Markdown and BibTeX. */
+"use strict";
+
+(() => {
+  const FORMULA = /^[=+\-@\t\r]/; // how a cell begins that a spreadsheet would compute
+
+  const csvCell = (value) => {
+    if (value === null || value === undefined) return "";
+    if (typeof value === "boolean") return value ? "True" : "False";
+    const text = typeof value === "string" && FORMULA.test(value) ? `'${value}` : String(value);
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+
+  const oneLine = (text) => text.split(/\s*\n\s*/).join(" ");
+  const markdownCell = (text) => oneLine(text).replaceAll("\\", "\\\\").replaceAll("|", "\\|").replaceAll("<", "&lt;");
+
+  page.exports = {
+    /* Every column unrounded, of the rows that are shown. */
+    csv: ({ data, table, rows }) => {
+      const lines = rows.map((row) =>
+        data.keys.map((key) => {
+          if (key === "fixed_digest") return table.fixed[row.fixed];
+          return key in table.shared ? table.shared[key] : row.raw[data.row_keys.indexOf(key)];
+        }),
+      );
+      return [data.keys, ...lines].map((line) => line.map(csvCell).join(",")).join("\n") + "\n";
+    },
+
+    md: ({ table, columns, rows }) => {
+      const cell = (row, column) => {
+        const text = markdownCell(row.shown[column.index]);
+        return column.mark && row.best ? `**${text}**` : text;
+      };
+      const line = (cells) => `| ${cells.join(" | ")} |`;
+      const rules = columns.map((column) => (column.left ? "---" : "---:"));
+      const body = rows.map((row) => line(columns.map((column) => cell(row, column))));
+      const head = [`### ${markdownCell(table.title)}`, "", line(columns.map((column) => markdownCell(column.title)))];
+      return [...head, line(rules), ...body, "", ...table.resolution.map(markdownCell), ""].join("\n");
+    },
+
+    /* booktabs; bold: the best and what is tied with it. */
+    latex: ({ data, table, columns, rows }) => {
+      const plain = (text) => Array.from(oneLine(text), (sign) => data.latex[sign] ?? sign).join("");
+      const cell = (row, column) => {
+        const text = plain(row.shown[column.index]);
+        return column.mark && row.best ? `\\textbf{${text}}` : text;
+      };
+      const line = (cells) => `${cells.join(" & ")} \\\\`;
+      return [
+        "% \\usepackage{booktabs}",
+        "\\begin{table}",
+        "\\centering",
+        `\\caption{${plain([table.title, ...table.resolution].join(". "))} Bold: the best and what is tied with it.}`,
+        `\\begin{tabular}{${columns.map((column) => (column.left ? "l" : "r")).join("")}}`,
+        "\\toprule",
+        line(columns.map((column) => plain(column.title))),
+        "\\midrule",
+        ...rows.map((row) => line(columns.map((column) => cell(row, column)))),
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+        "",
+      ].join("\n");
+    },
+
+    bib: ({ data, rows }) => {
+      const at = ["method", "compressor"].map((key) => data.row_keys.indexOf(key));
+      const names = rows.flatMap((row) => at.map((index) => (row.raw[index] ?? "").split(":")[0]));
+      const known = [...new Set(names)].filter((name) => Object.hasOwn(data.bibtex, name));
+      return known.sort().map((name) => data.bibtex[name]).join("\n");
+    },
+  };
+
+  const FORMATS = {
+    csv: ["CSV", "text/csv", "csv"],
+    latex: ["LaTeX", "text/x-tex", "tex"],
+    md: ["Markdown", "text/markdown", "md"],
+    bib: ["BibTeX", "text/x-bibtex", "bib"],
+  };
+
+  /* A menu of the formats; each opens its text, to copy or to download. */
+  page.exportMenu = (view) => {
+    const { element } = page;
+    const open = (format) => {
+      const [name, type, suffix] = FORMATS[format];
+      const text = page.exports[format](view());
+      const dialog = document.getElementById("export");
+      dialog.append(
+        element("h2", { id: "export-title" }, `${name} of ${view().rows.length} rows`),
+        element("textarea", { readonly: true, rows: "18", spellcheck: "false", "aria-label": `${name} text` }, text),
+        element(
+          "p",
+          { class: "buttons" },
+          page.copyButton(() => text),
+          element(
+            "button",
+            { type: "button", onclick: () => page.download(`leaderboard.${suffix}`, type, text) },
+            `Download leaderboard.${suffix}`,
+          ),
+        ),
+      );
+      page.openDialog(dialog);
+    };
+    const buttons = Object.entries(FORMATS).map(([format, [name]]) =>
+      element("button", { type: "button", "data-format": format, onclick: () => open(format) }, name),
+    );
+    return buttons;
+  };
+})();

@@ -1,0 +1,48 @@
+"""`check records` names what plugins did beside their task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.artifacts.describe import describe
+from bench.artifacts.refs import Workspace
+from bench.checks.records.check_records import check_records
+from bench.checks.records.prescribed import Prescribed
+from bench.plugins.registry import discover
+from tests.worlds.honest import altered, board, write
+
+REGISTRY = discover()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    describe(Workspace(folder, REGISTRY), "digits")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("note", "rule", "severity", "message"),
+    [
+        ("data: opened digits.csv.gz", "test-reach", "error", "method herding, on digits: it opened digits.csv.gz"),
+        ("search: called gc.get_objects", "test-reach", "warning", "it called gc.get_objects"),
+        ("write: changed store/teacher/a", "stray-write", "error", "it changed store/teacher/a"),
+        ("program: started curl", "stray-process", "warning", "it started curl"),
+        ("left: 2 processes behind", "stray-process", "warning", "it left 2 processes behind"),
+    ],
+)
+def test_a_note_is_a_finding_of_its_rule(tmp_path, store, note, rule, severity, message):
+    lines = board(Prescribed(REGISTRY, store), "herding")
+    lines[-1] = altered(lines[-1], conduct={"method": [note]})
+    found = check_records(write(tmp_path, lines), registry=REGISTRY, store=store).findings
+    (named,) = [each for each in found if each.rule == rule]
+    assert (named.severity, named.where) == (severity, f"{tmp_path / 'records.jsonl'}:6")
+    assert message in named.message
+
+
+def test_records_that_were_not_watched_are_said_to_be(tmp_path, store):
+    lines = board(Prescribed(REGISTRY, store), "herding", conduct=None)
+    found = check_records(write(tmp_path, lines), registry=REGISTRY, store=store).findings
+    assert any("records before schema 5 do not tell what plugins did" in each.message for each in found)
