@@ -22,9 +22,10 @@ no file can have, is given by the constant NAME.
 
 Optional module constants: NAME (str, where it is not the file's stem), CITATION (str), NUM_GPUS (float, share of a
 GPU a task asks for), PUBLISHED (dict of published settings), TAKES_BUDGET (compressors: False when the size does not
-depend on a budget), BACKBONES (methods: how many networks `ctx.teachers` is asked for, an int or the name of the
-parameter that tells it), CHECK_EXCEPTIONS (dict: a rule of `condensebench check plugins` that does not hold here, and
-why).
+depend on a budget), BACKBONES (methods: how many networks `ctx.teachers` is asked for, an int, or the name of the
+parameter that tells how many or which), TEACHER (methods: whether the teacher is asked for, where the code does not
+show it: True, False, or the values of parameters with which it is), CHECK_EXCEPTIONS (dict: a rule of
+`condensebench check plugins` that does not hold here, and why).
 A file or folder whose name starts with an underscore is shared code, not a plugin.
 """
 
@@ -67,7 +68,7 @@ class Dataset:
     num_classes: int
     channels: int
     size: int  # pixels, the resolution at which students are trained and tested
-    source_size: int  # pixels, the resolution of the sources; `size` or, for mosaics, a multiple of it
+    source_size: int  # pixels, the resolution of the sources of `train`: `size` or more; `test` may have `size` already
     mirror: bool  # True where a mirrored image keeps its class (photographs yes, characters no)
     mean: tuple[float, ...]  # per channel, in [0, 1]
     std: tuple[float, ...]
@@ -75,7 +76,8 @@ class Dataset:
     test: Callable[[], ImageSource]
     class_names: tuple[str, ...] = ()
     folder: Path | None = None  # where the images lie that are read from disk; no part of the data set's identity
-    # The files that both splits are read from: where one is exchanged, the harness takes the digests anew.
+    # The files that both splits are read from, best a bench.sources.FileList: where one is exchanged, the harness takes
+    # the digests anew.
     files: Callable[[], Sequence[str | Path]] = tuple
 
 
@@ -99,6 +101,11 @@ class Train(Protocol):
         """uint8 [n, channels, source_size, source_size]."""
         ...
 
+    def photos(self, indices: Sequence[int] | np.ndarray) -> list[Tensor]:
+        """The originals of photographs, uint8 [channels, height, width] each, of any size and not square: for crops of
+        the whole image. A data set without files gives its sources."""
+        ...
+
     def batches(self, batch: int = 256, indices: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, Tensor]]:
         """(indices int64 [n], images uint8 [n, channels, size, size]) in order."""
         ...
@@ -115,15 +122,16 @@ class Context(Protocol):
     scratch: Path  # an empty folder, removed after the call
     teacher: nn.Module  # eval mode, parameters frozen; normalised float32 images -> logits [n, C]
 
-    def teachers(self, count: int) -> Sequence[nn.Module]:
-        """`teacher` and `count - 1` further networks of other kinds that learnt the same training split, all in eval
-        mode, parameters frozen, for images normalised as the teacher's. Which they are is fixed by the data set; what
-        does not ship with the project is trained here once, which takes minutes. For a count above 1, the method's
-        module declares BACKBONES: condensed sets are kept by the networks that made them.
+    def teachers(self, choice: int | str) -> Sequence[nn.Module]:
+        """Several networks that learnt the same training split, all in eval mode, parameters frozen, for images
+        normalised as the teacher's. A number n is `teacher` and n - 1 networks of other kinds, fixed by the data set;
+        "all" is all of them; names of teacher recipes with + between them are these, in this order, where "teacher" is
+        `teacher`. What does not ship with the project is trained here once, which takes minutes. For more than the
+        teacher, the method's module declares BACKBONES: condensed sets are kept by the networks that made them.
 
         Raises:
-            UserError: the data set has fewer.
-            PluginError: more than the method declares.
+            UserError: the data set has fewer, or a name is not known.
+            PluginError: more than the method declares, or others.
         """
         ...
 
@@ -166,9 +174,14 @@ class Context(Protocol):
 
 @dataclass(frozen=True)
 class Condensed:
-    """A condensed set: what a method hands in."""
+    """A condensed set: what a method hands in.
 
-    images: Tensor  # uint8 [M, channels, size, size]
+    Images are grey levels: 0 is black, 255 is white. uint8 images take the bytes of lossless PNG files. Float images
+    may lie between the levels and beyond black and white. They reach students neither rounded nor clipped, and take 4
+    (float32) or 2 (float16) bytes a value. A normalised image becomes one by 255 * (image * std + mean).
+    """
+
+    images: Tensor  # uint8, float32 or float16 [M, channels, size, size]
     labels: Tensor  # int64 [M]
     indices: np.ndarray | None = None  # int64 [M]: where the images stand in the training split, if they are real ones
     provenance: Mapping[str, Any] = field(default_factory=dict)  # JSON values: what was resolved, deviations, scores

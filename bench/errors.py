@@ -17,10 +17,17 @@ def with_short_paths(text: str) -> str:
     return _OWN_FILE.sub("", text)
 
 
+_LONGEST_NAME = 200  # characters of a name that are compared with the known ones and shown
+
+
 class UserError(Exception):
     """Bad input. The message says what was asked, where, what is allowed and what to type."""
 
     exit_code = 2  # of the program
+
+
+class MachineError(UserError):
+    """A machine is at its end: a disk, its memory, a folder, Ray. Never a method's failure; no record is written."""
 
 
 class PluginError(UserError):
@@ -31,6 +38,10 @@ class LockError(UserError):
     """What protocols/lock.json holds fast has moved. The message names the file or canary, and both values."""
 
     exit_code = 3
+
+
+class CorruptBlobError(UserError, ValueError):
+    """Encoded labels that their compressor cannot decode: damaged, or made by somebody to look like a label file."""
 
 
 class InfeasibleError(Exception):
@@ -48,9 +59,9 @@ class InfeasibleError(Exception):
         return (InfeasibleError, (self.smallest_bytes, self.why))
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """The message for a name that nothing answers to."""
-    known = sorted(known)
+    known, name = sorted(known), str(name)[:_LONGEST_NAME]
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return f"No {kind} is named '{name}'.{hint}\nKnown {kind}s: {', '.join(known) or '(none)'}."

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from bench.errors import with_short_paths
+from bench.texts import cut, visible
 
 Severity = Literal["error", "warning", "note"]
 ORDER: tuple[Severity, ...] = ("error", "warning", "note")
@@ -35,7 +36,7 @@ def exit_code(findings: Iterable[Finding]) -> int:
 def as_text(findings: Iterable[Finding], checked: str) -> str:
     """Findings for a terminal, worst first, then one line that sums up. `checked` says what was looked at."""
     ordered = sorted(findings, key=lambda f: ORDER.index(f.severity))
-    lines = [f"{f.severity}: [{f.rule}] {f.where}: {f.message}" for f in ordered]
+    lines = [visible(f"{f.severity}: [{f.rule}] {cut(f.where)}: {cut(f.message)}") for f in ordered]
     counts = [(severity, sum(f.severity == severity for f in ordered)) for severity in ORDER]
     summary = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts if n) or "nothing found"
     return with_short_paths("\n".join([*lines, f"{checked}: {summary}."]))
@@ -43,5 +44,5 @@ def as_text(findings: Iterable[Finding], checked: str) -> str:
 
 def as_json(findings: Iterable[Finding]) -> str:
     """A JSON list of objects with the fields of Finding."""
-    shown = [{key: with_short_paths(value) for key, value in asdict(f).items()} for f in findings]
+    shown = [{key: with_short_paths(cut(value)) for key, value in asdict(f).items()} for f in findings]
     return json.dumps(shown, indent=1, ensure_ascii=False)

@@ -1,43 +1,44 @@
 """Images by index, ready to use in a data set's `load`: `ArraySource` in memory, `FileSource` decoded when asked for.
 
-Both are a `bench.api.ImageSource`. Pillow's pixels are the reference: a photograph is decoded, turned to RGB (or grey),
-and cut square as torchvision's Resize and CenterCrop do it. EXIF orientation is ignored, as torchvision does.
+Both are a `bench.api.ImageSource`. A data set of files lists them (`list_folder`), names labels and classes, and says
+by a `Policy` for each split how a file becomes pixels. The harness decodes, hashes and keeps them (bench/photographs/).
 """
 
 from __future__ import annotations
 
-import base64
-import fcntl
 import hashlib
-import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from bench.errors import UserError
+from bench.photographs.decoding import Policy, cores, decode, decoder_digest, original
+from bench.photographs.limits import cache_limit
+from bench.photographs.listing import SUFFIXES, FileList, joined, list_files, list_folder
+from bench.photographs.manifest import content_digests, known_digests
+from bench.photographs.pixel_cache import PixelCache
+
+__all__ = [
+    "SUFFIXES",
+    "ArraySource",
+    "FileList",
+    "FileSource",
+    "Policy",
+    "array_digest",
+    "decode",
+    "joined",
+    "list_files",
+    "list_folder",
+    "listing",
+]
 
 _CHUNK = 4096  # images hashed at a time: memory stays bounded for splits that are mapped from disk
-_MODES = {1: "L", 3: "RGB"}
-# Decoders that stay in this process: that of PostScript starts another program, whatever a file is called.
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
-_DEEP = ("I", "F")  # modes of more than 8 bits, which Pillow would clip
-# A JPEG of 18x12 pixels. What this machine's decoder and resize make of it stands in the digest of every FileSource.
-_SAMPLE = (
-    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAYEBQYFBAYGBQYHBwYIChAKCgkJChQODwwQFxQYGBcUFhYaHSUfGhsjHBYWICwgIyYnKSopGR8tMC0o"
-    "MCUoKSj/2wBDAQcHBwoIChMKChMoGhYaKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCj/wAARCAAMABID"
-    "ASIAAhEBAxEB/8QAFgABAQEAAAAAAAAAAAAAAAAABwAG/8QAJRAAAQIEBgIDAAAAAAAAAAAAAQIRAAMEBQYSISMxURNBgdHS/8QAFgEBAQEAAAAA"
-    "AAAAAAAAAAAABQQH/8QAIREAAQIGAgMAAAAAAAAAAAAAAQADAgYREjFBIZEFEyL/2gAMAwEAAhEDEQA/AC2x4LStAUuWAkclo2VswbLZOWnD+goO"
-    "T8CEKz22mFPJ2wWBUx7AjX2u3U6vJmQ7ZetXb7iGPykDTMIs5IzQc/N28axvpGy5Mr5Iyi5OEJBSNiXx0P1FDQujkJWpIRoC3JigwzCAaesdBaWJ"
-    "jeptf//Z"
-)
+_ALONE = 8  # images that are decoded without further threads
 
 
 class ArraySource:
@@ -81,37 +82,20 @@ def array_digest(images: np.ndarray, labels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class Policy:
-    """How an image file becomes a square of uint8 pixels.
-
-    Args:
-        size: pixels of the square.
-        resize: the shorter side is brought to so many pixels first, then the centre is cut out; 0: the file has the
-            size already, and one that has not is refused.
-        channels: 3 (RGB) or 1 (grey).
-    """
-
-    size: int
-    resize: int = 0
-    channels: int = 3
-
-
 class FileSource:
     """A `bench.api.ImageSource` of image files; a file is decoded when its image is asked for.
 
     Args:
-        files: one an image, in index order.
+        files: one an image, in index order; best a `FileList`, which knows sizes and times.
         labels: integers [N].
         policy: how a file becomes pixels.
-        cache: a folder where the digest is kept, so that unchanged files are hashed once; None: nowhere.
-        keep_pixels: decode all files at the first `read`, into one file of `cache` that is mapped from then on. It
-            takes as many bytes as the pixels: for small images, not for photographs by the million.
+        cache: a folder where digests and decoded pixels are kept; None: nowhere.
+        keep_pixels: keep the pixels from the first `read` on, and not only once a split is read whole (`prepare`).
     """
 
     def __init__(
         self,
-        files: Sequence[str | Path],
+        files: Sequence[str | Path] | FileList,
         labels: np.ndarray,
         policy: Policy,
         cache: Path | None = None,
@@ -120,7 +104,7 @@ class FileSource:
     ) -> None:
         if len(files) != len(labels):
             raise ValueError(f"{len(files)} files and {len(labels)} labels")
-        self.files = [os.fspath(file) for file in files]
+        self.files: Sequence[str] = files if isinstance(files, FileList) else [os.fspath(file) for file in files]
         self.policy = policy
         self._cache = cache
         self._keeps_pixels = keep_pixels
@@ -134,112 +118,98 @@ class FileSource:
     def read(self, indices: np.ndarray) -> np.ndarray:
         """uint8 [n, channels, size, size]. Raises UserError, with its name, for a file that is no whole image."""
         p, wanted = self.policy, np.asarray(indices, dtype=np.int64)
-        if self._keeps_pixels and self._cache is not None:
-            if self._pixels is None:
-                self._pixels = self._decoded(self._cache / f"{self._state()}.npy")
-            return np.array(self._pixels[wanted])
+        if self._keeps_pixels:
+            self.prepare()
+        if self._pixels is not None:
+            return self._pixels[wanted]
         images = np.empty((len(wanted), p.channels, p.size, p.size), np.uint8)
-        for row, index in enumerate(wanted):
-            images[row] = decode(self.files[index], p)
+
+        def fill(row: int) -> None:
+            images[row] = decode(self.files[wanted[row]], p)
+
+        _each(fill, len(wanted))
         return images
 
+    def photos(self, indices: np.ndarray) -> list[np.ndarray]:
+        """The originals, uint8 [channels, height, width] each, in the sizes that they have. Raises UserError."""
+        wanted = np.asarray(indices, dtype=np.int64)
+        images: list[np.ndarray] = [np.empty(0, np.uint8)] * len(wanted)
+
+        def fill(row: int) -> None:
+            images[row] = original(self.files[wanted[row]], self.policy.channels, exif=self.policy.exif)
+
+        _each(fill, len(wanted))
+        return images
+
+    def prepare(self, report: Callable[[int], object] | None = None) -> None:
+        """Have all pixels decoded and kept, before the split is read whole. One process decodes, on all cores; others
+        wait. Nothing is kept without a cache folder, or where the limit of the cache is 0.
+
+        Args:
+            report: called with a number of images whenever some have been decoded.
+
+        Raises:
+            UserError: a file is no whole image, or the pixels take more than the limit.
+        """
+        if self._pixels is None and len(self) and (cache := self.pixel_cache) is not None:
+            kept = cache.find()
+            if kept is None and cache_limit():
+                kept = cache.make(report)
+            self._pixels = kept
+
+    def undecoded(self) -> int:
+        """Bytes of decoded pixels that `prepare` would add to the cache; told without reading a photograph."""
+        if self._cache is None or not len(self):
+            return 0
+        digests = known_digests(self._listed, self._cache)
+        if digests is not None:
+            cache = PixelCache(self._cache, self._listed, self.policy, digests)
+            return 0 if cache.path.is_file() else cache.total_bytes
+        return len(self) * self.policy.channels * self.policy.size**2
+
+    @cached_property
+    def pixel_cache(self) -> PixelCache | None:
+        """Where the decoded pixels are kept, or will be; None without a cache folder."""
+        return None if self._cache is None else PixelCache(self._cache, self._listed, self.policy, self._contents)
+
     def digest(self) -> str:
-        """`content_digest`, kept for as long as no file is exchanged."""
-        if self._cache is None:
-            return self.content_digest()
-        kept = self._cache / f"{self._state()}.json"
-        if kept.is_file():
-            return str(json.loads(kept.read_text(encoding="utf-8"))["digest"])
-        digest = self.content_digest()
-        with _written(kept) as partial:
-            partial.write_text(json.dumps({"digest": digest, "files": len(self)}) + "\n", encoding="utf-8")
-        return digest
+        """Hex sha256 of the policy, what the decoder makes of a sample, the labels, and every file's content. A file is
+        read for it once, and again where its path, size or time has changed."""
+        return self._digest_of(self._contents)
 
     def content_digest(self) -> str:
-        """Hex sha256 of the policy, what the decoder makes of a sample, the labels, and every file's content."""
-        content = self._header()
-        for file_digest in self.image_digests():
-            content.update(file_digest)
-        return content.hexdigest()
+        """The same, with every file read anew."""
+        return self._digest_of(content_digests(self._listed, None))
 
     def image_digests(self) -> list[bytes]:
         """sha256 of every file, in index order: equal files are equal images."""
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            return list(pool.map(_file_digest, self.files))
+        return [each.tobytes() for each in self._contents]
 
-    def _header(self) -> hashlib._Hash:
-        head = {"policy": asdict(self.policy), "decoder": decoder_digest(), "files": len(self)}
+    @cached_property
+    def _listed(self) -> FileList:
+        return self.files if isinstance(self.files, FileList) else list_files(self.files)
+
+    @cached_property
+    def _contents(self) -> np.ndarray:
+        return content_digests(self._listed, self._cache)
+
+    def _digest_of(self, contents: np.ndarray) -> str:
+        head = {"policy": self.policy.identity(), "decoder": decoder_digest(), "files": len(self)}
         content = hashlib.sha256(json.dumps(head, sort_keys=True, separators=(",", ":")).encode())
         content.update(np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
-        return content
-
-    def _state(self) -> str:
-        """Changes when a file is exchanged; cheap."""
-        state = self._header()
-        state.update(listing(self.files).encode())
-        return state.hexdigest()
-
-    def _decoded(self, file: Path) -> np.ndarray:
-        """All images in one mapped array; the first process that asks decodes them, the others wait for it."""
-        p = self.policy
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not file.is_file():
-                with _written(file) as partial, partial.open("wb") as pixels:
-                    shape = (len(self), p.channels, p.size, p.size)
-                    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_1_0(pixels, header)
-                    for each in self.files:
-                        pixels.write(np.ascontiguousarray(decode(each, p)).data)
-        # Here and below: a variable with a type would change the code digests of the data sets that read images.
-        return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        content.update(contents.tobytes())
+        return content.hexdigest()
 
 
-def decode(file: str | Path, policy: Policy) -> np.ndarray:
-    """uint8 [channels, size, size] of an image file. Raises UserError with the file's name."""
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            if image.mode.startswith(_DEEP):
-                raise UserError(f"{file} has more than 8 bits a channel ({image.mode}): save it with 8 bits.")
-            pixels = image.convert(_MODES[policy.channels])
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file} cannot be read as an image: {error}") from None
-    pixels = _squared(pixels, policy)
-    if pixels.size != (policy.size, policy.size):
-        width, height = pixels.size
-        raise UserError(f"{file} is {width}x{height} px; this data set takes {policy.size}x{policy.size}.")
-    array = np.asarray(pixels)
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-
-
-def _squared(image: Image.Image, policy: Policy) -> Image.Image:
-    if not policy.resize:
-        return image
-    from torchvision.transforms import functional
-
-    return functional.center_crop(functional.resize(image, policy.resize), policy.size)  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _written(file: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `file` when all is written: nobody reads half a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        yield partial
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@cache
-def decoder_digest() -> str:
-    """Hex sha256 of the pixels that this machine's decoder and resize make of a sample: 64 digits that change with what
-    they do, not with their version."""
-    with Image.open(io.BytesIO(base64.b64decode(_SAMPLE))) as image:
-        pixels = image.convert("RGB")
-    return hashlib.sha256(pixels.tobytes() + _squared(pixels, Policy(size=5, resize=7)).tobytes()).hexdigest()
+def _each(work: Callable[[int], None], count: int) -> None:
+    """Do `work` for 0..count-1, on all cores where that is worth it."""
+    if count <= _ALONE:
+        for index in range(count):
+            work(index)
+        return
+    with ThreadPoolExecutor(cores()) as pool:
+        for _ in pool.map(work, range(count)):
+            pass
 
 
 def listing(files: Iterable[str | Path]) -> str:
@@ -254,11 +224,3 @@ def listing(files: Iterable[str | Path]) -> str:
             raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
         content.update(f"{os.path.basename(folder)}/{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
     return content.hexdigest()
-
-
-def _file_digest(file: str) -> bytes:
-    try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "sha256").digest()
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None

@@ -7,25 +7,15 @@ refuses everything else; a file that asks for more is an error, and nothing of i
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from bench.errors import UserError
+from bench.strangers import is_junk, read_torch, tensors_of
 
 SUFFIXES = (".tar", ".pt", ".pth")
-# The weight of a CutMix box is a numpy number in many of these files: a number and no more, so it may be built.
-_NUMPY_SCALAR = np.float64(0).__reduce__()[0]  # its name has changed between releases of numpy
-_NUMBERS: list = [
-    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
-    _NUMPY_SCALAR,
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32")),
-]
 
 
 def label_files(folder: Path) -> list[Path]:
@@ -33,6 +23,7 @@ def label_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder of stored labels.")
     files = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    files = [path for path in files if not is_junk(path.relative_to(folder).as_posix())]
     if not files:
         raise UserError(f"{folder}: no file of stored labels lies there (*{', *'.join(SUFFIXES)}).")
     return files
@@ -44,22 +35,15 @@ def read_logits(path: Path) -> torch.Tensor:
     Raises:
         UserError: the file cannot be read, holds code or other objects, or no logits.
     """
-    try:
-        with torch.serialization.safe_globals(_NUMBERS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("Please file")[0].splitlines()
-        unsafe = next((line.strip() for line in reason if "Unsupported" in line or "GLOBAL" in line), "")
-        raise UserError(
-            f"{path} holds more than tensors and numbers; nothing of it was run. {unsafe}".rstrip()
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        why = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path} cannot be read as a label file: {why}") from None
-    last = [value for value in _tensors(content) if value.ndim == 2 and value.is_floating_point()][-1:]
-    if not last:
+    floats = [value for value in tensors_of(read_torch(path, "label file")) if value.is_floating_point()]
+    if not floats:
         raise UserError(f"{path} holds no logits: no floating-point tensor [images, classes].")
-    return last[0]
+    if floats[-1].ndim != 2:
+        raise UserError(
+            f"{path} holds no logits [images, classes]: its last floats are {list(floats[-1].shape)}. FKD's files of "
+            f"the k largest are [images, 2, k], and those before are coordinates; such labels are not read."
+        )
+    return floats[-1]
 
 
 def describe(folder: Path, classes: int) -> dict[str, Any]:
@@ -84,13 +68,3 @@ def describe(folder: Path, classes: int) -> dict[str, Any]:
         "classes": classes,
         "dtype": str(logits.dtype).removeprefix("torch."),
     }
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))

@@ -21,6 +21,7 @@ ON_RAY = (
     "tests/protocol/test_published_runs.py",
     "tests/protocol/test_default_recipes.py",
     "tests/datasets/test_data_verb.py",
+    "tests/datasets/test_miniatures.py",
 )
 # Files of few tests that take long. They begin with those above, so that no process is left with one at the end.
 LONG = (

@@ -15,7 +15,7 @@ from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
-from bench.sources import FileSource, listing
+from bench.sources import FileList, FileSource, listing
 
 
 def dataset_inputs(ws: Workspace, spec: str) -> dict[str, Any]:
@@ -24,7 +24,9 @@ def dataset_inputs(ws: Workspace, spec: str) -> dict[str, Any]:
     names = [each.name for each in fields(DatasetRef)]  # a store of an earlier version may hold less
     inputs = {"spec": spec, "code": plugin.digest, "packages": ws.packages, "told": names}
     files = ws.data(spec).dataset.files()
-    return {**inputs, "files": listing(files)} if files else inputs
+    if not files:
+        return inputs
+    return {**inputs, "files": files.digest if isinstance(files, FileList) else listing(files)}
 
 
 def find_dataset(ws: Workspace, spec: str) -> DatasetRef | None:
@@ -67,9 +69,7 @@ def _train_in_test(data: Data) -> int:
         data.check_test(test)
         known = set(test.image_digests())
         return sum(each in known for each in train.image_digests())
-    return duplicates.equal_count(
-        (images.numpy() for _, images in data.train.batches(1000)), data.test_images()[0].numpy()
-    )
+    return duplicates.equal_count((images.numpy() for _, images in data.train.batches(1000)), data.test_images()[0])
 
 
 def _dataset_digest(data: Data, splits: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from bench.api import Dataset, ImageSource
-from bench.artifacts.split_rules import check_class_names, check_classes, check_images, check_split
+from bench.artifacts.split_rules import (
+    check_class_names,
+    check_classes,
+    check_images,
+    check_split,
+    check_test_images,
+)
+from bench.confinement.watch import files_opened
 from bench.errors import PluginError
 from bench.plugins.spec import Spec
+from bench.sources import FileSource
 
 if TYPE_CHECKING:
     import torch
+
+
+# A data set's file -> the files that its code opened in this process. Many keep what they read for all that follow.
+_READ_FROM: dict[str, set[str]] = {}
 
 
 class TrainSplit:
@@ -39,15 +51,28 @@ class TrainSplit:
         """uint8 [n, channels, source_size, source_size]."""
         import torch
 
+        if len(indices) >= len(self):
+            prepare(self._source)
         return torch.from_numpy(self._source.read(np.asarray(indices, dtype=np.int64)))
 
     def images(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
-        """uint8 [n, channels, size, size]: the sources, averaged over blocks where they are larger."""
+        """uint8 [n, channels, size, size]: the sources, averaged where they are larger."""
         return shrink(self.sources(indices), self.size)
+
+    def photos(self, indices: Sequence[int] | np.ndarray) -> list[torch.Tensor]:
+        """The originals, uint8 [channels, height, width] each, of any size; the sources where there are no others."""
+        import torch
+
+        wanted = np.asarray(indices, dtype=np.int64)
+        if isinstance(self._source, FileSource):
+            return [torch.from_numpy(np.array(each)) for each in self._source.photos(wanted)]
+        return list(torch.from_numpy(self._source.read(wanted)))
 
     def batches(self, batch: int = 256, indices: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """(indices int64 [n], images uint8 [n, channels, size, size]) in order."""
         chosen = np.arange(len(self)) if indices is None else np.asarray(indices, dtype=np.int64)
+        if len(chosen) >= len(self):
+            prepare(self._source)
         for start in range(0, len(chosen), batch):
             piece = chosen[start : start + batch]
             yield piece, self.images(piece)
@@ -57,19 +82,66 @@ class TrainSplit:
         return np.flatnonzero(self.labels == label)
 
 
+class TestSplit:
+    """The images of the test split, read when they are asked for: a split of photographs need not fit into memory."""
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(self, source: ImageSource, size: int) -> None:
+        prepare(source)
+        self._source, self._size = source, size
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[M, channels, size, size]."""
+        return (len(self), *self[:1].shape[1:])
+
+    def __getitem__(self, part: slice) -> torch.Tensor:
+        """uint8 [n, channels, size, size] of a slice."""
+        import torch
+
+        return shrink(torch.from_numpy(self._source.read(np.arange(len(self))[part])), self._size)
+
+
+def prepare(source: ImageSource) -> None:
+    """Called before a split is read whole: photographs are decoded once, on all cores. Raises UserError."""
+    if isinstance(source, FileSource):
+        source.prepare()
+
+
 def shrink(images: torch.Tensor, size: int) -> torch.Tensor:
-    """uint8 [n, c, s, s] -> uint8 [n, c, size, size]: rounded block means, in whole numbers (the same everywhere)."""
+    """uint8 [n, c, s, s] -> uint8 [n, c, size, size], the same everywhere.
+
+    Where s is a multiple of `size`: rounded block means, in whole numbers. Else Pillow's bilinear filter, which
+    averages where it shrinks.
+    """
     import torch
 
     side = images.shape[-1]
     if side == size:
         return images
+    if side % size:
+        return _resized(images, size)
     factor = side // size
     total = torch.full((*images.shape[:2], size, size), factor * factor // 2, dtype=torch.int32)
     for row in range(factor):
         for column in range(factor):
             total += images[:, :, row::factor, column::factor]
     return (total // (factor * factor)).to(torch.uint8)
+
+
+def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
+    import torch
+    from PIL import Image
+
+    n, channels = images.shape[:2]
+    small = np.empty((n * channels, size, size), np.uint8)
+    for place, plane in zip(small, images.flatten(0, 1).numpy(), strict=True):
+        place[:] = np.asarray(Image.fromarray(plane).resize((size, size), Image.Resampling.BILINEAR))
+    return torch.from_numpy(small.reshape(n, channels, size, size))
 
 
 @dataclass(frozen=True)
@@ -83,13 +155,34 @@ class Data:
     @cached_property
     def dataset(self) -> Dataset:
         """What the plugin's `load` returned, checked."""
-        dataset = self.spec.plugin.module.load(self.root, **self.spec.parameters)
+        with files_opened() as files:
+            dataset = self.spec.plugin.module.load(self.root, **self.spec.parameters)
+        self.read_from.update(files)
         if not isinstance(dataset, Dataset):
             raise PluginError(f"dataset '{self.spec}': load(...) must return bench.api.Dataset, not {type(dataset)}.")
-        if dataset.source_size % dataset.size:
-            raise PluginError(f"dataset '{self.spec}': source_size must be a multiple of size.")
+        if dataset.source_size < dataset.size:
+            raise PluginError(
+                f"dataset '{self.spec}': source_size must be at least size; they are {dataset.source_size} and "
+                f"{dataset.size}."
+            )
         check_class_names(dataset, str(self.spec), self.where(dataset))
-        return dataset
+        return replace(dataset, train=self._noting(dataset.train), test=self._noting(dataset.test))
+
+    @property
+    def read_from(self) -> set[str]:
+        """The files that the data set's code has opened in this process, code itself left out."""
+        return _READ_FROM.setdefault(str(self.spec.plugin.path), set())
+
+    def _noting(self, opened: Callable[[], ImageSource]) -> Callable[[], ImageSource]:
+        """The same function; it notes what files it opens."""
+
+        def noting() -> ImageSource:
+            with files_opened() as files:
+                source = opened()
+            self.read_from.update(files)
+            return source
+
+        return noting
 
     def where(self, dataset: Dataset | None = None) -> str:
         """What a message names: the folder that the data set is read from, else the plugin's file."""
@@ -122,21 +215,23 @@ class Data:
         check_split(source, self.dataset, what, self.where())
         check_classes(source.labels, self.dataset, what, self.where())
 
-    def test_images(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split. Only
-        bench/stages/evaluate.py calls this (once per trial, after the last epoch), bench/artifacts/describe.py (once
-        per data set) and bench/teachers/weights.py (once per teacher that is made); bench/stages/curve.py, of which
-        no result comes, calls it too."""
+    def test_images(self) -> tuple[torch.Tensor | TestSplit, torch.Tensor]:
+        """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split; of files, images that are read
+        when a slice is asked for. Only bench/stages/evaluate.py calls this (once per trial, after the last epoch),
+        bench/artifacts/describe.py (once per data set) and bench/teachers/weights.py (once per teacher that is made);
+        bench/stages/curve.py, of which no result comes, calls it too."""
         import torch
 
         self.opened.append("test")
         source = self.dataset.test()
         self.check_test(source)
-        indices = np.arange(len(source.labels))
-        read = source.read(indices)
-        check_images(read, self.dataset, f"dataset '{self.spec}', test split", self.where())
-        images = shrink(torch.from_numpy(read), self.dataset.size)
-        return images, torch.from_numpy(np.array(source.labels, dtype=np.int64))
+        what, labels = f"dataset '{self.spec}', test split", torch.from_numpy(np.array(source.labels, dtype=np.int64))
+        if isinstance(source, FileSource):
+            check_test_images(source.read(np.array([0])), self.dataset, what, self.where())
+            return TestSplit(source, self.dataset.size), labels
+        read = source.read(np.arange(len(source.labels)))
+        check_test_images(read, self.dataset, what, self.where())
+        return shrink(torch.from_numpy(read), self.dataset.size), labels
 
 
 def sealed_test() -> NoReturn:

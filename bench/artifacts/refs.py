@@ -11,7 +11,8 @@ from typing import Any
 
 from bench.artifacts.opened import Data
 from bench.artifacts.store import Artifact, Store, read
-from bench.errors import UserError
+from bench.confinement.limits import Limits
+from bench.errors import MachineError
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
 
@@ -42,6 +43,7 @@ class CondensedRef:
     seconds: float
     random: bool  # whether the method asked for a generator; if not, all replicates share this set
     provenance: Mapping[str, Any]
+    conduct: tuple[str, ...] | None = None  # what the method did beside its task (bench.confinement.watch)
     backbones: str | None = None  # digest of the networks besides the teacher that the method uses, if it uses any
 
 
@@ -51,13 +53,15 @@ class LabelsRef:
 
     address: str
     seconds: float
+    conduct: tuple[str, ...] | None = None  # as of CondensedRef; None where the compressor is one of this project
 
 
 class Workspace:
     """What a stage works with: the store, the plugins, the device. Made once in every worker process.
 
-    With `checks`, a data set that another machine described must be the same here, or opening it raises UserError.
-    `arithmetic` is that of the processes that work here (bench.machine); None: of this one.
+    With `checks`, a data set that another machine described must be the same here, or opening it raises MachineError.
+    `arithmetic` is that of the processes that work here (bench.machine); None: of this one. `limits`: of the processes
+    of plugins. `results`: folders of records, in which plugins have nothing to write.
     """
 
     def __init__(
@@ -68,8 +72,12 @@ class Workspace:
         *,
         checks: bool = False,
         arithmetic: str | None = None,
+        limits: Limits | None = None,
+        results: tuple[Path, ...] = (),
     ) -> None:
         self.store = Store(store, arithmetic)
+        self.limits = limits or Limits()
+        self.results = results
         self.registry = registry
         self.device = device
         self.checks = checks
@@ -89,9 +97,9 @@ class Workspace:
 
     @staticmethod
     def same(dataset: DatasetRef, split: str, digest: str, described: str) -> None:
-        """Raise UserError unless both digests are equal."""
+        """Raise MachineError unless both digests are equal."""
         if digest != described:
-            raise UserError(
+            raise MachineError(
                 f"dataset '{dataset.spec}': the {split} split on one machine differs from that on another (digests "
                 f"{digest[:8]} and {described[:8]}). Install the same versions of the packages that it is made with."
             )

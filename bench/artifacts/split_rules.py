@@ -58,7 +58,16 @@ def check_classes(labels: np.ndarray, dataset: Dataset, what: str, where: str) -
 
 def check_images(images: np.ndarray, dataset: Dataset, what: str, where: str) -> None:
     """What a source's `read` gave has the size that was announced. Raises PluginError."""
-    side = dataset.source_size
+    _check_side(images, dataset, dataset.source_size, what, where)
+
+
+def check_test_images(images: np.ndarray, dataset: Dataset, what: str, where: str) -> None:
+    """Test images may be of `size` already: evaluation resizes a photograph once. Raises PluginError."""
+    side = dataset.size if images.shape[-1] == dataset.size else dataset.source_size
+    _check_side(images, dataset, side, what, where)
+
+
+def _check_side(images: np.ndarray, dataset: Dataset, side: int, what: str, where: str) -> None:
     if images.dtype != np.uint8 or images.shape[1:] != (dataset.channels, side, side):
         raise PluginError(
             f"{what}: images must be square, uint8, {dataset.channels}x{side}x{side} (channels and source_size as "

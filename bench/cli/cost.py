@@ -45,6 +45,7 @@ def command(
     from bench.studies.costs.cost_table import largest, rendered
     from bench.studies.costs.measure import Costs
     from bench.studies.pictures.condensed_sets import Opened, SetName, named_sets
+    from bench.texts import cut, visible
 
     registry = discover(plugins)
     named = named_sets(registry, plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
@@ -57,6 +58,6 @@ def command(
             outcomes[name] = outcome = costs.measure(name, opened.dataset(name), opened.teacher(name))
             result = f"{outcome.value.seconds:.2f} s" if outcome.status == "ok" else f"failed: {outcome.message}"
             label = f"{number}/{len(names)} {name.dataset} ipc={name.ipc} {name.method}"
-            say(f"{label}: {result}", highlight=False, soft_wrap=True, markup=False)
+            say(visible(cut(f"{label}: {result}")), highlight=False, soft_wrap=True, markup=False)
         print(rendered(outcomes, {name.dataset: opened.dataset(name).train_images for name in names}, format_))
     return int(any(outcome.status != "ok" for outcome in outcomes.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from bench.cli.options import DATA
+from bench.cli.options import CACHE_LIMIT, DATA, PLUGIN, STORE
 
 GROUP = "look"
 
@@ -20,6 +20,7 @@ def command(context: click.Context) -> None:
     condensebench data                        every data set: where it lies, how large it is, or how to get it
     condensebench data get cifar10            download it, with its checksum
     condensebench data check cifar10          is it the published one?
+    condensebench data decode imagenette      decode its photographs now, not in the first run
     """
     if context.invoked_subcommand is None:
         context.invoke(list_sets)
@@ -32,10 +33,11 @@ def list_sets() -> None:
     from rich.console import Console
 
     from bench.studies.data_sets.inventory import inventory
+    from bench.texts import visible
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for line in inventory():
-        console.print(line)
+        console.print(visible(line))
 
 
 @command.command()
@@ -58,3 +60,26 @@ def check_set(name: str) -> None:
     lines, same = compare(name)
     click.echo("\n".join(lines))
     raise SystemExit(int(not same))
+
+
+@command.command()
+@click.argument("name")
+@STORE
+@DATA
+@CACHE_LIMIT
+@PLUGIN
+def decode(name: str, store: str | None, plugins: tuple[str, ...]) -> None:
+    """Decode the photographs of a data set into the store, on all cores. The first run that reads a split whole would
+    do it else. Where it was interrupted, the same command continues."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from bench.studies.data_sets.decode import pixels_to_decode
+
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for split in pixels_to_decode(name, store, plugins):
+        console.print(split.title)
+        if split.bytes:
+            with Progress(console=console) as progress:
+                task = progress.add_task(split.name, total=len(split.source))
+                split.source.prepare(lambda count, task=task, bar=progress: bar.advance(task, count))  # type: ignore[misc]

@@ -34,6 +34,23 @@ DATA = click.option(
     callback=_place_data,
     help="Folder of the data sets [default: $CONDENSEBENCH_DATA, else data].",
 )
+
+
+def _place_limit(context: click.Context, option: click.Parameter, size: str | None) -> None:  # noqa: ARG001 (click's)
+    if size:
+        from bench.photographs.limits import place_limit
+
+        place_limit(size)
+
+
+CACHE_LIMIT = click.option(
+    "--cache-limit",
+    metavar="SIZE",
+    expose_value=False,
+    callback=_place_limit,
+    help="Of decoded photographs in the store, for instance 200GB; 0 keeps none "
+    "[default: $CONDENSEBENCH_CACHE_LIMIT, else 32GB].",
+)
 RESULTS = click.option(
     "--results", default="results/local", show_default=True, metavar="DIR", help="Folder of the records."
 )

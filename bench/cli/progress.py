@@ -9,12 +9,23 @@ from collections import Counter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bench.cli.terminal import unread
 from bench.driver.estimate import estimate_seconds
 from bench.driver.prepared import Prepared
 from bench.records.files import Record
+from bench.texts import cut, visible
 from bench.trials.trial import Trial
 
 LINES_EVERY = 15.0  # seconds between progress lines where there is no terminal
+
+
+class _Console(Console):
+    """A console on standard error; where that is a pipe that nobody reads any more, the run goes on without a word."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich, which would end the program."""
+        self.quiet = True
+        unread(sys.stderr)
 
 
 class RunProgress:
@@ -22,7 +33,7 @@ class RunProgress:
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
-        self._console = Console(stderr=True)
+        self._console = _Console(stderr=True)
         self._progress: Progress | None = None
         self._counts: Counter[str] = Counter()
         self._total = 0
@@ -36,6 +47,8 @@ class RunProgress:
         counts = Counter(states.values())
         parts = ", ".join(f"{counts[state]} {state}" for state in ("done", "missing", "failed", "stale"))
         self._print(f"{len(states)} trials: {parts}; {len(chosen)} to run.")
+        for line in self._prepared.pixels_to_keep:
+            self._print(line)
         if chosen:
             seconds, unknown = estimate_seconds(chosen, self._prepared.existing)
             jobs = self._prepared.options.jobs or _cores()
@@ -71,6 +84,14 @@ class RunProgress:
             self._print(f"failed: {label}: {record.error.type}{': ' + first if first else ''}")
         self._step(label, record.accuracy)
 
+    def note(self, text: str) -> None:
+        """A sentence about the run."""
+        self._print(text)
+
+    def lost(self, trial: Trial, fault: str) -> None:
+        """A trial gets no record, for a machine was to blame."""
+        self._print(f"left out: {trial}: {fault}")
+
     def skip(self, trial: Trial) -> None:
         """A trial turned out to be done."""
         self._counts["done"] += 1
@@ -88,7 +109,9 @@ class RunProgress:
 
     def _print(self, text: str) -> None:
         console = self._progress.console if self._progress else self._console
-        console.print(text, highlight=False, soft_wrap=True, markup=False)  # a method's message is no markup
+        console.print(
+            visible(cut(text)), highlight=False, soft_wrap=True, markup=False
+        )  # a method's message is no markup
 
     def close(self) -> None:
         """Take the bar away."""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import DATA, JOBS, PLUGIN, STORE
+from bench.cli.options import CACHE_LIMIT, DATA, JOBS, PLUGIN, STORE
 from bench.machine import ARITHMETICS
 
 if TYPE_CHECKING:
+    from bench.driver.prepared import Prepared
     from bench.trials.trial import Trial
 
 GROUP = "run"
@@ -27,6 +28,13 @@ SHOWN_FAILURES = 5
 @click.option("--method", "methods", multiple=True, metavar="NAME", help="For instance el2n:end=hard; repeatable.")
 @click.option("--compressor", "compressors", multiple=True, metavar="NAME", help="Of soft labels; repeatable.")
 @click.option("--student", "students", multiple=True, metavar="NAME", help="Repeatable [default: the protocol's].")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="NAME",
+    help="A recipe, or FILE.toml; repeatable [default: the protocol's].",
+)
 @click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Images per class; repeatable.")
 @click.option("--budget", "budgets", multiple=True, metavar="B", help="Of the labels: 30x or 20kB; repeatable.")
 @click.option("--replicates", type=click.IntRange(min=1), help="Students per cell [default: 3].")
@@ -47,10 +55,29 @@ SHOWN_FAILURES = 5
     help="Portable: the same bits on every x86-64 machine with AVX2. Native: the machine's fastest. "
     "[default: portable for embedded data, else native]",
 )
+@click.option(
+    "--stage-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Of one call of a plugin [default: 86400, a day].",
+)
+@click.option(
+    "--stage-memory",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MIB",
+    help="Of all processes of a plugin [default: 80 % of the machine's].",
+)
+@click.option(
+    "--stage-processes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="That a plugin may have at once [default: 256].",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it may take; run nothing.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
 @DATA
+@CACHE_LIMIT
 @PLUGIN
 def command(
     *,
@@ -61,41 +88,59 @@ def command(
     ray_address: str | None,
     rerun: str,
     arithmetic: str | None,
+    stage_timeout: float | None,
+    stage_memory: float | None,
+    stage_processes: int | None,
     dry_run: bool,
     limit: int | None,
     store: str | None,
     **grid: Any,
 ) -> int:
     """Run trials; the same command again runs only what is missing."""
-    from bench.cli.progress import RunProgress
+    from bench.confinement.limits import PROCESSES, SECONDS, Limits
     from bench.driver.defaults import default_store
     from bench.driver.prepared import RunOptions, prepare
+
+    limits = Limits(
+        stage_timeout or SECONDS, int(stage_memory * 2**20) if stage_memory else None, stage_processes or PROCESSES
+    )
+    place = Path(store) if store else default_store()
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits)
+    prepared = prepare(options, plugins, plan=plan, **grid)
+    if (code := carry_out(prepared, dry_run=dry_run)) is not None:
+        return code
+    return _finish(prepared.trials, prepared.chosen, options.results)
+
+
+def carry_out(prepared: Prepared, *, dry_run: bool = False) -> int | None:
+    """Run what is prepared, with progress; the exit code where nothing is left to report."""
+    from bench.cli.progress import RunProgress
     from bench.driver.run import run_prepared
     from bench.records import files
 
-    place = Path(store) if store else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic)
-    prepared = prepare(options, plugins, plan=plan, **grid)
     view = RunProgress(prepared)
     if dry_run:
         view.overview()
         return 0
-    with files.locked(options.results), view:
+    with files.locked(prepared.options.results), view:
         try:
             view.start()
-            run_prepared(prepared, on_record=view.record, on_skip=view.skip)
+            run_prepared(prepared, on_record=view.record, on_skip=view.skip, on_lost=view.lost, on_note=view.note)
         except KeyboardInterrupt:
             view.close()
             print("\nInterrupted. What had ended is recorded; the same command continues.", file=sys.stderr)
             return 130
-    return _finish(prepared.trials, options.results)
+    return None
 
 
-def _finish(trials: Sequence[Trial], folder: Path) -> int:
+def _finish(trials: Sequence[Trial], chosen: Sequence[Trial], folder: Path) -> int:
+    """Print the tables and write them beside the records. Raises MachineError where a trial that ran has no record."""
+    from bench.errors import MachineError
     from bench.lock.lock_file import released
     from bench.records import files
     from bench.reports.leaderboard.page import render
     from bench.reports.leaderboard.rows import leaderboard
+    from bench.texts import cut
     from bench.trials.trial import Trial
 
     loaded = files.load(folder)
@@ -103,6 +148,12 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
         print(note, file=sys.stderr)
     wanted = {trial.id for trial in trials}
     everything = files.latest(loaded.records)
+    recorded = {record.id for record in everything}
+    if gone := sum(trial.id not in recorded for trial in chosen):
+        raise MachineError(
+            f"{gone} of {len(chosen)} trials that ran have no record in {folder}: it was changed while the run was "
+            "writing to it. The same command runs them again."
+        )
     of_this_run = [record for record in everything if record.id in wanted]
     official = released()
     print(render(leaderboard(of_this_run, official), "text"))
@@ -114,7 +165,8 @@ def _finish(trials: Sequence[Trial], folder: Path) -> int:
     for record in failed[:SHOWN_FAILURES]:
         assert record.error is not None
         print(
-            f"failed: {Trial.from_dict(record.trial)}\n  {record.error.type}: {record.error.message}", file=sys.stderr
+            f"failed: {Trial.from_dict(record.trial)}\n  {record.error.type}: {cut(record.error.message)}",
+            file=sys.stderr,
         )
     if failed:
         print(

@@ -20,13 +20,49 @@ GROUP = "look"
 
 
 @click.command()
-@click.argument("name")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--side-by-side", is_flag=True, help="Protocols as a table of what differs between them.")
+@click.option("--dataset", help="With --side-by-side: the values for this data set.")
+@click.option(
+    "--ipc", type=click.IntRange(1, 10**6), help="With --side-by-side: the values for so many images a class."
+)
+@click.option("--student", help="With --side-by-side: the values for this student.")
+@click.option("--classes", type=click.IntRange(2, 10**6), help="With --side-by-side: classes of the data set.")
 @PLUGIN
 @JSON
-def command(name: str, plugins: tuple[str, ...], as_json: bool) -> None:
-    """Show one name: description, parameters with defaults, source and file; of a protocol every fixed value."""
-    known = details(name, plugins)
-    click.echo(json.dumps(known, indent=2, ensure_ascii=False) if as_json else details_text(known))
+def command(
+    names: tuple[str, ...],
+    side_by_side: bool,
+    dataset: str | None,
+    ipc: int | None,
+    student: str | None,
+    classes: int | None,
+    plugins: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show names: description, parameters with defaults, source and file; of a protocol every fixed value.
+
+    A protocol may have other values behind a colon, such as small-soft-v1:recipe.batch=100.
+    """
+    at = {"dataset": dataset, "ipc": ipc, "student": student, "classes": classes}
+    given = {key: value for key, value in at.items() if value is not None}
+    if side_by_side:
+        from bench.plugins.registry import discover
+        from bench.protocol import definition
+        from bench.reports.printers import printed
+        from bench.reports.side_by_side import side_by_side as compared
+
+        registry = discover(plugins)
+        page = compared([definition.load(registry, name) for name in names], given)
+        click.echo(printed(page, "json" if as_json else "text"))
+        return
+    if given:
+        raise UserError(f"show: {', '.join(f'--{key}' for key in given)} goes with --side-by-side alone.")
+    known = [details(name, plugins) for name in names]
+    if as_json:
+        click.echo(json.dumps(known[0] if len(known) == 1 else known, indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n\n".join(map(details_text, known)))
 
 
 def details(name: str, plugin_files: Iterable[str]) -> dict[str, Any]:
@@ -42,7 +78,7 @@ def details(name: str, plugin_files: Iterable[str]) -> dict[str, Any]:
         if plain in registry.names(kind)
     ]
     if plain in registry.protocol_names():
-        matches.append(_protocol_details(definition.load(registry, plain)))
+        matches.append(_protocol_details(definition.load(registry, name)))
     if not matches:
         everything = [n for kind in ("method", "compressor", "dataset", "network") for n in registry.names(kind)]
         raise UserError(
@@ -70,6 +106,7 @@ def _protocol_details(fixed: Protocol) -> dict[str, Any]:
         "name": fixed.id,
         "kind": "protocol",
         "description": fixed.title,
+        **({"extends": list(fixed.parents), "written in the file": list(fixed.written)} if fixed.parents else {}),
         **fixed.values,
         "source": fixed.source.strip(),
         "notes": fixed.notes.strip(),

@@ -13,18 +13,28 @@ GROUP = "extend"
 
 @click.command()
 @click.argument("dataset")
-@click.option("--recipe", default="small-teacher-v1", show_default=True, help="A file in protocols/teachers/.")
+@click.option(
+    "--recipe",
+    default="small-teacher-v1",
+    show_default=True,
+    metavar="NAME",
+    help="In protocols/teachers/, or FILE.toml.",
+)
 @click.option("--ship", is_flag=True, help="Copy the weights to protocols/teachers/, to be committed.")
 @STORE
 @DATA
 @PLUGIN
 def command(dataset: str, recipe: str, ship: bool, store: str | None, plugins: tuple[str, ...]) -> None:
-    """Train a data set's teacher by its recipe (or find it), and tell its accuracy on the test split."""
+    """Make a data set's teacher by its recipe (or find it), and tell its accuracy on the test split. Weights that the
+    recipe names are downloaded here, never during a run."""
     from bench.driver.defaults import default_device, default_store, work_as_runs_do
     from bench.plugins.registry import discover
     from bench.plugins.spec import parse
+    from bench.protocol.own_teacher import add_teacher_file
 
     registry = discover(plugins)
+    if recipe.endswith(".toml"):
+        recipe = add_teacher_file(registry, "--recipe", recipe)
     work_as_runs_do(registry, [dataset])
     from bench.artifacts.describe import describe
     from bench.artifacts.refs import Workspace
@@ -35,7 +45,7 @@ def command(dataset: str, recipe: str, ship: bool, store: str | None, plugins: t
     ws = Workspace(place.resolve(), registry, default_device())
     spec = str(parse(ws.registry, "dataset", dataset))
     described = describe(ws, spec)
-    ref = teach(ws, recipe, described)
+    ref = teach(ws, recipe, described, download=True)
     print(f"{spec}: {ref.network}, {100 * ref.accuracy:.2f} % on the test split, weights {ref.digest[:16]}")
     weights = ship_weights(ref, ws.store, recipe, spec) if ship else ref.path(ws.store)
     print(f"{weights} ({weights.stat().st_size} bytes)")

@@ -55,7 +55,7 @@ class _Known:
     def __init__(self, records: Iterable[Record]) -> None:
         self._seconds: dict[_Key, list[float]] = defaultdict(list)
         self._sets: dict[_Key, dict[int, float]] = defaultdict(dict)
-        self._teachers: dict[_Key, str | None] = {}
+        self._teachers: dict[_Key, str] = {}
         for record in records:
             if record.status != "ok":
                 continue
@@ -66,7 +66,8 @@ class _Known:
                     for fields in likenesses:
                         self._seconds[_key(stage, fields, record.trial)].append(seconds)
             self._seconds[_key("student", _STUDENT, record.trial)].append(sum(spent.values()))
-            self._teachers[_key("teacher", _TEACHER, record.trial)] = record.made_by.get("teacher")
+            if teacher := record.made_by.get("teacher"):
+                self._teachers[_key("teacher", _TEACHER, record.trial)] = teacher
             if "condense" in record.seconds:
                 seconds_by_replicate = self._sets[self._set_key(record.trial)]
                 seconds_by_replicate[record.trial["replicate"]] = record.seconds["condense"]

@@ -1,7 +1,8 @@
 """Runs stages on Ray: tasks of one thread in reused worker processes. The only file that imports ray.
 
-Two kinds of worker never share a process: those that run methods and encoders, and those that train and test students.
-Ray keeps worker processes apart by their runtime environment, which carries the role.
+Two kinds of worker never share a process: those that have methods and encoders run, and those that train and test
+students. Ray keeps worker processes apart by their runtime environment, which carries the role. Code of methods, and of
+compressors that plugins give, runs in neither: bench/confinement/ forks a process for it.
 
 On one machine every task sees the same store and only addresses travel. With an address (other machines, no shared
 folder) a task returns the file that it made, Ray's object store carries it, and the task that needs it puts it in
@@ -11,6 +12,7 @@ place. Every machine needs the same version of this project installed, which is 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import heapq
 import itertools
@@ -21,8 +23,8 @@ import signal
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -41,9 +43,17 @@ import ray
 from bench import machine
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
-from bench.driver.outcome import Outcome, attempt, failure
+from bench.artifacts.store import LOG
+from bench.confinement import fork_server
+from bench.confinement.limits import KILLED, Limits
+from bench.driver.faults import RayLost, memory_fault, oom_kills
+from bench.driver.leftovers import session_folder
+from bench.driver.outcome import Outcome, attempt, fault_or_failure, notes_of_the_log
+from bench.driver.pulse import Pulse
 from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
-from bench.errors import UserError
+from bench.errors import MachineError, UserError
+from bench.foreign.named_files import known_sets
+from bench.photographs import limits as limits_of_caches
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
@@ -75,7 +85,12 @@ STAGES = {
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 RETRIES = 2  # for a worker that dies: killed, out of memory, its machine gone
 OBJECT_STORE_BYTES = 256 * 2**20  # on one machine nothing but addresses and small values go through it
+PATIENCE = 20.0  # seconds for which a cluster's server may be gone; Ray's client ends this process after 60
+SHUTDOWN_WITHIN = 60.0  # seconds for Ray to end
 TOKEN = secrets.token_hex(32)  # of the Ray processes that this process starts
+
+_folders = contextlib.ExitStack()  # of the Ray that this process started
+atexit.register(_folders.close)
 
 # The session that this worker process serves, and its workspace. Processes outlive a session where Ray was started by
 # somebody else (a notebook, a test), and a later session may know other plugins.
@@ -93,6 +108,8 @@ class RayExecutor:
         address: of an existing cluster; None: Ray is started on this machine.
         device: where networks run, on this machine.
         arithmetic: of the worker processes, see bench.machine.
+        limits: of the processes of plugins; None: the default ones.
+        results: folder of the records, in which plugins have nothing to write.
     """
 
     def __init__(
@@ -104,6 +121,8 @@ class RayExecutor:
         address: str | None = None,
         device: str = "cpu",
         arithmetic: str = machine.NATIVE,
+        limits: Limits | None = None,
+        results: Path | None = None,
     ) -> None:
         self._registry, self._switches = registry, machine.switches(arithmetic)
         self._owns = not ray.is_initialized()
@@ -115,7 +134,9 @@ class RayExecutor:
             device = "cuda" if resources.get("GPU", 0) else "cpu"
         self._device = device
         code = project_digest() if self.ship else ""
-        session = Session(registry, str(store), device, self.ship, code, data_places())
+        cache, folders = os.environ.get(limits_of_caches.VARIABLE, ""), () if results is None else (results.resolve(),)
+        facts = self.ship, code, data_places(), known_sets(), cache
+        session = Session(registry, str(store), device, *facts, limits or Limits(), folders)
         self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
         cores = max(1, int(resources.get("CPU", 1)))
         self.jobs = min(jobs or cores, cores)
@@ -124,6 +145,23 @@ class RayExecutor:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = itertools.count()
         self._files: dict[str, Any] = {}  # address in the store -> reference to the file's bytes, when shipping
+        self._pulse = Pulse(servers(address), patience=PATIENCE if self.ship else 0.0)
+        self._oom_kills = oom_kills()
+        self._lost = False
+
+    async def during(self, work: Awaitable[Any]) -> None:
+        """Await some work, for as long as Ray lives. Raises RayLost where it does not."""
+        task, end = asyncio.ensure_future(work), asyncio.ensure_future(self._pulse.end())
+        try:
+            await asyncio.wait((task, end), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                self._lost = True
+                raise RayLost(end.result())
+            await task
+        finally:
+            end.cancel()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def run(self, stage: str, *args: Any, priority: int = 0, needs: tuple[str, ...] = ()) -> Outcome:
         """Run one of STAGES in a worker. `needs` are the addresses of the artifacts that it reads."""
@@ -136,17 +174,37 @@ class RayExecutor:
             )
             try:
                 outcome: Outcome = await outcome_ref
+                for note in outcome.notes:
+                    LOG.warning("%s", note)
+                if outcome.error_type == KILLED and oom_kills() > self._oom_kills:
+                    return self._out_of_memory(stage)
             except ray.exceptions.RayError as error:
-                return failure(error, str(error))
+                return await self._fault(stage, error)
             except asyncio.CancelledError:
-                with contextlib.suppress(Exception):  # Ray may be gone already
-                    ray.cancel(outcome_ref)
+                if not self._lost:
+                    with contextlib.suppress(Exception):  # Ray may be gone already
+                        ray.cancel(outcome_ref)
                 raise
             if self.ship and (address := made_file(outcome)) is not None:
                 self._files[address] = file_ref
             return outcome
         finally:
             self._release()
+
+    async def _fault(self, stage: str, error: ray.exceptions.RayError) -> Outcome:
+        """The outcome of a stage that Ray could not end. Raises RayLost where Ray itself is gone."""
+        if (gone := await self._pulse.dead()) is not None:
+            self._lost = True
+            raise RayLost(gone)
+        # A worker that died as often as RETRIES allows died by what it did, unless the machine ran short of memory.
+        if isinstance(error, ray.exceptions.WorkerCrashedError) and oom_kills() > self._oom_kills:
+            return self._out_of_memory(stage)
+        return fault_or_failure(error, str(error))
+
+    @staticmethod
+    def _out_of_memory(stage: str) -> Outcome:
+        message = f"the machine ran out of memory while it ran '{stage}'; fewer --jobs need less"
+        return Outcome("lost", message=message)
 
     def task_options(self, stage: str, *args: Any) -> dict[str, Any]:
         """The role of the worker and the share of the machine that a stage gets, as Ray reads them."""
@@ -178,7 +236,7 @@ class RayExecutor:
     def close(self) -> None:
         """Stop what this executor started."""
         if self._owns:
-            ray.shutdown()
+            _shut_down(self._lost)
 
 
 def start(jobs: int | None, address: str | None) -> None:
@@ -192,9 +250,11 @@ def start(jobs: int | None, address: str | None) -> None:
             return
         # `local`: never some cluster that happens to run here or that RAY_ADDRESS names; that takes --ray-address.
         # Workers of both roles may idle without Ray ending them: a new one imports torch again.
+        folder = _folders.enter_context(session_folder())
         with _private_token():
             ray.init(
                 address="local",
+                _temp_dir=str(folder),
                 num_cpus=jobs,
                 include_dashboard=False,
                 configure_logging=False,
@@ -202,10 +262,59 @@ def start(jobs: int | None, address: str | None) -> None:
                 _system_config={"num_workers_soft_limit": 2 * (jobs or os.cpu_count() or 1)},
                 **quiet,
             )
+        # Ray would print what it writes of dead servers and workers; the run says it by itself.
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
     except Exception as error:  # a bare one where the rest does not answer within 30 s, as on a machine that is busy
+        _folders.close()
         place = "could not be started" if address is None else f"could not be reached at '{address}'"
         raise UserError(f"Ray {place}: {error}") from None
     _terminated_is_interrupted()
+
+
+def servers(address: str | None) -> dict[str, tuple[str, int]]:
+    """The servers without which a driver cannot go on: name -> (host, port)."""
+    if address is not None and address.startswith("ray://"):
+        places = {"client server": address.removeprefix("ray://")}
+    else:
+        context = ray.get_runtime_context()
+        nodes = {node["NodeID"]: node for node in ray.nodes()}  # type: ignore[no-untyped-call]
+        node = nodes[context.get_node_id()]
+        raylet = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+        places = {"gcs_server": context.gcs_address, "raylet": raylet}
+    split = {name: place.rpartition(":") for name, place in places.items()}
+    return {name: (host.strip("[]"), int(port)) for name, (host, _, port) in split.items()}
+
+
+def _shut_down(lost: bool) -> None:
+    """Stop Ray on this machine, or leave the cluster.
+
+    Ray's own ending may wait for ever for the answer of a server that is `lost`: the servers of this process are ended
+    first then. Nothing is waited for longer than SHUTDOWN_WITHIN.
+    """
+    node = ray._private.worker._global_node
+    if lost and node is not None and node.is_head():
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    ending = threading.Thread(target=ray.shutdown, daemon=True)
+    with _uninterrupted():
+        ending.start()
+        ending.join(SHUTDOWN_WITHIN)
+        if ending.is_alive():
+            atexit.unregister(ray.shutdown)
+        _folders.close()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let neither a second Ctrl-C nor SIGTERM end what takes seconds and cleans up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _terminated_is_interrupted() -> None:
@@ -257,16 +366,27 @@ def _serve(
     session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple[Any, ...]
 ) -> tuple[Outcome, bytes | None]:
     """One stage in a worker process: how it came out, and the file that it made, if other machines may need it."""
-    ready = attempt(_workspace_with, session_id, session[0], files)
-    outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
+    with notes_of_the_log() as notes:
+        ready = attempt(_workspace_with, session_id, session[0], files)
+        outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
+    # No method runs there: what lacks is the machine's.
+    if STAGES[stage].role == "student" and (fault := memory_fault(outcome.error_type, outcome.message)) is not None:
+        outcome = Outcome("lost", message=f"{fault} while it ran '{stage}'")
+    outcome = replace(outcome, notes=tuple(notes))
     content = None
     if _workspace is not None and _workspace.checks and (address := made_file(outcome)) is not None:
         content = (_workspace.store.root / address).read_bytes()
     return outcome, content
 
 
+def _serve_in_worker(*args: Any) -> tuple[Outcome, bytes | None]:
+    """`_serve` in a process of Ray. What plugins' processes are forked from comes first: nothing is computed yet."""
+    fork_server.start()
+    return _serve(*args)
+
+
 # Not a decorator: under its own name the function travels to the workers by name and shares this module's state there.
-_task: Any = ray.remote(max_retries=RETRIES, num_returns=2)(_serve)
+_task: Any = ray.remote(max_retries=RETRIES, num_returns=2)(_serve_in_worker)
 
 
 def _workspace_with(session_id: str, session: Any, files: dict[str, Any]) -> Workspace:
@@ -287,12 +407,19 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
         torch.set_num_threads(1)
         session: Session = ray.get(reference)
         if session.ship and project_digest() != session.code:
-            raise UserError(
+            raise MachineError(
                 "a machine of the cluster has another version of condensebench than the one that started the run. "
                 "Install the same version on every machine."
             )
         place_data_of(session)
         device = session.device if torch.cuda.is_available() else "cpu"
-        _workspace = Workspace(store_of(session), session.registry, device, checks=session.ship)
+        _workspace = Workspace(
+            store_of(session),
+            session.registry,
+            device,
+            checks=session.ship,
+            limits=session.limits,
+            results=session.results,
+        )
         _session_id = session_id
     return _workspace

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine
+from bench.artifacts.kept_pixels import pixels_to_keep
 from bench.artifacts.refs import Workspace
+from bench.confinement.limits import Limits
 from bench.driver.defaults import default_arithmetic, default_device, default_store, make_plan
 from bench.errors import UserError, unknown
+from bench.foreign.named_files import name_and_place
 from bench.lock.before_run import guard
 from bench.places import NotHere
 from bench.plugins.registry import discover
@@ -43,6 +46,7 @@ class RunOptions:
     rerun: str = "missing"
     limit: int | None = None
     arithmetic: str | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         if self.rerun not in RERUN:
@@ -62,9 +66,15 @@ class Prepared:
 
     @cached_property
     def notes(self) -> Sequence[str]:
-        """What whoever runs it should hear first: which data sets have no entry in a protocol."""
+        """What whoever runs it should hear first: data sets without an entry in a protocol, files that got a name."""
         pairs = ((trial.protocol, trial.dataset) for trial in self.trials)
-        return default_recipes(self.workspace.registry, pairs)
+        return [*default_recipes(self.workspace.registry, pairs), *_named_files(self.trials)]
+
+    @cached_property
+    def pixels_to_keep(self) -> Sequence[str]:
+        """A line for each data set of photographs that a run may decode into the store, and how much that is."""
+        datasets = dict.fromkeys(trial.dataset for trial in self.chosen)
+        return [line for dataset in datasets if (line := pixels_to_keep(self.workspace, dataset))]
 
     def find_data(self) -> None:
         """Raise NotHere where the files of a chosen trial's data set are not on this machine. On others they may be."""
@@ -112,6 +122,16 @@ def prepare(
     arithmetic = machine.resolve(options.arithmetic, default)
     ws = Workspace(options.store.resolve(), registry, default_device(), arithmetic=arithmetic)
     return Prepared(options, ws, trials)
+
+
+def _named_files(trials: Iterable[Trial]) -> list[str]:
+    """A line for each set of files that a trial's method names: what the records call it, and where it lies."""
+    methods = {trial.method for trial in trials}
+    return [
+        f"{place} is {name}: records name it so, by its content, wherever it lies."
+        for name, place in name_and_place()
+        if any(f"={name}" in method for method in methods)
+    ]
 
 
 def trial_states(ws: Workspace, trials: Sequence[Trial], existing: Sequence[Record]) -> dict[Trial, State]:

@@ -9,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bench.confinement.limits import Limits
 from bench.driver.defaults import default_store
+from bench.driver.leftovers import sweep
 from bench.driver.outcome import ignore
 from bench.driver.prepared import Prepared, RunOptions, prepare
+from bench.photographs.limits import place_limit
 from bench.places import place_data
 from bench.records import files
 from bench.records.files import Record
@@ -30,6 +33,8 @@ def run(
     store: str | Path | None = None,
     arithmetic: str | None = None,
     data: str | Path | None = None,
+    limits: Limits | None = None,
+    cache_limit: str | None = None,
     **grid: Any,
 ) -> list[Record]:
     """Run what is missing and return the records of all trials of the plan.
@@ -48,21 +53,28 @@ def run(
         arithmetic: portable (the same bits on every x86-64 machine with AVX2) or native (the machine's fastest); None:
             portable where all data sets have it as their default, as the embedded ones do.
         data: folder of the data sets; None: $CONDENSEBENCH_DATA, else data.
+        limits: of the processes of plugins (bench.confinement.limits.Limits); None: the default ones.
+        cache_limit: of decoded photographs in the store, such as 200GB; None: $CONDENSEBENCH_CACHE_LIMIT, else 32GB.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see
             bench.trials.plan.Grid).
 
     Raises:
         UserError: an unknown name or a bad value; the message says what is allowed.
+        MachineError: a machine came to its end; what had ended is recorded.
         LockError: a released protocol or the engine is not what it was when the protocol was released.
     """
     if data is not None:
         place_data(str(data))
+    if cache_limit is not None:
+        place_limit(cache_limit)
     place = Path(store) if store is not None else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic)
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits or Limits())
     prepared = prepare(options, plugins, plan=plan, **grid)
     for note in prepared.notes:
         print(note, file=sys.stderr)
     with files.locked(options.results):
+        for note in prepared.pixels_to_keep:
+            print(note, file=sys.stderr)
         run_prepared(prepared)
     wanted = {trial.id for trial in prepared.trials}
     return [record for record in load(results) if record.id in wanted]
@@ -73,14 +85,18 @@ def run_prepared(
     *,
     on_record: Callable[[Record], None] = ignore,
     on_skip: Callable[[Trial], None] = ignore,
+    on_lost: Callable[[Trial, str], None] = ignore,
+    on_note: Callable[[str], None] = ignore,
 ) -> None:
     """Run the chosen trials. Needs the lock of the results folder. Raises NotHere where the files of a data set are
-    missing, before anything is trained.
+    missing, before anything is trained, and MachineError where a machine was to blame that trials have no record.
 
     Args:
         prepared: what `prepare` made of a plan.
         on_record: called with every record as its trial ends.
         on_skip: called with every trial that turns out to be done.
+        on_lost: called with every trial that gets no record, and why.
+        on_note: called with what the user should know: which files of a killed run were removed.
     """
     if not prepared.chosen:
         return
@@ -89,14 +105,16 @@ def run_prepared(
     from bench.driver.walk import Run
 
     options, ws = prepared.options, prepared.workspace
+    if swept := sweep(ws.store):
+        on_note(swept)
     executor = RayExecutor(
         ws.registry, ws.store.root, jobs=options.jobs, address=options.ray_address, device=ws.device,
-        arithmetic=ws.store.arithmetic,
+        arithmetic=ws.store.arithmetic, limits=options.limits, results=options.results,
     )  # fmt: skip
     try:
         job = Run(
             ws, executor, options.results, prepared.existing,
-            rerun=options.rerun, on_record=on_record, on_skip=on_skip,
+            rerun=options.rerun, limits=options.limits, on_record=on_record, on_skip=on_skip, on_lost=on_lost,
         )  # fmt: skip
         if _event_loop_runs():
             _run_in_a_thread(job.all(prepared.chosen))

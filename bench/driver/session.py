@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import places
+from bench.confinement.limits import Limits
 from bench.driver.outcome import Outcome
+from bench.foreign import named_files
+from bench.photographs import limits
 from bench.plugins.registry import ROOT, Registry
 
 
@@ -23,6 +26,10 @@ class Session:
     ship: bool
     code: str  # digest of this project's files, where other machines have to have the same
     data: str = ""  # the folders of data sets (bench.places), where there are any
+    named_files: str = ""  # where files lie that methods name by their content (bench.foreign.named_files)
+    cache_limit: str = ""  # of decoded photographs (bench.photographs.limits), where one was given
+    limits: Limits = field(default_factory=Limits)  # of the processes of plugins
+    results: tuple[Path, ...] = ()  # the folders of records that plugins have nothing to write in
 
 
 def project_digest() -> str:
@@ -45,9 +52,14 @@ def store_of(session: Session) -> Path:
 
 
 def place_data_of(session: Session) -> None:
-    """Look for data sets where the driver does; on other machines, where a machine's own variable says first."""
+    """Look for data sets where the driver does, and keep as much of them; on other machines, a machine's own variables
+    say first."""
     if session.data and not (session.ship and places.VARIABLE in os.environ):
         os.environ[places.VARIABLE] = session.data
+    if session.named_files:
+        os.environ[named_files.VARIABLE] = session.named_files
+    if session.cache_limit and not (session.ship and limits.VARIABLE in os.environ):
+        os.environ[limits.VARIABLE] = session.cache_limit
 
 
 def made_file(outcome: Outcome) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from bench import machine
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
-from bench.driver.outcome import NoValue, Outcome, failure, ignore
+from bench.artifacts.store import LOG, DamagedArtifact
+from bench.confinement.limits import Limits
+from bench.driver.faults import RayLost
+from bench.driver.outcome import NoValue, Outcome, fault_or_failure, ignore
 from bench.driver.prepared import RERUN, state_of
-from bench.errors import UserError
+from bench.errors import MachineError
 from bench.labels.making import shards
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.records import files
 from bench.records.files import Failure, Record
 from bench.stages.origins import OriginDigests
-from bench.teachers.teacher_files import TeacherRef
+from bench.teachers.teacher_files import TeacherRef, UnusedTeacher
 from bench.trials.budget import reference_bytes
 from bench.trials.cell import cell_recipe
 from bench.trials.trial import Trial
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from bench.driver.on_ray import RayExecutor
 
 RECORDS = "records.jsonl"
+CONTINUES = "What had ended is recorded; the same command continues."
 
 
 class Run:
@@ -48,42 +53,72 @@ class Run:
         rerun: str = "missing",
         on_record: Callable[[Record], None] = ignore,
         on_skip: Callable[[Trial], None] = ignore,
+        on_lost: Callable[[Trial, str], None] = ignore,
+        limits: Limits | None = None,
     ) -> None:
         self._ws, self._executor, self._path = ws, executor, results / RECORDS
         self._latest = {record.id: record for record in files.latest(existing)}
-        self._rerun, self._on_record, self._on_skip = RERUN[rerun], on_record, on_skip
+        self._rerun, self._on_record, self._on_skip, self._on_lost = RERUN[rerun], on_record, on_skip, on_lost
+        self._whereabouts = files.Whereabouts(self._path)
+        self._lost: dict[Trial, str] = {}
         self._shared: dict[tuple[Any, ...], asyncio.Task[Outcome]] = {}
         self._environment = {**machine.environment(), "arithmetic": ws.store.arithmetic}
+        self._limits = (limits or Limits()).as_text()
         self._origins = OriginDigests(ws)
 
     async def all(self, trials: Sequence[Trial]) -> None:
-        """Run the trials; earlier ones first where they compete for a worker."""
-        await asyncio.gather(*(self._trial(trial, index) for index, trial in enumerate(trials)))
+        """Run the trials; earlier ones first where they compete for a worker.
+
+        Raises MachineError where a machine was to blame that trials have no record, once all others have ended.
+        """
+        everything = asyncio.gather(*(self._trial(trial, index) for index, trial in enumerate(trials)))
+        await self._executor.during(everything)
+        if self._lost:
+            (fault, _), *others = Counter(self._lost.values()).most_common()
+            more = f" (and {len(others)} other reasons)" if others else ""
+            raise MachineError(
+                f"{len(self._lost)} of {len(trials)} trials have no record, through no fault of theirs: {fault}{more}. "
+                f"{CONTINUES}"
+            )
 
     async def _trial(self, trial: Trial, priority: int) -> None:
         """Run one trial and write its record."""
         made_by: dict[str, str | None] = {}
-        fields: dict[str, Any] = {"environment": self._environment, "seconds": {}}
+        fields: dict[str, Any] = {"environment": self._environment, "limits": self._limits, "seconds": {}}
         try:
             made_by = self._origins.made_by(trial)
             protocol = self._origins.protocol(trial.protocol)
             fields["labels"] = protocol.labels(trial.dataset)
             fields["default_recipe"] = not protocol.has_entry(trial.dataset)
-            try:
-                outcome = await self._stages(trial, priority, made_by, fields)
-            except NoValue as end:
-                outcome = end.outcome
-            record = None if outcome is None else _record(trial, outcome, made_by, fields)
+            for _ in range(2):
+                try:
+                    outcome = await self._stages(trial, priority, made_by, fields)
+                except NoValue as end:
+                    outcome = end.outcome
+                if outcome is None or outcome.error_type != DamagedArtifact.__name__:
+                    break
+                # Somebody changed a file of the store while the run used it: it is made anew, by stages that run again.
+                LOG.warning("%s", outcome.message)
+                self._shared = {key: task for key, task in self._shared.items() if not task.done()}
+            record = _record(trial, outcome, made_by, fields)
+        except RayLost:
+            raise
         except Exception as error:  # of this trial: it must cost neither the others nor its own record
-            outcome = failure(error, traceback.format_exc())
+            outcome = fault_or_failure(error, traceback.format_exc())
             record = _record(trial, outcome, made_by, {"environment": self._environment})
-        if record is None:
+        if outcome is None:
             self._on_skip(trial)
+        if outcome is not None and outcome.status == "lost":
+            self._lost[trial] = outcome.message
+            self._on_lost(trial, outcome.message)
+        if record is None:
             return
         try:
+            self._whereabouts.check()
             files.append(self._path, record)
+            self._whereabouts.note()
         except OSError as error:
-            raise UserError(f"{self._path} cannot be written: {error.strerror or error}") from None
+            raise MachineError(f"{self._path} cannot be written: {error.strerror or error}. {CONTINUES}") from None
         self._on_record(record)
 
     async def _stages(
@@ -99,22 +134,26 @@ class Run:
         made_by |= self._origins.made_by(trial, dataset)
         fields["num_classes"] = dataset.classes
 
-        recipes = self._origins.protocol(trial.protocol).teachers(trial.dataset)
+        recipes = self._origins.teacher_recipes(trial)
         taught = [once(("teacher", name, trial.dataset), "teach", name, dataset) for name in recipes]
         labellers: tuple[TeacherRef, ...] = tuple(outcome.get() for outcome in await asyncio.gather(*taught))
         made_by |= self._origins.made_by(trial, dataset, labellers)
+        fields["teachers"] = [
+            {"recipe": ref.recipe, "network": ref.network, "digest": ref.digest, "accuracy": ref.accuracy}
+            for ref in labellers
+        ] or None
         if state_of(trial, made_by, self._latest) not in self._rerun:
             return None
 
         _, recipe = cell_recipe(self._ws.registry, trial, dataset.classes)
         fields["recipe"] = recipe.digest
-        teacher = labellers[0]  # the one that methods see
-        condensed_key = ("condense", trial.dataset, teacher.digest, trial.method, trial.ipc)
+        lent = self._lent(trial, labellers)
+        condensed_key = ("condense", trial.dataset, lent, trial.method, trial.ipc)
         for replicate in dict.fromkeys((0, trial.replicate)):
             condensed: CondensedRef = (
                 await once(
-                    (*condensed_key, replicate), "condense", trial.method, dataset, teacher, trial.ipc, replicate,
-                    needs=_addresses(labellers[:1]),
+                    (*condensed_key, replicate), "condense", trial.method, dataset, lent, trial.ipc, replicate,
+                    needs=_addresses([lent] if isinstance(lent, TeacherRef) else []),
                 )
             ).get()  # fmt: skip
             if not condensed.random:  # the set of replicate 0 serves all
@@ -127,6 +166,7 @@ class Run:
             "provenance": dict(condensed.provenance),
         }
         fields["seconds"]["condense"] = condensed.seconds
+        fields["conduct"] = {} if condensed.conduct is None else {"method": condensed.conduct}
 
         labels: list[LabelsRef] = []
         if trial.compressor is not None:
@@ -134,6 +174,7 @@ class Run:
             fields["bytes_labels_reference"] = reference_bytes(condensed.images, recipe.views, dataset.classes)
             labels = await self._encode(trial, recipe, dataset, labellers, condensed, priority)
             fields["seconds"]["encode"] = sum(part.seconds for part in labels)
+            _tell(fields["conduct"], *(part.conduct for part in labels))
 
         online = labellers if recipe.labels == "online" else ()
         outcome = await self._executor.run(
@@ -142,8 +183,15 @@ class Run:
         )  # fmt: skip
         measured = dict(outcome.get())
         fields["seconds"] |= measured.pop("seconds")
+        _tell(fields["conduct"], measured.pop("conduct"))
         fields |= measured
         return outcome
+
+    def _lent(self, trial: Trial, labellers: Sequence[TeacherRef]) -> TeacherRef | UnusedTeacher:
+        """The teacher that the method sees: the protocol's first, where the method asks for it."""
+        if self._origins.method_uses_teacher(trial.method):
+            return labellers[0]
+        return UnusedTeacher(self._origins.protocol(trial.protocol).teachers(trial.dataset)[0])
 
     async def _encode(
         self,
@@ -195,7 +243,20 @@ def _addresses(refs: Sequence[TeacherRef]) -> tuple[str, ...]:
     return tuple(ref.address for ref in refs if not ref.shipped)
 
 
-def _record(trial: Trial, outcome: Outcome, made_by: dict[str, str | None], fields: dict[str, Any]) -> Record:
+def _tell(conduct: dict[str, tuple[str, ...]], *notes: tuple[str, ...] | None) -> None:
+    """Add what a compressor did beside its task, where it was watched; each note once."""
+    watched = [each for each in notes if each is not None]
+    if watched:
+        told = (*conduct.get("compressor", ()), *(note for each in watched for note in each))
+        conduct["compressor"] = tuple(dict.fromkeys(told))
+
+
+def _record(
+    trial: Trial, outcome: Outcome | None, made_by: dict[str, str | None], fields: dict[str, Any]
+) -> Record | None:
+    """The record of a trial that ended; None where it was done before, and where a machine was to blame."""
+    if outcome is None or outcome.status == "lost":
+        return None
     error = None
     if outcome.status == "failed":
         error = Failure(type=outcome.error_type, message=outcome.message, traceback=outcome.traceback)

@@ -1,7 +1,8 @@
 """Bytes: what is really serialized, counted by the harness and by nobody else.
 
 Labels of a condensed set are one byte string: the parameters that replay the stored augmentations, what all images
-share, and one blob for each shard of images. Images are counted as lossless PNG files, the same for every method.
+share, and one blob for each shard of images. Images of whole grey levels are counted as lossless PNG files, float
+images with the bytes of their values, the same for every method.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class LabelFile:
         except IndexError:
             raise UserError("The label file is cut short.") from None
         if count < 2 or position + sum(lengths) != len(data):
-            raise UserError(f"The label file has {len(data)} bytes; its header tells {position + sum(lengths)}.")
+            whole = f"{position + sum(lengths)}" if sum(lengths) < 2**63 else "more than any file has"
+            raise UserError(f"The label file has {len(data)} bytes; its header tells {whole}.")
         parts = []
         for length in lengths:
             parts.append(data[position : position + length])
@@ -107,7 +109,9 @@ def shard_sizes(images: int, views: int, classes: int, limit: int = SHARD_BYTES)
 
 
 def image_bytes(images: torch.Tensor) -> int:
-    """Bytes of uint8 [n, channels, s, s] as lossless PNG files."""
+    """Bytes of [n, channels, s, s]: of uint8 as lossless PNG files, of floats as their values lie in memory."""
+    if images.is_floating_point():
+        return images.numel() * images.element_size()
     total = 0
     for image in images.numpy():
         pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)

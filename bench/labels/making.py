@@ -40,7 +40,7 @@ def teacher_logits(
 
     Args:
         ensemble: one teacher or several.
-        images: the whole set (uint8 [N, channels, size, size]): a view may mix in any of them.
+        images: the whole set (uint8 or float [N, channels, size, size]): a view may mix in any of them.
         views: of the whole set.
         indices: int64, ascending.
         norms: float32 [len(views), teachers, batches], see bench.teachers.ensemble.label_view.

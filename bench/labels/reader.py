@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from types import ModuleType
 
 import numpy as np
 import torch
 
-from bench.errors import PluginError
+from bench import varint
+from bench.errors import CorruptBlobError, PluginError, UserError
 from bench.labels.adapter import invalid, takes_shared
 from bench.labels.label_file import LabelFile
 from bench.labels.pool import BatchViews, common
 from bench.views.parameters import View, Views
+
+CONTAINER = b"CL\x01"  # how a blob of methods/_codec begins: after the checksum it names its codec and its shape
+MOST_CLASSES = 2**20
 
 
 class EncodedLabels:
@@ -21,6 +26,9 @@ class EncodedLabels:
 
     Memory: the encoded bytes, what a compressor makes of the part that all images share (klt: 4 B for each component of
     each image's mean), and the rows asked for; never images x views x classes.
+
+    Raises:
+        CorruptBlobError: a blob is of other images or views than the set, or whatever a compressor raises at its bytes.
     """
 
     def __init__(self, file: LabelFile, compressor: ModuleType, images: int, name: str) -> None:
@@ -28,6 +36,7 @@ class EncodedLabels:
         self._images = images
         views = Views.from_bytes(file.views)
         self.views: Sequence[View] = views
+        self._check_shapes(len(views))
         self._extra = {"shared": file.shared} if takes_shared(compressor) else {}
         self.invalid = self._counted()
         self._per_view = 1  # numbers that `rows` takes for one stored view
@@ -41,7 +50,8 @@ class EncodedLabels:
     def rows(self, views: Sequence[int]) -> torch.Tensor:
         """float32 [images, len(views), C]: teacher logits of these views; NaN where a batch of theirs was pruned."""
         stored = [view // self._per_view for view in views]
-        parts = [self._module.decode(blob, rows=stored, **self._extra) for blob in self._file.blobs]
+        with self._decoding():
+            parts = [self._module.decode(blob, rows=stored, **self._extra) for blob in self._file.blobs]
         decoded = parts[0] if len(parts) == 1 else torch.cat(parts)
         if decoded.ndim != 3 or tuple(decoded.shape[:2]) != (self._images, len(views)):
             raise PluginError(
@@ -50,20 +60,52 @@ class EncodedLabels:
             )
         return decoded.to(torch.float32)
 
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        """Whatever a compressor raises at a blob is a CorruptBlobError; the cause stays with it."""
+        try:
+            yield
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:
+            if "allocate" in str(error):  # torch's word for a machine that has no memory left
+                raise
+            why = str(error).partition("\n")[0]
+            raise CorruptBlobError(
+                f"compressor '{self._name}' cannot decode the labels ({type(error).__name__}: {why}). The blob is "
+                f"damaged, or was not made by this compressor for this set."
+            ) from error
+
+    def _check_shapes(self, views: int) -> None:
+        """Refuse blobs that claim other images or views than the set has, before memory is asked for them."""
+        shapes = [shape for blob in self._file.blobs if (shape := claimed_shape(blob)) is not None]
+        images = sum(n for n, _, _ in shapes)
+        whole = len(shapes) == len(self._file.blobs)
+        if images > self._images or (whole and images != self._images) or any(k != views for _, k, _ in shapes):
+            claimed = ", ".join(f"{n} x {k}" for n, k, _ in shapes[:4])
+            raise CorruptBlobError(
+                f"compressor '{self._name}': the labels say they are of {claimed} images x views; the set has "
+                f"{self._images} x {views}."
+            )
+        if len({c for _, _, c in shapes}) > 1 or any(not 1 <= c <= MOST_CLASSES for _, _, c in shapes):
+            raise CorruptBlobError(f"compressor '{self._name}': the labels say they are of {shapes[0][2]} classes.")
+
     def sizes(self) -> dict[str, int]:
         """Bytes of the label file, see bench.labels.label_file.LabelFile.sizes."""
         return self._file.sizes()
 
     def _counted(self) -> dict[str, int] | None:
         """Over all shards, see bench.records.schema.InvalidLabels; None where the compressor does not count."""
-        counts = [count for blob in self._file.blobs if (count := invalid(self._module, blob)) is not None]
+        with self._decoding():
+            counts = [count for blob in self._file.blobs if (count := invalid(self._module, blob)) is not None]
         return {"values": sum(v for v, _ in counts), "rows": sum(r for _, r in counts)} if counts else None
 
     def _pool(self) -> np.ndarray | None:
         """The (view, batch) pairs that are stored; None where whole views are."""
         if not hasattr(self._module, "batches"):
             return None
-        pools = [self._module.batches(blob) for blob in self._file.blobs]
+        with self._decoding():
+            pools = [self._module.batches(blob) for blob in self._file.blobs]
         if any(pool is None for pool in pools):
             return None
         pool = common(pools, self._name)
@@ -74,8 +116,28 @@ class EncodedLabels:
         if not hasattr(self._module, "rows"):
             return np.arange(len(self.views))
         # A short last shard may hold a view less, because its header weighs more; all images must have what is read.
-        stored = [np.asarray(self._module.rows(blob), dtype=np.int64) for blob in self._file.blobs]
+        with self._decoding():
+            stored = [np.asarray(self._module.rows(blob), dtype=np.int64) for blob in self._file.blobs]
         common = reduce(np.intersect1d, stored)
         if not len(common):
             raise PluginError(f"compressor '{self._name}': the shards have no stored view in common.")
         return common
+
+
+def claimed_shape(blob: bytes) -> tuple[int, int, int] | None:
+    """(images, views, classes) in the header of a blob in the project's own container; None for blobs of other kinds.
+
+    Raises:
+        CorruptBlobError: the header is cut short.
+    """
+    if not blob.startswith(CONTAINER):
+        return None
+    try:
+        position = len(CONTAINER) + 4
+        position += 1 + blob[position]
+        n, position = varint.decode(blob, position)
+        k, position = varint.decode(blob, position)
+        c, position = varint.decode(blob, position)
+    except IndexError:
+        raise CorruptBlobError("a label blob is cut short within its header.") from None
+    return n, k, c

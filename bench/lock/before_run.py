@@ -32,7 +32,7 @@ def guard(registry: Registry, protocols: Iterable[str], store: Path, lock_path: 
 
     Args:
         registry: where the protocols' files are.
-        protocols: ids; a miniature is checked as what it is a miniature of.
+        protocols: ids; a miniature is checked as what it is a miniature of, an own protocol as what it extends.
         store: folder of the artifacts.
         lock_path: of lock.json; the protocol files, errata.toml and teachers/ lie beside it.
 
@@ -41,7 +41,9 @@ def guard(registry: Registry, protocols: Iterable[str], store: Path, lock_path: 
         UserError: a protocol was withdrawn.
     """
     present = lock_file.read(lock_path)
-    names = sorted({text.partition(":")[0] for text in protocols})
+    named = {text.partition(":")[0] for text in protocols}
+    own = (named - present.protocols.keys()) & set(registry.protocol_names())
+    names = sorted(named.union(*(load(registry, name).parents for name in own)))
     _refuse_withdrawn(registry, names, lock_path)
     used = [name for name in names if name in present.protocols]
     if not used:

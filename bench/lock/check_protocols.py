@@ -15,9 +15,11 @@ from bench.finding import Finding, Severity
 from bench.lock import differences, errata, lock_file
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse as parse_spec
-from bench.protocol.definition import Protocol, defaults, parse, read_toml
+from bench.protocol.definition import Protocol, defaults, find_in, parse
+from bench.protocol.inherit import beside, resolved
 from bench.protocol.miniature import all_cells
 from bench.protocol.recipe import Recipe
+from bench.protocol.toml_file import read_toml
 from bench.training.networks import build_network
 
 TRIED = 224  # pixels, at which a student that a protocol names must be buildable
@@ -41,7 +43,7 @@ def check_protocols(registry: Registry) -> CheckedProtocols:
     for name in registry.protocol_names():
         file, text = registry.protocol_file(name)
         findings += check_file(file, registry, lock_file.PATH, text)
-        cells += _count_cells(file, text)
+        cells += _count_cells(file, text, registry)
     try:
         errata.read(lock_file.PATH.with_name("errata.toml"))
     except UserError as error:
@@ -50,9 +52,9 @@ def check_protocols(registry: Registry) -> CheckedProtocols:
     return CheckedProtocols(tuple(broken), tuple(findings), summary)
 
 
-def _count_cells(file: Path, text: str) -> int:
+def _count_cells(file: Path, text: str, registry: Registry) -> int:
     try:
-        return sum(1 for _ in all_cells(parse(file.stem, read_toml(file, text), file)))
+        return sum(1 for _ in all_cells(parse(file.stem, read_toml(file, text), file, find=find_in(registry))))
     except UserError:
         return 0  # told by check_file
 
@@ -69,8 +71,9 @@ def check_file(
         text: of the file, if it was read before.
     """
     try:
-        content = read_toml(file, text)
-        protocol = parse(file.stem, content, file)
+        find = beside(file, read_toml) if file.parent == lock_path.parent else find_in(registry)
+        content, _ = resolved(read_toml(file, text), file, find)
+        protocol = parse(file.stem, read_toml(file, text), file, find=find)
     except UserError as error:
         return [Finding("protocol-form", str(file), str(error))]
     return [

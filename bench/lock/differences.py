@@ -15,8 +15,9 @@ from bench.fingerprint import canonical, digest
 from bench.lock import lock_file as locks
 from bench.lock.lock_file import Canary, Lock
 from bench.protocol.conditions import NoValue
-from bench.protocol.definition import REQUIRED, Protocol, defaults, parse, read_toml, with_defaults, without_defaults
+from bench.protocol.definition import REQUIRED, Protocol, defaults, parse, with_defaults, without_defaults
 from bench.protocol.recipe import Recipe
+from bench.protocol.toml_file import read_toml
 
 EDITED = (
     "A released protocol never changes. Take the file back from version control; if you want other values, "

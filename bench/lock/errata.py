@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import UserError
 from bench.plugins.registry import ROOT
-from bench.protocol.definition import read_toml
+from bench.protocol.toml_file import read_toml
 
 PATH = ROOT / "protocols" / "errata.toml"
 Text = Annotated[str, Field(min_length=1)]

@@ -45,6 +45,13 @@ def release(names: Sequence[str], path: Path = lock_file.PATH, registry: Registr
     if broken := differences.everything(present, path):
         raise LockError(f"Nothing is released while the lock is broken.\n{as_text(broken, str(path))}")
     protocols = [_checked(name, path, registry) for name in dict.fromkeys(names)]
+    for protocol in protocols:
+        for parent in protocol.parents:
+            if parent not in present.protocols and parent not in names:
+                raise LockError(
+                    f"{protocol.name} extends {parent}, which is not released, so its values could still change. "
+                    f"Release both: condensebench lock --release {parent} --release {protocol.name}"
+                )
     teachers = {teacher for protocol in protocols for teacher in differences.teacher_names(protocol)}
     added = Lock(
         tolerance=present.tolerance,

@@ -24,7 +24,9 @@ from bench.plugins.code_units import ACTS, STAR, Import, Module, Unit, read_modu
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = ("bench/api.py", "bench/errors.py", "bench/places.py")  # places: where data lie is no part of a result
-TEXTS = frozenset({"CITATION", "PUBLISHED", "CHECK_EXCEPTIONS", "ARITHMETIC", "__all__"})  # records tell the arithmetic
+# ARITHMETIC: records tell it. TEACHER: a set is kept by the teacher that its method was lent.
+TEXTS = frozenset({"CITATION", "PUBLISHED", "CHECK_EXCEPTIONS", "ARITHMETIC", "TEACHER", "__all__"})
+WHOLE = "module"  # the text of the unit that stands for a whole module: the module's units are reached through it
 
 Node = tuple[Path, Unit]  # a unit where it stands
 Edge = tuple[str, Node | str]  # a name in the unit, and the unit that it is bound to; a text where that is not followed
@@ -45,6 +47,19 @@ def code_digest(path: Path, source: str | None = None, *, called: Iterable[str] 
     bound = ((name, [_key(each, keys) for each in code.resolved(path, name)]) for name in sorted(called))
     # A name that the file does not have stays out: the harness may learn to ask for another one.
     return digest({"called": {name: each for name, each in bound if each}, "code": sorted({*keys.values(), *words})})
+
+
+def reached_units(path: Path, source: str | None = None, *, root: Path = ROOT) -> list[tuple[Module, Unit]]:
+    """The units of a method's side that are behind a plugin, each with its module: those of its file and of the code
+    that it shares with others, not those of bench/ and protocols/. Arguments as of `code_digest`."""
+    code = _Code(root, {} if source is None else {path: source})
+    edges, _ = code.reached_from(path)
+    fixed = (root / "bench", root / "protocols")
+    return [
+        (code.module(file), unit)
+        for file, unit in edges
+        if unit.text != WHOLE and (file == path or not any(file.is_relative_to(each) for each in fixed))
+    ]
 
 
 class _Code:
@@ -70,6 +85,10 @@ class _Code:
                 edges[node] = list(self._edges(*node))
                 pending += [target for _, target in edges[node] if not isinstance(target, str)]
         return edges, words
+
+    def module(self, file: Path) -> Module:
+        """A file that was read."""
+        return self._module(file)
 
     def resolved(self, file: Path, name: str) -> Iterator[Node | str]:
         """What a name of a module is bound to; nothing where it is not bound."""
@@ -125,7 +144,7 @@ class _Code:
         """A module as a whole, where it is not told what is used of it."""
         if file not in self._wholes:
             uses = frozenset(self._module(file).bindings)
-            self._wholes[file] = Unit(frozenset(), "module", uses, {})
+            self._wholes[file] = Unit(frozenset(), WHOLE, uses, {})
         return self._wholes[file]
 
     def _imported_by(self, plugin: Path) -> set[Path]:
@@ -159,7 +178,7 @@ class _Code:
 
     def _module(self, file: Path) -> Module:
         if file not in self._sources:
-            self._sources[file] = file.read_text(encoding="utf-8")
+            self._sources[file] = file.read_text(encoding="utf-8-sig")
         return read_module(self._sources[file])
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from bench.errors import PluginError, UserError, unknown
 from bench.plugins.code_digest import TEXTS, code_digest
+from bench.texts import read_text, visible
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,9 +51,11 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "NUM_GPUS": (int, float),
     "PUBLISHED": dict,
     "TAKES_BUDGET": bool,
-    "BACKBONES": (int, str),  # how many networks a method uses, or the parameter that tells it
+    "BACKBONES": (int, str),  # how many networks a method uses, or the parameter that tells which
+    "TEACHER": (bool, dict),  # whether a method uses the teacher, see bench/plugins/context_use.py
     "CHECK_EXCEPTIONS": dict,  # rule of `check plugins` -> why it does not hold here
     "ARITHMETIC": str,  # of a data set: the arithmetic of its trials where none is asked for, see bench.machine
+    "PLACES": dict,  # parameters that name files -> the one that gives their digest; see bench.foreign.named_files
     "NAMED": bool,  # networks of a library: the spec goes on with the model's name
 }
 # What the harness uses of a plugin, by name.
@@ -87,6 +90,12 @@ class Plugin:
         exec(compile(self.source, str(self.path), "exec"), module.__dict__)
         return module
 
+    @property
+    def foreign(self) -> bool:
+        """Whether it does not come with this project: a file given by --plugin, or an installed package's."""
+        folders = tuple(f"{folder.replace('/', '.')}." for folder in FOLDERS)
+        return self.module_name is None or not self.module_name.startswith(folders)
+
     @cached_property
     def digest(self) -> str:
         """Changes when code changes that can change the plugin's result. See bench/plugins/code_digest.py."""
@@ -102,11 +111,18 @@ class Registry:
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self._plugins: dict[tuple[str, str], Plugin] = {}
         self._protocols: dict[str, tuple[Path, str]] = {}
+        self._teachers: dict[str, tuple[Path, str]] = {}
         for plugin in plugins:
             self.add(plugin)
 
     def add(self, plugin: Plugin) -> None:
-        """Register; a second plugin of the same kind and name is refused with both places named."""
+        """Register; a second plugin of the same kind and name is refused with both places named, and so is a name that
+        no terminal shows as it is."""
+        if not plugin.name.strip() or visible(plugin.name) != plugin.name or set(plugin.name) & set("\n\t:,="):
+            raise UserError(
+                f"{plugin.path}: {plugin.name!r} cannot be the name of a {plugin.kind}: a name has no control "
+                "characters, line breaks, colons, commas or equals signs. Rename the file, or change NAME in it."
+            )
         known = self._plugins.get((plugin.kind, plugin.name))
         if known is not None:
             raise UserError(
@@ -122,6 +138,23 @@ class Registry:
                 f"Two protocols are named '{path.stem}': {self._protocols[path.stem][0]} and {path}. Rename one file."
             )
         self._protocols[path.stem] = (path, read_text(path))
+
+    def add_teacher(self, path: Path) -> None:
+        """Register a teacher recipe by its stem; another file of that name is refused."""
+        shipped = ROOT / "protocols" / "teachers" / path.name
+        known = self._teachers.get(path.stem, (shipped if shipped.is_file() else path, ""))[0]
+        if known.resolve() != path.resolve():
+            raise UserError(f"Two teachers are named '{path.stem}': {known} and {path}. Rename one file.")
+        if path.resolve() != shipped.resolve():
+            self._teachers[path.stem] = (path, read_text(path))
+
+    def teacher_names(self) -> list[str]:
+        """Names of the teacher recipes that were given as files, sorted."""
+        return sorted(self._teachers)
+
+    def teacher_file(self, name: str) -> tuple[Path, str] | None:
+        """Path and text of a teacher recipe that was given as a file."""
+        return self._teachers.get(name)
 
     def protocol_names(self) -> list[str]:
         """Ids of all protocols, sorted."""
@@ -168,18 +201,16 @@ def discover(plugin_files: Iterable[str | Path] = ()) -> Registry:
         if not path.is_file():
             raise UserError(f"--plugin {file}: there is no such file.")
         if path.suffix == ".toml":
-            registry.add_protocol(path)
+            (registry.add_teacher if _is_teacher(path) else registry.add_protocol)(path)
         else:
             registry.add(read(path, kind=None, module_name=None))
     return registry
 
 
-def read_text(path: Path) -> str:
-    """The text of a file. Raises UserError where it is none."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is no text file (UTF-8).") from None
+def _is_teacher(path: Path) -> bool:
+    """Whether a TOML file is a teacher recipe: it names a network, where a protocol names a student."""
+    keys = set(re.findall(r"^(\w+)\s*=", read_text(path), flags=re.MULTILINE))
+    return "network" in keys and not keys & {"student", "labels", "teacher", "extends"}
 
 
 def read(path: Path, *, kind: str | None, module_name: str | None, name: str | None = None) -> Plugin:
@@ -191,6 +222,8 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
         raise PluginError(f"{path}, line {error.lineno}: {error.msg}. The plugin is not valid Python.") from None
     except ValueError as error:  # null bytes
         raise PluginError(f"{path}: {error}. The plugin is not valid Python.") from None
+    except (RecursionError, MemoryError):
+        raise PluginError(f"{path} is nested too deeply. The plugin is not valid Python.") from None
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     entries = [f for f in ENTRY_FUNCTION if f in functions and (kind is None or ENTRY_FUNCTION[f] == kind)]
     if len(entries) != 1:
@@ -207,9 +240,16 @@ def read(path: Path, *, kind: str | None, module_name: str | None, name: str | N
     constants = _constants(tree, path)
     parameters = _parameters(functions[entries[0]], path)
     counted = constants.get("BACKBONES")
-    if isinstance(counted, str) and type(parameters.get(counted)) is not int:
+    if isinstance(counted, str) and not re.fullmatch(r"all|[1-9]\d?", str(parameters.get(counted))):
         raise PluginError(
-            f"{path}: BACKBONES = {counted!r} names no parameter of {entries[0]} whose default is a whole number."
+            f"{path}: BACKBONES = {counted!r} names no parameter of {entries[0]} whose default is a whole number "
+            "(or, where names of networks are allowed too, the string of one)."
+        )
+    teacher = constants.get("TEACHER")
+    if isinstance(teacher, dict) and not teacher.keys() <= parameters.keys():
+        raise PluginError(
+            f"{path}: TEACHER = {teacher!r} must be True, False, or parameters of {entries[0]} with the values with "
+            f"which it uses the teacher."
         )
     documentation = (ast.get_docstring(tree) or "").strip().splitlines()
     return Plugin(

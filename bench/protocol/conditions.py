@@ -14,6 +14,7 @@ tells nothing.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,6 +23,7 @@ from bench.errors import UserError
 
 CONDITIONS = ("dataset", "ipc", "classes", "images", "student")  # images = ipc * classes
 NAMES = ("dataset", "student")  # the other conditions are whole numbers
+MOST_CELLS = 20_000  # that the branches of a protocol may make
 OTHER, FIRST = "?", 1  # a name that no key fits, and the smallest number
 
 
@@ -65,11 +67,11 @@ def _matches(key: str, cell_value: Any) -> bool:
 
 def _range(key: str) -> tuple[int | None, int | None]:
     """(lowest, highest) whole number that a key stands for; highest None: no bound; lowest None: not a number."""
-    if match := re.fullmatch(r"(\d+)-(\d+)", key):
+    if match := re.fullmatch(r"([0-9]{1,15})-([0-9]{1,15})", key):
         return int(match[1]), int(match[2])
-    if match := re.fullmatch(r">=(\d+)", key):
+    if match := re.fullmatch(r">=([0-9]{1,15})", key):
         return int(match[1]), None
-    return (int(key), int(key)) if key.isdecimal() else (None, None)
+    return (int(key), int(key)) if re.fullmatch("[0-9]{1,15}", key) else (None, None)
 
 
 def names(value: Any, condition: str) -> set[str]:
@@ -94,6 +96,9 @@ def cells(*values: Any) -> Iterator[dict[str, Any]]:
         _collect(value, by_condition)
     for condition, members in by_condition.items():
         members.setdefault(OTHER if condition in NAMES else FIRST)
+    combinations = math.prod(len(members) for members in by_condition.values())
+    if combinations > MOST_CELLS:
+        raise UserError(f"its tables make {combinations:,} different cells; at most {MOST_CELLS:,} are checked.")
     for combination in itertools.product(*by_condition.values()):
         yield dict(zip(by_condition, combination, strict=True))
 

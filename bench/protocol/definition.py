@@ -14,13 +14,13 @@
 `labels`, `teacher` and `student` may be tables by data set as well. The digest is that of the canonical JSON of all
 values: reordering or reformatting the file, or writing a default down, changes nothing; any change of a value does.
 
-`NAME:scale=0.01` is the protocol in miniature (bench.protocol.recipe.scaled), to exercise it; its results are
-unofficial.
+`extends = "edc-v1"` at the top of a file inherits all values of another protocol (bench/protocol/inherit.py).
+`NAME:recipe.batch=100` is the protocol with another value (bench/protocol/options.py), and `NAME:scale=0.01` is it in
+miniature (bench.protocol.recipe.scaled), to exercise it; results of both are unofficial.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +30,16 @@ from pydantic import BaseModel, ValidationError
 
 from bench.errors import UserError, unknown
 from bench.fingerprint import digest
-from bench.plugins.registry import Registry, read_text
+from bench.plugins.registry import Registry
 from bench.plugins.spec import letters
 from bench.protocol.conditions import CONDITIONS, OTHER, NoValue, cells, names, resolve
+from bench.protocol.inherit import Find, beside, resolved, written_names
+from bench.protocol.options import AS_WRITTEN, Options, as_toml, parse_options
+from bench.protocol.own_teacher import with_canonical_teacher
 from bench.protocol.recipe import Recipe, scaled
+from bench.protocol.toml_file import read_toml
 
-TOP_LEVEL = {"title", "source", "labels", "teacher", "student", "recipe", "notes"}
+TOP_LEVEL = {"title", "source", "labels", "teacher", "student", "recipe", "notes", "extends"}
 TEXTS = {"title", "source", "notes"}
 REGIMES = ("hard", "stored", "online")
 
@@ -50,12 +54,19 @@ class Protocol:
     notes: str
     values: dict[str, Any]  # labels, teacher, student and recipe: defaults written out, `by` tables unresolved
     path: Path
-    scale: float | None = None  # of a miniature
+    options: Options = AS_WRITTEN  # other values than the file's (they stand in `values`), and the scale of a miniature
+    parents: tuple[str, ...] = ()  # that the file extends, the nearest first
+    written: tuple[str, ...] = ()  # dotted names of what the file writes itself
 
     @property
     def id(self) -> str:
-        """The name, and the scale of a miniature: `rded-v1`, `rded-v1:scale=0.01`."""
-        return self.name if self.scale is None else f"{self.name}:scale={self.scale!r}"
+        """The name, and what differs: `rded-v1`, `rded-v1:scale=0.01`, `rded-v1:recipe.batch=50`."""
+        return ":".join(filter(None, (self.name, self.options.text())))
+
+    @property
+    def scale(self) -> float | None:
+        """Of a miniature; None: none."""
+        return self.options.scale
 
     @property
     def digest(self) -> str:
@@ -75,9 +86,11 @@ class Protocol:
         return str(self._named("labels", dataset))
 
     def teachers(self, dataset: str) -> tuple[str, ...]:
-        """Names of the teacher recipes. The first one is the teacher that methods see."""
-        names = self._named("teacher", dataset)
-        return (names,) if isinstance(names, str) else tuple(names)
+        """Names of the teacher recipes. The first one is the teacher that methods see. A miniature's teachers are
+        miniatures as well: `cifar-resnet18-v1:scale=0.01`."""
+        named = self._named("teacher", dataset)
+        names = (named,) if isinstance(named, str) else tuple(named)
+        return names if self.scale is None else tuple(f"{name}:scale={self.scale!r}" for name in names)
 
     def student(self, dataset: str) -> str:
         """The student where the plan names none."""
@@ -129,36 +142,40 @@ def default_recipes(registry: Registry, pairs: Iterable[tuple[str, str]]) -> lis
 
 
 def load(registry: Registry, text: str) -> Protocol:
-    """The protocol NAME or NAME:scale=S: of this project, or of a file given with --plugin. Raises UserError."""
-    name, _, option = text.partition(":")
-    path, source = registry.protocol_file(name)
-    return parse(name, read_toml(path, source), path, _scale(text, option) if option else None)
+    """The protocol NAME or NAME:key=value,...: of this project, or of a file given with --plugin. Raises UserError."""
+    name, colon, options = text.partition(":")
+    path, content = find_in(registry)(name)
+    given = with_canonical_teacher(registry, parse_options(name, options)) if colon else AS_WRITTEN
+    return parse(name, content, path, given, find_in(registry))
 
 
-def _scale(text: str, option: str) -> float:
-    key, _, value = option.partition("=")
-    try:
-        scale = float(value) if key == "scale" else 0.0
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale < 1:
-        raise UserError(
-            f"protocol '{text}': after the colon only a scale between 0 and 1 may stand, for instance "
-            f"{text.partition(':')[0]}:scale=0.01 (an unofficial miniature with 1/100 of the epochs and views)."
-        )
-    return scale
+def find_in(registry: Registry) -> Find:
+    """Protocols by the names of a registry."""
+
+    def find(name: str) -> tuple[Path, dict[str, Any]]:
+        path, source = registry.protocol_file(name)
+        return path, read_toml(path, source)
+
+    return find
 
 
-def read_toml(path: Path, text: str | None = None) -> dict[str, Any]:
-    """A TOML file (or its text, read before) as a dict, with the file's name in a syntax error."""
-    try:
-        return tomllib.loads(read_text(path) if text is None else text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: {error}") from None
+def parse(
+    name: str, content: dict[str, Any], path: Path, options: Options = AS_WRITTEN, find: Find | None = None
+) -> Protocol:
+    """Check the content of a protocol file in all its branches, and write out its defaults.
 
+    Args:
+        name: of the protocol.
+        content: of the file.
+        path: of the file, for messages.
+        options: values that replace those of the file.
+        find: where the protocols are that a file extends; None: beside the file.
 
-def parse(name: str, content: dict[str, Any], path: Path, scale: float | None = None) -> Protocol:
-    """Check the content of a protocol file in all its branches, and write out its defaults."""
+    Raises:
+        UserError: a key or value is none that a protocol has.
+    """
+    own = content
+    content, parents = resolved(content, path, find or beside(path, read_toml))
     for key in content:
         if key not in TOP_LEVEL:
             raise UserError(f"{path}: {unknown('key', key, TOP_LEVEL)}")
@@ -173,11 +190,23 @@ def parse(name: str, content: dict[str, Any], path: Path, scale: float | None = 
     values = {key: content[key] for key in ("labels", "teacher", "student")}
     values["recipe"] = with_defaults(Recipe, content["recipe"], path, "recipe")
     check_branches(values, path)
+    options = options.effective(values)
+    if options.values:
+        values = options.applied(values)
+        check_branches(values, f"protocol '{name}:{options.text()}'")
     texts = {key: content.get(key, "") for key in TEXTS}
-    return Protocol(name=name, values=values, path=path, scale=scale, **texts)
+    return Protocol(
+        name=name,
+        values=values,
+        path=path,
+        options=options,
+        parents=parents,
+        written=tuple(written_names(own)),
+        **texts,
+    )
 
 
-def check_branches(values: dict[str, Any], path: Path) -> None:
+def check_branches(values: dict[str, Any], path: Path | str) -> None:
     """Validate every branch of every `by` table. Raises UserError."""
     try:
         every = list(cells(values))
@@ -246,7 +275,7 @@ def defaults(model: type[BaseModel]) -> dict[str, Any]:
     for key, info in model.model_fields.items():
         default = REQUIRED if info.is_required() else info.get_default(call_default_factory=True)
         if key != "labels":
-            values[key] = type(default) if isinstance(default, BaseModel) else _as_toml(default)
+            values[key] = type(default) if isinstance(default, BaseModel) else as_toml(default)
     return values
 
 
@@ -260,13 +289,9 @@ def without_defaults(model: type[BaseModel], values: Mapping[str, Any]) -> dict[
         if isinstance(default, type):
             if part := without_defaults(default, values[key]):
                 kept[key] = part
-        elif _as_toml(values[key]) != default:
+        elif as_toml(values[key]) != default:
             kept[key] = values[key]
     return kept
-
-
-def _as_toml(value: Any) -> Any:
-    return [_as_toml(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def validated(values: dict[str, Any], path: Path | str) -> Recipe:

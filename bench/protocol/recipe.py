@@ -128,6 +128,9 @@ class Recipe(Part):
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
     augment: Augment = Augment()
+    # DSA: after all else, one of these operations with equal chances for every batch, with parameters of each image's
+    # own (bench/views/siamese.py); flip only where the data set says that a mirrored image keeps its class.
+    siamese: tuple[Literal["color", "crop", "cutout", "flip", "scale", "rotate"], ...] = ()
     normalisation: Literal["dataset", "imagenet", "cifar10", "cifar100", "tiny-imagenet"] = "dataset"  # of the student
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay per step of an average of the parameters; 0 is off
 
@@ -153,6 +156,8 @@ class Recipe(Part):
             raise ValueError(
                 "draw = 'batch' needs labels = 'stored' and augment.mix_unit = 'batch': batches are stored"
             )
+        if self.siamese and self.labels == "stored":
+            raise ValueError("siamese is drawn for every batch anew and does not go with labels = 'stored'")
         if self.batch % self.accumulation:
             raise ValueError(f"accumulation = {self.accumulation} does not divide batch = {self.batch}")
         if self.schedule.warmup >= self.epochs:

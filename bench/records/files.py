@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from bench.errors import UserError
+from bench.errors import MachineError, UserError
 from bench.records.schema import (
     CondensedSet,
     Failure,
@@ -39,6 +39,7 @@ __all__ = [
     "Record",
     "Regime",
     "State",
+    "Whereabouts",
     "append",
     "latest",
     "load",
@@ -82,11 +83,48 @@ def append(path: str | Path, record: Record) -> None:
             os.close(folder)
 
 
+class Whereabouts:
+    """Where the record file of a run lies on the disk, so that it is noticed when the file or its folder goes away.
+
+    `append` would make both anew, and nobody would miss the lines that were there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self.note()
+
+    def note(self) -> None:
+        """Remember the folder, the file and its size, as they are now."""
+        self._folder = _identity(self._path.parent)
+        self._file = _identity(self._path)
+        self._size = self._path.stat().st_size if self._file is not None else 0
+
+    def check(self) -> None:
+        """Raise MachineError unless folder and file are those that were noted, and no line is gone."""
+        if _identity(self._path.parent) != self._folder:
+            raise MachineError(f"{self._path.parent} was deleted or replaced while the run was writing to it. {_LOST}")
+        if self._file is not None and (_identity(self._path) != self._file or self._path.stat().st_size < self._size):
+            raise MachineError(f"{self._path} was deleted, replaced or cut while the run was writing to it. {_LOST}")
+
+
+_LOST = "The records that it held are gone; the same command runs their trials again."
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file or folder; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
     """Be the only run that writes to `folder` (created if need be). The lock ends with the process, however it ends.
 
-    Raises UserError where another run holds it.
+    Raises UserError where another run holds it, and where the file system has no locks.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +136,11 @@ def locked(folder: str | Path) -> Iterator[None]:
             raise UserError(
                 f"another run (process {file.read().strip() or 'unknown'}) is writing to {folder}. "
                 "Wait until it ends, or give this one its own folder: --results OTHER_DIR"
+            ) from None
+        except OSError as error:  # ENOSYS, ENOLCK: some network file systems
+            raise UserError(
+                f"{folder} cannot be locked ({error.strerror}): its file system does not keep two runs apart. Give the "
+                "run a folder on another disk: --results OTHER_DIR"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

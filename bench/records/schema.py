@@ -19,7 +19,7 @@ from bench.errors import UserError
 from bench.plugins.former_code import renewed
 from bench.trials.budget import Budget
 
-SCHEMA = 4
+SCHEMA = 5
 TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trials.trial.Trial and its id
     **dict.fromkeys(("id", "dataset", "protocol", "method", "student"), (str,)),
     **dict.fromkeys(("ipc", "replicate"), (int,)),
@@ -27,6 +27,7 @@ TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trials.trial.
 }
 
 FIXED = ("dataset", "teacher", "protocol", "engine", "network")  # of `made_by`: what is the same for all of a cell
+FLOAT_PIXELS = {"float32": 4, "float16": 2}  # provenance["pixels"] of sets that are not uint8, and bytes of a value
 Status = Literal["ok", "failed", "infeasible"]
 Regime = Literal["hard", "stored", "online"]  # of labels, see bench.protocol.recipe.Recipe
 
@@ -98,6 +99,15 @@ class CondensedSet(_Part):
     )
 
 
+class TeacherFacts(_Part):
+    """A teacher that the trial used."""
+
+    recipe: Text  # its name
+    network: Text
+    digest: Text  # of the weights
+    accuracy: Annotated[float, Field(ge=0, le=1)]  # on the test split, measured when it was made
+
+
 class Failure(_Part):
     """What a failed trial raised."""
 
@@ -142,12 +152,17 @@ class Record(_Part):
     num_images: Count | None = None  # in the condensed set
     num_views: Count | None = None  # stored augmentations per image; None where none are stored
     condensed: CondensedSet | None = None
+    teachers: list[TeacherFacts] | None = None  # that the trial used, the one that methods see first
 
     # Digests: dataset, teacher (of several: of the list of theirs), protocol, method, compressor, network, engine; and,
     # of a method that uses further networks beside the teacher, backbones (of the list of theirs).
     made_by: dict[str, str | None]
     provenance: JSONDict = {}  # what the method tells about its condensed set
     seconds: dict[str, float] = {}  # stage -> wall seconds
+    # What plugins did beside their task: "method" and "compressor" -> notes of bench.confinement.watch. A compressor of
+    # this project is not watched.
+    conduct: dict[str, tuple[Text, ...]] | None = None
+    limits: Text | None = None  # of the processes of plugins, see bench.confinement.limits
     environment: dict[str, str] = {}  # see bench.machine; "threads" (torch's) and "device" of the student's training
     error: Failure | None = None
 
@@ -223,8 +238,13 @@ def _from_3(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "made_by": {**digests, **code}}
 
 
+def _from_4(fields: dict[str, Any]) -> dict[str, Any]:
+    """Schema 4 told neither what plugins did beside their task nor their limits."""
+    return fields
+
+
 # From schema n: fields -> fields of schema n + 1.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2, 3: _from_3}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
 
 
 def migrate(fields: dict[str, Any], where: str = "record") -> dict[str, Any]:

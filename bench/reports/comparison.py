@@ -157,7 +157,7 @@ def _compare(
             sides[key(entry)][side].append(entry)
     rows, unpaired = [], []
     for ours, theirs in sides.values():
-        pairs = [(entry, other) for entry in ours for other in theirs if entry.fixed == other.fixed]
+        pairs = [(entry, other) for entry in ours for other in theirs if entry.comparable(other)]
         common = [(entry, other) for entry, other in pairs if entry.accuracies.keys() & other.accuracies.keys()]
         rows += [_row(entry, other) for entry, other in common]
         if not common:
@@ -199,7 +199,7 @@ def _row(a: Entry, b: Entry) -> dict[str, Any]:
         "p_t": paired_t(differences).p,
         "p_flip": flip.p,
         "p_flip_smallest": flip.smallest_p,
-        "fixed_digest": a.fixed,
+        "fixed_digest": b.fixed if a.lacks else a.fixed,
     }
 
 
@@ -219,7 +219,7 @@ def _reason(ours: Sequence[Entry], theirs: Sequence[Entry], names: tuple[str, st
         return f"only {names[0] if ours else names[1]} has it"
     for entry in ours:
         for other in theirs:
-            if entry.fixed == other.fixed:
+            if entry.comparable(other):
                 return "they have no replicate with a result in common"
     differing = [part for part in FIXED if ours[-1].digest(part) != theirs[-1].digest(part)]
     return f"never paired, made under other digests of: {', '.join(differing)}"

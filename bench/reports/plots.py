@@ -138,6 +138,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     names = order(panels)
     style: dict[Any, Any] = {
         "font.size": 8,
+        "text.parse_math": False,  # a name with two $ is a name
         "axes.titlesize": 9,
         "axes.spines.right": False,
         "axes.linewidth": 0.6,

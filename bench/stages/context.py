@@ -40,41 +40,63 @@ class HarnessContext:
         registry: Registry,
         data: Data,
         dataset_digest: str,
-        teacher: teacher_files.TeacherRef,
+        teacher: teacher_files.TeacherRef | None,
         coordinates: tuple[Coordinate, ...],
         scratch: Path,
         device: str,
-        networks: int | None = None,
+        networks: str | None = None,
+        normalisation: str | None = None,
     ) -> None:
-        """`networks`: how many `teachers` may lend, as the method declares it; None is no limit."""
+        """`teacher`: None where the plugin asks for none. `networks`: which `teachers` may lend, as the method
+        declares it; None is no limit. `normalisation`: of images (bench.training.normalisation); None: the teacher's.
+        """
         self.device = torch.device(device)
         self.scratch = scratch
         self.asked_for_randomness = False
         self._store, self._registry, self._data = store, registry, data.sealed()  # no way to the test split
-        self._dataset_digest, self._teacher_ref = dataset_digest, teacher
+        self._dataset_digest, self._lent = dataset_digest, teacher
         self._coordinates = coordinates
-        self._mean, self._std = statistics(teacher.normalisation, data.dataset)
-        self._networks, self._backbones = networks, list[torch.nn.Module]()
+        if normalisation is None:
+            normalisation = self._teacher_ref.normalisation
+        self._mean, self._std = statistics(normalisation, data.dataset)
+        self._networks, self._backbones = networks, dict[str, torch.nn.Module]()
+
+    @property
+    def _teacher_ref(self) -> teacher_files.TeacherRef:
+        if self._lent is None:
+            raise PluginError(
+                "ctx: the method asks for the teacher, and nothing in its code told the harness so: no teacher was "
+                "made. Write TEACHER = True into its module."
+            )
+        return self._lent
 
     @cached_property
     def teacher(self) -> torch.nn.Module:
         """The teacher, in eval mode, parameters frozen."""
         return loaded.load(self._teacher_ref, self._store, self._registry, self._data, device=str(self.device))
 
-    def teachers(self, count: int) -> list[torch.nn.Module]:
-        """The teacher, and `count - 1` further networks of the data set (bench.teachers.further)."""
-        if self._networks is not None and count > self._networks:
+    def teachers(self, choice: int | str) -> list[torch.nn.Module]:
+        """The teacher and further networks of the data set (bench.teachers.further)."""
+        if self._networks is not None and not further.covers(self._networks, choice):
+            which = f"{choice} networks" if isinstance(choice, int) else choice
             raise PluginError(
-                f"ctx.teachers({count}): the method does not declare that it uses {count} networks. Condensed sets are "
-                f"kept by the networks that made them, so its module has to say so beforehand: BACKBONES = {count}, or "
-                f'BACKBONES = "NAME" with the name of the parameter that tells how many.'
+                f"ctx.teachers({choice!r}): the method does not declare that it uses {which}, but {self._networks}. "
+                f"Condensed sets are kept by the networks that made them, so its module has to say so beforehand: "
+                f'BACKBONES = {choice!r}, or BACKBONES = "NAME" with the name of the parameter that tells which.'
             )
-        if len(self._backbones) < count:
-            opened, device = (self._store, self._registry, self._data), str(self.device)
-            networks = further.further(*opened, self._dataset_digest, self._teacher_ref, count - 1, device=device)
-            others = (further.load(network, *opened, self._teacher_ref, device=device) for network in networks)
-            self._backbones = [self.teacher, *others]
-        return self._backbones[:count]
+        opened, device = (self._store, self._registry, self._data), str(self.device)
+        others = list[torch.nn.Module]()
+        for each in self._further(choice):
+            if each.ref.digest not in self._backbones:
+                network = further.load(each, *opened, self._teacher_ref, device=device)
+                self._backbones[each.ref.digest] = network
+            others.append(self._backbones[each.ref.digest])
+        return further.in_order(choice, self.teacher, others)
+
+    def _further(self, choice: int | str) -> list[further.Further]:
+        """The networks besides the teacher, made where they are not there yet."""
+        opened, device = (self._store, self._registry, self._data), str(self.device)
+        return further.further(*opened, self._dataset_digest, self._teacher_ref, choice, device=device)
 
     def numpy(self, *name: str | int) -> np.random.Generator:
         """A numpy generator seeded by this call's coordinates and `name`."""
@@ -148,4 +170,4 @@ class HarnessContext:
         return self._store.get(what, self._artifact_inputs(), make).arrays[what]
 
     def _artifact_inputs(self) -> dict[str, object]:
-        return {"engine": ENGINE_VERSION, "dataset": self._dataset_digest, "teacher": self._teacher_ref.digest}
+        return {"engine": ENGINE_VERSION, "dataset": self._dataset_digest, "teacher": self._teacher_ref.identity}

@@ -40,7 +40,7 @@ def encode_labels(
     inputs = {
         "engine": ENGINE_VERSION,
         "condensed": condensed.address,
-        "teachers": [teacher.digest for teacher in labellers],
+        "teachers": [teacher.identity for teacher in labellers],
         "protocol": [fixed.id, recipe.model_dump(mode="json")],
         "compressor": str(spec),
         "code": spec.plugin.digest,
@@ -59,7 +59,10 @@ def encode_labels(
             name: np.frombuffer(part, dtype=np.uint8)
             for name, part in (("views", file.views), ("shared", file.shared), ("blob", file.blobs[0]))
         }
-        return arrays, {"seconds": time.perf_counter() - started}
+        conduct = None if work.process is None else work.process.conduct
+        return arrays, {"seconds": time.perf_counter() - started, "conduct": conduct}
 
     artifact = ws.store.get("labels", inputs, make)
-    return LabelsRef(ws.store.relative(artifact), artifact.meta["seconds"])
+    conduct = artifact.meta.get("conduct")
+    seen = None if conduct is None else tuple(conduct)
+    return LabelsRef(ws.store.relative(artifact), artifact.meta["seconds"], seen)

@@ -58,12 +58,13 @@ def evaluate(
         "condensed": duplicates.condensed_facts(
             trained.images,
             trained.classes,
-            images.numpy(),
+            images,
             classes=dataset.classes,
             train_in_test=dataset.train_in_test,
         ),
         "bytes_labels": trained.bytes_labels,
         "invalid_labels": trained.invalid_labels,
+        "conduct": trained.conduct,
         "environment": {**machine.environment(), "threads": str(torch.get_num_threads()), "device": _device(ws.device)},
         "seconds": {"train": seconds, "test": time.perf_counter() - started - seconds},
     }

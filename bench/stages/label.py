@@ -11,15 +11,20 @@ import numpy as np
 import torch
 
 from bench.api import SoftLabels, Survey
+from bench.artifacts.pixels import refuse_operations_on_floats
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace, read_condensed
+from bench.confinement.process import PluginProcess
 from bench.engine import ENGINE_VERSION
 from bench.errors import InfeasibleError
 from bench.labels.adapter import encode, fit, takes_shared
 from bench.labels.label_file import LabelFile, blob_allowance, smallest_total
 from bench.labels.making import label_views, shards, teacher_logits
 from bench.plugins.spec import Spec
+from bench.protocol.options import seeded_as
 from bench.protocol.recipe import Recipe
+from bench.seeds import Coordinate
 from bench.stages.context import HarnessContext
+from bench.stages.foreign_codec import codec_of
 from bench.teachers import loaded
 from bench.teachers.ensemble import Ensemble, ensemble_of, view_norms
 from bench.teachers.teacher_files import TeacherRef
@@ -48,14 +53,16 @@ class Labelling:
         self.ws, self.protocol_id, self.recipe, self.dataset = ws, protocol_id, recipe, dataset
         self.labellers, self.condensed = tuple(labellers), condensed
         self.set = read_condensed(ws, condensed)
+        refuse_operations_on_floats(self.set.arrays["images"], recipe)
         self.views = label_views(
             recipe,
             condensed.images,
-            protocol=protocol_id,
+            protocol=seeded_as(protocol_id),
             dataset=dataset.spec,
             size=dataset.size,
             mirror=dataset.mirror,
         )
+        self.process: PluginProcess | None = None  # of a compressor that a plugin gives, once it has encoded
         self.shards = list(shards(condensed.images, recipe.views, dataset.classes))
 
     @cached_property
@@ -69,7 +76,7 @@ class Labelling:
 
     @cached_property
     def images(self) -> torch.Tensor:
-        """uint8 [N, channels, size, size] on the device: the whole condensed set."""
+        """uint8 or float [N, channels, size, size] on the device: the whole condensed set."""
         return torch.from_numpy(np.array(self.set.arrays["images"])).to(self.ws.device)
 
     def raw(self, shard: int) -> SoftLabels:
@@ -129,11 +136,14 @@ class Labelling:
         return {
             "engine": ENGINE_VERSION,
             "condensed": self.condensed.address,
-            "teachers": [ref.digest for ref in self.labellers],
+            "teachers": [ref.identity for ref in self.labellers],
             "ensemble": self.recipe.ensemble,
             "teacher_mode": self.recipe.teacher_mode,
             "views": self.views.to_bytes().decode(),
         }
+
+    def _coordinates(self, spec: Spec) -> tuple[Coordinate, ...]:
+        return ("encode", str(spec), self.protocol_id, self.dataset.spec, self.condensed.images)
 
     @contextlib.contextmanager
     def context(self, spec: Spec) -> Iterator[HarnessContext]:
@@ -145,7 +155,7 @@ class Labelling:
                 data=self.ws.described(self.dataset),
                 dataset_digest=self.dataset.digest,
                 teacher=self.labellers[0],
-                coordinates=("encode", str(spec), self.protocol_id, self.dataset.spec, self.condensed.images),
+                coordinates=self._coordinates(spec),
                 scratch=scratch,
                 device=self.ws.device,
             )
@@ -156,12 +166,16 @@ class Labelling:
         Raises:
             InfeasibleError: the budget cannot hold the smallest code; the message counts the whole label file.
         """
-        module = spec.plugin.module
         n, k, c = self.condensed.images, self.recipe.views, self.dataset.classes
         total = reference_bytes(n, k, c) if budget is None else Budget.parse(budget).total_bytes(n, k, c)
         views = self.views.to_bytes()
         sizes = [len(s) for s in self.shards]
-        with self.context(spec) as ctx:
+        coordinates = self._coordinates(spec)
+        with (
+            self.context(spec) as ctx,
+            codec_of(self.ws, spec, self.dataset, self.labellers[0], coordinates) as (module, process),
+        ):
+            self.process = process
             if not takes_shared(module):
                 shared = b""
             elif shared is None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from bench.api import Condensed
+from bench.artifacts import pixels
 from bench.artifacts.opened import TrainSplit
 from bench.errors import PluginError
 from bench.plugins.spec import Spec
@@ -16,16 +17,33 @@ from bench.plugins.spec import Spec
 
 def build_condensed(spec: Spec, train: TrainSplit, ipc: int, ctx: Any) -> Condensed:
     """Run the method and check what it returns. Raises PluginError that names the method and the broken rule."""
+    return assembled(spec, returned(spec, train, ipc, ctx), train, ipc)
+
+
+def returned(spec: Spec, train: TrainSplit, ipc: int, ctx: Any) -> np.ndarray | Condensed:
+    """What the method returns, checked: the indices (int64) of images that it picks, or the set that it makes. Raises
+    PluginError, or what the method raises."""
     module = spec.plugin.module
     if "select" in spec.plugin.functions:
-        indices = _check_indices(spec, module.select(train, ipc, ctx, **spec.parameters), train, ipc)
-        labels = torch.from_numpy(train.labels[indices])
-        provenance = _provenance(spec)
-        return Condensed(train.images(indices), labels, indices, provenance)
-    condensed = module.synthesize(train, ipc, ctx, **spec.parameters)
+        return _check_indices(spec, module.select(train, ipc, ctx, **spec.parameters), train, ipc)
+    condensed: Condensed = module.synthesize(train, ipc, ctx, **spec.parameters)
     _check_condensed(spec, condensed, train, ipc)
-    provenance = {**_provenance(spec), **condensed.provenance}
-    return Condensed(condensed.images.cpu().contiguous(), condensed.labels.cpu(), condensed.indices, provenance)
+    return condensed
+
+
+def assembled(spec: Spec, result: np.ndarray | Condensed, train: TrainSplit, ipc: int) -> Condensed:
+    """The condensed set of what a method returned, checked again: here, no code of the method has to have run. Raises
+    PluginError."""
+    if not isinstance(result, Condensed):
+        indices = _check_indices(spec, result, train, ipc)
+        labels = torch.from_numpy(train.labels[indices])
+        return Condensed(train.images(indices), labels, indices, _provenance(spec))
+    _check_condensed(spec, result, train, ipc)
+    provenance = {**_provenance(spec), **result.provenance}
+    if (kind := pixels.kind_of(result.images)) != "uint8":
+        provenance["pixels"] = kind
+    images = result.images.detach().cpu().contiguous()
+    return Condensed(images, result.labels.cpu(), result.indices, provenance)
 
 
 def _provenance(spec: Spec) -> dict[str, Any]:
@@ -62,10 +80,13 @@ def _check_condensed(spec: Spec, condensed: Any, train: TrainSplit, ipc: int) ->
             f"method '{spec}': labels must be int64 [M]; it returned {labels.dtype} {list(labels.shape)}."
         )
     expected = (len(labels), train.channels, train.size, train.size)
-    if images.dtype != torch.uint8 or tuple(images.shape) != expected:
+    if tuple(images.shape) != expected or (images.dtype != torch.uint8 and images.dtype not in pixels.FLOATS):
         raise PluginError(
-            f"method '{spec}': images must be uint8 {list(expected)}; it returned {images.dtype} {list(images.shape)}."
+            f"method '{spec}': images must be uint8 {list(expected)}, or float32 or float16 in grey levels; it "
+            f"returned {images.dtype} {list(images.shape)}."
         )
+    if fault := pixels.fault_of(images):
+        raise PluginError(f"method '{spec}': {fault}.")
     _check_balance(spec, labels.cpu().numpy(), train.num_classes, ipc)
     indices = condensed.indices
     if indices is not None:

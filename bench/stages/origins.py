@@ -13,6 +13,7 @@ from functools import cache
 from bench.artifacts.describe import find_dataset
 from bench.artifacts.refs import DatasetRef, Workspace
 from bench.engine import ENGINE_VERSION
+from bench.plugins.context_use import uses_teacher
 from bench.plugins.registry import Plugin
 from bench.plugins.spec import parse
 from bench.protocol import definition
@@ -36,8 +37,8 @@ class OriginDigests:
     def made_by(
         self, trial: Trial, dataset: DatasetRef | None = None, labellers: Sequence[TeacherRef] = ()
     ) -> dict[str, str | None]:
-        """Digests by name, as a record has them; None for a data set or teachers that are not given, and where there is
-        no compressor."""
+        """Digests by name, as a record has them; None for a data set that is not given, where no teacher is used, and
+        where there is no compressor."""
         return {
             "dataset": dataset.digest if dataset else None,
             "teacher": teachers_digest(labellers) if labellers else None,
@@ -50,9 +51,23 @@ class OriginDigests:
         dataset = self.dataset(trial.dataset)
         if dataset is None:
             return self.made_by(trial)
-        recipes = self.protocol(trial.protocol).teachers(trial.dataset)
+        recipes = self.teacher_recipes(trial)
         labellers = self.teachers(recipes, trial.dataset, dataset.digest, dataset.classes)
         return self.made_by(trial, dataset, labellers or ())
+
+    def teacher_recipes(self, trial: Trial) -> tuple[str, ...]:
+        """The teachers that a trial uses, by the names of their recipes: all of the protocol's where they label the
+        images, the first one where only the method asks for it, else none. Raises UserError for an unknown name."""
+        fixed = self.protocol(trial.protocol)
+        recipes = fixed.teachers(trial.dataset)
+        if fixed.labels(trial.dataset) != "hard":
+            return recipes
+        return recipes[:1] if self.method_uses_teacher(trial.method) else ()
+
+    @cache
+    def method_uses_teacher(self, method: str) -> bool:
+        """Whether a method asks for the teacher. Raises UserError where there is no such method."""
+        return uses_teacher(parse(self.ws.registry, "method", method))
 
     def code(self, part: str, trial: Trial) -> str | None:
         """The digest of one of CODE; None where the trial has no compressor. Raises UserError for an unknown name."""
@@ -98,22 +113,23 @@ class OriginDigests:
         return tuple(refs)
 
     @cache
-    def _network_count(self, method: str) -> int:
-        """How many networks a method uses, the teacher included."""
+    def _networks(self, method: str) -> str | None:
+        """The choice of networks of a method; None where that is the teacher alone."""
         from bench.teachers import further  # loads torch, which a check of records can do without
 
-        return further.declared(parse(self.ws.registry, "method", method))
+        choice = further.declared(parse(self.ws.registry, "method", method))
+        return choice if further.needs_others(choice) else None
 
     def _backbones(
         self, trial: Trial, dataset: DatasetRef | None, labellers: Sequence[TeacherRef]
     ) -> dict[str, str | None]:
         """The digest of a method's further networks, as far as they are known here; nothing for a method with none."""
-        count = self._network_count(trial.method) - 1
-        if not count:
+        choice = self._networks(trial.method)
+        if choice is None:
             return {}
         from bench.teachers import further
 
         networks = None
         if dataset and labellers:
-            networks = further.made_before(self.ws.store, self.ws.registry, dataset, labellers[0], count)
+            networks = further.made_before(self.ws.store, self.ws.registry, dataset, labellers[0], choice)
         return {"backbones": further.digest_of(networks or ())}

@@ -7,7 +7,8 @@ from bench.teachers import weights
 from bench.teachers.teacher_files import TeacherRef, load_recipe
 
 
-def teach(ws: Workspace, recipe: str, dataset: DatasetRef) -> TeacherRef:
-    """A teacher of a data set: shipped with the project, else trained (or downloaded) here once."""
+def teach(ws: Workspace, recipe: str, dataset: DatasetRef, download: bool = False) -> TeacherRef:
+    """A teacher of a data set: shipped with the project, else trained here, or given its weights, once. A run downloads
+    nothing; `download` says that weights may be fetched."""
     resolved = load_recipe(ws.registry, recipe, dataset.spec, dataset.classes)
-    return weights.make(ws.store, ws.described(dataset), resolved, dataset.digest, device=ws.device)
+    return weights.make(ws.store, ws.described(dataset), resolved, dataset.digest, device=ws.device, download=download)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace, read_condensed
 from bench.artifacts.store import read
+from bench.confinement.process import PluginProcess
 from bench.labels.label_file import LabelFile
 from bench.labels.reader import EncodedLabels
 from bench.plugins.spec import parse
+from bench.protocol.options import seeded_as
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
+from bench.stages.foreign_codec import codec_of
 from bench.teachers import loaded, teacher_files
 from bench.teachers.ensemble import ensemble_of
 from bench.training.loop import TrainLog, train
@@ -31,10 +35,13 @@ class Trained:
     log: TrainLog
     mean: tuple[float, ...]  # per channel: what its images are normalised with
     std: tuple[float, ...]
-    images: np.ndarray  # uint8 [n, channels, size, size]
+    images: np.ndarray  # uint8 or float [n, channels, size, size]
     classes: np.ndarray  # int64 [n]
     bytes_labels: dict[str, int] | None
     invalid_labels: dict[str, int] | None  # see bench.records.schema.InvalidLabels
+    conduct: tuple[str, ...] | None = (
+        None  # what a compressor that a plugin gives did beside its task, while it decoded
+    )
 
 
 def train_student(
@@ -52,13 +59,11 @@ def train_student(
     mean, std = statistics(recipe.normalisation, data.dataset)
     train_set = read_condensed(ws, condensed)
     images, classes = (np.array(train_set.arrays[name]) for name in ("images", "labels"))
-    reader, teacher = None, None
-    if trial.compressor is not None:
-        reader = _reader(ws, trial.compressor, condensed, labels)
+    teacher = None
     if recipe.labels == "online":
         members = [loaded.member(ref, ws.store, ws.registry, data, device=ws.device) for ref in labellers]
         teacher = ensemble_of(members, recipe).online(mean, std)
-    coordinates = ("student", trial.protocol, trial.dataset, trial.ipc, trial.student, trial.replicate)
+    coordinates = ("student", seeded_as(trial.protocol), trial.dataset, trial.ipc, trial.student, trial.replicate)
     student = build_network(
         parse(ws.registry, "network", trial.student),
         channels=dataset.channels,
@@ -66,29 +71,40 @@ def train_student(
         classes=dataset.classes,
         seed=seed(*coordinates, "init"),
     ).to(ws.device)
-    log = train(
-        student,
-        torch.from_numpy(images),
-        torch.from_numpy(classes),
-        recipe,
-        coordinates=coordinates,
-        mean=mean,
-        std=std,
-        mirror=dataset.mirror,
-        device=ws.device,
-        reader=reader,
-        teacher=teacher,
-        on_epoch_end=on_epoch_end,
-    )
+    with _reader(ws, trial, dataset, condensed, labels) as (reader, process):
+        log = train(
+            student,
+            torch.from_numpy(images),
+            torch.from_numpy(classes),
+            recipe,
+            coordinates=coordinates,
+            mean=mean,
+            std=std,
+            mirror=dataset.mirror,
+            device=ws.device,
+            reader=reader,
+            teacher=teacher,
+            on_epoch_end=on_epoch_end,
+        )
     sizes, invalid = (None, None) if reader is None else (reader.sizes(), reader.invalid)
-    return Trained(student, log, mean, std, images, classes, sizes, invalid)
+    conduct = None if process is None else process.conduct
+    return Trained(student, log, mean, std, images, classes, sizes, invalid, conduct)
 
 
-def _reader(ws: Workspace, compressor: str, condensed: CondensedRef, labels: Sequence[LabelsRef]) -> EncodedLabels:
+@contextmanager
+def _reader(
+    ws: Workspace, trial: Trial, dataset: DatasetRef, condensed: CondensedRef, labels: Sequence[LabelsRef]
+) -> Iterator[tuple[EncodedLabels | None, PluginProcess | None]]:
+    """(the reader of the encoded labels, if there are any; the process of a compressor that a plugin gives)."""
+    if trial.compressor is None:
+        yield None, None
+        return
+    spec = parse(ws.registry, "compressor", trial.compressor)
     parts = [read(ws.store.root / ref.address) for ref in labels]
     file = LabelFile(
         parts[0].arrays["views"].tobytes(),
         parts[0].arrays["shared"].tobytes(),
         tuple(part.arrays["blob"].tobytes() for part in parts),
     )
-    return EncodedLabels(file, parse(ws.registry, "compressor", compressor).plugin.module, condensed.images, compressor)
+    with codec_of(ws, spec, dataset, None, ("decode", str(spec))) as (module, process):
+        yield EncodedLabels(file, module, condensed.images, trial.compressor), process

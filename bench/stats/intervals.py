@@ -125,3 +125,15 @@ def resolvable(std: float, n: int, comparisons: int = 1) -> float:
         return float(np.mean(special.ndtr(shift - bar) + special.ndtr(-bar - shift))) - POWER
 
     return float(brentq(shortfall, 0.0, 10 * critical)) * std / math.sqrt(n)
+
+
+def unpaired(one: Summary, other: Summary) -> float:
+    """Half of the interval of `one.mean - other.mean`, for means of independent values (Welch's t). nan where one of
+    them has under two values or neither has a spread."""
+    if one.n < 2 or other.n < 2:
+        return math.nan
+    parts = [each.std**2 / each.n for each in (one, other)]
+    if not sum(parts):
+        return math.nan
+    freedom = sum(parts) ** 2 / sum(part**2 / (each.n - 1) for part, each in zip(parts, (one, other), strict=True))
+    return float(-special.stdtrit(freedom, (1 - LEVEL) / 2)) * math.sqrt(sum(parts))

@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.views.parameters import View, Views, batch_bounds, permutation
-from bench.views.render import render
+from bench.views.render import normalise, render
 
 TEACHER_BATCH = 250
 
@@ -50,6 +50,8 @@ class Ensemble:
         self.members = tuple(members)
         self.norm_mean = norm_mean and len(self.members) > 1  # of one, the norm is the mean norm
         self.train_mode = train_mode
+        self._floats: torch.Tensor | None = None
+        self._normalised: dict[tuple[tuple[float, ...], ...], torch.Tensor] = {}
         if train_mode:
             for member in self.members:
                 _use_batch_statistics(member.model)
@@ -59,7 +61,7 @@ class Ensemble:
         """float32 [teachers, len(rows), C]: each teacher's logits of these images in this view, in one batch.
 
         Args:
-            images: the whole set, uint8 [N, channels, size, size]: a view may mix in any of them.
+            images: the whole set, uint8 or float [N, channels, size, size]: a view may mix in any of them.
             view: of all N images.
             rows: int64 [n], image indices.
         """
@@ -70,9 +72,23 @@ class Ensemble:
         for member in self.members:
             key = (tuple(member.mean), tuple(member.std))
             if key not in shown:
-                shown[key] = render(images, view, rows, mean=member.mean, std=member.std)
+                shown[key] = render(self._source(images, key), view, rows, mean=member.mean, std=member.std)
             said.append(member.model(shown[key]).float())
         return torch.stack(said)
+
+    def _source(self, images: torch.Tensor, key: tuple[tuple[float, ...], ...]) -> torch.Tensor:
+        """What views are rendered from: uint8 images as they are, float images as a member sees them.
+
+        Views take floats as normalised. The last set is kept in the normalisation of each member: all its views come
+        one after the other.
+        """
+        if not images.is_floating_point():
+            return images
+        if self._floats is not images:
+            self._floats, self._normalised = images, {}
+        if key not in self._normalised:
+            self._normalised[key] = normalise(images, *key)
+        return self._normalised[key]
 
     def combine(self, logits: torch.Tensor) -> torch.Tensor:
         """float32 [n, C]: the label logits of one batch, from every teacher's [teachers, n, C]."""
@@ -156,7 +172,7 @@ def label_view(
 
     Args:
         ensemble: the teachers.
-        images: the whole set, uint8 [N, channels, size, size].
+        images: the whole set, uint8 or float [N, channels, size, size].
         views: of the whole set.
         k: which of them.
         indices: int64, ascending image indices.

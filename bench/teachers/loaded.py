@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from bench.artifacts.opened import Data
-from bench.artifacts.store import Store
+from bench.artifacts.store import DamagedArtifact, Store, arrays_digest
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
 from bench.teachers.ensemble import Member
@@ -20,7 +21,8 @@ from bench.views.render import normalise
 
 
 def load(ref: TeacherRef, store: Store, registry: Registry, data: Data, *, device: str = "cpu") -> torch.nn.Module:
-    """The network with its weights, in eval mode, parameters frozen."""
+    """The network with its weights, in eval mode, parameters frozen. Raises DamagedArtifact where the weights are not
+    those of the digest that records tell."""
     dataset = data.dataset
     model = build_network(
         parse(registry, "network", ref.network),
@@ -29,10 +31,25 @@ def load(ref: TeacherRef, store: Store, registry: Registry, data: Data, *, devic
         classes=dataset.num_classes,
         seed=0,
     )
-    with safe_open(ref.path(store), "pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping: it has no iterator)
+    state = _weights(ref, ref.path(store))
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     return model.eval().requires_grad_(False).to(device)
+
+
+def _weights(ref: TeacherRef, path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a teacher's file, which have its digest."""
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping: no iterator)
+    except SafetensorError as error:
+        raise DamagedArtifact(
+            f"{path} is no readable teacher ({error}). Delete the file; it will be made again."
+        ) from None
+    if arrays_digest({name: tensor.numpy() for name, tensor in state.items()}) != ref.digest:
+        raise DamagedArtifact(
+            f"{path}: its weights are not those of teacher {ref.digest[:8]}. Delete the file; it will be made again."
+        )
+    return state
 
 
 def member(ref: TeacherRef, store: Store, registry: Registry, data: Data, *, device: str = "cpu") -> Member:
@@ -52,7 +69,7 @@ def predict(
     batch: int = 250,
     features: bool = False,
 ) -> torch.Tensor:
-    """float32 [n, C] logits (or [n, d] penultimate features) of uint8 images, on the CPU; the mode is put back."""
+    """float32 [n, C] logits (or [n, d] penultimate features) of uint8 or float images, on the CPU. The mode stays."""
     training = model.training
     model.eval()
     call: Callable[[torch.Tensor], torch.Tensor] = getattr(model, "features") if features else model  # noqa: B009

@@ -1,17 +1,24 @@
-"""Weights that others trained: torchvision's, for ImageNet-1K, named as `torchvision:resnet18:IMAGENET1K_V1`.
+"""Weights that others trained, as a recipe names them:
 
-torchvision downloads them into torch's folder of checkpoints; the first digits of a file's sha256 stand in its name,
-and no file is read that does not fit them. Nothing but tensors is unpickled (`weights_only`).
+    torchvision:resnet18:IMAGENET1K_V1    for ImageNet-1K; torchvision:resnet18 takes torchvision's best
+    timm:resnet18.a1_in1k                 of the hub that timm downloads from
+    file:PATH                             a file, relative to the recipe's own
+    package:NAME/PATH                     a file inside an installed package
+
+A file is told by its sha256, which stands beside it in the recipe. torchvision downloads into torch's folder of
+checkpoints; the first digits of a file's sha256 stand in its name, and no file is read that does not fit them. Nothing
+but tensors is unpickled (`weights_only`). A run downloads nothing; the verb `teacher` does.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
+import importlib.util
 import pickle
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import torch
@@ -20,8 +27,14 @@ from torch import nn
 from bench.api import Dataset
 from bench.errors import UserError
 from bench.plugins.spec import Spec
+from bench.teachers.state_files import KEYS, file_digest, fitted, read_state
+from bench.teachers.timm_weights import not_here, timm_constants, timm_state
 from bench.training.networks import build_network
+from bench.training.normalisation import CONSTANTS, written
 from protocols.networks._external import SMALL
+
+if TYPE_CHECKING:
+    from bench.teachers.teacher_files import TeacherRecipe
 
 PREFIX = "torchvision"
 
@@ -53,12 +66,111 @@ def network_of(text: str) -> str:
     return text.rpartition(":")[0]
 
 
-def build(network: Spec, weights: str, dataset: Dataset) -> tuple[nn.Module, float]:
-    """(the network with these weights, top-1 accuracy in [0, 1] on ImageNet-1K by torchvision's own account).
+def weight_fields(path: Path, network: Spec, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a TeacherRecipe that say whose weights it has, from a recipe's file and its content. Raises
+    UserError."""
+    weights = str(content["weights"])
+    stated = _normalisation(path, content.get("normalisation"))
+    source, _, rest = weights.partition(":")
+    fields: dict[str, Any] = {"weights": weights, "name": path.stem, "stated": stated, "folder": path.parent}
+    if source in ("file", "package") and rest:
+        if stated is None:
+            raise UserError(
+                f'{path}: say what images are normalised with for these weights, normalisation = "dataset", one of '
+                f"{', '.join(CONSTANTS)}, or {{ mean = [...], std = [...] }}."
+            )
+        keys = content.get("keys", "name")
+        if keys not in KEYS:
+            raise UserError(f"{path}: keys = {keys!r}: {' or '.join(KEYS)}")
+        sha256 = str(content.get("sha256", "")).lower()
+        if not re.fullmatch("[0-9a-f]{64}", sha256):
+            found = file_digest(weights_file(weights, path.parent, str(path)))
+            raise UserError(f'{path}: say which file is meant. Type: sha256 = "{found}"')
+        return {**fields, "sha256": sha256, "keys": keys}
+    if not {"sha256", "keys"}.isdisjoint(content):
+        raise UserError(f'{path}: sha256 and keys go with weights = "file:PATH" or "package:NAME/PATH".')
+    if source == "timm" and rest:
+        if network.name.partition(".")[0] != weights.partition(".")[0]:
+            raise UserError(f"{path}: weights '{weights}' belong to network = '{weights}', not to '{network}'.")
+        return {**fields, "stated": stated or written(*timm_constants(rest))}
+    weights = _with_name(weights)
+    find_weights(weights)
+    if (wanted := network_of(weights)) != str(network):
+        raise UserError(f"{path}: weights '{weights}' belong to network = '{wanted}', not to '{network}'.")
+    return {**fields, "weights": weights}
+
+
+def _normalisation(path: Path, value: Any) -> str | None:
+    """The name of constants, those written out, or None."""
+    if value is None or (isinstance(value, str) and value in ("dataset", *CONSTANTS)):
+        return value
+    if isinstance(value, dict) and value.keys() == {"mean", "std"}:
+        mean, std = value["mean"], value["std"]
+        if len(mean) == len(std) > 0 and all(isinstance(each, float) for each in (*mean, *std)) and min(std) > 0:
+            return written(mean, std)
+    raise UserError(
+        f'{path}: normalisation = {value!r} must be "dataset", one of {", ".join(CONSTANTS)}, or {{ mean = [...], '
+        f"std = [...] }} with a number in [0, 1] for each channel."
+    )
+
+
+def _with_name(text: str) -> str:
+    """torchvision:MODEL:NAME, from torchvision:MODEL/NAME as well, and from torchvision:MODEL, whose best weights it
+    names."""
+    prefix, _, rest = text.partition(":")
+    model, _, name = rest.replace("/", ":").partition(":")
+    if prefix == PREFIX and model and not name:
+        import torchvision
+
+        if model in torchvision.models.list_models(module=torchvision.models):
+            name = torchvision.models.get_model_weights(model).DEFAULT.name
+    return f"{prefix}:{model}:{name}" if name else text
+
+
+def build(recipe: TeacherRecipe, dataset: Dataset, *, download: bool) -> tuple[nn.Module, float]:
+    """(the network with the recipe's weights, its top-1 accuracy in [0, 1] on ImageNet-1K by torchvision's own account,
+    0 where there is none).
 
     Raises:
         UserError: the weights are not for such images or classes, or they cannot be had.
     """
+    assert recipe.weights is not None
+    source = recipe.weights.partition(":")[0]
+    if source == PREFIX:
+        return _of_torchvision(recipe, dataset, download)
+    network = build_network(
+        recipe.network, channels=dataset.channels, size=dataset.size, classes=dataset.num_classes, seed=0
+    )
+    where = f"teacher '{recipe.name}', {recipe.weights}"
+    if source == "timm":
+        state = timm_state(recipe.weights.partition(":")[2], recipe.name, download)
+    else:
+        assert recipe.folder is not None
+        path = weights_file(recipe.weights, recipe.folder, where)
+        if (found := file_digest(path)) != recipe.sha256:
+            raise UserError(f"{where}: {path} has the sha256 {found}; the recipe means {recipe.sha256}.")
+        state = read_state(path)
+    network.load_state_dict(fitted(state, network, dataset, where, recipe.keys))
+    return network, 0.0
+
+
+def weights_file(weights: str, folder: Path, where: str) -> Path:
+    """The file of `file:PATH` or `package:NAME/PATH`. Raises UserError where it is not there."""
+    source, _, rest = weights.partition(":")
+    path = folder / Path(rest).expanduser()
+    if source == "package":
+        package, _, inside = rest.partition("/")
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+        if spec is None or spec.origin is None:
+            raise UserError(f"{where}: the package '{package}' is not installed. Type: pip install {package}")
+        path = Path(spec.origin).parent / inside
+    if not path.is_file():
+        raise UserError(f"{where}: there is no file {path}.")
+    return path
+
+
+def _of_torchvision(recipe: TeacherRecipe, dataset: Dataset, download: bool) -> tuple[nn.Module, float]:
+    network, weights = recipe.network, str(recipe.weights)
     entry = find_weights(weights)
     classes = len(entry.meta["categories"])
     if dataset.channels != 3 or dataset.num_classes != classes or dataset.size <= SMALL:
@@ -70,17 +182,19 @@ def build(network: Spec, weights: str, dataset: Dataset) -> tuple[nn.Module, flo
     model: Any = build_network(
         network, channels=dataset.channels, size=dataset.size, classes=dataset.num_classes, seed=0
     )
-    model.model.load_state_dict(_state(entry.url, weights))
+    model.model.load_state_dict(_state(entry.url, weights, recipe.name or recipe.id, download))
     return model, float(entry.meta["_metrics"]["ImageNet-1K"]["acc@1"]) / 100
 
 
-def _state(url: str, weights: str) -> dict[str, torch.Tensor]:
-    """The tensors, from torch's folder of checkpoints, downloaded into it on first use."""
+def _state(url: str, weights: str, recipe: str, download: bool) -> dict[str, torch.Tensor]:
+    """The tensors, from torch's folder of checkpoints; with `download`, fetched into it on first use."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / Path(urlparse(url).path).name
     wanted = re.search(r"-([0-9a-f]{8,})\.", path.name)
     assert wanted is not None  # so are all of torchvision's named
-    if path.is_file() and not _sha256(path).startswith(wanted[1]):
+    if not path.is_file() and not download:
+        raise not_here(weights, recipe, f"Where there is no network, put the file {url} at {path}")
+    if path.is_file() and not file_digest(path).startswith(wanted[1]):
         raise UserError(
             f"{path} is not what torchvision publishes: its sha256 does not begin with {wanted[1]}. Delete the file."
         )
@@ -96,8 +210,3 @@ def _state(url: str, weights: str) -> dict[str, torch.Tensor]:
         raise UserError(
             f"the weights '{weights}' cannot be had: {error}. Where there is no network, put the file {url} at {path}"
         ) from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,10 +5,8 @@ They are made once, and kept. bench/teachers/teacher_files.py tells where recipe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +14,26 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from scipy.optimize import linear_sum_assignment
 
 from bench.artifacts.opened import Data
-from bench.artifacts.store import Store
+from bench.artifacts.store import Store, arrays_digest
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
-from bench.teachers import pretrained
+from bench.teachers import loaded, pretrained
 from bench.teachers.teacher_files import TeacherRecipe, TeacherRef, find, shipped_path
 from bench.training.loop import evaluate, train
 from bench.training.networks import build_network
 from bench.training.normalisation import statistics
 
+PER_CLASS = 5  # test images from which on an order of the classes is no accident
 
-def make(store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *, device: str = "cpu") -> TeacherRef:
-    """Find the teacher, or make it by its recipe and keep it in the store.
+
+def make(
+    store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *, device: str = "cpu", download: bool = True
+) -> TeacherRef:
+    """Find the teacher, or make it by its recipe and keep it in the store. `download`: whether weights may be fetched.
 
     Raises:
         UserError: published weights do not fit the data set, or cannot be had.
@@ -38,7 +41,7 @@ def make(store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *
     ref = find(store, recipe, str(data.spec), dataset_digest)
     if ref is None:
         wanted = recipe.made_from(dataset_digest)[0]
-        store.get("teacher", {"made": wanted}, lambda: _make(data, recipe, wanted, device))
+        store.get("teacher", {"made": wanted}, lambda: _make(data, recipe, wanted, device, download))
         ref = find(store, recipe, str(data.spec), dataset_digest)
         assert ref is not None
     return ref
@@ -57,8 +60,8 @@ def make_unmeasured(
     if ref is None:
 
         def unmeasured() -> tuple[dict[str, Any], dict[str, Any]]:
-            _, arrays, _ = _network(data, recipe, device)
-            return arrays, {"digest": _weights_digest(arrays)}
+            _, arrays, _ = _network(data, recipe, device, download=False)
+            return arrays, {"digest": arrays_digest(arrays)}
 
         store.get("backbone", {"made": recipe.made_from(dataset_digest)[0]}, unmeasured)
         ref = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
@@ -78,33 +81,56 @@ def find_unmeasured(store: Store, recipe: TeacherRecipe, dataset: str, dataset_d
     return ref
 
 
-def _make(data: Data, recipe: TeacherRecipe, wanted: str, device: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    model, arrays, published = _network(data, recipe, device)
+def _make(
+    data: Data, recipe: TeacherRecipe, wanted: str, device: str, download: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    model, arrays, published = _network(data, recipe, device, download)
     accuracy = _accuracy(data, recipe, model)
     if accuracy < published / 2:
         raise UserError(
             f"teacher '{recipe.id}': {recipe.weights} has {published:.1%} on ImageNet-1K, and {accuracy:.1%} on "
             f"the test split of '{data.spec}'. Are its classes in torchvision's order (ascending WordNet ids)?"
         )
-    return arrays, {"made_from": wanted, "digest": _weights_digest(arrays), "accuracy": accuracy}
+    return arrays, {"made_from": wanted, "digest": arrays_digest(arrays), "accuracy": accuracy}
 
 
-def _network(data: Data, recipe: TeacherRecipe, device: str) -> tuple[Any, dict[str, np.ndarray], float]:
+def _network(
+    data: Data, recipe: TeacherRecipe, device: str, download: bool
+) -> tuple[Any, dict[str, np.ndarray], float]:
     """(network, the weights that are kept of it, its published accuracy: 0 of a network that is trained here)."""
     if recipe.recipe is not None:
         model, published = fit(data, recipe, recipe.recipe, "teacher", device), 0.0
         # Half precision halves the file; the rounded weights are the teacher, for everyone and from the start.
         weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     else:
-        assert recipe.weights is not None
-        model, published = pretrained.build(recipe.network, recipe.weights, data.dataset)
+        model, published = pretrained.build(recipe, data.dataset, download=download)
         weights = model.to(device).state_dict()
     return model, {name: tensor.cpu().numpy() for name, tensor in weights.items()}, published
 
 
 def _accuracy(data: Data, recipe: TeacherRecipe, model: torch.nn.Module) -> float:
+    """On the test split. Raises UserError for weights whose classes stand in another order."""
     mean, std = statistics(recipe.normalisation, data.dataset)
-    return evaluate(model, *data.test_images(), mean=mean, std=std).accuracy
+    images, labels = data.test_images()
+    accuracy = evaluate(model, images, labels, mean=mean, std=std).accuracy
+    classes = data.dataset.num_classes
+    if recipe.recipe is None and len(labels) >= PER_CLASS * classes:
+        device = str(next(model.parameters()).device)
+        said = torch.cat(
+            [
+                loaded.predict(model, images[start : start + 1000], mean=mean, std=std, device=device).argmax(dim=1)
+                for start in range(0, len(labels), 1000)
+            ]
+        )
+        counts = torch.bincount(said * classes + labels, minlength=classes * classes).reshape(classes, classes).numpy()
+        best = counts[linear_sum_assignment(counts, maximize=True)].sum() / len(labels)
+        if best > max(2 * accuracy, 0.5):
+            raise UserError(
+                f"teacher '{recipe.name}': the classes of {recipe.weights} stand in another order than those of "
+                f"'{data.spec}': as they stand {accuracy:.1%} of the test split are right, in the best order "
+                f"{best:.1%}. Take weights that were trained on the classes in the order of the data set."
+            )
+    return accuracy
 
 
 def fit(data: Data, teacher: TeacherRecipe, recipe: Recipe, purpose: str, device: str, **options: Any) -> Any:
@@ -148,11 +174,3 @@ def ship(ref: TeacherRef, store: Store, name: str, dataset: str) -> Path:
     save_file(tensors, target, metadata={"json": json.dumps(kept, sort_keys=True)})
     target.chmod(0o644)  # safetensors keeps its files to the owner
     return target
-
-
-def _weights_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    content = hashlib.sha256()
-    for name in sorted(arrays):
-        content.update(name.encode())
-        content.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return content.hexdigest()

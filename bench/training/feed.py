@@ -19,6 +19,7 @@ from bench.seeds import Coordinate, numpy_generator, seed
 from bench.training.losses import Target, soft_target
 from bench.views.parameters import View, Views, batch_bounds, permutation
 from bench.views.render import finish, normalise, render, transform
+from bench.views.siamese import draw_operation, operate, without_flip
 
 _WHOLE = 64 * 2**20  # bytes of float images up to which a whole epoch is resampled at once, so that partners are shared
 _SOURCE = 512 * 2**20  # bytes up to which the normalised sources are kept
@@ -50,7 +51,7 @@ class Feed:
     """The batches of every epoch of one training run.
 
     Args:
-        images: uint8 [N, C, size, size].
+        images: uint8 or float [N, C, size, size], grey levels.
         labels: int64 [N].
         recipe: batch, epochs, draw, loss and augmentation are read.
         coordinates: name the run (protocol, replicate); data order and hard-label views depend on them alone.
@@ -82,10 +83,12 @@ class Feed:
     ) -> None:
         self.n, self.recipe, self.coordinates, self.device = len(images), recipe, tuple(coordinates), device
         self._mean, self._std = mean, std
+        self._siamese = without_flip(recipe.siamese, mirror=mirror)
         self._images, self._labels = images.to(device), labels.to(device)
         self._image_bytes = 4 * images[0].numel()
-        # RandAugment works on raw pixels.
-        if not recipe.augment.randaugment_ops and self.n * self._image_bytes <= _SOURCE:
+        # RandAugment works on raw pixels. Float images are always normalised first: views take floats as normalised.
+        small = not recipe.augment.randaugment_ops and self.n * self._image_bytes <= _SOURCE
+        if small or images.is_floating_point():
             self._images = normalise(self._images, mean, std)
         self.bounds = batch_bounds(self.n, recipe.batch)
         self._chunk = max(8, _CHUNK // self._image_bytes)
@@ -150,10 +153,19 @@ class Feed:
             begin = self.bounds[batch][0]
             rows = order[begin : self.bounds[last - 1][1]]
             images, target = self._render(view, rows, base), self._target(view, rows, first)
-            for start, stop in self.bounds[batch:last]:
+            for number, (start, stop) in enumerate(self.bounds[batch:last], batch):
                 part = slice(start - begin, stop - begin)
-                yield images[part], self._answered(images[part], target[part])
+                shown = self._operated(images[part], epoch, number)
+                yield shown, self._answered(shown, target[part])
             batch = last
+
+    @torch.no_grad()
+    def _operated(self, images: torch.Tensor, epoch: int, batch: int) -> torch.Tensor:
+        """A batch after the operation that `recipe.siamese` draws for it."""
+        if not self._siamese:
+            return images
+        number = seed("siamese", *self.coordinates, epoch, batch)
+        return operate(images, *draw_operation(number, self._siamese, len(images)))
 
     @torch.no_grad()
     def _resample_all(self, view: View) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """The one training loop: every protocol, every student and every teacher is trained here.
 
-Images lie in memory as uint8; an epoch's views are applied to whole batches of tensors. Nothing here depends on the
-method that made the images: initialisation, data order and views come from the coordinates that the caller names
-(protocol and replicate), so that comparisons between methods are paired. Global random state is left as it was.
+Images lie in memory as uint8, or as floats where a condensed set has such pixels; an epoch's views are applied to
+whole batches of tensors. Nothing here depends on the method that made the images: initialisation, data order and views
+come from the coordinates that the caller names (protocol and replicate), so that comparisons between methods are
+paired. Global random state is left as it was.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bench.artifacts import pixels
 from bench.errors import UserError
 from bench.protocol.recipe import Optimizer, Recipe
 from bench.seeds import Coordinate, seed
@@ -87,7 +90,7 @@ def train(
 
     Args:
         student: normalised float32 images -> logits [n, C]; already initialised. Moved to `device`.
-        images: uint8 [N, channels, size, size].
+        images: uint8, float32 or float16 [N, channels, size, size], grey levels.
         labels: int64 [N], class of each image.
         recipe: every fixed value.
         coordinates: name this run, for example (protocol id, replicate): data order, hard-label views, the draws from
@@ -166,8 +169,11 @@ def train(
 def _check(
     images: torch.Tensor, labels: torch.Tensor, recipe: Recipe, reader: LabelReader | None, teacher: Teacher | None
 ) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != images.shape[-2] or not len(images):
-        raise UserError(f"images must be uint8 [N, channels, size, size], not {images.dtype} {tuple(images.shape)}")
+    if images.ndim != 4 or images.shape[-1] != images.shape[-2] or not len(images):
+        raise UserError(f"images must be [N, channels, size, size], not {images.dtype} {tuple(images.shape)}")
+    if fault := pixels.fault_of(images):
+        raise UserError(fault)
+    pixels.refuse_operations_on_floats(images, recipe)
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise UserError(f"labels must be int64 [{len(images)}], not {labels.dtype} {tuple(labels.shape)}")
     if (recipe.labels == "stored") != (reader is not None):
@@ -210,9 +216,17 @@ def make_optimizer(student: nn.Module, spec: Optimizer) -> torch.optim.Optimizer
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
 
 
+class ImageSlices(Protocol):
+    """Images by slices: a tensor, or a test split that is read when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> torch.Tensor: ...
+
+
 def evaluate(
     student: nn.Module,
-    images: torch.Tensor,
+    images: ImageSlices,
     labels: torch.Tensor,
     *,
     mean: Sequence[float],
@@ -223,21 +237,23 @@ def evaluate(
 
     Args:
         student: runs on the device of its parameters.
-        images: uint8 [N, channels, size, size].
+        images: uint8 [N, channels, size, size], a tensor or what gives one for a slice.
         labels: int64 [N].
         mean, std: per channel, in [0, 1].
         batch: images per forward pass.
     """
     if not len(images):
         raise ValueError("images must hold at least one image")
-    device = next((p.device for p in student.parameters()), images.device)
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} images and {len(labels)} labels")
+    device = next((p.device for p in student.parameters()), labels.device)
     training = student.training
     student.eval()
     correct = torch.zeros((), dtype=torch.int64, device=device)
     total = torch.zeros((), dtype=torch.float64, device=device)
     with torch.inference_mode():
-        for x, y in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
-            y = y.to(device)
+        for start in range(0, len(labels), batch):
+            x, y = images[start : start + batch], labels[start : start + batch].to(device)
             logits = student(normalise(x.to(device), mean, std))
             correct += (logits.argmax(dim=1) == y).sum()
             total += F.cross_entropy(logits, y, reduction="sum").double()

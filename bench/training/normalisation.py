@@ -6,6 +6,8 @@ SRe2L: CIFAR-10's on CIFAR-100). The values are those of the published code, per
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bench.api import Dataset
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation, per channel
@@ -18,15 +20,26 @@ CONSTANTS: dict[str, Statistics] = {
 }
 
 
+def written(mean: Sequence[float], std: Sequence[float]) -> str:
+    """Constants as a name that `statistics` reads: `0.5,0.5,0.5/0.5,0.5,0.5`."""
+    return "/".join(",".join(repr(float(value)) for value in values) for values in (mean, std))
+
+
+def _written(name: str) -> Statistics:
+    mean, std = (tuple(float(value) for value in part.split(",")) for part in name.split("/"))
+    return mean, std
+
+
 def statistics(name: str, dataset: Dataset) -> Statistics:
     """(mean, std) by the name that a recipe gives (bench.protocol.recipe.Recipe.normalisation).
 
-    "dataset" is the data set's own. The constants of colour photographs become, for images that have not three
-    channels, the mean over their channels of the means and of the standard deviations, the same for every channel.
+    "dataset" is the data set's own; `written` makes a name of constants that have none. The constants of colour
+    photographs become, for images that have not three channels, the mean over their channels of the means and of the
+    standard deviations, the same for every channel.
     """
     if name == "dataset":
         return tuple(dataset.mean), tuple(dataset.std)
-    mean, std = CONSTANTS[name]
+    mean, std = CONSTANTS[name] if name in CONSTANTS else _written(name)
     if dataset.channels == len(mean):
         return mean, std
     return (sum(mean) / len(mean),) * dataset.channels, (sum(std) / len(std),) * dataset.channels

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from bench.errors import UserError
+from bench.texts import cut
 
 AUGMENTATION_BYTES = 25  # per stored row in the literature's format: 4 float32 crop, 1 flip, 1 int64 partner
 UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_NUMBER = r"[0-9]{1,25}(?:\.[0-9]{1,25})?"  # not \d: digits of other scripts are read by some programs only
 
 
 def reference_bytes(images: int, views: int, classes: int) -> int:
@@ -28,19 +30,21 @@ class Budget:
     def parse(text: str) -> Budget:
         """`30x`, `12.5x`, `20000`, `20kB`, `1.5MiB`. Raises UserError."""
         stripped = text.strip()
-        if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*[xX]", stripped):
+        if match := re.fullmatch(rf"({_NUMBER})\s*[xX]", stripped):
             ratio = float(match[1])
             if ratio < 1:
                 raise UserError(f"Budget '{text}': a ratio is at least 1x (1x is fp16 logits and their parameters).")
             return Budget(ratio=ratio)
-        if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", stripped):
+        if match := re.fullmatch(rf"({_NUMBER})\s*([A-Za-z]*)", stripped):
             unit = match[2] or "B"
             names = {name.lower(): factor for name, factor in UNITS.items()}
             if unit.lower() in names:
                 size = int(Fraction(match[1]) * names[unit.lower()])  # exact: 1.001kB is 1001 bytes
                 if size >= 1:
                     return Budget(size=size)
-        raise UserError(f"Budget '{text}' is neither a ratio such as 30x nor a size such as 20kB ({', '.join(UNITS)}).")
+        raise UserError(
+            f"Budget '{cut(text, 80)}' is neither a ratio such as 30x nor a size such as 20kB ({', '.join(UNITS)})."
+        )
 
     def total_bytes(self, images: int, views: int, classes: int) -> int:
         """Bytes that all labels of the set may take, everything included."""

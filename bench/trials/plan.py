@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from bench.errors import UserError, unknown
+from bench.foreign.named_files import name_content
 from bench.plugins.registry import Registry
-from bench.plugins.spec import parse
+from bench.plugins.spec import Spec, parse
 from bench.protocol import definition
-from bench.protocol.definition import read_toml
+from bench.protocol.definition import Protocol
+from bench.protocol.options import with_teacher
+from bench.protocol.own_teacher import add_teacher_file
+from bench.protocol.toml_file import read_toml
+from bench.texts import cut
 from bench.trials.budget import Budget
 from bench.trials.trial import Trial
 
 DEFAULT_REPLICATES = 3
+MOST_TRIALS = 1_000_000  # of one plan
+LARGEST_IPC = 10**9
 UNCOMPRESSED = "none"  # the compressor of a soft-label protocol where the plan names none
 
 
@@ -30,6 +37,7 @@ class Grid:
     compressors: Sequence[str] = (UNCOMPRESSED,)
     budgets: Sequence[str] = ()
     students: Sequence[str] = ()  # empty: the protocol's own
+    teachers: Sequence[str] = ()  # recipes by name or file (.toml); empty: the protocol's own
     ipcs: Sequence[int] = (10,)
     replicates: int = DEFAULT_REPLICATES
 
@@ -42,10 +50,14 @@ class Plan:
 
     def trials(self, registry: Registry) -> list[Trial]:
         """All trials, each once, in the order of the grids. Raises UserError on any name or value that is not known."""
-        seen: dict[Trial, None] = {}
-        for grid in self.grids:
-            seen.update(dict.fromkeys(_expand(grid, registry)))
-        return list(seen)
+        grids = [_checked(grid, registry) for grid in self.grids]
+        total = sum(len(grid) for grid in grids)
+        if total > MOST_TRIALS:
+            raise UserError(
+                f"The plan has {total:,} trials; at most {MOST_TRIALS:,} are run at once. Name fewer methods, "
+                "budgets or replicates, or make several plans of it."
+            )
+        return list(dict.fromkeys(trial for grid in grids for trial in grid))
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -68,8 +80,37 @@ def read_plan(path: str | Path) -> Plan:
     return Plan([Grid(**grid) for grid in content["grid"]])
 
 
-def _expand(grid: Grid, registry: Registry) -> Iterable[Trial]:
-    for name in ("datasets", "protocols", "methods", "compressors", "students", "budgets", "ipcs"):
+@dataclass(frozen=True)
+class _Names:
+    """A grid of known names in their one spelling, not yet expanded."""
+
+    datasets: Sequence[str]
+    protocols: Sequence[Protocol]
+    ipcs: Sequence[int]
+    methods: Sequence[str]
+    students: Mapping[str, str]  # as it was typed -> in its one spelling
+    named: Sequence[str]  # students as the grid names them; empty: the protocol's own
+    labels: Mapping[str, Sequence[tuple[str | None, str | None]]]  # regime -> (compressor, budget)
+    replicates: int
+
+    def __len__(self) -> int:
+        """How many trials, by arithmetic; what stands in the grid twice counts twice."""
+        kinds = sum(len(self.labels[fixed.labels(dataset)]) for dataset in self.datasets for fixed in self.protocols)
+        return kinds * len(self.ipcs) * len(self.methods) * max(1, len(self.named)) * self.replicates
+
+    def __iter__(self) -> Iterator[Trial]:
+        for dataset, fixed, ipc, method in itertools.product(self.datasets, self.protocols, self.ipcs, self.methods):
+            labels = self.labels[fixed.labels(dataset)]
+            for student in self.named or [fixed.student(dataset)]:
+                network = self.students[student]
+                for compressor, budget in labels:
+                    for replicate in range(self.replicates):
+                        yield Trial(dataset, fixed.id, method, ipc, compressor, budget, network, replicate)
+
+
+def _checked(grid: Grid, registry: Registry) -> _Names:
+    """The grid with every name and value looked up. Raises UserError."""
+    for name in ("datasets", "protocols", "methods", "compressors", "students", "teachers", "budgets", "ipcs"):
         values = getattr(grid, name)
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise UserError(f"{name} must be a list, for instance {name} = [{values!r}], not {values!r}.")
@@ -81,14 +122,16 @@ def _expand(grid: Grid, registry: Registry) -> Iterable[Trial]:
             raise UserError(f"Nothing to run: no {name[:-1]} is named. Type --{name[:-1]} NAME.")
     for ipc in grid.ipcs:
         if not isinstance(ipc, int) or isinstance(ipc, bool) or ipc < 1:
-            raise UserError(f"ipc must be a whole number of at least 1, not {ipc!r}.")
+            raise UserError(f"ipc must be a whole number of at least 1, not {cut(repr(ipc), 80)}.")
+        if ipc > LARGEST_IPC:
+            raise UserError(f"ipc must be at most {LARGEST_IPC:,}: {cut(hex(ipc), 80)} images per class fit nowhere.")
     if not isinstance(grid.replicates, int) or isinstance(grid.replicates, bool) or grid.replicates < 1:
-        raise UserError(f"replicates must be a whole number of at least 1, not {grid.replicates!r}.")
+        raise UserError(f"replicates must be a whole number of at least 1, not {cut(repr(grid.replicates), 80)}.")
     datasets = [str(parse(registry, "dataset", text)) for text in grid.datasets]
-    methods = [str(parse(registry, "method", text)) for text in grid.methods]
+    methods = [str(_named_by_content(parse(registry, "method", text))) for text in grid.methods]
     codes = [_compressor(registry, text) for text in grid.compressors]
     budgets = [str(Budget.parse(str(text))) for text in grid.budgets]
-    protocols = [definition.load(registry, name) for name in grid.protocols]
+    protocols = [definition.load(registry, name) for name in _with_teachers(grid, registry)]
     if (
         budgets
         and not any(takes for _, takes in codes)
@@ -98,12 +141,39 @@ def _expand(grid: Grid, registry: Registry) -> Iterable[Trial]:
             f"--budget {budgets[0]} was given, but {', '.join(n for n, _ in codes)} takes no budget. Name a compressor "
             f"that does, for instance --compressor svd."
         )
-    for dataset, fixed, ipc, method in itertools.product(datasets, protocols, grid.ipcs, methods):
-        for student in grid.students or [fixed.student(dataset)]:
-            network = str(parse(registry, "network", student))
-            for compressor, budget in _labels(fixed.labels(dataset), codes, budgets):
-                for replicate in range(grid.replicates):
-                    yield Trial(dataset, fixed.id, method, ipc, compressor, budget, network, replicate)
+    regimes = {fixed.labels(dataset) for dataset in datasets for fixed in protocols}
+    typed = grid.students or {fixed.student(dataset) for dataset in datasets for fixed in protocols}
+    return _Names(
+        datasets=datasets,
+        protocols=protocols,
+        ipcs=grid.ipcs,
+        methods=methods,
+        students={student: str(parse(registry, "network", student)) for student in typed},
+        named=grid.students,
+        labels={regime: list(_labels(regime, codes, budgets)) for regime in regimes},
+        replicates=grid.replicates,
+    )
+
+
+def _with_teachers(grid: Grid, registry: Registry) -> Iterator[str]:
+    """Every protocol with its own teachers, or with each of those that the grid names."""
+    teachers = [
+        add_teacher_file(registry, "--teacher", text) if text.endswith(".toml") else text for text in grid.teachers
+    ]
+    for name in grid.protocols:
+        yield from [with_teacher(name, teacher) for teacher in teachers] or [name]
+
+
+def _named_by_content(spec: Spec) -> Spec:
+    """The spec with NAME@DIGEST for each path in it: where files lie is no part of a trial."""
+    given = dict(spec.given)
+    for parameter, digest in spec.plugin.constants.get("PLACES", {}).items():
+        if text := given.get(parameter):
+            try:
+                given[parameter] = name_content(text, given.pop(digest, ""))
+            except UserError as error:
+                raise UserError(f"method '{spec.plugin.name}', {parameter}={text}: {error}") from None
+    return replace(spec, given=given)
 
 
 def _compressor(registry: Registry, text: str) -> tuple[str, bool]:

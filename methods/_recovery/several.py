@@ -18,8 +18,7 @@ from methods._recovery.engine import Batch, Loss
 from methods._recovery.jitter import Jitter
 from methods._recovery.losses import matching_loss
 from methods._recovery.moments import Moments, to_channels_last
-from methods._recovery.survey import KINDS, Backbone, Layers, layer_moments
-from methods._recovery.taps import Taps
+from methods._recovery.survey import Backbone, Layers, LayerTaps, layer_moments
 
 
 class MovingMoments:
@@ -43,20 +42,25 @@ class MovingMoments:
 
 
 def weighted_distance(
-    measured: Sequence[Moments | None], targets: Sequence[tuple[float, Layers]], first_weight: float = 10.0
+    measured: Sequence[Moments | None],
+    targets: Sequence[tuple[float, Layers]],
+    first_weight: float = 10.0,
+    shares: torch.Tensor | float = 1.0,
 ) -> torch.Tensor:
-    """sum over targets and layers of weight * w_layer * (norms of the differences of means and of variances).
+    """sum over targets, layers and groups of weight * w_layer * share * (norms of the differences of means and of
+    variances).
 
     Args:
-        measured: one group per layer; None for a layer that is left out.
+        measured: per layer, as many groups as the targets have; None for a layer that is left out.
         targets: (weight, what the layers shall show).
         first_weight: w of the first layer; the others weigh 1.
+        shares: of each group, [groups].
     """
     total = torch.zeros(())
     for place, own in enumerate(measured):
         if own is not None:
             for weight, wanted in targets:
-                distance = matching_loss(own, wanted[place], first_weight=1.0).sum()
+                distance = (shares * matching_loss(own, wanted[place], first_weight=1.0)).sum()
                 total = total.to(distance) + (first_weight if place == 0 else 1.0) * weight * distance
     return total
 
@@ -83,9 +87,15 @@ def several_backbones(
     momentum: float,
     drop: Callable[[], bool],
     category: float,
+    by_class: bool = True,
     extra: Callable[[Step], torch.Tensor],
 ) -> Iterator[Loss]:
-    """Mean cross-entropy + r_loss * `weighted_distance` + extra, of backbone number `iteration` modulo their count.
+    """Mean cross-entropy + r_loss * distance + extra, of backbone number `iteration` modulo their count.
+
+    The distance is that of the whole batch from the statistics of all images, and that of the batch's classes from
+    those of their own real images (EDC, equation 5): (1 - category) d(batch, all) + category sum_c p(c) d(batch's
+    images of c, c), where p(c) is the share of c in the batch. With `by_class=False` the second is d(batch, the mixture
+    of its classes), as in EDC's code; where one batch holds all classes, the mixture is the first target.
 
     Args:
         backbones: surveyed with the same `patch`.
@@ -96,13 +106,19 @@ def several_backbones(
         momentum: of the moving averages; each backbone has its own.
         drop: asked for each convolution of each iteration: True leaves it out.
         category: weight of the statistics of the batch's own classes; those of all images weigh the rest.
+        by_class: whether each class is held to its own statistics, or the batch to their mixture. A batch stands class
+            after class.
         extra: a term of the method's own, weighted.
     """
+    labels, counts = batch.labels.cpu().unique_consecutive(return_counts=True)
+    runs, shares = counts.tolist(), (counts / len(batch.labels)).to(batch.labels.device)
+    apart = by_class and category > 0
     with ExitStack() as stack:
-        taps = [stack.enter_context(Taps(backbone.network, *KINDS)) for backbone in backbones]
-        moving = [MovingMoments(momentum) for _ in backbones]
+        taps = [stack.enter_context(LayerTaps(backbone.network)) for backbone in backbones]
+        moving, moving_classes = ([MovingMoments(momentum) for _ in backbones] for _ in range(2))
         targets = [[(1 - category, backbone.overall)] if category < 1 else [] for backbone in backbones]
-        if category > 0:
+        classes = [[(category, backbone.each(labels.tolist()))] if apart else [] for backbone in backbones]
+        if category > 0 and not by_class:
             for own, backbone in zip(targets, backbones, strict=True):
                 own.append((category, backbone.of(batch.labels)))
 
@@ -111,13 +127,19 @@ def several_backbones(
             network, jitter = backbones[turn].network, jitters[iteration]
             shown = jitter(images)
             logits = network(to_channels_last(shown))
-            measured = [
-                None
-                if isinstance(layer, nn.Conv2d) and drop()
-                else moving[turn](place, layer_moments(layer, inputs, patch))
-                for place, (layer, inputs) in enumerate(taps[turn].take())
+            taken = [
+                None if isinstance(layer, nn.Conv2d) and drop() else (layer, inputs)
+                for layer, inputs in taps[turn].take()
             ]
-            matching = weighted_distance(measured, targets[turn])
+
+            def measured(average: MovingMoments, groups: Sequence[int]) -> list[Moments | None]:
+                return [tap and average(place, layer_moments(*tap, patch, groups)) for place, tap in enumerate(taken)]
+
+            matching = weighted_distance(measured(moving[turn], ()), targets[turn])
+            if apart:
+                matching = matching + weighted_distance(
+                    measured(moving_classes[turn], runs), classes[turn], shares=shares
+                )
             own = extra(Step(network, jitter, images, shown, logits))
             taps[turn].take()  # what `extra` sent through the network
             return F.cross_entropy(logits, batch.labels) + r_loss * matching + own, matching.detach()

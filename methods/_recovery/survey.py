@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import nn
@@ -24,23 +25,66 @@ KINDS = (nn.Conv2d, nn.BatchNorm2d)
 Layers = list[Moments]
 
 
-def patch_moments(inputs: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and biased variance of each side x side patch of [n, c, h, w], each [1, patches], row by row.
+class LayerTaps(Taps):
+    """A context manager that keeps what enters every convolution and every batch norm of a network.
 
-    A map whose height or width is no multiple of `side` is enlarged to the next one, bilinearly (G-VBSM's code).
+    A network without batch norm, such as an AlexNet or a ConvNet with instance norm, is matched at its convolutions,
+    as in the published ensembles.
+
+    Raises:
+        ValueError: the network has neither.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._layers = [layer for layer in network.modules() if isinstance(layer, KINDS)]
+        if not self._layers:
+            raise ValueError(
+                f"the backbone ({type(network).__name__}) has neither a convolution nor a batch norm, whose statistics "
+                "this method matches; choose others by backbones=NAME+NAME"
+            )
+        self._kept: list[tuple[nn.Module, torch.Tensor]] = []
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+
+def patch_moments(inputs: torch.Tensor, side: int, groups: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and biased variance of each side x side patch of [n, c, h, w], each [groups, patches], row by row.
+
+    Group g holds the images g n / groups and on. A map whose height or width is no multiple of `side` is enlarged to
+    the next one, bilinearly (G-VBSM's code).
     """
     height, width = (-(-length // side) * side for length in inputs.shape[2:])
     if (height, width) != tuple(inputs.shape[2:]):
         inputs = F.interpolate(inputs, size=(height, width), mode="bilinear", align_corners=False)
     patches = inputs.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # [n, c, rows, side, columns, side]
-    var, mean = torch.var_mean(patches, dim=(0, 1, 3, 5), correction=0)
-    return mean.reshape(1, -1), var.reshape(1, -1)
+    if groups == 1:
+        var, mean = torch.var_mean(patches, dim=(0, 1, 3, 5), correction=0)
+    else:
+        var, mean = torch.var_mean(patches.unflatten(0, (groups, -1)), dim=(1, 2, 4, 6), correction=0)
+    return mean.reshape(groups, -1), var.reshape(groups, -1)
 
 
-def layer_moments(layer: nn.Module, inputs: torch.Tensor, patch: int) -> Moments:
-    """The statistics of one batch [n, c, h, w] that enters a layer, as one group."""
-    channels = group_moments(inputs, 1)
-    return [channels, patch_moments(inputs, patch)] if isinstance(layer, nn.Conv2d) else [channels]
+def layer_moments(layer: nn.Module, inputs: torch.Tensor, patch: int, runs: Sequence[int] = ()) -> Moments:
+    """The statistics of a batch [n, c, h, w] that enters a layer.
+
+    Args:
+        layer: of KINDS.
+        inputs: what enters it.
+        patch: side of a patch, pixels of this map.
+        runs: lengths of runs of neighbouring images, each a group of its own; none is one group of all.
+    """
+    parts, start = list[Moments](), 0
+    for length, alike in groupby(runs or [len(inputs)]):
+        groups = len(list(alike))
+        own = inputs[start : start + groups * length] if runs else inputs
+        channels = group_moments(own, groups)
+        parts.append([channels, patch_moments(own, patch, groups)] if isinstance(layer, nn.Conv2d) else [channels])
+        start += groups * length
+    if len(parts) == 1:
+        return parts[0]
+    return [
+        (torch.cat([mean for mean, _ in kind]), torch.cat([var for _, var in kind]))
+        for kind in zip(*parts, strict=True)
+    ]
 
 
 def pooled(parts: Sequence[Layers], weights: torch.Tensor) -> Layers:
@@ -77,6 +121,17 @@ class Backbone:
         present, counts = labels.cpu().unique(return_counts=True)
         return pooled([self.classes[label] for label in present.tolist()], counts / len(labels))
 
+    def each(self, labels: Sequence[int]) -> Layers:
+        """The statistics of single classes, a group each, in this order."""
+        layers = zip(*(self.classes[label] for label in labels), strict=True)
+        return [
+            [
+                (torch.cat([mean for mean, _ in kind]), torch.cat([var for _, var in kind]))
+                for kind in zip(*layer, strict=True)
+            ]
+            for layer in layers
+        ]
+
 
 def survey(train: Train, ctx: Context, network: nn.Module, patch: int, *, batch: int = 64) -> Backbone:
     """Show every training image to the network, in eval mode and not augmented.
@@ -84,15 +139,15 @@ def survey(train: Train, ctx: Context, network: nn.Module, patch: int, *, batch:
     Args:
         train: the training split.
         ctx: gives the device and normalisation.
-        network: with batch norm.
+        network: with a convolution or a batch norm.
         patch: side of a patch, pixels of each layer's own map.
         batch: images at a time; no effect on the result but rounding.
 
     Raises:
-        ValueError: a class is empty, or the network has no batch norm.
+        ValueError: a class is empty, or the network has neither convolution nor batch norm.
     """
     classes, counts, layers = list[Layers](), list[int](), list[nn.Module]()
-    with Taps(network, *KINDS) as taps, torch.no_grad():
+    with LayerTaps(network) as taps, torch.no_grad():
         for label in range(train.num_classes):
             own = train.class_indices(label)
             if not len(own):

@@ -36,27 +36,28 @@ def densification(images: torch.Tensor, labels: torch.Tensor, tau: float = 4.0) 
 class Flatness:
     """EDC's flatness term: the network shall say of the images what it says of their moving average.
 
-    KL(softmax(average / T) || softmax(images / T)), mean over the images, both in the same crop. The average starts at
-    the images' own start and takes in each iterate after its use. In the published code the term is set to 0 or off by
-    default, the average is the same tensor as the images until its first update, and the divergence is divided by the
-    number of classes as well.
+    KL(softmax(average / T) || softmax(images / T)), mean over the images, both in the same crop: the order of the
+    authors' code. Their equation 7 prints the other one, `reverse`. The average starts at the images' own start and
+    takes in each iterate after its use. In the published code the term is set to 0 or off by default, the average is
+    the same tensor as the images until its first update, and the divergence is divided by the number of classes as
+    well.
 
     Args:
         start: normalised [n, c, s, s].
         rate: share of the average that every step keeps.
         temperature: T.
+        reverse: KL(softmax(images / T) || softmax(average / T)), as equation 7 prints it.
     """
 
-    def __init__(self, start: torch.Tensor, rate: float, temperature: float = 4.0) -> None:
-        self._average, self._rate, self._temperature = start.clone(), rate, temperature
+    def __init__(self, start: torch.Tensor, rate: float, temperature: float = 4.0, *, reverse: bool = False) -> None:
+        self._average, self._rate, self._temperature, self._reverse = start.clone(), rate, temperature, reverse
 
     def __call__(self, step: Step) -> torch.Tensor:
         """The unweighted term, a scalar; updates the average."""
         with torch.no_grad():
             wanted = step.network(to_channels_last(step.jitter(self._average)))
             self._average.lerp_(step.images, 1 - self._rate)
-        return F.kl_div(
-            (step.logits / self._temperature).log_softmax(dim=1),
-            (wanted / self._temperature).softmax(dim=1),
-            reduction="batchmean",
-        )
+        images, average = step.logits / self._temperature, wanted / self._temperature
+        if self._reverse:
+            images, average = average, images
+        return F.kl_div(images.log_softmax(dim=1), average.softmax(dim=1), reduction="batchmean")

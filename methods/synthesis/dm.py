@@ -9,6 +9,7 @@ from methods._random_networks import Pixels, RandomNetworks, RealImages, above_z
 from methods._siamese import draw_transformation
 from protocols.networks.convnet import ConvNet
 
+TEACHER = False  # the features are those of random networks
 CITATION = "Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023, and its code."
 PUBLISHED = {
     "mnist": {"iterations": 20000, "lr": 1.0, "batch": 256, "width": 128},

@@ -1,8 +1,7 @@
-"""A condensed set made elsewhere: a folder of images by class, or a safetensors file, under any protocol."""
+"""A condensed set as its authors publish it: folders by class, tar, zip, parquet, .pt, npz, safetensors."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,13 @@ import torch
 
 from bench.api import Condensed, Context, Train
 from bench.errors import UserError
+from bench.strangers import located
 from methods import _stored_labels
 from methods._class_order import Order, class_order
-from methods._foreign_images import Foreign, open_tensors, open_tree
+from methods._published.class_folders import open_class_folders
+from methods._published.parquet import open_parquet
+from methods._published.published_set import PublishedSet
+from methods._published.tensor_files import constants, open_tensors
 
 CITATION = "None of its own: the source of the images is to be cited."
 CHECK_EXCEPTIONS = {
@@ -27,9 +30,10 @@ CHECK_EXCEPTIONS = {
     "class-numbers-do-not-matter": "a set belongs to one numbering of the classes; another one is an error",
 }
 
-LAYOUTS = ("auto", "tree", "safetensors")
+LAYOUTS = ("auto", "tree", "archive", "parquet", "pt", "npz", "safetensors")
 ORDERS = ("check", "trust")
-DIGITS = 12  # of the digest that a spec must give at least
+PLACES = {"path": "digest", "classes": "", "labels": ""}  # a trial holds the name and the content's digest of each
+_SUFFIXES = {".parquet": "parquet", ".pt": "pt", ".pth": "pt", ".npz": "npz", ".safetensors": "safetensors"}
 
 
 def synthesize(
@@ -43,12 +47,13 @@ def synthesize(
     classes: str = "",
     labels: str = "",
     order: str = "check",
+    undo: str = "",
+    experiment: int = 0,
 ) -> Condensed:
     """Read the set. It must have exactly `ipc` images of every class.
 
-    The digest belongs to the spec, because results are kept by their spec: a path alone would go on standing for what
-    lay there first. Leave it out once, and the error tells it. A folder whose content has changed is then an error
-    as well, never an old result under a new content or the reverse.
+    What a trial is called by is the set's name and the digest of its content, `folder:path=rded@3f2a9c81d0e4`: the
+    harness makes that of the path. So a result never stands for a folder that has changed since.
 
     Students are trained on labels of the protocol, as for every other method: class labels, or the logits of the
     protocol's teacher. Stored labels that come with a set are not used for that. They are opened to see that they
@@ -58,88 +63,83 @@ def synthesize(
         train: gives the number of classes and the shape; its images are not looked at.
         ipc: images per class.
         ctx: gives the teacher's predictions.
-        path: of a folder with a folder for each class, or of a .safetensors file (`images` uint8 [M, c, h, w],
-            `labels` [M]); relative to the current folder. A spec cannot spell a comma.
-        digest: of the content, the first 12 to 64 hexadecimal digits.
-        layout: "tree", "safetensors", or "auto": by what the path is.
-        classes: a file with a folder's name a line, the first is class 0; "": folders in sorted order.
+        path: of the set, or its name and digest; relative to the current folder. A spec cannot spell a comma.
+        digest: what the content must have, the first 12 to 64 hexadecimal digits; "": whatever it has.
+        layout: "tree" (a folder with a folder for each class), "archive" (the same as tar, tar.gz or zip), "parquet"
+            (Hugging Face: one file, or a folder of them), "pt" (DC, DSA, DM, MTT, IDC), "npz" and "safetensors"
+            (`images` [M, c, h, w] and `labels` [M]), or "auto": by what the path is.
+        classes: a file with a class's name a line, the first is class 0; "": names in sorted order.
         labels: a folder of stored labels (SRe2L, LPLD: one file a batch); "": none.
         order: "check": an order of the classes that the teacher clearly contradicts is an error; "trust": it is
             reported only.
+        undo: of float images: what undoes their normalisation, by the data set's name (mnist, fashion-mnist, svhn,
+            cifar10, imagenet), unit (pixels in 0..1), levels (0..255), or means and standard deviations of the channels
+            (0.49+0.48+0.45/0.20+0.20+0.20). They stay floats: neither rounded nor clipped.
+        experiment: which set of a file that holds several (DC, DSA, DM), from 0.
 
     Returns:
-        Condensed with uint8 images [num_classes * ipc, channels, size, size], class after class; the provenance tells
-        the whole digest and what the teacher makes of the classes.
+        Condensed with uint8 or float32 images [num_classes * ipc, channels, size, size], class after class; the
+        provenance tells the whole digest and what the teacher makes of the classes.
 
     Raises:
-        UserError: anything of this is not so; the message says what was found, and what to type.
+        UserError: anything of this is not so; the message says what was seen, and what to type.
     """
-    _check_words(digest=digest, layout=layout, classes=classes, labels=labels, order=order)
-    foreign = _opened(path, layout, classes, train.num_classes)
-    _check_digest(digest, foreign, path)
-    _check_counts(foreign, ipc, train.num_classes, path)
-    images = torch.from_numpy(np.stack(list(foreign.read(train.channels, train.size))))
-    found = class_order(foreign.labels, ctx.predict(images).argmax(dim=1).cpu().numpy(), train.num_classes)
-    if found.permuted and order == "check":
-        raise UserError(_permuted(found, foreign, path))
+    _check_words(layout=layout, order=order)
+    constants(undo)
+    if not path:
+        raise UserError("folder: say where the set lies, for instance folder:path=sets/rded")
+    place, whole = located(path, digest)
+    listed = located(classes)[0] if classes else None
+    published = _opened(place, layout, listed, train.num_classes, undo, experiment)
+    _check_counts(published, ipc, train.num_classes, path)
+    images = torch.from_numpy(published.read(train.channels, train.size))
+    seen = class_order(published.labels, ctx.predict(images).argmax(dim=1).cpu().numpy(), train.num_classes)
+    if seen.permuted and order == "check":
+        raise UserError(_permuted(seen, published, path))
     provenance = {
-        "digest": foreign.digest,
-        "teacher_top1": found.agreement,
-        "teacher_top1_under_the_best_order_of_classes": found.best_agreement,
-        "classes_out_of_order": found.moved if found.permuted else [],
+        "digest": whole,
+        "teacher_top1": seen.agreement,
+        "teacher_top1_under_the_best_order_of_classes": seen.best_agreement,
+        "classes_out_of_order": seen.moved if seen.permuted else [],
     }
     if labels:
-        provenance["stored_labels_not_used"] = _stored_labels.describe(Path(labels).expanduser(), train.num_classes)
-    return Condensed(images=images, labels=torch.from_numpy(foreign.labels), provenance=provenance)
+        provenance["stored_labels_not_used"] = _stored_labels.describe(located(labels)[0], train.num_classes)
+    return Condensed(images=images, labels=torch.from_numpy(published.labels), provenance=provenance)
 
 
-def _check_words(*, digest: str, layout: str, classes: str, labels: str, order: str) -> None:
+def _check_words(*, layout: str, order: str) -> None:
     for name, value, allowed in (("layout", layout, LAYOUTS), ("order", order, ORDERS)):
         if value not in allowed:
             raise UserError(f"folder: {name}={value}; allowed: {', '.join(allowed)}")
-    if digest and not re.fullmatch(f"[0-9a-fA-F]{{{DIGITS},64}}", digest):
-        raise UserError(f"folder: digest={digest} is none: {DIGITS} to 64 hexadecimal digits")
-    if classes and not Path(classes).expanduser().is_file():
-        raise UserError(f"folder: classes={classes}: there is no such file (from {Path.cwd()})")
-    if labels and not Path(labels).expanduser().is_dir():
-        raise UserError(f"folder: labels={labels}: there is no such folder (from {Path.cwd()})")
 
 
-def _opened(path: str, layout: str, classes: str, count: int) -> Foreign:
-    if not path:
-        raise UserError("folder: say where the set lies, for instance folder:path=sets/rded")
-    root = Path(path).expanduser()
-    if not root.exists():
-        raise UserError(f"folder: path={path}: there is no such file or folder (from {Path.cwd()}).")
+def _opened(place: Path, layout: str, listed: Path | None, classes: int, undo: str, experiment: int) -> PublishedSet:
     if layout == "auto":
-        layout = "tree" if root.is_dir() else "safetensors"
-    if root.is_dir() != (layout == "tree"):
-        raise UserError(f"folder: path={path} is a {'folder' if root.is_dir() else 'file'}, but layout={layout}.")
-    if layout == "tree":
-        return open_tree(root, count, Path(classes).expanduser() if classes else None)
-    if classes:
-        raise UserError(f"folder: classes={classes} is for a folder; in {path} the labels number the classes.")
-    return open_tensors(root, count)
+        layout = _layout_of(place)
+    if place.is_dir() != (layout == "tree") and not (place.is_dir() and layout == "parquet"):
+        raise UserError(f"folder: {place} is a {'folder' if place.is_dir() else 'file'}, but layout={layout}.")
+    if undo and layout in ("tree", "archive", "parquet"):
+        raise UserError(f"folder: undo={undo} is for tensors; image files are grey levels already.")
+    if layout in ("tree", "archive"):
+        return open_class_folders(place, classes, listed)
+    if layout == "parquet":
+        return open_parquet(place, classes, listed)
+    if listed is not None:
+        raise UserError(f"folder: classes={listed} is for classes that have names; in {place} labels number them.")
+    return open_tensors(place, layout, classes, undo, experiment)
 
 
-def _check_digest(digest: str, foreign: Foreign, path: str) -> None:
-    if not digest:
-        raise UserError(
-            f"folder: say which content of {path} is meant, so that a result can never be that of another: "
-            f"type folder:path={path},digest={foreign.digest[:DIGITS]}"
-        )
-    if not foreign.digest.startswith(digest.lower()):
-        raise UserError(
-            f"folder: digest={digest} is not that of {path}, which is {foreign.digest[:DIGITS]}. The content (or the "
-            f"order of the classes) is another; if that is meant, type digest={foreign.digest[:DIGITS]}"
-        )
+def _layout_of(place: Path) -> str:
+    if not place.is_dir():
+        return _SUFFIXES.get(place.suffix.lower(), "archive")
+    return "parquet" if next(place.rglob("*.parquet"), None) is not None else "tree"
 
 
-def _check_counts(foreign: Foreign, ipc: int, classes: int, path: str) -> None:
-    counts = np.bincount(foreign.labels, minlength=classes)
+def _check_counts(published: PublishedSet, ipc: int, classes: int, path: str) -> None:
+    counts = np.bincount(published.labels, minlength=classes)
     wrong = np.flatnonzero(counts != ipc)
     if len(wrong):
-        name = f" ({foreign.names[wrong[0]]})" if foreign.names else ""
+        name = f" ({published.names[wrong[0]]})" if published.names else ""
         more = f"; {len(wrong)} classes differ" if len(wrong) > 1 else ""
         same = f" Every class has {counts[0]}: use --ipc {counts[0]}." if (counts == counts[0]).all() else ""
         raise UserError(
@@ -147,23 +147,23 @@ def _check_counts(foreign: Foreign, ipc: int, classes: int, path: str) -> None:
         )
 
 
-def _permuted(found: Order, foreign: Foreign, path: str) -> str:
+def _permuted(seen: Order, published: PublishedSet, path: str) -> str:
     def name(label: int) -> str:
-        return f"{label} ({foreign.names[label]})" if foreign.names else str(label)
+        return f"{label} ({published.names[label]})" if published.names else str(label)
 
-    pairs = "; ".join(f"images of class {name(c)} look like class {found.assignment[c]}" for c in found.moved[:5])
-    more = f"; and {len(found.moved) - 5} more" if len(found.moved) > 5 else ""
-    back = np.argsort(found.assignment)
-    if foreign.names:
-        seen = ", ".join(foreign.names[c] for c in back[:10]) + (", ..." if len(back) > 10 else "")
+    pairs = "; ".join(f"images of class {name(c)} look like class {seen.assignment[c]}" for c in seen.moved[:5])
+    more = f"; and {len(seen.moved) - 5} more" if len(seen.moved) > 5 else ""
+    back = np.argsort(seen.assignment)
+    if published.names:
+        shown = ", ".join(published.names[c] for c in back[:10]) + (", ..." if len(back) > 10 else "")
         advice = (
-            f"Give classes=FILE, with a folder's name a line in the data set's order; as the teacher sees it: {seen}"
+            f"Give classes=FILE, with a folder's name a line in the data set's order; as the teacher sees it: {shown}"
         )
     else:
-        advice = f"Number the labels as the data set does; what is 0, 1, ... is {_some(found.assignment)} there"
+        advice = f"Number the labels as the data set does; what is 0, 1, ... is {_some(seen.assignment)} there"
     return (
         f"folder: the classes of {path} stand in another order than the data set's. The teacher agrees with "
-        f"{100 * found.agreement:.0f} % of the labels as given, and with {100 * found.best_agreement:.0f} % in another "
+        f"{100 * seen.agreement:.0f} % of the labels as given, and with {100 * seen.best_agreement:.0f} % in another "
         f"order: {pairs}{more}. {advice}. If the order is meant as it is, type order=trust."
     )
 

@@ -21,9 +21,9 @@ CITATION = (
 )
 PUBLISHED = {
     "imagenet1k": {"iterations": 4000, "lr": 0.1, "momentum": 0.4, "drop": 0.0, "patch": 16, "batch": 80},
-    "tinyimagenet": {"iterations": 4000, "lr": 0.05, "momentum": 0.8, "drop": 0.4, "patch": 4, "backbones": 5},
-    "cifar10": {"iterations": 4000, "lr": 0.05, "momentum": 0.8, "drop": 0.4, "patch": 4, "backbones": 5},
-    "cifar100": {"iterations": 4000, "lr": 0.05, "momentum": 0.8, "drop": 0.4, "patch": 4, "backbones": 5},
+    "tinyimagenet": {"iterations": 4000, "lr": 0.05, "momentum": 0.8, "drop": 0.4, "patch": 4, "backbones": "5"},
+    "cifar10": {"iterations": 4000, "lr": 0.05, "momentum": 0.8, "drop": 0.4, "patch": 4, "backbones": "5"},
+    "cifar100": {"iterations": 4000, "lr": 0.05, "momentum": 0.8, "drop": 0.4, "patch": 4, "backbones": "5"},
 }
 BACKBONES = "backbones"  # the parameter
 
@@ -39,7 +39,7 @@ def synthesize(
     momentum: float = 0.8,
     drop: float = 0.4,
     densify: float = 1.0,
-    backbones: int = 4,
+    backbones: str = "4",
     patch: int = 4,
     jitter: float = 0.125,
     crop_scale: float = 1.0,
@@ -54,7 +54,7 @@ def synthesize(
     Args:
         train: the training split; gives the statistics, and whether mirroring is allowed.
         ipc: images per class.
-        ctx: gives the backbones (with batch norm) and the generators.
+        ctx: gives the backbones and the generators.
         iterations: steps, a backbone each; at least 1.
         lr: Adam's first learning rate, above 0; falls to 0 by a cosine. The published 0.05 is for 4,000 iterations: in
             200 it leaves up to one mnist5k image in five outside its class, and 0.2 none.
@@ -62,7 +62,8 @@ def synthesize(
         momentum: share that the moving averages of the matched statistics keep at each step; at least 0 and below 1.
         drop: chance that a convolution's statistics are left out of a step; at least 0 and below 1.
         densify: weight of data densification; at least 0.
-        backbones: the teacher and further networks; at least 1.
+        backbones: how many networks, the teacher and the next ones of the data set's list; "all" of the list; or
+            teacher recipes with + between them. Those without batch norm are matched at their convolutions.
         patch: side of the patches at convolutions, in pixels of their maps (16 on ImageNet-1K).
         jitter: largest roll of each axis as a share of the size, rounded down.
         crop_scale: smallest share of the area kept by the random crop of each step; 1 is no crop.
@@ -72,11 +73,11 @@ def synthesize(
         Condensed with uint8 images [num_classes * ipc, channels, size, size], class after class.
 
     Raises:
-        ValueError: an argument is out of range, a class is empty, or a backbone has no batch norm.
-        UserError: the data set has fewer backbones.
+        ValueError: an argument is out of range, a class is empty, or a backbone has neither convolution nor batch norm.
+        UserError: the data set has fewer backbones, or a name is not known.
     """
     check(ipc=ipc, iterations=iterations, lr=lr, r_loss=r_loss, momentum=momentum, drop=drop, densify=densify)
-    check(backbones=backbones, patch=patch, jitter=jitter, crop_scale=crop_scale, batch=batch)
+    check(patch=patch, jitter=jitter, crop_scale=crop_scale, batch=batch)
     surveyed = [survey(train, ctx, network, patch) for network in ctx.teachers(backbones)]
     roll, generator = int(jitter * train.size), ctx.torch("jitter")
     jitters = draw_jitters(iterations, train.size, generator, roll=roll, crop_scale=crop_scale, mirror=train.mirror)

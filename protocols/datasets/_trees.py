@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from bench.api import Dataset, ImageSource
 from bench.errors import UserError
-from bench.sources import FileSource, Policy
+from bench.sources import FileList, FileSource, Policy, joined, list_folder
 from protocols.datasets._files import Look, dataset
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -36,41 +35,32 @@ def photographs(
         raise UserError(f"{name}: size={size},resize={resize}; allowed: 0 < size <= resize.")
     policy = Policy(size=size, resize=resize)
 
-    def source(split: str) -> ImageSource:
-        return FileSource(*class_folders(name, folder / split, list(classes)), policy, root / "files")
+    @cache  # a folder of a million files is listed once each time the data set is opened
+    def listed(split: str) -> tuple[FileList, np.ndarray]:
+        return class_folders(name, folder / split, list(classes))
 
-    def files() -> Sequence[str]:
-        return [file for split in ("train", test) for file in class_folders(name, folder / split, list(classes))[0]]
+    def source(split: str) -> ImageSource:
+        return FileSource(*listed(split), policy, root / "files")
+
+    def files() -> FileList:
+        return joined(listed(split)[0] for split in ("train", test))
 
     look = Look(tuple(classes.values()), 3, size, True, IMAGENET_MEAN, IMAGENET_STD)
     return dataset(look, folder, partial(source, "train"), partial(source, test), files)
 
 
-def class_folders(name: str, split: Path, classes: Sequence[str], inside: str = "") -> tuple[list[str], np.ndarray]:
+def class_folders(name: str, split: Path, classes: Sequence[str], inside: str = "") -> tuple[FileList, np.ndarray]:
     """(files, labels int64) of a folder with a folder for each class, classes in order, files by name.
 
     Hidden files are none of a data set's. Raises UserError where a class has no images.
     """
-    files, labels = [], []
-    for label, each in enumerate(classes):
+    lists = []
+    for each in classes:
         folder = split / each / inside
-        images = image_files(folder)
-        if not images:
+        lists.append(list_folder(folder))
+        if not lists[-1]:
             raise UserError(f"The data set '{name}' lacks images of the class {each}: {folder} has none.")
-        files += images
-        labels += [label] * len(images)
-    return files, np.array(labels, dtype=np.int64)
-
-
-def image_files(folder: Path) -> list[str]:
-    """The image files of a folder by name; none where there is no such folder."""
-    try:
-        names = sorted(entry.name for entry in os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [
-        os.path.join(folder, name) for name in names if not name.startswith(".") and name.lower().endswith(SUFFIXES)
-    ]
+    return joined(lists), np.repeat(np.arange(len(lists)), [len(each) for each in lists])
 
 
 def subfolders(folder: Path) -> list[str]:

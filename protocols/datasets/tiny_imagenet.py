@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from bench.api import Dataset, ImageSource
 from bench.errors import UserError
-from bench.sources import FileSource, Policy
+from bench.sources import FileList, FileSource, Policy, joined, list_files
 from protocols.datasets._files import Look, dataset, place
 from protocols.datasets._trees import class_folders, subfolders
 
@@ -29,22 +30,28 @@ def load(root: Path) -> Dataset:
     if len(set(classes)) < len(classes):
         raise UserError(f"The data set '{NAME}' has a class twice in {folder / 'wnids.txt'}.")
 
+    @cache
+    def trained() -> tuple[FileList, np.ndarray]:
+        return class_folders(NAME, folder / "train", classes, "images")
+
+    @cache
+    def tested() -> tuple[FileList, np.ndarray]:
+        return validation(folder / "val", classes)
+
     def train() -> ImageSource:
-        return FileSource(
-            *class_folders(NAME, folder / "train", classes, "images"), POLICY, root / "files", keep_pixels=True
-        )
+        return FileSource(*trained(), POLICY, root / "files", keep_pixels=True)
 
     def test() -> ImageSource:
-        return FileSource(*validation(folder / "val", classes), POLICY, root / "files", keep_pixels=True)
+        return FileSource(*tested(), POLICY, root / "files", keep_pixels=True)
 
-    def files() -> list[str]:
-        return class_folders(NAME, folder / "train", classes, "images")[0] + validation(folder / "val", classes)[0]
+    def files() -> FileList:
+        return joined([trained()[0], tested()[0]])
 
     look = Look(classes, 3, 64, True, (0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262))
     return dataset(look, folder, train, test, files)
 
 
-def validation(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], np.ndarray]:
+def validation(folder: Path, classes: tuple[str, ...]) -> tuple[FileList, np.ndarray]:
     """(files, labels) of val/: as published (images/ and val_annotations.txt), or sorted into folders by class."""
     annotations = folder / "val_annotations.txt"
     if not annotations.is_file():
@@ -61,4 +68,4 @@ def validation(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], np.nd
             raise UserError(f"{annotations}, line {number}: '{line}' names no class of wnids.txt.")
         files.append(str(folder / "images" / file))
         labels.append(label)
-    return files, np.array(labels, dtype=np.int64)
+    return list_files(files), np.array(labels, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -11,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from bench.artifacts.store import Artifact, Store, read, write
+from bench.artifacts import store as store_module
+from bench.artifacts.store import Artifact, DamagedArtifact, Store, arrays_digest, read, write
 from bench.errors import UserError
 
 INPUTS = {"engine": 1, "dataset": "abc", "method": "score:alpha=2.0", "shard": 0, "views": None}
@@ -96,7 +99,58 @@ def test_a_file_cut_short_is_named(tmp_path: Path, kept: int) -> None:
     path = numbers(Store(tmp_path)).path
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(UserError, match=rf"{path.name} is no readable artifact .*Delete the file"):
-        numbers(Store(tmp_path))
+        read(path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 60, -1])
+def test_a_file_cut_short_is_made_again_with_a_line_in_the_log(tmp_path: Path, kept: int, caplog: Any) -> None:
+    path = numbers(Store(tmp_path)).path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:kept])
+    assert numbers(Store(tmp_path)).arrays["x"].sum() == 15
+    assert path.read_bytes() == whole
+    assert next(record.getMessage() for record in caplog.records).endswith("It is made again.")
+
+
+def test_a_file_that_was_edited_is_made_again(tmp_path: Path, caplog: Any) -> None:
+    path = numbers(Store(tmp_path)).path
+    whole = path.read_bytes()
+    for edited in (whole[:-1] + b"\x09", whole.replace(b'seconds\\": 0.5', b'seconds\\": 0.1')):
+        assert edited != whole
+        path.write_bytes(edited)
+        with pytest.raises(DamagedArtifact, match="its content is not what was written"):
+            read(path)
+        assert numbers(Store(tmp_path)).arrays["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
+        assert path.read_bytes() == whole
+    assert len(caplog.records) == 2
+
+
+def test_what_an_earlier_version_wrote_without_a_digest_is_made_again_but_for_weights_that_have_theirs(
+    tmp_path: Path,
+) -> None:
+    store, arrays = Store(tmp_path), {"x": np.arange(6, dtype=np.int64).reshape(2, 3)}
+    made = []
+    for kind, meta in (("numbers", {}), ("teacher", {"digest": arrays_digest(arrays)}), ("teacher", {"digest": "0"})):
+        path = store.path(kind, INPUTS)
+        path.parent.mkdir(exist_ok=True)
+        save_file(arrays, path, metadata={"json": json.dumps(meta)})
+        store.get(kind, INPUTS, lambda kind=kind: (made.append(kind) or arrays, {}))
+        path.unlink()
+    assert made == ["numbers", "teacher"]
+
+
+def test_the_content_of_a_file_is_looked_at_once_in_a_process(tmp_path: Path, monkeypatch: Any) -> None:
+    store, looked = Store(tmp_path), []
+    path = numbers(store).path
+    content = store_module._content
+    monkeypatch.setattr(store_module, "_content", lambda *args: looked.append(args) or content(*args))
+    for _ in range(3):
+        numbers(store)
+    assert looked == []
+    os.utime(path, (1, 1))
+    for _ in range(3):
+        numbers(store)
+    assert len(looked) == 1
 
 
 @pytest.mark.parametrize(

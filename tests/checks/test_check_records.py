@@ -219,6 +219,18 @@ def test_repeated_images_are_a_warning(prescribed, check):
     assert (found.rule, found.severity) == ("repeated-images", "warning")
 
 
+def test_float_pixels_beside_whole_levels_are_told_and_take_whole_values(prescribed, check):
+    values, floats = 100 * 64, {"pixels": "float32"}
+    made = [altered(line, bytes_images=4 * values, provenance=floats) for line in board(prescribed, "herding")]
+    (finding,) = check([line for line in made if line.trial["method"] == "herding"] + board(prescribed))
+    assert (finding.rule, finding.severity) == ("float-pixels", "note")
+    assert "float pixels: herding; the other sets are whole grey levels" in finding.message
+    assert check(made) == ()
+    (finding,) = check([altered(made[0], bytes_images=4 * values - 1), *made[1:]])
+    assert (finding.rule, finding.severity) == ("impossible-value", "error")
+    assert "100 images of float32 take 25599 bytes" in finding.message
+
+
 def test_two_replicates_with_the_same_bits_are_copies(prescribed, check):
     lines = board(prescribed, "herding")
     first = lines[3]

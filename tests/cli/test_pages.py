@@ -135,12 +135,12 @@ def test_there_is_a_command_for_every_verb() -> None:
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_understood(command: str, folder: Path) -> None:
     arguments = shlex.split(command)
-    if arguments[0] == "run" and "--dry-run" not in arguments:
+    if arguments[0] in ("run", "sweep") and "--dry-run" not in arguments:
         arguments.append("--dry-run")
     # These train, or take every plugin or canary (tests/checks, tests/lock); or they would write into the checkout
     # (tests/teachers).
     # A network, or a package of the system's, is not everywhere (tests/datasets).
-    if arguments[:2] in (["data", "get"], ["data", "check"]):
+    if arguments[:2] in (["data", "get"], ["data", "check"], ["data", "decode"]):
         arguments.append("--help")
     whole = arguments in (["check", "plugins"], ["check", "protocols"])
     if arguments[0] == "verify" or whole or "--ship" in arguments:

@@ -16,6 +16,7 @@ from bench import places
 from bench.cli import cli
 from bench.driver.session import Session, place_data_of
 from bench.errors import UserError
+from bench.photographs import limits
 from bench.places import VARIABLE
 from bench.plugins.registry import Registry
 from bench.studies.data_sets import download
@@ -29,6 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "data"))
     monkeypatch.setenv("CONDENSEBENCH_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv(limits.VARIABLE, "32GB")
     monkeypatch.setattr("bench.places.INSTALLED", ())
     (tmp_path / "data").mkdir()
     return tmp_path
@@ -196,6 +198,40 @@ def test_a_worker_looks_where_the_driver_does_unless_its_own_machine_says_otherw
     assert os.environ[VARIABLE] == found
     place_data_of(Session(Registry(), "store", "cpu", ship, "code"))
     assert os.environ[VARIABLE] == found
+
+
+@pytest.mark.parametrize(
+    ("ship", "machine", "taken"), [(False, "2GB", "1GB"), (True, "2GB", "2GB"), (True, None, "1GB")]
+)
+def test_a_worker_keeps_as_many_photographs_as_the_driver_was_told(
+    ship: bool, machine: str | None, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(limits.VARIABLE, "")  # what is set here ends with the test
+    monkeypatch.delenv(limits.VARIABLE)
+    if machine:
+        monkeypatch.setenv(limits.VARIABLE, machine)
+    place_data_of(Session(Registry(), "store", "cpu", ship, "code", cache_limit="1GB"))
+    assert os.environ[limits.VARIABLE] == taken
+
+
+@pytest.mark.trains  # canaries, before the first run of a protocol
+def test_photographs_are_decoded_ahead_of_a_run_and_their_size_is_told(here: Path) -> None:
+    files.tree(here / "data" / "birds", ["owl", "jay"])
+    birds = "imagefolder:of=birds,size=32,resize=32"
+    planned = ["run", "--dataset", birds, "--protocol", "small-hard-v1", "--method", "random", "--ipc", "1",
+               "--results", str(here / "out"), "--dry-run"]  # fmt: skip
+    told = CliRunner().invoke(cli, planned)
+    assert f"kept in {here / 'store' / 'datasets'}: train 18.4 kB, test 6.1 kB (limit 32.0 GB" in told.stderr
+    done = data("decode", birds)
+    assert done.exit_code == 0, done.exception
+    assert "train         6 photographs, 18.4 kB of decoded pixels to keep" in done.output
+    assert "test          2 photographs, 6.1 kB of decoded pixels to keep" in done.output
+    assert len(list((here / "store").rglob("*.pixels.npy"))) == 2
+    assert data("decode", birds).output.count("decoded already") == 2
+    assert "is decoded once" not in CliRunner().invoke(cli, planned).stderr
+    refused = data("decode", "imagefolder:of=birds,size=32,resize=40", "--cache-limit", "20kB")
+    assert "--cache-limit 1GB" in str(refused.exception)
+    assert "is no set of image files" in str(data("decode", "digits").exception)
 
 
 @pytest.mark.trains

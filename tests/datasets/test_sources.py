@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from torchvision.datasets.folder import default_loader
 
 from bench import sources
 from bench.errors import UserError
+from bench.photographs import decoding, manifest, pixel_cache
 from bench.sources import FileSource, Policy, decode, listing
 from tests.worlds.published_files import drawn, photograph
 
@@ -105,10 +105,10 @@ def test_unchanged_files_are_hashed_once(tmp_path: Path, monkeypatch) -> None:
         return FileSource(files, np.arange(2), Policy(size=16, resize=20), tmp_path / "kept")
 
     digest = source().digest()
-    (kept,) = (tmp_path / "kept").iterdir()
-    assert json.loads(kept.read_text()) == {"digest": digest, "files": 2}
+    (kept,) = (tmp_path / "kept").glob("*.npy")
+    assert len(np.load(kept)) == 2
     with monkeypatch.context() as patched:
-        patched.setattr(sources, "_file_digest", lambda file: pytest.fail(f"{file} was hashed again"))
+        patched.setattr(manifest, "file_digest", lambda file: pytest.fail(f"{file} was hashed again"))
         assert source().digest() == digest
     photograph(tmp_path / "b.png", 30, 30, seed=2)
     assert source().digest() != digest
@@ -125,12 +125,14 @@ def test_decoded_pixels_are_kept_once_and_are_the_same(tmp_path: Path, monkeypat
     assert (read == plain).all()
     read[:] = 0  # a copy
     with monkeypatch.context() as patched:
-        patched.setattr(sources, "decode", lambda file, *_: pytest.fail(f"{file} was decoded again"))
+        for module in (sources, pixel_cache):
+            patched.setattr(module, "decode", lambda file, *_: pytest.fail(f"{file} was decoded again"))
         assert (source().read(np.array([0])) == plain[1]).all()
     files[4].write_bytes(files[4].read_bytes()[:-300])
     with pytest.raises(UserError, match=r"cmyk\.JPEG"):
         source().read(np.array([0]))
-    assert sorted(each.suffix for each in (tmp_path / "kept").iterdir()) == [".lock", ".lock", ".npy"]  # no half file
+    whole = [each for each in (tmp_path / "kept").iterdir() if each.name.endswith(".pixels.npy")]
+    assert len(whole) == 1  # no half file
 
 
 def test_a_listing_sees_names_sizes_and_times_and_not_the_folder(tmp_path: Path) -> None:
@@ -147,4 +149,4 @@ SAMPLE = "fc5ae0873b31eb64"
 
 def test_the_sample_is_decoded_alike_everywhere() -> None:
     """Where this fails, Pillow decodes or resizes otherwise than when data sets were first hashed."""
-    assert sources.decoder_digest().startswith(SAMPLE)
+    assert decoding.decoder_digest().startswith(SAMPLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -91,6 +92,10 @@ def test_a_run_that_is_interrupted_and_then_killed_goes_on_where_it_was(world):
     driver = start(world, *flags, **options)
     wait_for_records(world, 1, driver)
     os.killpg(driver.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
+    while ray_processes(world) and driver.poll() is None:  # and whoever has no patience presses it again
+        time.sleep(0.3)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(driver.pid, signal.SIGINT)
     _, error = driver.communicate(timeout=LIMIT)
     assert driver.returncode == 130
     assert "Interrupted. What had ended is recorded; the same command continues." in error
@@ -116,7 +121,13 @@ def test_a_run_that_is_interrupted_and_then_killed_goes_on_where_it_was(world):
     assert set(lines.values()) == {1}
     assert "slow" in output
     # Nothing but the program's own words, processes and files.
-    own = ("8 trials: ", "estimated time: ", *(f"{ended}/{8 - recorded} trials after" for ended in range(9)))
+    assert "Removed what a killed run had left: " in error
+    own = (
+        "Removed what ",
+        "8 trials: ",
+        "estimated time: ",
+        *(f"{ended}/{8 - recorded} trials after" for ended in range(9)),
+    )
     assert [line for line in error.splitlines() if not line.startswith(own)] == []
     wait_until_gone(world)
     assert list((world.root / "home").iterdir()) == []

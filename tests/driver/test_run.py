@@ -72,7 +72,7 @@ def test_what_trials_share_is_made_once(world):
 
 
 def test_the_test_split_is_read_once_a_trial_where_no_method_has_run(world):
-    run(world, "--replicates=2")
+    run(world, "--replicates=2", "--compressor=none", protocol="quick-soft")
 
     log = world.log()
     ran_methods = {process for process, _, what in log if what.startswith("method")}

@@ -16,6 +16,7 @@ from bench.plugins.registry import discover
 from bench.protocol import definition
 from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe, scaled
+from bench.protocol.toml_file import read_toml
 
 PATH = Path("mine.toml")
 SOFT = """
@@ -205,7 +206,7 @@ def test_a_miniature_has_an_id_and_a_digest_of_its_own_and_keeps_the_rest() -> N
     for wrong in ("0", "1", "-1", "x", "nan"):
         with pytest.raises(UserError, match="only a scale between 0 and 1"):
             definition.load(registry, f"small-soft-v1:scale={wrong}")
-    with pytest.raises(UserError, match="only a scale between 0 and 1"):
+    with pytest.raises(UserError, match=r"no value is named 'epochs'. Did you mean 'recipe.epochs'\?"):
         definition.load(registry, "small-soft-v1:epochs=3")
 
 
@@ -290,7 +291,7 @@ def test_broken_toml_is_named_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     path.write_text("labels = \n")
     with pytest.raises(UserError, match=r"broken\.toml: .*line 1"):
-        definition.read_toml(path)
+        read_toml(path)
 
 
 def test_an_unknown_protocol_gets_the_nearest_names() -> None:

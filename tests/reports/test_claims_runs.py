@@ -9,7 +9,7 @@ import pytest
 
 from bench.plugins.registry import Registry, discover
 from bench.protocol import definition
-from bench.protocol.definition import read_toml
+from bench.protocol.toml_file import read_toml
 from bench.reports.claims.claim_file import read_claims
 from bench.trials.plan import read_plan
 from tests.worlds import ROOT

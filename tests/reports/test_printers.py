@@ -148,9 +148,10 @@ def reports(name: str, format: str) -> list[str]:
 
 
 def cells_of(text: str) -> list[str]:
-    """The contents of all cells of the tables of a Markdown text, as a parser reads them."""
+    """The contents of all cells of the tables of a Markdown text, as a reader sees them."""
     tokens = MarkdownIt().enable("table").parse(text)
-    return [after.content for before, after in itertools.pairwise(tokens) if before.type in ("td_open", "th_open")]
+    cells = [after.children for before, after in itertools.pairwise(tokens) if before.type in ("td_open", "th_open")]
+    return ["".join(part.content for part in children or ()) for children in cells]
 
 
 def test_markdown_cells_hold_what_a_name_holds() -> None:
@@ -158,7 +159,7 @@ def test_markdown_cells_hold_what_a_name_holds() -> None:
     for width, count, text in zip(columns, names, reports(HOSTILE, "md"), strict=True):
         cells = cells_of(text)
         assert len(cells) == sum(line.startswith("|") for line in text.splitlines() if "---" not in line) * width
-        assert sum(HOSTILE in cell.replace(r"\\", "\\") for cell in cells) == count
+        assert sum(HOSTILE in cell for cell in cells) == count
     assert cells_of(markdown_table(Table([Column("a", heading="a|b"), Column("b", heading="c")], []))) == ["a|b", "c"]
 
 
@@ -195,3 +196,52 @@ def test_reports_load_neither_torch_nor_ray() -> None:
     code = f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"torch", "ray", "matplotlib"} & set(loaded.stdout.split())
+
+
+# --- text of others is never markup ----------------------------------------------------------------------------------
+
+LIVELY = (
+    "<script>alert(1)</script>", "<!-- hidden", "<https://evil.example>", "[text](https://evil.example)",
+    "![](https://evil.example/a.png)", "https://evil.example", "www.evil.example", "me@evil.example", "\\<b>",
+    "&lt;b&gt;", "[a][b]", "~~gone~~",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIVELY)
+def test_no_name_comes_to_life_in_markdown(name: str) -> None:
+    parser = MarkdownIt("gfm-like", {"linkify": False}).disable("linkify")
+    for text in reports(name, "md"):
+        tokens = [part for token in parser.parse(text) for part in (token, *(token.children or ()))]
+        kinds = {token.type for token in tokens}
+        assert not kinds & {"html_inline", "html_block", "link_open", "image", "s_open"}
+        shown = "".join(token.content for token in tokens if token.type in ("text", "text_special"))
+        assert name in shown
+        assert not re.search(r"(?<!\\)(https?://|www\.|@evil)", text), "GitHub makes links of bare addresses"
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", " ="])
+def test_no_name_is_a_formula_of_a_spreadsheet(start: str) -> None:
+    name = f"{start}cmd|'/c calc'!A1"
+    for text in reports(name, "csv")[:4]:
+        cells = [each for row in csv.reader(io.StringIO(text)) for each in row]
+        assert any(each.startswith(f"'{start}cmd") for each in cells)
+        assert not [each for each in cells if each.lstrip().startswith("=")]
+
+
+def test_negative_figures_stay_figures_for_programs() -> None:
+    frame = typed(COLUMNS, [{**ROWS[0], "share": -0.25, "size": -3}])
+    read = next(csv.DictReader(io.StringIO(printed(Page([], frame), "csv"))))
+    assert (read["share"], read["size"]) == ("-0.25", "-3")
+
+
+@pytest.mark.parametrize("format", ["text", "md", "latex", "csv"])
+def test_no_name_is_an_order_to_a_terminal_in_any_format(format: str) -> None:
+    for text in reports("x\x1b]0;title\x07\u202ey\x9b\ud800", format):
+        assert all(letter.isprintable() or letter == "\n" for letter in text)
+
+
+def test_the_first_letter_of_a_row_is_no_option_of_the_command_before_it() -> None:
+    for text in reports("[2cm]x", "latex")[:2] + reports("*x", "latex")[:2]:
+        rows = re.findall(r"(?:\\\\|\\midrule)\n *(\S)", text)
+        assert rows
+        assert not {"[", "*"} & set(rows)

@@ -19,3 +19,10 @@ def test_a_file_is_a_subject_exactly_if_it_measures(name):
 def test_the_subjects_are_those_of_the_committed_figures():
     assert {"compressors", "decompositions", "klt", "recovery", "score", "training"} <= set(SUBJECTS)
     assert not {"row", "rate_distortion", "conditions", "klt_bound"} & set(SUBJECTS)
+
+
+@pytest.mark.slow
+def test_the_figures_of_photographs_can_be_measured_anew():
+    rows = importlib.import_module("speed.data").measure(quick=True)
+    assert [row.bar for row in rows] == [0.85, 5000, 20, None]
+    assert all(row.value > 0 for row in rows)

@@ -103,7 +103,7 @@ def test_a_synthesis_keeps_its_provenance_and_parameters(train: TrainSplit, tmp_
         ("(images, labels)", "must return bench.api.Condensed, not <class 'tuple'>"),
         ("Condensed(images.numpy(), labels)", "images must be a torch tensor"),
         ("Condensed(images, labels.numpy())", "labels must be a torch tensor"),
-        ("Condensed(images.float(), labels)", r"images must be uint8 \[20, 1, 8, 8\]; it returned torch.float32"),
+        ("Condensed(images.double(), labels)", r"images must be uint8 \[20, 1, 8, 8\].*; it returned torch.float64"),
         ("Condensed(images[:, :, :4], labels)", r"it returned torch.uint8 \[20, 1, 4, 8\]"),
         ("Condensed(images.repeat(1, 3, 1, 1), labels)", r"it returned torch.uint8 \[20, 3, 8, 8\]"),
         ("Condensed(images[:-1], labels)", r"images must be uint8 \[20, 1, 8, 8\]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ class Inline:
         self.calls.append((stage, args, needs))
         self._monkeypatch.setattr(isolation, "_method_code_ran", False)  # stands for a process of its own
         return attempt(STAGES[stage].function, self.ws, *args)
+
+    async def during(self, work: Awaitable[Any]) -> None:
+        await work
 
     def needed(self, stage: str) -> set[str]:
         return {address.partition("/")[0] for name, _, needs in self.calls if name == stage for address in needs}

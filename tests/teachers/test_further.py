@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import CondensedRef, Workspace
-from bench.artifacts.store import read
+from bench.artifacts.store import arrays_digest, read
 from bench.driver.prepared import trial_states
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError, UserError
@@ -24,7 +24,7 @@ from bench.plugins.spec import parse
 from bench.stages import condense as stage
 from bench.stages.origins import OriginDigests
 from bench.stages.teach import teach
-from bench.teachers import further, teacher_files, weights
+from bench.teachers import further, teacher_files
 from bench.trials.trial import Trial
 from tests.worlds.plugins import write
 
@@ -77,7 +77,7 @@ def other_weights(tmp_path: Path) -> Path:
     tensors["classifier.weight"] = tensors["classifier.weight"].flip(1).contiguous()
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     before = text.split('"digest": "')[1][:64]
-    save_file(tensors, path, metadata={"json": text.replace(before, weights._weights_digest(arrays))})
+    save_file(tensors, path, metadata={"json": text.replace(before, arrays_digest(arrays))})
     return folder
 
 
@@ -150,8 +150,8 @@ def record(of: Trial, made_by: Mapping[str, str | None]) -> Any:
 def test_a_network_that_was_never_made_here_is_not_known_before_the_run(tmp_path):
     ws = workspace(tmp_path)
     dataset = describe(ws, "heldout:of=digits")
-    teacher = SimpleNamespace(digest="0" * 64)
-    assert further.made_before(ws.store, ws.registry, dataset, teacher, 1) is None  # type: ignore[arg-type]
+    teacher = SimpleNamespace(digest="0" * 64, scale="")
+    assert further.made_before(ws.store, ws.registry, dataset, teacher, 2) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -184,3 +184,29 @@ def test_a_declaration_that_names_no_count_is_refused_when_the_plugin_is_read(tm
 def test_more_networks_than_the_data_set_has_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(UserError, match="9 backbones were asked for; data set 'digits' has 4"):
         condense(workspace(tmp_path), "gvbsm:backbones=9")
+
+
+@pytest.mark.parametrize("choice", ["0", "-1", "", "a+a", "A", "+", "small-teacher-v1+", "1000"])
+def test_what_is_no_choice_of_networks_is_refused(tmp_path, choice):
+    with pytest.raises(UserError, match=r"method 'gvbsm.*is no choice of backbones. Type a number from 1"):
+        condense(workspace(tmp_path), f"gvbsm:backbones={choice}")
+
+
+def test_an_unknown_network_is_refused_with_what_is_near(tmp_path):
+    with pytest.raises(UserError, match="small-convnet-teacher-v1"):
+        condense(workspace(tmp_path), "gvbsm:backbones=teacher+small-convnet-teacher-v2")
+
+
+@pytest.mark.trains
+def test_networks_are_chosen_by_name_and_order(tmp_path):
+    """The ensembles of EDC's tables 11 to 13 are choices of members: with the teacher, without it, in any order."""
+    ws = workspace(tmp_path)
+    named = condense(ws, f"gvbsm:backbones={OTHER}+teacher,iterations=2")
+    assert [each["recipe"] for each in named.provenance["backbones"]] == [OTHER]
+    turned = condense(ws, SEVERAL)
+    assert turned.backbones == named.backbones
+    assert turned.address != named.address  # the teacher comes second
+    without = condense(ws, f"gvbsm:backbones={OTHER},iterations=2")
+    assert without.backbones == named.backbones
+    everything = condense(ws, "gvbsm:backbones=all,iterations=1")
+    assert len(everything.provenance["backbones"]) == 3

@@ -246,7 +246,7 @@ def test_divergence_names_the_epoch():
         (hard(), stored(), None, "a stored label set"),
         (soft(), stored(5, []), None, "no view at all"),
         (online(), None, None, "no teacher"),
-        (hard(), None, (torch.zeros(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64)), "images must be uint8"),
+        (hard(), None, (torch.zeros(3, 1, 8, 8).double(), torch.zeros(3, dtype=torch.int64)), "images must be uint8"),
         (hard(), None, (torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.zeros(3)), "labels must be int64"),
     ],
 )

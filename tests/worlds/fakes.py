@@ -88,9 +88,10 @@ class FakeContext:
         self.replicate = replicate
         self.asked: list[tuple[Coordinate, ...]] = []
 
-    def teachers(self, count: int) -> list[nn.Module]:
+    def teachers(self, choice: int | str) -> list[nn.Module]:
         """The teacher, and narrower networks that learnt the digits of the same size."""
-        return [self.teacher, *(trained_teacher(self.train.size, width=width) for width in (8, 6, 4)[: count - 1])]
+        widths = (8, 6, 4)[: int(choice) - 1]
+        return [self.teacher, *(trained_teacher(self.train.size, width=width) for width in widths)]
 
     def numpy(self, *name: str | int) -> np.random.Generator:
         self.asked.append(name)

@@ -29,8 +29,8 @@ class _Task:
 
 
 def serve_in_process(monkeypatch: pytest.MonkeyPatch, **resources: float) -> None:
-    """Let the executor believe that Ray runs here, with one core and these resources. Methods and students share the
-    process, which a run never lets them do."""
+    """Let the executor believe that Ray runs here, with one core and these resources. All stages share the process,
+    which a run never lets them do; methods have processes of their own as in a run."""
     stand_in = SimpleNamespace(
         is_initialized=lambda: True,
         cluster_resources=lambda: {"CPU": 1.0, **resources},
@@ -39,8 +39,8 @@ def serve_in_process(monkeypatch: pytest.MonkeyPatch, **resources: float) -> Non
         exceptions=ray.exceptions,
     )
     monkeypatch.setattr(on_ray, "ray", stand_in)
+    monkeypatch.setattr(on_ray, "servers", lambda _: {})
     monkeypatch.setattr(on_ray, "_task", _Task())
     monkeypatch.setattr(on_ray, "_session_id", "")
     monkeypatch.setattr(on_ray, "_workspace", None)
     monkeypatch.setattr(isolation, "_method_code_ran", False)  # by an earlier test
-    monkeypatch.setattr("bench.stages.condense.method_code_begins", lambda: None)

@@ -32,6 +32,7 @@ accumulation = 1
 accumulation_weight = "images"
 normalisation = "dataset"
 ema = 0.9
+siamese = []
 
 [recipe.optimizer]
 name = "adamw"

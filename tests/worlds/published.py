@@ -196,6 +196,13 @@ DC_BENCH = Recipe(
 )  # fmt: skip
 expect("dc-bench-v1", EVERY, DC_BENCH, with_(tiny="imagenet"))
 
+# --- DC, DSA (tests/protocol/test_dc_protocols.py writes their loop out) ----------------------------------------------
+
+expect("dc-v1", EVERY, DC_BENCH, with_(tiny="imagenet"))
+DSA = {"epochs": 1001, "siamese": ("color", "crop", "cutout", "flip", "scale", "rotate")}
+DSA_STEPS = Schedule(name="multistep", milestones=(502,), gamma=0.1, restart=True)
+expect("dsa-v1", EVERY, DC_BENCH.model_copy(update={**DSA, "schedule": DSA_STEPS}), with_(tiny="imagenet"))
+
 PUBLISHED = sorted({protocol for protocol, *_ in EXPECTED})
 
 # --- who teaches ------------------------------------------------------------------------------------------------------
@@ -229,9 +236,11 @@ def teachers(protocol: str, dataset: str) -> tuple[str, ...]:
 
 def student(protocol: str, dataset: str) -> str:
     """The student where a plan names none."""
-    if protocol != "dc-bench-v1":
+    if protocol not in ("dc-bench-v1", "dc-v1", "dsa-v1"):
         return "convnet:width=16" if dataset in EMBEDDED else "torchvision:resnet18"
+    depth = {64: 4, 224: 6}.get(SIZES[dataset], 3)
+    if protocol != "dc-bench-v1":
+        return "dc_convnet:width=16" if dataset in EMBEDDED else "dc_convnet" + (f":depth={depth}" if depth > 3 else "")
     if dataset in EMBEDDED:
         return "convnet:width=16,norm=instance"
-    depth = {32: 3, 64: 4, 224: 6}[SIZES[dataset]]
     return f"convnet:depth={depth},width=128,norm=instance"

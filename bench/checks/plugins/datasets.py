@@ -18,6 +18,7 @@ from bench.checks.plugins.workshop import Workshop
 from bench.places import NotHere
 from bench.plugins.registry import ROOT, Plugin, Registry
 from bench.plugins.spec import Spec, parse
+from bench.sources import FileSource
 
 AT_ONCE = 1024  # images read at a time
 RELEASED = ROOT / "protocols" / "datasets" / "digests.json"
@@ -70,8 +71,8 @@ def says_what_it_is(subject: DatasetSubject) -> Iterator[str]:
         return
     if d.num_classes < 1 or d.channels < 1 or d.size < 1:
         yield f"num_classes, channels and size must be at least 1; they are {d.num_classes}, {d.channels}, {d.size}."
-    elif d.source_size % d.size:
-        yield f"source_size must be a multiple of size; they are {d.source_size} and {d.size}."
+    elif d.source_size < d.size:
+        yield f"source_size must be at least size; they are {d.source_size} and {d.size}."
     if len(d.mean) != d.channels or len(d.std) != d.channels:
         yield f"mean and std must have a value for each of {d.channels} channels; not {len(d.mean)}, {len(d.std)}."
     elif not all(0 <= m <= 1 for m in d.mean) or not all(0 < s <= 1 for s in d.std):
@@ -94,12 +95,13 @@ def labels_are_classes(subject: DatasetSubject) -> Iterator[str]:
 
 
 def images_have_the_size_announced(subject: DatasetSubject) -> Iterator[str]:
-    """uint8 [n, channels, source_size, source_size], in the order asked for, repeats allowed, copies."""
+    """uint8 [n, channels, s, s], s = source_size (test: or size), in the order asked for, repeats allowed, copies."""
     d = subject.dataset
     for split, source in subject.splits:
         last = len(source) - 1
         images = source.read(np.array([last, 0, last]))
-        expected = (3, d.channels, d.source_size, d.source_size)
+        side = d.size if split == "test" and np.shape(images)[-1:] == (d.size,) else d.source_size
+        expected = (3, d.channels, side, side)
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != expected:
             yield f"{split}: read(...) must give uint8 {list(expected)}; it gives {_what(images)}."
             continue
@@ -151,6 +153,9 @@ def _same(registry: Registry, text: str, spec: Spec) -> bool:
 
 
 def _images(source: ImageSource) -> Iterator[bytes]:
+    if isinstance(source, FileSource):
+        yield from source.image_digests()
+        return
     for start in range(0, len(source), AT_ONCE):
         yield from (image.tobytes() for image in source.read(np.arange(start, min(start + AT_ONCE, len(source)))))
 

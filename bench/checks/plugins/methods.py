@@ -145,13 +145,11 @@ def _difference(plain: Condensed, other: Condensed, old: int, new: int) -> str:
         if (a == b).all():
             return ""
         return f"of the class called {old} it picks {a.tolist()}; called {new}, {b.tolist()} of the same images."
-    gap = np.abs(plain.images.numpy()[ours].astype(int) - other.images.numpy()[theirs])
+    gap = np.abs(np.subtract(plain.images.numpy()[ours], other.images.numpy()[theirs], dtype=np.float64))
     if gap.max() <= 1 and (gap > 0).mean() <= ROUNDING:
         return ""
-    share = 100 * (gap > 0).mean()
-    return (
-        f"the images of the class called {old} differ when it is called {new}: {share:.0f} % of pixels, by {gap.max()}."
-    )
+    amount = f"{100 * (gap > 0).mean():.0f} % of pixels, by {gap.max():g}"
+    return f"the images of the class called {old} differ when it is called {new}: {amount}."
 
 
 def _counted(subject: MethodSubject, world: str, ipc: int) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from bench.artifacts.opened import Data
-from bench.artifacts.store import Store
+from bench.artifacts.store import Store, arrays_digest
 from bench.checks.plugins import worlds
 from bench.plugins.registry import Registry, discover, read
 from bench.plugins.spec import Spec, parse
@@ -82,7 +81,7 @@ class Workshop:
             return {name: value.numpy() for name, value in net.state_dict().items()}, {}
 
         artifact = self.store.get("check-teacher", {"world": world}, fit)
-        digest = hashlib.sha256(artifact.path.read_bytes()).hexdigest()
+        digest = arrays_digest(artifact.arrays)
         return TeacherRef(self.store.relative(artifact), False, TEACHER, digest, accuracy=1.0)
 
 
@@ -106,9 +105,10 @@ class Renamed:
         self.teacher: nn.Module = _RenamedNet(base.teacher, self.order)
         self.generator_names: set[tuple[str | int, ...]] = set()
 
-    def teachers(self, count: int) -> list[nn.Module]:
+    def teachers(self, choice: int | str) -> list[nn.Module]:
         """Those of the base, under these class numbers."""
-        return [self.teacher, *(_RenamedNet(net, self.order) for net in self._base.teachers(count)[1:])]
+        lent = self._base.teachers(choice)
+        return [self.teacher if net is self._base.teacher else _RenamedNet(net, self.order) for net in lent]
 
     def numpy(self, *name: str | int) -> np.random.Generator:
         """As in the base, of the class that is meant."""

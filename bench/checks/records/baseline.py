@@ -9,6 +9,7 @@ from statistics import median
 from bench import machine
 from bench.checks.records.board import Cell, Line, row
 from bench.checks.records.rules import Findings
+from bench.records.used_origins import used_origins
 from bench.stats.drift import Drift, drift
 from bench.stats.intervals import paired, pooled_std, resolvable
 
@@ -52,8 +53,9 @@ def _digests(pairs: Sequence[Pair], out: Findings) -> None:
     """What the two boards were made from, where it differs: told before any number."""
     changes: Counter[tuple[str, str | None, str | None]] = Counter()
     for before, now in pairs:
-        for part in before.record.made_by.keys() | now.record.made_by.keys():
-            was, is_ = (line.record.made_by.get(part) for line in (before, now))
+        origins = used_origins([before.record, now.record])
+        for part in origins[0].keys() | origins[1].keys():
+            was, is_ = (each.get(part) for each in origins)
             if was != is_:
                 changes[part, was, is_] += 1
     for (part, was, is_), count in sorted(changes.items(), key=str):
@@ -67,7 +69,8 @@ def _bits(pairs: Sequence[Pair], out: Findings) -> None:
     elsewhere: Counter[str] = Counter()
     for before, now in pairs:
         a, b = before.record, now.record
-        if a.made_by != b.made_by:
+        origins = used_origins([a, b])
+        if origins[0] != origins[1]:
             continue
         if why := machine.difference(a.environment, b.environment):
             elsewhere[why] += 1

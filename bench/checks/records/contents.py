@@ -10,6 +10,7 @@ from scipy.stats import fisher_exact
 from bench.checks.records.board import Cell, Line, row
 from bench.checks.records.rules import NOT_TOLD, Findings
 from bench.records.files import CondensedSet
+from bench.records.schema import FLOAT_PIXELS
 from bench.reports.leaderboard.entries import REFERENCE_METHOD
 
 CHANCE = 0.001  # of more near-copies than `random` has by nature, above which they are natural ones
@@ -25,6 +26,7 @@ def check_contents(cells: Sequence[Cell], out: Findings) -> None:
                 near, drawn = nature[cell.dataset]
                 nature[cell.dataset] = near + seen.in_test_near, drawn + images
     for cell in cells:
+        _pixels(cell, out)
         for line in cell.ok:
             if line.record.num_classes and line.record.num_images != cell.ipc * line.record.num_classes:
                 out.add(
@@ -70,6 +72,14 @@ def _contents(cell: Cell, line: Line, seen: CondensedSet, nature: tuple[int, int
         )
     if seen.repeated:
         out.add("repeated-images", line, f"{name}: {seen.repeated} of {images} images equal another one of the set")
+
+
+def _pixels(cell: Cell, out: Findings) -> None:
+    """Float pixels beside whole levels: both are told, and both are counted in bytes, but they are not the same."""
+    floats = [line for line in cell.ok if str(line.record.provenance.get("pixels")) in FLOAT_PIXELS]
+    if 0 < len(floats) < len(cell.ok):
+        methods = ", ".join(sorted({line.trial.method for line in floats}))
+        out.add("float-pixels", floats, f"{cell}: float pixels: {methods}; the other sets are whole grey levels")
 
 
 def _chance(near: int, images: int, near_random: int, drawn: int) -> float:

@@ -51,7 +51,7 @@ def _names(line: Line, prescribed: Prescribed, out: Findings) -> None:
 def _withdrawn(line: Line, prescribed: Prescribed, out: Findings) -> None:
     fixed = prescribed.protocol(line.trial.protocol)
     digest = line.record.made_by.get("protocol")
-    if isinstance(fixed, Protocol) and fixed.scale is not None:
+    if isinstance(fixed, Protocol) and fixed.id != fixed.name:
         digest = prescribed.digest(fixed.name)
     if digest and (withdrawal := prescribed.withdrawn(line.trial.protocol, digest)):
         out.add("withdrawn", line, f"{withdrawal.protocol} was withdrawn on {withdrawal.date}: {withdrawal.reason}")
@@ -96,7 +96,7 @@ def _data(cell: Cell, line: Line, prescribed: Prescribed, out: Findings) -> None
             f"the data set has the digest {short(made_by.get('dataset'))}, and '{cell.dataset}' is {short(digest)}: "
             "other images or labels",
         )
-    elif made_by.get("engine") == prescribed.engine and line.record.num_classes:
+    elif made_by.get("engine") == prescribed.engine and line.record.num_classes and prescribed.uses_teacher(line.trial):
         _teacher(cell, line, prescribed, digest, out)
 
 
@@ -193,7 +193,8 @@ def _alike(cell: Cell, prescribed: Prescribed, out: Findings) -> None:
             and all(prescribed.teacher(cell.protocol, cell.dataset, dataset, c) for c in classes)
         ):
             continue
-        digests = Counter(line.record.made_by.get(part) for line in cell.ok)
+        lines = [line for line in cell.ok if part != "teacher" or prescribed.uses_teacher(line.trial)]
+        digests = Counter(line.record.made_by.get(part) for line in lines)
         digests.pop(None, None)
         if len(digests) < 2:
             continue
@@ -201,8 +202,8 @@ def _alike(cell: Cell, prescribed: Prescribed, out: Findings) -> None:
         for other, _ in others:
             out.add(
                 f"other-{part}",
-                [line for line in cell.ok if line.record.made_by.get(part) == other],
-                f"{cell}: {part} {short(other)}, while {count} of {len(cell.ok)} records of this cell have "
+                [line for line in lines if line.record.made_by.get(part) == other],
+                f"{cell}: {part} {short(other)}, while {count} of {len(lines)} records of this cell have "
                 f"{short(usual)}: they cannot be compared; {RERUN}",
             )
 

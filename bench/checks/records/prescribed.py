@@ -86,6 +86,8 @@ class Prescribed:
         if isinstance(fixed, Protocol):
             if fixed.scale is not None:
                 why.append(f"protocol '{fixed.id}' is a miniature")
+            elif fixed.options.values:
+                why.append(f"protocol '{fixed.id}' has other values than {fixed.name}")
             elif self.released.get(fixed.id) != self.digest(fixed.id):
                 why.append(f"protocol '{fixed.id}' is not released (condensebench lock --release {fixed.id})")
             if not fixed.has_entry(trial.dataset):
@@ -160,13 +162,24 @@ class Prescribed:
         splits = {str(parse(self.registry, "dataset", n)): s for n, s in read_digests()["datasets"].items()}
         return splits[dataset]["test"]["count"] if dataset in splits else None
 
+    def uses_teacher(self, trial: Trial) -> bool:
+        """Whether the trial's result depends on a teacher: its protocol labels with one, or its method asks for it.
+        Taken for granted where protocol or method are not known here."""
+        try:
+            return bool(self._origins.teacher_recipes(trial))
+        except UserError:
+            return True
+
     @cache
     def teacher(self, name: str, dataset: str, dataset_digest: str, classes: int) -> str | None:
-        """Digest of the teachers that the protocol names: those that are shipped, else those that the store holds."""
+        """Digest of the teachers that the protocol has for a data set, of the first one under class labels: those that
+        are shipped, else those that the store holds."""
         fixed = self.protocol(name)
         if isinstance(fixed, UserError):
             return None
-        refs = self._origins.teachers(fixed.teachers(dataset), dataset, dataset_digest, classes)
+        recipes = fixed.teachers(dataset)
+        used = recipes[:1] if fixed.labels(dataset) == "hard" else recipes
+        refs = self._origins.teachers(used, dataset, dataset_digest, classes)
         return None if refs is None else teachers_digest(refs)
 
 

@@ -52,6 +52,7 @@ RULES: dict[str, tuple[Severity, str]] = {
     "test-leak": ("error", "no image of the condensed set is one of the test split"),
     "near-test": ("warning", "no image of the condensed set is nearly one of the test split"),
     "repeated-images": ("warning", "the images of a condensed set are different ones"),
+    "float-pixels": ("note", "all condensed sets of a cell have pixels of one kind: whole grey levels, or floats"),
     # values
     "impossible-value": ("error", "every value can have come from a run"),
     "non-finite": ("error", "losses are finite"),

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from bench.checks.records.board import Cell, Line, condensed_set, row
 from bench.checks.records.rules import NOT_TOLD, Findings
 from bench.records.files import Record
+from bench.records.schema import FLOAT_PIXELS
+from bench.records.used_origins import used_origins
 
 CLOCKS_DIFFER = timedelta(hours=1)
 ROUNDING = 1e-6  # of float32 sums
@@ -66,6 +68,10 @@ def impossible(record: Record) -> Iterator[str]:
                 yield f"{getattr(record.invalid_labels, name)} of the labels' {most} {name} are said to be invalid"
     if record.accuracy is not None and not record.bytes_images:
         yield "the images take no bytes"
+    pixels = str(record.provenance.get("pixels"))
+    values = (record.num_images or 0) * FLOAT_PIXELS.get(pixels, 0)
+    if values and (record.bytes_images or 0) % values:
+        yield f"{record.num_images} images of {pixels} take {record.bytes_images} bytes: no whole number of values"
 
 
 def check_copies(cell: Cell, out: Findings) -> None:
@@ -102,9 +108,10 @@ def _result(record: Record) -> _Figures:
 def _reruns(lines: Sequence[Line], out: Findings) -> None:
     """Several lines of one trial, made by the same code on the same kind of machine, must agree."""
     again: dict[tuple[Hashable, ...], list[Line]] = defaultdict(list)
-    for line in lines:
+    origins = used_origins([line.record for line in lines])
+    for line, made_by in zip(lines, origins, strict=True):
         if line.record.status == "ok":
-            made_by, machine = line.record.made_by, line.record.environment
+            machine = line.record.environment
             again[line.record.id, tuple(sorted(made_by.items(), key=str)), tuple(sorted(machine.items()))].append(line)
     for group in again.values():
         if len({_result(line.record) for line in group}) > 1:

@@ -38,6 +38,8 @@ def made_otherwise(claim: Record, rerun: Record) -> Diagnosis | None:
         )
     for part, rule in (("dataset", "other-dataset"), ("teacher", "other-teacher")):
         claimed, measured = claim.made_by.get(part), rerun.made_by.get(part)
+        if part == "teacher" and measured is None:
+            continue  # not used; records of earlier versions named it all the same
         if claimed != measured:
             return Diagnosis(rule, f"made with the {part} {short(claimed)}; here it is {short(measured)}")
     return None

@@ -32,7 +32,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from bench.errors import UserError, unknown
 from bench.plugins.registry import Registry
-from bench.protocol.definition import read_toml
+from bench.protocol.toml_file import read_toml
 from bench.records import files as storage
 from bench.reports.leaderboard.entries import Entry
 from bench.reports.quantities import MISSING

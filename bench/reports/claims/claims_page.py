@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import quote
 
 from bench.records.files import Loaded, latest
 from bench.reports.claims.claim_file import CHANCE
 from bench.reports.claims.verdict import FEWEST_PAIRS, LEVEL, Cell, Evidence, Weighed
-from bench.reports.printers import markdown_table
+from bench.reports.printers import Markdown, markdown_paragraph, markdown_table, markdown_text
 from bench.reports.quantities import interval, p_value, percent
 from bench.reports.table import Column, Row, Table
 
@@ -99,7 +101,8 @@ def _summary(weighed: Sequence[Weighed]) -> str:
     rows: list[Row] = []
     for each in weighed:
         for number, evidence in enumerate(each.evidence):
-            first = (f"[{each.claim.title}](#{each.claim.id})", f"**{each.verdict}**") if not number else ("", "")
+            link = Markdown(f"[{markdown_text(each.claim.title)}](#{quote(each.claim.id)})")
+            first = (link, f"**{each.verdict}**") if not number else ("", "")
             share = f"{percent(evidence.share)} % for" if each.claim.rule == "most" else ""
             rows.append(
                 {
@@ -118,17 +121,17 @@ def _summary(weighed: Sequence[Weighed]) -> str:
 def _claim(each: Weighed) -> str:
     claim = each.claim
     parts = [
-        f'<a id="{claim.id}"></a>\n\n## {claim.title}: {each.verdict}',
-        f"The source: {claim.says.strip()} ({claim.source})",
+        f'<a id="{html.escape(claim.id)}"></a>\n\n## {markdown_text(claim.title)}: {each.verdict}',
+        f"The source: {markdown_paragraph(claim.says.strip())} ({markdown_text(claim.source)})",
     ]
     if claim.note:
-        parts.append(f"Here: {claim.note.strip()}")
+        parts.append(f"Here: {markdown_paragraph(claim.note.strip())}")
     for evidence in each.evidence:
         if evidence.contrast.title:
-            parts.append(f"### {evidence.contrast.title}: {evidence.verdict}")
+            parts.append(f"### {markdown_text(evidence.contrast.title)}: {evidence.verdict}")
         if evidence.cells:
             parts.append(markdown_table(cells_table(evidence.cells)))
-        parts.append("\n".join(f"- {line}" for line in evidence_lines(each, evidence)))
+        parts.append("\n".join(f"- {markdown_text(line)}" for line in evidence_lines(each, evidence)))
     return "\n\n".join(parts)
 
 
@@ -142,7 +145,7 @@ def cells_table(cells: Sequence[Cell]) -> Table:
 
 
 def evidence_lines(each: Weighed, evidence: Evidence) -> Iterator[str]:
-    """What stands below the table of a contrast: the pooled difference, its test, and what was left out; Markdown."""
+    """What stands below the table of a contrast: the pooled difference, its test, and what was left out."""
     margin = evidence.contrast.margin
     against = f", the margin {margin:+g} points" if margin else ""
     if not evidence.cells:

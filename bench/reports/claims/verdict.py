@@ -209,7 +209,7 @@ def _tried(ours: Sequence[Entry], theirs: Sequence[Entry], contrast: Contrast) -
             differing = [
                 part
                 for part, free in _FIXED_BY.items()
-                if not set(free) & set(contrast.free) and entry.digest(part) != other.digest(part)
+                if not set(free) & set(contrast.free) and not entry.comparable(other, part)
             ]
             if differing:
                 yield pair, f"made under other digests of: {', '.join(differing)}"

@@ -205,6 +205,8 @@ COLUMNS: dict[str, LeaderboardColumn] = by_key(
         # Whether the protocol is a released one, unchanged, with an entry for the data set.
         LeaderboardColumn("official", "bool", value=lambda standing: standing.official),
         LeaderboardColumn("default_recipe", "bool", value=lambda standing: standing.entry.default_recipe),
+        # The teachers that were used, and their accuracy on the test split.
+        LeaderboardColumn("teachers", "object", value=lambda standing: standing.entry.teachers),
         # Shares of the labels' values that came out as negative probabilities, and of rows that did not sum to one.
         LeaderboardColumn("invalid_values", "float64", value=lambda standing: standing.invalid("values")),
         LeaderboardColumn("invalid_rows", "float64", value=lambda standing: standing.invalid("rows")),

@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.records.files import Record, Regime, latest
 from bench.records.schema import FIXED
+from bench.records.used_origins import used_origins
 
 REFERENCE_METHOD = "random"  # the row that all others are compared with; the only method that the harness knows by name
 _NAMES = ("dataset", "protocol", "ipc", "student")
@@ -27,23 +28,51 @@ class Entry:
 
     name: str  # unique
     records: list[Record]
+    made_by: Mapping[str, str | None]  # of all of them, see bench.records.used_origins
 
     def __post_init__(self) -> None:
         self.trial = self.records[0].trial
-        self.made_by = self.records[0].made_by
         self.accuracies = {r.trial["replicate"]: r.accuracy for r in self.records if r.accuracy is not None}
         self.labels = regime(self.records[0])
         self.names = (*(self.trial[key] for key in _NAMES), self.labels)
-        self.digests = tuple(self.made_by.get(key) for key in FIXED)
+        self.digests: tuple[str | None, ...] = tuple(self.made_by.get(key) for key in FIXED)
+
+    @property
+    def lacks(self) -> set[str]:
+        """The fixed parts of which it has no digest."""
+        return {part for part, digest in zip(FIXED, self.digests, strict=True) if digest is None}
 
     @property
     def fixed(self) -> str:
         """Digest of all that the protocol fixes."""
         return hashlib.sha256(json.dumps(self.digests).encode()).hexdigest()
 
+    def comparable(self, other: Entry, *parts: str) -> bool:
+        """Whether both were made under the same fixed parts (all, or the named ones). Whoever used no teacher can be
+        compared with users of any teacher."""
+        for part in parts or FIXED:
+            mine, theirs = self.digest(part), other.digest(part)
+            if mine != theirs and not (part == "teacher" and None in (mine, theirs)):
+                return False
+        return True
+
+    def with_digests(self, digests: tuple[str | None, ...]) -> Entry:
+        """The entry as it stands in the table of these digests."""
+        copied = Entry(json.dumps([self.name, digests]), self.records, self.made_by)
+        copied.digests = digests
+        return copied
+
     def digest(self, part: str) -> str | None:
         """Of one of the parts that the protocol fixes."""
         return self.digests[FIXED.index(part)]
+
+    @property
+    def teachers(self) -> str | None:
+        """The teachers that were used, with what they have on the test split; None where none was, or none is told."""
+        facts = next((record.teachers for record in self.records if record.teachers), None)
+        if facts is None:
+            return None
+        return "; ".join(f"{each.recipe} ({each.network}), {100 * each.accuracy:.1f} %" for each in facts)
 
     @property
     def default_recipe(self) -> bool:
@@ -74,10 +103,14 @@ def entries_of(records: Iterable[Record]) -> list[Entry]:
     """The rows that records make: replicates of one trial under one regime and one set of digests. Of several records
     of a trial the last one counts."""
     grouped: dict[str, list[Record]] = defaultdict(list)
-    for record in latest(records):
+    origins: dict[str, Mapping[str, str | None]] = {}
+    last = latest(records)
+    for record, made_by in zip(last, used_origins(last), strict=True):
         fields = {key: value for key, value in record.trial.items() if key not in ("id", "replicate")}
-        grouped[json.dumps([fields, regime(record), record.made_by], sort_keys=True)].append(record)
-    entries = [Entry(name, group) for name, group in grouped.items()]
+        name = json.dumps([fields, regime(record), made_by], sort_keys=True)
+        grouped[name].append(record)
+        origins[name] = made_by
+    entries = [Entry(name, group, origins[name]) for name, group in grouped.items()]
     _complete_digests(entries)
     return entries
 
@@ -111,18 +144,35 @@ def natural(text: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text))
 
 
+def in_every_table(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries as tables show them: one that used no teacher, as the reference, stands in every teacher's table."""
+    tables = _whole_digests(entries)
+    shown = []
+    for entry in entries:
+        fitting = [each for each in tables[entry.names] if _fits(entry, each)]
+        several = len(fitting) > 1 and entry.lacks == {"teacher"}
+        shown += [entry.with_digests(each) for each in fitting] if several else [entry]
+    return shown
+
+
 def _complete_digests(entries: Sequence[Entry]) -> None:
-    """An entry may lack digests (a method that needs no teacher; a trial that failed before its data set was read). It
+    """An entry may lack digests (a method that uses no teacher; a trial that failed before its data set was read). It
     goes into the one table that it does not contradict."""
-    whole: dict[Hashable, set[tuple[str | None, ...]]] = defaultdict(set)
+    tables = _whole_digests(entries)
     for entry in entries:
-        if None not in entry.digests:
-            whole[entry.names].add(entry.digests)
-    for entry in entries:
-        fitting = [
-            digests
-            for digests in whole[entry.names]
-            if all(mine in (None, other) for mine, other in zip(entry.digests, digests, strict=True))
-        ]
+        fitting = [each for each in tables[entry.names] if _fits(entry, each)]
         if len(fitting) == 1:
             entry.digests = fitting[0]
+
+
+def _whole_digests(entries: Sequence[Entry]) -> Mapping[Hashable, dict[tuple[str | None, ...], None]]:
+    """By names: the digests of the entries that have all of them."""
+    whole: dict[Hashable, dict[tuple[str | None, ...], None]] = defaultdict(dict)
+    for entry in entries:
+        if not entry.lacks:
+            whole[entry.names][entry.digests] = None
+    return whole
+
+
+def _fits(entry: Entry, digests: tuple[str | None, ...]) -> bool:
+    return all(mine in (None, other) for mine, other in zip(entry.digests, digests, strict=True))

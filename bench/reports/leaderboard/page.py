@@ -93,6 +93,14 @@ def _mended(frame: pd.DataFrame) -> Iterator[str]:
         yield f"{name} {rows.invalid_values.max():.2g} and {rows.invalid_rows.max():.2g}"
 
 
+def _own_teachers(frame: pd.DataFrame) -> Iterator[str]:
+    """The teachers that stand in for a protocol's own."""
+    others = frame[frame.protocol.str.contains("teacher=") & frame.teachers.notna()]
+    for _, rows in others.groupby(["dataset", "protocol"], sort=True):
+        first = rows.iloc[0]
+        yield f"{first.protocol} has not its own teacher: {first.teachers} on the test split of {first.dataset}."
+
+
 def notes(frame: pd.DataFrame) -> Iterator[Note]:
     """How to read the tables of a frame: a note for each thing that stands in them."""
     yield (
@@ -113,6 +121,7 @@ def notes(frame: pd.DataFrame) -> Iterator[Note]:
     )
     yield MarkNote("the best of all rows of a table with the same budget, and what is tied with it.")
     yield from unofficial_notes(frame)
+    yield from _own_teachers(frame)
     if (frame.status == "infeasible").any():
         yield "infeasible: the compressor cannot meet the budget; it needs at least the size that follows."
     if mended := list(_mended(frame)):

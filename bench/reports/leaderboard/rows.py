@@ -20,6 +20,7 @@ from bench.reports.leaderboard.entries import (
     Entry,
     budget_order,
     entries_of,
+    in_every_table,
     natural,
 )
 from bench.reports.table import Row, typed
@@ -41,7 +42,7 @@ def leaderboard(records: Iterable[Record], released: Mapping[str, str] | None = 
 
 def ranked(records: Iterable[Record], released: Mapping[str, str] | None = None) -> list[tuple[Standing, Row]]:
     """Each row of `leaderboard(...)`, in its order, with the entry that it was made of."""
-    tables = _split(entries_of(records), lambda entry: (entry.names, entry.fixed))
+    tables = _split(in_every_table(entries_of(records)), lambda entry: (entry.names, entry.fixed))
     standings = [standing for table in tables for standing in _standings(table, released)]
     rows = [(each, {key: column.value(each) for key, column in COLUMNS.items()}) for each in standings]
     return sorted(rows, key=lambda pair: _order(pair[1]))

@@ -27,11 +27,12 @@ from bench.artifacts.store import Artifact, Store
 from bench.driver.outcome import Outcome, attempt, failure
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
+from bench.stages.condense import lent_teacher
 from bench.stages.context import HarnessContext
 from bench.stages.method_call import build_condensed
 from bench.studies.costs.memory import PeakMemory
 from bench.studies.pictures.condensed_sets import SetName
-from bench.teachers.teacher_files import TeacherRef
+from bench.teachers.teacher_files import TeacherRef, UnusedTeacher
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -87,7 +88,7 @@ class Costs:
         self._registry, self._store = registry, store
         self._making: dict[str, float] = {}
 
-    def measure(self, name: SetName, dataset: DatasetRef, teacher: TeacherRef) -> Outcome:
+    def measure(self, name: SetName, dataset: DatasetRef, teacher: TeacherRef | UnusedTeacher) -> Outcome:
         """The cost of replicate 0, as the value of an outcome; or `failed` with what the method raised."""
         measured = self._run(name, dataset, teacher)
         if measured.outcome.status == "ok" and measured.making:
@@ -100,7 +101,7 @@ class Costs:
             shared[kind] = shared.get(kind, 0.0) + self._making.get(address, math.nan)  # nan: its maker was killed
         return Outcome("ok", Cost(measured.seconds, measured.wall, measured.peak_bytes, shared))
 
-    def _run(self, name: SetName, dataset: DatasetRef, teacher: TeacherRef) -> _Measured:
+    def _run(self, name: SetName, dataset: DatasetRef, teacher: TeacherRef | UnusedTeacher) -> _Measured:
         with _one_thread_for_children(), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             try:
                 measured = pool.submit(_measure, self._registry, self._store, name, dataset, teacher).result()
@@ -125,24 +126,28 @@ def _one_thread_for_children() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _measure(registry: Registry, store: Path, name: SetName, dataset: DatasetRef, teacher: TeacherRef) -> _Measured:
+def _measure(
+    registry: Registry, store: Path, name: SetName, dataset: DatasetRef, teacher: TeacherRef | UnusedTeacher
+) -> _Measured:
     torch.set_num_threads(1)
     ws, ledger = Workspace(store, registry, "cpu"), _Ledger(store)
     data, spec = ws.described(dataset), parse(registry, "method", name.method)
+    lent, normalisation = lent_teacher(registry, teacher, dataset)
     with ledger.scratch() as scratch:
         ctx = HarnessContext(
             store=ledger,
             registry=registry,
             data=data,
             dataset_digest=dataset.digest,
-            teacher=teacher,
+            teacher=lent,
+            normalisation=normalisation,
             coordinates=("condense", str(spec), dataset.spec, name.ipc, 0),
             scratch=scratch,
             device="cpu",
         )
         # Loaded before the count begins: the method's modules, the network's, every training image.
         assert spec.plugin.module is not None
-        assert not ctx.teacher.training
+        assert lent is None or not ctx.teacher.training
         for _ in data.train.batches():
             pass
         memory, wall, cpu = PeakMemory(), time.perf_counter(), time.process_time()

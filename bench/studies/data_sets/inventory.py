@@ -10,7 +10,7 @@ from bench.driver.defaults import default_store
 from bench.errors import UserError
 from bench.plugins.registry import Plugin, Registry, discover
 from bench.plugins.spec import Spec, parse
-from bench.sources import FileSource
+from bench.sources import FileList, FileSource
 from protocols.datasets._arrays import read_digests
 from protocols.datasets._published import SETS
 
@@ -39,7 +39,8 @@ def _state(registry: Registry, plugin: Plugin) -> str:
         return f"not found: condensebench data get {plugin.name} says how to get it"
     if dataset.folder is None:
         return "comes with the project"
-    return f"{images}{sum(os.path.getsize(file) for file in files) / MB:,.1f} MB in {dataset.folder}"
+    size = files.total_bytes if isinstance(files, FileList) else sum(os.path.getsize(file) for file in files)
+    return f"{images}{size / MB:,.1f} MB in {dataset.folder}"
 
 
 def compare(text: str) -> tuple[list[str], bool]:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace
 from bench.driver.defaults import make_plan
+from bench.plugins.context_use import uses_teacher
 from bench.plugins.registry import Registry
+from bench.plugins.spec import parse
 from bench.protocol import definition
 from bench.stages.condense import condense
 from bench.stages.teach import teach
-from bench.teachers.teacher_files import TeacherRef
+from bench.teachers.teacher_files import TeacherRef, UnusedTeacher
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Opened:
         for name in names:
             if name.dataset not in self._datasets:
                 self._datasets[name.dataset] = describe(ws, name.dataset)
-            if (name.dataset, name.teacher) not in self._teachers:
+            if self._uses_teacher(name) and (name.dataset, name.teacher) not in self._teachers:
                 taught = teach(ws, name.teacher, self._datasets[name.dataset])
                 self._teachers[name.dataset, name.teacher] = taught
 
@@ -72,9 +74,14 @@ class Opened:
         """The data set of a name."""
         return self._datasets[name.dataset]
 
-    def teacher(self, name: SetName) -> TeacherRef:
-        """The teacher of a name."""
-        return self._teachers[name.dataset, name.teacher]
+    def teacher(self, name: SetName) -> TeacherRef | UnusedTeacher:
+        """The teacher of a name, where its method asks for one."""
+        if self._uses_teacher(name):
+            return self._teachers[name.dataset, name.teacher]
+        return UnusedTeacher(name.teacher)
+
+    def _uses_teacher(self, name: SetName) -> bool:
+        return uses_teacher(parse(self.ws.registry, "method", name.method))
 
     def condense(self, name: SetName, replicate: int) -> CondensedRef:
         """The set of a replicate: replicate 0's where the method asks for no randomness. Raises whatever it raises."""

@@ -17,6 +17,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from bench.artifacts.duplicates import set_digest
+from bench.artifacts.pixels import nearest_levels
 from bench.artifacts.refs import Workspace, read_condensed
 from bench.driver.outcome import Outcome, attempt
 from bench.errors import UserError
@@ -24,6 +25,7 @@ from bench.plugins.spec import parse
 from bench.reports.quantities import METHOD_WIDTH, wrapped
 from bench.studies.pictures.condensed_sets import Opened, SetName
 from bench.studies.pictures.drawing import Row, Sheet, draw, png
+from bench.teachers.teacher_files import TeacherRef
 
 GROUPS = {"select": "Real images, picked", "synthesize": "Images that were made"}
 
@@ -146,13 +148,14 @@ def _shown(opened: Opened, name: SetName, replicate: int, classes: int, images: 
     arrays = read_condensed(opened.ws, opened.condense(name, replicate)).arrays
     labels = np.asarray(arrays["labels"])
     chosen = [np.flatnonzero(labels == label)[:images] for label in range(opened.dataset(name).classes)[:classes]]
-    return Shown(np.stack([arrays["images"][at] for at in chosen]), set_digest(arrays["images"], labels))
+    images_of_classes = np.stack([nearest_levels(arrays["images"][at]) for at in chosen])
+    return Shown(images_of_classes, set_digest(arrays["images"], labels))
 
 
 def _whole(opened: Opened, shown: Mapping[SetName, Shown], replicate: int) -> Sheet:
     [(name, condensed)] = shown.items()
     count = condensed.images.shape[1]
-    lines = [f"{name.dataset}, {name.method}, ipc {name.ipc}", _origin(opened, name, replicate)]
+    lines = [f"{name.dataset}, {name.method}, ipc {name.ipc}", _origin(opened, [name], replicate)]
     lines[1] += f", set {condensed.digest[:16]}"
     if count < name.ipc:
         lines[1] += f", the first {count} images of each class"
@@ -165,7 +168,9 @@ def _whole(opened: Opened, shown: Mapping[SetName, Shown], replicate: int) -> Sh
 def _overview(opened: Opened, shown: Mapping[SetName, Shown], replicate: int) -> Sheet:
     name, condensed = next(iter(shown.items()))
     which = "" if name.ipc == 1 else ", the first image of each class"
-    caption = f"{name.dataset}, ipc {name.ipc}{which}\n{_origin(opened, name, replicate)}, below each method its set"
+    caption = (
+        f"{name.dataset}, ipc {name.ipc}{which}\n{_origin(opened, list(shown), replicate)}, below each method its set"
+    )
     groups: dict[str, list[Row]] = {title: [] for title in GROUPS.values()}
     for each, of in shown.items():
         functions = parse(opened.ws.registry, "method", each.method).plugin.functions
@@ -174,9 +179,13 @@ def _overview(opened: Opened, shown: Mapping[SetName, Shown], replicate: int) ->
     return Sheet(caption, _classes(opened, name, condensed), {title: rows for title, rows in groups.items() if rows})
 
 
-def _origin(opened: Opened, name: SetName, replicate: int) -> str:
-    """What all sets of a sheet share."""
-    return f"replicate {replicate}, teacher {name.teacher} {opened.teacher(name).digest[:8]}"
+def _origin(opened: Opened, names: Sequence[SetName], replicate: int) -> str:
+    """What all sets of a sheet share; a teacher where one of the methods asks for it."""
+    for name in names:
+        teacher = opened.teacher(name)
+        if isinstance(teacher, TeacherRef):
+            return f"replicate {replicate}, teacher {name.teacher} {teacher.digest[:8]}"
+    return f"replicate {replicate}, no teacher"
 
 
 def _classes(opened: Opened, name: SetName, shown: Shown) -> list[str]:

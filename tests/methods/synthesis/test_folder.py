@@ -19,8 +19,8 @@ from bench.checks.plugins.workshop import workshop
 from bench.errors import UserError
 from bench.plugins.registry import discover
 from bench.sources import Policy, decode
+from bench.strangers import content_digest
 from methods._class_order import class_order
-from methods._foreign_images import open_tensors, open_tree
 from methods._stored_labels import describe, read_logits
 from methods.synthesis import folder
 from tests.worlds.fakes import digits, digits_context
@@ -53,13 +53,12 @@ def tree(tmp_path: Path) -> Path:
     return save_tree(tmp_path / "set", *chosen())
 
 
-def digest_of(path: Path, classes: int = 10, listed: Path | None = None) -> str:
-    return (open_tree(path, classes, listed) if path.is_dir() else open_tensors(path, classes)).digest[:12]
+def digest_of(path: Path) -> str:
+    return content_digest(path)[:12]
 
 
 def read(path: Path, ipc: int = IPC, **options: str):
-    listed = Path(options["classes"]) if "classes" in options else None
-    options.setdefault("digest", digest_of(path, listed=listed))
+    options.setdefault("digest", digest_of(path))
     return folder.synthesize(digits(), ipc, digits_context(), path=str(path), **options)
 
 
@@ -122,9 +121,10 @@ def test_colour_becomes_grey(tmp_path):
 # The content belongs to the spec
 
 
-def test_without_a_digest_the_error_says_what_to_type(tree):
-    with pytest.raises(UserError, match=f"type folder:path=.*,digest={digest_of(tree)}"):
-        read(tree, digest="")
+def test_without_a_digest_the_content_is_recorded(tree):
+    made = read(tree, digest="")
+    assert made.provenance["digest"] == content_digest(tree)
+    assert torch.equal(made.images, read(tree).images)
 
 
 def test_a_postscript_file_under_the_name_of_an_image_starts_no_program(tree, tmp_path, monkeypatch):
@@ -307,17 +307,16 @@ def test_wrong_counts_are_refused_with_the_ipc_that_fits(tree):
 
 
 def test_a_missing_class_an_empty_one_and_an_unreadable_image_are_named(tree):
-    digest = digest_of(tree)
     (tree / "009" / "027.png").write_bytes(b"\x89PNG\r\n and no more")
     with pytest.raises(UserError, match=r"009/027\.png cannot be read as an image"):
         read(tree)
     for image in (tree / "009").iterdir():
         image.unlink()
     with pytest.raises(UserError, match=r"009 \(class 9\) holds no image"):
-        read(tree, digest=digest)
+        read(tree)
     (tree / "009").rmdir()
     with pytest.raises(UserError, match=r"has 9 classes .* the data set has 10"):
-        read(tree, digest=digest)
+        read(tree)
 
 
 @pytest.mark.parametrize(
@@ -331,14 +330,15 @@ def test_a_missing_class_an_empty_one_and_an_unreadable_image_are_named(tree):
 def test_a_class_list_that_does_not_fit_is_refused(tree, tmp_path, lines, message):
     (tmp_path / "classes.txt").write_text("\n".join(lines))
     with pytest.raises(UserError, match=message):
-        read(tree, classes=str(tmp_path / "classes.txt"), digest="0" * 12)
+        read(tree, classes=str(tmp_path / "classes.txt"))
 
 
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
         ({"pictures": np.zeros(1)}, "has no tensor 'images' and 'labels'; it has pictures"),
-        ({"images": np.zeros((10, 1, 8, 8), np.float32), "labels": np.arange(10)}, "must be uint8 .* float32"),
+        ({"images": np.zeros((10, 1, 8, 8), np.float32), "labels": np.arange(10)}, "floats from 0 to 0.* undo=NAME"),
+        ({"images": np.zeros((10, 1, 8, 8), np.int32), "labels": np.arange(10)}, "must be uint8 or floats .* int32"),
         ({"images": np.zeros((10, 1, 8, 8), np.uint8), "labels": np.zeros(10)}, "labels must be whole numbers"),
         ({"images": np.zeros((10, 1, 8, 8), np.uint8), "labels": np.arange(9)}, r"labels must be whole numbers \[10\]"),
         ({"images": np.zeros((10, 1, 8, 8), np.uint8), "labels": np.arange(10) + 1}, r"labels lie in 1\.\.10"),
@@ -354,23 +354,23 @@ def test_tensors_of_another_kind_are_refused(tmp_path, tensors, message):
 def test_what_is_no_safetensors_file_is_refused(tmp_path):
     (tmp_path / "set.safetensors").write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match="cannot be read as a safetensors file"):
-        read(tmp_path / "set.safetensors", digest="0" * 12)
+        read(tmp_path / "set.safetensors")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"path": ""}, "say where the set lies"),
-        ({"path": "nowhere"}, "path=nowhere: there is no such file or folder"),
+        ({"path": "nowhere"}, "nowhere: there is no such file or folder"),
         ({"path": ".", "layout": "safetensors"}, "is a folder, but layout=safetensors"),
-        ({"path": ".", "layout": "zip"}, "layout=zip; allowed: auto, tree, safetensors"),
+        ({"path": ".", "layout": "zip"}, "layout=zip; allowed: auto, tree, archive, parquet, pt, npz, safetensors"),
         ({"path": ".", "order": "maybe"}, "order=maybe; allowed: check, trust"),
         ({"path": ".", "digest": "latest"}, "digest=latest is none: 12 to 64 hexadecimal digits"),
-        ({"path": ".", "classes": "nowhere"}, "classes=nowhere: there is no such file"),
-        ({"path": ".", "labels": "nowhere"}, "labels=nowhere: there is no such folder"),
+        ({"path": ".", "undo": "cifar-10"}, "undo=cifar-10; allowed: mnist, .*cifar10.* undo=0.49[+]0.48[+]0.45/"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options, message):
+def test_options_that_cannot_be_are_refused(options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         folder.synthesize(digits(), 1, digits_context(), **options)
 
@@ -400,6 +400,12 @@ def test_a_set_keeps_the_rules_of_methods(check: Check, tmp_path):
             colour = np.random.default_rng([label, index]).integers(0, 256, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(colour).save(tmp_path / f"{label}" / f"{index}.png")
     subject = MethodSubject(discover().get("method", "folder"), workshop()).with_parameters(
-        path=str(tmp_path), digest=digest_of(tmp_path, 3), order="trust"
+        path=str(tmp_path), digest=digest_of(tmp_path), order="trust"
     )
     assert list(check(subject)) == []
+
+
+@pytest.mark.parametrize("option", ["classes", "labels"])
+def test_files_that_are_not_there_are_named(tree, option):
+    with pytest.raises(UserError, match="nowhere: there is no such file or folder"):
+        read(tree, **{option: "nowhere"})

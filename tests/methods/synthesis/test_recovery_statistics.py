@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from methods._recovery.engine import Batch
 from methods._recovery.jitter import Jitter
 from methods._recovery.several import MovingMoments, Step, several_backbones, weighted_distance
-from methods._recovery.survey import Backbone, patch_moments, pooled, survey
+from methods._recovery.survey import Backbone, layer_moments, patch_moments, pooled, survey
 from methods._recovery.terms import Flatness, densification
+from protocols.networks import build
 from tests.worlds.fakes import FakeTrain, digits, digits_context, trained_teacher
 
 STILL = Jitter(None, False, (0, 0))
@@ -219,6 +220,69 @@ def test_the_flatness_term_is_active_and_follows_the_moving_average():
     assert not torch.equal(start, average)  # the start itself is not averaged in place
 
 
-def test_a_backbone_without_batch_norm_is_refused():
-    with pytest.raises(ValueError, match="no BatchNorm2d layer"):
-        survey(digits(), digits_context(), nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), 4)
+def test_a_backbone_without_batch_norm_is_matched_at_its_convolutions():
+    """Instance norm has no running statistics: the published ensembles have such networks, and an AlexNet."""
+    network = build("convnet", channels=1, size=8, num_classes=10, seed=0, norm="instance", depth=2).eval()
+    train, context = digits(), digits_context()
+    surveyed = survey(train, context, network, 4)
+    assert [len(layer) for layer in surveyed.overall] == [2, 2]  # channels and patches of each convolution
+    images = context.normalise(train.images(np.arange(len(train.labels))))
+    channels = images.transpose(0, 1).flatten(1)
+    mean, var = surveyed.overall[0][0]
+    assert mean.flatten().tolist() == pytest.approx(channels.mean(1).tolist(), abs=1e-5)
+    assert var.flatten().tolist() == pytest.approx(channels.var(1, correction=0).tolist(), rel=1e-5)
+
+
+def test_a_backbone_with_neither_convolution_nor_batch_norm_is_refused():
+    with pytest.raises(ValueError, match="neither a convolution nor a batch norm"):
+        survey(digits(), digits_context(), nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), 4)
+
+
+@pytest.mark.parametrize("runs", [[1, 1, 1, 1, 1, 1], [2, 2, 2], [3, 3], [4, 2], [1, 3, 2]])
+def test_the_statistics_of_runs_are_those_of_each_run_alone(runs):
+    inputs = random(6, 3, 8, 8)
+    got = layer_moments(nn.Conv2d(3, 2, 3), inputs, 4, runs)
+    alone = [layer_moments(nn.Conv2d(3, 2, 3), part, 4) for part in inputs.split(runs)]
+    for kind, (mean, var) in enumerate(got):
+        assert torch.allclose(mean, torch.cat([each[kind][0] for each in alone]), atol=1e-6)
+        assert torch.allclose(var, torch.cat([each[kind][1] for each in alone]), atol=1e-6)
+
+
+def test_category_aware_matching_holds_each_class_to_its_own_statistics(surveyed):
+    """EDC, equation 5, written out: sum over classes of p(c) times the distance of the batch's images of c from c."""
+    train = digits()
+    rows = np.concatenate([train.class_indices(label)[:n] for label, n in ((2, 3), (5, 1), (7, 2))])
+    images = digits_context().normalise(train.images(rows))
+    batch = Batch(torch.as_tensor(train.labels[rows].copy()), images, 1)
+    ((_, matching),) = objective(surveyed, batch, images, category=1.0)
+    naive = 0.0
+    for label, part in ((2, images[:3]), (5, images[3:4]), (7, images[4:])):
+        alone = Batch(torch.full((len(part),), label), part, 1)
+        ((_, distance),) = objective(surveyed, alone, part, category=1.0, by_class=False)
+        naive += len(part) / len(images) * float(distance)
+    assert float(matching) == pytest.approx(naive, rel=1e-5)
+
+
+def test_the_mixture_of_all_classes_is_the_overall_target_and_the_sum_over_classes_is_not(surveyed):
+    """With every class in one batch, the authors' form of the category term says what the overall term says."""
+    train = digits()
+    rows = np.concatenate([train.class_indices(label)[:2] for label in range(10)])
+    images = digits_context().normalise(train.images(rows))
+    batch = Batch(torch.arange(10).repeat_interleave(2), images, 1)
+    overall, mixture, classes = (
+        float(objective(surveyed, batch, images, category=category, by_class=by_class)[0][1])
+        for category, by_class in ((0.0, True), (1.0, False), (1.0, True))
+    )
+    assert mixture == pytest.approx(overall, rel=0.1)
+    assert abs(classes - overall) > 0.2 * overall
+
+
+def test_the_flatness_term_has_both_orders_of_the_divergence():
+    torch.manual_seed(0)
+    start, moved = torch.randn(4, 1, 8, 8), torch.randn(4, 1, 8, 8)
+    network = trained_teacher(8)
+    step = Step(network, STILL, moved, moved, network(moved))
+    told = [(network(x) / 2.0).softmax(1) for x in (start, moved)]
+    for reverse, (first, second) in ((False, told), (True, told[::-1])):
+        wanted = (first * (first / second).log()).sum(1).mean()
+        assert float(Flatness(start, 0.5, 2.0, reverse=reverse)(step)) == pytest.approx(float(wanted), rel=1e-4)

@@ -1,0 +1,1 @@
+"""Photographs: how image files are listed, hashed, decoded, and kept as pixels."""

@@ -1,0 +1,1 @@
+"""Published numbers, and what records say to them."""

@@ -1,0 +1,107 @@
+"""A published number beside the records of its cell: the difference, and whether it is more than the spreads allow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.records.files import Record, latest
+from bench.reports.published.published_file import Explanation, Number, Published
+from bench.stats.intervals import Replicates, Summary, paired, summary, unpaired
+from bench.trials.trial import Trial
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What records hold of a cell."""
+
+    accuracies: Replicates  # replicate -> percent
+    planned: int  # replicates that the plan asks for
+
+    @property
+    def summary(self) -> Summary:
+        """Mean and spread, in percent."""
+        return summary(self.accuracies.values())
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A published number and its cell."""
+
+    number: Number
+    here: Measured
+
+    @property
+    def difference(self) -> float:
+        """Points by which the mean here is above the published one; nan where nothing was measured."""
+        return self.here.summary.mean - self.number.mean
+
+    @property
+    def half(self) -> float:
+        """Half of the 95 % interval of the difference of the two means (Welch)."""
+        number = self.number
+        return unpaired(self.here.summary, Summary(number.sets, number.mean, number.std, math.nan))
+
+    @property
+    def verdict(self) -> str:
+        """inside or outside, or why that cannot be said."""
+        if not self.here.accuracies:
+            return "not run"
+        if math.isnan(self.half):
+            return "too few"
+        return "inside" if abs(self.difference) <= self.half else "outside"
+
+
+@dataclass(frozen=True)
+class Trialled:
+    """An explanation, the cell of its run and the one whose difference it may explain."""
+
+    explanation: Explanation
+    base: Reproduction
+    here: Measured
+
+    @property
+    def change(self) -> Summary:
+        """What the run changes, in points, over the replicates that both have."""
+        return paired(self.here.accuracies, self.base.here.accuracies)
+
+
+def compare(
+    published: Published, records: Iterable[Record], planned: Sequence[Trial]
+) -> tuple[list[Reproduction], list[Trialled]]:
+    """Every number and every explanation with what was measured.
+
+    Args:
+        published: the file.
+        records: any; of several lines of a trial the last one counts, and those without an accuracy not at all.
+        planned: the trials of the plan.
+    """
+    cells: dict[tuple[str, str, str, int], dict[int, float]] = {}
+    for record in latest(records):
+        if record.accuracy is not None:
+            trial = Trial.from_dict(record.trial)
+            cells.setdefault(_cell(trial), {})[trial.replicate] = 100 * record.accuracy
+    wanted: dict[tuple[str, str, str, int], int] = {}
+    for trial in planned:
+        wanted[_cell(trial)] = wanted.get(_cell(trial), 0) + 1
+
+    def measured(dataset: str, protocol: str, method: str, ipc: int) -> Measured:
+        cell = (dataset, protocol, method, ipc)
+        return Measured(cells.get(cell, {}), wanted.get(cell, 0))
+
+    rows = [
+        Reproduction(each, measured(each.dataset, each.protocol, each.method, each.ipc)) for each in published.number
+    ]
+    trialled = [
+        Trialled(each, base, measured(base.number.dataset, each.protocol, each.method, ipc))
+        for each in published.explanation
+        for ipc in each.ipcs
+        for base in rows
+        if (base.number.name, base.number.ipc) == (each.name, ipc)
+    ]
+    return rows, trialled
+
+
+def _cell(trial: Trial) -> tuple[str, str, str, int]:
+    return trial.dataset, trial.protocol, trial.method, trial.ipc

@@ -1,0 +1,160 @@
+"""Files with the weights of a network: read without unpickling code, and fitted to the network that a recipe names."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from bench.api import Dataset
+from bench.errors import UserError
+from protocols.networks import build
+
+State = dict[str, torch.Tensor]
+
+KEYS = ("name", "order")  # how tensors are matched: by their names, or one after the other
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "network",
+    "net",
+    "weights",
+)  # of checkpoints, around the tensors
+PREFIXES = ("module.", "model.", "_orig_mod.", "network.", "net.")  # of DataParallel, wrappers, torch.compile
+SHOWN = 4
+# Networks that a file is compared with, where it does not fit the one that its recipe names.
+CANDIDATES: tuple[tuple[str, dict[str, Any]], ...] = (
+    *((f"torchvision:resnet{depth}", {}) for depth in (18, 34, 50, 101)),
+    *((f"torchvision:{name}", {}) for name in ("mobilenet_v2", "shufflenet_v2_x0_5", "efficientnet_b0", "alexnet")),
+    *((name, {"width": width}) for name in ("convnet", "resnet") for width in (16, 32, 64, 128)),
+    *(("convnet", {"width": 128, "depth": depth}) for depth in (2, 3, 4, 5)),
+)
+
+
+def file_digest(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_state(path: Path) -> State:
+    """The tensors of a file by name: safetensors, or what torch.save wrote of a state dict or a checkpoint around one.
+    Raises UserError where it holds none, or more than tensors."""
+    try:
+        content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except SafetensorError as error:
+        raise UserError(f"{path} is no readable safetensors file ({error}).") from None
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path} holds more than tensors, and loading it would run its code. Save the weights alone: "
+            f"torch.save(network.state_dict(), FILE), or safetensors.torch.save_file(network.state_dict(), FILE)."
+        ) from None
+    except (RuntimeError, EOFError, OSError, KeyError) as error:
+        raise UserError(f"{path} is no file of torch.save ({str(error).partition(chr(10))[0]}).") from None
+    outermost = content
+    while isinstance(content, Mapping) and (inner := next((w for w in WRAPPERS if _holds(content, w)), None)):
+        content = content[inner]
+    tensors = {}
+    if isinstance(content, Mapping):
+        tensors = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+    if not tensors:
+        names = ", ".join(map(str, outermost)) if isinstance(outermost, Mapping) else type(outermost).__name__
+        raise UserError(f"{path} holds no tensors by name, only: {names}.")
+    return tensors
+
+
+def _holds(content: Mapping[Any, Any], wrapper: str) -> bool:
+    return isinstance(content.get(wrapper), Mapping)
+
+
+def fitted(state: State, network: nn.Module, dataset: Dataset, where: str, keys: str = "name") -> State:
+    """The tensors under the network's own names. Raises UserError where they are not those of such a network; `where`
+    begins the message."""
+    own = network.state_dict()
+    if keys == "order":
+        return _by_order(state, own, where)
+    names, given = _bare(own), {bare: state[name] for bare, name in _bare(state).items()}
+    # Files of long ago do not count batches, and no result depends on it.
+    counts = {bare for bare in {*names, *given} if bare.endswith("num_batches_tracked")}
+    missing = [bare for bare in names if bare not in given and bare not in counts]
+    surplus = [bare for bare in given if bare not in names and bare not in counts]
+    if missing or surplus:
+        parts = [f"it lacks {_some(missing)}"] if missing else []
+        parts += [f"it has {_some(surplus)}, which the network lacks"] if surplus else []
+        raise UserError(f"{where}: the file does not fit the network: {'; '.join(parts)}.{_likely(given, dataset)}")
+    wrong = [bare for bare in names if bare in given and given[bare].shape != own[names[bare]].shape]
+    if wrong:
+        raise UserError(f"{where}: {_misfit(wrong, given, names, own, dataset)}{_likely(given, dataset)}")
+    return {name: given.get(bare, own[name]) for bare, name in names.items()}
+
+
+def _misfit(wrong: list[str], given: State, names: Mapping[str, str], own: State, dataset: Dataset) -> str:
+    shapes = [(tuple(given[bare].shape), tuple(own[names[bare]].shape)) for bare in wrong]
+    if all(theirs[1:] == ours[1:] and ours[0] == dataset.num_classes for theirs, ours in shapes):
+        return (
+            f"the weights are for {shapes[0][0][0]} classes, and the data set has {dataset.num_classes}. Take weights "
+            f"for these classes, or a recipe that trains."
+        )
+    texts = [f"{bare} {list(theirs)} for {list(ours)}" for bare, (theirs, ours) in zip(wrong, shapes, strict=True)]
+    return f"tensors of other shapes than the network's: {_some(texts)}."
+
+
+def _some(texts: list[str]) -> str:
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return ", ".join(texts[:SHOWN]) + more
+
+
+def _by_order(state: State, own: State, where: str) -> State:
+    """The tensors one after the other; the last part of a name and the shape must agree."""
+    if len(state) != len(own):
+        raise UserError(f"{where}: the file has {len(state)} tensors, and the network {len(own)}.")
+    for (name, tensor), (other, weight) in zip(own.items(), state.items(), strict=True):
+        if tensor.shape != weight.shape or name.rpartition(".")[2] != other.rpartition(".")[2]:
+            raise UserError(
+                f"{where}: the network has {name} {list(tensor.shape)} where the file has {other} {list(weight.shape)}."
+            )
+    return dict(zip(own, state.values(), strict=True))
+
+
+def _bare(names: Mapping[str, Any]) -> dict[str, str]:
+    """Name without the prefixes that all names share -> name."""
+    bare = {name: name for name in names}
+    while prefix := next((each for each in PREFIXES if bare and all(name.startswith(each) for name in bare)), None):
+        bare = {name.removeprefix(prefix): original for name, original in bare.items()}
+    return bare
+
+
+def _likely(given: State, dataset: Dataset) -> str:
+    """A sentence that names the network whose tensors these are, if one of the usual ones is it."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
+    for text, shape in _usual(dataset):
+        if all(name in shapes and shapes[name][1:] == shape[name][1:] for name in shape) and len(shape) == len(shapes):
+            return f' Did you mean network = "{text}"?'
+    return ""
+
+
+def _usual(dataset: Dataset) -> Iterator[tuple[str, dict[str, tuple[int, ...]]]]:
+    """Spec and shapes of the candidates for images of this size."""
+    for name, parameters in CANDIDATES:
+        try:
+            with torch.device("meta"):  # shapes alone
+                network = build(
+                    name, channels=dataset.channels, size=dataset.size, num_classes=dataset.num_classes, seed=0,
+                    **parameters,
+                )  # fmt: skip
+        except (UserError, RuntimeError):
+            continue
+        state = network.state_dict()
+        options = ",".join(f"{key}={value}" for key, value in parameters.items())
+        yield (
+            f"{name}:{options}" if options else name,
+            {bare: tuple(state[full].shape) for bare, full in _bare(state).items()},
+        )

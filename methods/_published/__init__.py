@@ -1,0 +1,1 @@
+"""Condensed sets as their authors publish them: trees, archives, parquet files, tensors."""

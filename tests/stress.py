@@ -1,0 +1,250 @@
+"""Kills at random moments: `python -m tests.stress [--kills 100] [--seed 0]`.
+
+A plan of short trials runs again and again while its driver, its process group, a worker, Ray's raylet or Ray's
+gcs_server is killed (SIGKILL), at a random moment: three in four after the run's first record. Whenever the plan is
+complete, a new results folder begins. Every trial must then stand there once, no line torn, and all that a record says
+of its result must be equal to a run that nobody disturbed. Every run must end as it should: with 0 where the plan was
+completed, with 2 and one sentence where Ray was lost. Exit code 1 where anything is otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from tests.worlds import ROOT
+from tests.worlds.run import make_world
+
+# Whom to kill -> the exit code of the run.
+ENDS = {"driver": -signal.SIGKILL, "group": -signal.SIGKILL, "worker": 0, "raylet": 2, "gcs_server": 2}
+VICTIMS = tuple(ENDS)
+REPLICATES = 12  # of two methods
+LIMIT = 1800.0  # seconds for a run that is over in one minute on a machine that does nothing else
+VARY = {"finished", "seconds", "digest"}  # fields that differ between two runs of one trial
+AFTER_FIRST = 0.75  # share of the kills that wait for a record of their run
+SLOW = """
+import time
+
+import numpy as np
+
+
+def select(train, ipc, ctx):
+    rng = ctx.numpy("choice")
+    time.sleep(0.3)
+    return np.concatenate([rng.choice(train.class_indices(c), ipc, replace=False) for c in range(train.num_classes)])
+"""
+
+
+@dataclass
+class Tally:
+    """What was done, and what was not as it should be."""
+
+    kills: Counter[tuple[str, str]] = field(default_factory=Counter)  # (victim, before or after the first record)
+    ends: Counter[tuple[str, int | None]] = field(default_factory=Counter)  # (victim, exit code)
+    plans: int = 0
+    trials: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+class Stress:
+    """One world, its undisturbed records, and the runs that are killed.
+
+    Args:
+        root: an empty folder.
+        seed: of the moments and the victims.
+        report: called with a line for every kill and every fault.
+    """
+
+    def __init__(self, root: Path, seed: int, report: Any = print) -> None:
+        self._random, self._report, self.tally = random.Random(seed), report, Tally()
+        self._world = make_world(root)
+        self._world.add("slow.py", SLOW)
+        (root / "home").mkdir()
+        (root / "temporary").mkdir()
+        self._results = 0
+        self._reference = self._undisturbed()
+
+    def kill(self, victim: str) -> None:
+        """Start or continue the plan, and kill once; the run is waited for."""
+        before = len(self._lines())
+        driver = self._start()
+        wait_for_record = self._random.random() < AFTER_FIRST
+        self._wait(driver, before + 1 if wait_for_record else 0)
+        deadline = time.monotonic() + self._random.uniform(0, 3 if wait_for_record else 20)
+        while driver.poll() is None and not (time.monotonic() > deadline and self._kill(victim, driver)):
+            time.sleep(0.01)
+        killed = driver.poll() is None or driver.returncode == -signal.SIGKILL
+        recorded = len(self._lines()) > before
+        _, error = driver.communicate(timeout=LIMIT)
+        if killed:
+            self.tally.kills[victim, "after" if recorded else "before"] += 1
+            self.tally.ends[victim, driver.returncode] += 1
+        self._report(f"{victim}: exit code {driver.returncode}, {len(self._lines())} records", file=sys.stderr)
+        self._judge(victim, driver.returncode, error)
+        self._check_lines()
+        if len(self._lines()) == len(self._reference):
+            self._check_plan()
+
+    def _undisturbed(self) -> dict[str, dict[str, Any]]:
+        driver = self._start()
+        _, error = driver.communicate(timeout=LIMIT)
+        if driver.returncode != 0:
+            raise SystemExit(f"the undisturbed run ended with {driver.returncode}:\n{error}")
+        reference = {line["id"]: line for line in map(json.loads, self._lines())}
+        self._new_plan()
+        return reference
+
+    def _start(self) -> subprocess.Popen[str]:
+        world, root = self._world, self._world.root
+        # The stores differ too, so that the condensed sets and teachers of every plan are made anew.
+        places = {"--results": root / f"results-{self._results}", "--store": root / f"store-{self._results}"}
+        flags = [flag for flag in world.flags(methods=("slow", "first")) if not flag.startswith(tuple(places))]
+        return subprocess.Popen(
+            [sys.executable, "-m", "bench", *flags, *(f"{name}={place}" for name, place in places.items()),
+             f"--replicates={REPLICATES}", "--jobs=2"],
+            env={**os.environ, "HOME": str(root / "home"), "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def _wait(self, driver: subprocess.Popen[str], records: int) -> None:
+        deadline = time.monotonic() + LIMIT
+        while len(self._lines()) < records and driver.poll() is None:
+            if time.monotonic() > deadline:
+                raise SystemExit("no record came")
+            time.sleep(0.02)
+
+    def _kill(self, victim: str, driver: subprocess.Popen[str]) -> bool:
+        """Whether there was a process to kill."""
+        if victim == "driver":
+            driver.kill()
+        elif victim == "group":
+            os.killpg(driver.pid, signal.SIGKILL)
+        else:
+            candidates = [process for process, line in self._processes() if _is(victim, line)]
+            if not candidates:
+                return False
+            os.kill(self._random.choice(candidates), signal.SIGKILL)
+        return True
+
+    def _processes(self) -> list[tuple[int, str]]:
+        """(id, command line) of the living processes of this world: they inherit its home folder."""
+        marker = f"HOME={self._world.root / 'home'}".encode()
+        alive = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if marker in (folder / "environ").read_bytes().split(b"\0"):
+                    alive.append((int(folder.name), (folder / "cmdline").read_text().replace("\0", " ")))
+            except OSError:
+                continue  # it ended meanwhile, or belongs to somebody else
+        return alive
+
+    def _lines(self) -> list[str]:
+        """Every whole line of the records."""
+        path = self._world.root / f"results-{self._results}" / "records.jsonl"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def _judge(self, victim: str, code: int | None, error: str) -> None:
+        """Whether a run ended as it should."""
+        if code not in (ENDS[victim], 0):  # 0: the plan was complete before
+            self._fault(f"{victim} killed: exit code {code}, {error[-2000:]}")
+        if code == 2 and (error.count("Error: ") != 1 or not error.rstrip().endswith((".", "…"))):
+            self._fault(f"{victim} killed: not one sentence at the end: {error[-2000:]}")
+        if "Traceback" in error:
+            self._fault(f"{victim} killed: {error[-2000:]}")
+
+    def _check_lines(self) -> None:
+        """No trial twice, no line torn, no failure."""
+        lines = []
+        for line in self._lines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                self._fault(f"a torn line: {line[:100]}")
+        if twice := [name for name, number in Counter(line["id"] for line in lines).items() if number > 1]:
+            self._fault(f"{len(twice)} trials stand there twice")
+        if other := Counter(line["status"] for line in lines if line["status"] != "ok"):
+            self._fault(f"statuses that no method earned: {dict(other)}")
+
+    def _check_plan(self) -> None:
+        """All is equal to the undisturbed run; then a new plan begins."""
+        for line in map(json.loads, self._lines()):
+            reference = self._reference.get(line["id"], {})
+            moved = [
+                key for key in line.keys() | reference.keys() if key not in VARY and line.get(key) != reference.get(key)
+            ]
+            if moved:
+                self._fault(f"{line['trial']}: {', '.join(sorted(moved))} differ from the undisturbed run")
+        self.tally.plans += 1
+        self.tally.trials += len(self._reference)
+        self._new_plan()
+
+    def _new_plan(self) -> None:
+        self._results += 1
+
+    def _fault(self, text: str) -> None:
+        self.tally.faults.append(text)
+        self._report(f"FAULT: {text}", file=sys.stderr)
+
+
+def _is(victim: str, line: str) -> bool:
+    program = line.split(" ")[0]
+    if victim == "worker":
+        return program.startswith("ray::") and "Agent" not in program
+    return program.endswith(f"/{victim}")
+
+
+def table(tally: Tally) -> str:
+    """Kills by victim and moment, exit codes, and what was not as it should be."""
+    rows = [
+        [
+            victim,
+            tally.kills[victim, "before"] + tally.kills[victim, "after"],
+            tally.kills[victim, "after"],
+            ", ".join(
+                f"{code}: {number}" for (name, code), number in sorted(tally.ends.items(), key=str) if name == victim
+            ),
+        ]
+        for victim in VICTIMS
+    ]
+    body = tabulate(rows, ["killed", "times", "after a record", "exit codes"])
+    kills, after = (sum(row[column] for row in rows) for column in (1, 2))
+    return (
+        f"{body}\n\n{kills} kills, {after} of them after the first record of their run; {tally.plans} plans of "
+        f"{tally.trials // max(1, tally.plans)} trials completed; {len(tally.faults)} faults"
+    )
+
+
+def main() -> None:
+    """Kill, check, print. Exit code 1 where something was not as it should be."""
+    parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
+    parser.add_argument("--kills", type=int, default=100, metavar="N")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=VICTIMS, help="kill nothing else")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="condensebench-stress-", ignore_cleanup_errors=True) as folder:
+        stress = Stress(Path(folder), options.seed)
+        order = random.Random(options.seed)
+        while sum(stress.tally.kills.values()) < options.kills:
+            stress.kill(options.only or order.choice(VICTIMS))
+        print(table(stress.tally))
+        sys.exit(1 if stress.tally.faults else 0)
+
+
+if __name__ == "__main__":
+    main()
