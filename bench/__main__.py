@@ -41,7 +41,7 @@ def _flushed(code: str | int | None) -> str | int | None:
         sys.stdout.flush()
     except OSError as error:
         unread(sys.stdout)
-        print(f"Error: standard output: {error.strerror}.", file=sys.stderr)
+        print(f"Error: {error.filename}: {error.strerror}.", file=sys.stderr)
         return 2
     return code
 

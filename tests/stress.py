@@ -204,7 +204,7 @@ class Stress:
 
 def _is(victim: str, line: str) -> bool:
     program = line.split(" ")[0]
-    if victim == "worker":
+    if victim == "worker":  # or a process that it forked: the fork server, a warden, a plugin
         return program.startswith("ray::") and "Agent" not in program
     return program.endswith(f"/{victim}")
 

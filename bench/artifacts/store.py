@@ -17,6 +17,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from bench import machine
@@ -38,6 +40,7 @@ DTYPES = {
     "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 
+_RUST_ERRNO = re.compile(r"\(os error (\d+)\)")  # safetensors has the number of an OSError in its text only
 UNFINISHED = ".making-"  # how the name of a file begins that is being written
 IN_USE = ".in-use"  # the file that every process which works in a store holds a shared lock on
 _IN_USE: dict[Path, IO[str]] = {}  # of this process, by the store's root
@@ -180,10 +183,15 @@ class Store:
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-    """Write one artifact atomically."""
+    """Write one artifact atomically. Raises OSError, as where the disk is full."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     text = json.dumps({**meta, "content": _content(contiguous, meta)}, sort_keys=True)
-    _atomic(path, lambda temporary: save_file(contiguous, temporary, metadata={"json": text}))
+    try:
+        _atomic(path, lambda temporary: save_file(contiguous, temporary, metadata={"json": text}))
+    except SafetensorError as error:
+        if (number := _RUST_ERRNO.search(str(error))) is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def read(path: Path) -> Artifact:

@@ -25,10 +25,23 @@ GROUP = "look"
 )
 @click.option("--out", required=True, metavar="SITE", help="Folder of the site, made anew.")
 @click.option("--title", default="CondenseBench", show_default=True, help="What stands above every page.")
+@click.option("--claims", multiple=True, metavar="FILE", help="A claims file, weighed by these records; repeatable.")
+@click.option("--pictures", multiple=True, metavar="DIR", help="Folder of pictures that `picture` drew; repeatable.")
+@click.option("--figures", is_flag=True, help="Also write every plot as SVG and PNG, into SITE/plots.")
 @STORE
 @DATA
 @PLUGIN
-def command(folders: tuple[str, ...], out: str, title: str, store: str | None, plugins: tuple[str, ...]) -> int:
+def command(
+    *,
+    folders: tuple[str, ...],
+    out: str,
+    title: str,
+    claims: tuple[str, ...],
+    pictures: tuple[str, ...],
+    figures: bool,
+    store: str | None,
+    plugins: tuple[str, ...],
+) -> int:
     """Make a website of records: leaderboard, plots, pictures, claims and checks, in one folder.
 
     The folder opens from the disk (SITE/index.html) and works on any static host; it asks nothing of the network.
@@ -36,19 +49,20 @@ def command(folders: tuple[str, ...], out: str, title: str, store: str | None, p
     """
     from bench.driver.defaults import default_store
     from bench.plugins.registry import discover
-    from bench.website.folder import write
+    from bench.website.folder import Wishes, write
     from bench.website.material import gather
 
-    material = gather(folders, registry=discover(plugins), store=Path(store) if store else default_store())
-    for source in material.sources:
-        for note in source.loaded.notes:
-            print(note, file=sys.stderr)
+    place = Path(store) if store else default_store()
+    material = gather(folders, registry=discover(plugins), store=place)
+    for note in (note for source in material.sources for note in source.loaded.notes):
+        print(note, file=sys.stderr)
     for case in material.disagreements:
         if case.kind == "conflict":
             print(f"conflict: {case.trial}: {case.text}", file=sys.stderr)
-    options = [part for folder in folders for part in ("--results", folder)]
+    named = {"--results": folders, "--claims": claims, "--pictures": pictures}
+    options = [part for option, values in named.items() for value in values for part in (option, value)]
     typed = shlex.join(["condensebench", "report", *options, "--out", out])
-    files = write(material, Path(out), title=title, command=typed)
+    files = write(material, Path(out), Wishes(title, typed, place, claims, pictures, figures))
     size = sum(path.stat().st_size for path in files)
     print(f"{len(material.rows)} rows of {len(material.records)} trials, {len(files)} files, {size / 1e6:.1f} MB")
     print(f"open {Path(out) / 'index.html'}")

@@ -51,6 +51,9 @@ class Shown(io.TextIOBase):
             yield
         except BrokenPipeError:
             unread(self.rich_proxied_file)
+        except OSError as error:  # a disk that is full
+            error.filename = self.rich_proxied_file.name
+            raise
 
     def writable(self) -> bool:
         """True: it is for writing."""

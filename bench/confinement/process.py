@@ -162,8 +162,9 @@ class PluginProcess:
             return LimitExceeded(reason, f"{self._what} {took}{limits[reason]}.")
         if reason == "told":
             return None
-        code = report["code"]
-        if code is not None and code < 0:
+        if (code := report["code"]) is None:
+            return PluginDied(KILLED, f"the process that watches {self._what} was killed.")
+        if code < 0:
             name = signal.Signals(-code).name if -code in iter(signal.Signals) else f"signal {-code}"
             kind = KILLED if -code == signal.SIGKILL else DIED
             return PluginDied(kind, f"the process of {self._what} died ({name}){self._last_words()}.")

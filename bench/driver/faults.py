@@ -23,7 +23,6 @@ ERRNOS = frozenset(
 )  # fmt: skip
 # Ray's exceptions that a task causes: what it raised, and the end of its process.
 OF_A_TASK = ("RayTaskError", "WorkerCrashedError")
-_RUST_ERRNO = re.compile(r"\(os error (\d+)\)")  # safetensors writes in Rust and keeps the number in its text only
 _OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -44,8 +43,6 @@ def machine_fault(error: BaseException) -> str | None:
         place = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
         return f"{os.strerror(error.errno)}{place}"
     kind = type(error)
-    if kind.__name__ == "SafetensorError" and (match := _RUST_ERRNO.search(str(error))) and int(match[1]) in ERRNOS:
-        return os.strerror(int(match[1]))
     if kind.__module__.partition(".")[0] == "ray" and not any(each.__name__ in OF_A_TASK for each in kind.__mro__):
         return f"Ray lost it ({kind.__name__}): {_line(str(error))}"
     return None

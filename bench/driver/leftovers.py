@@ -20,7 +20,7 @@ PREFIX = "condensebench-ray-"
 LOCK = ".lock"  # a file beside a session's folder, which its run keeps locked
 ATTEMPTS = 20  # to remove a folder, a tenth of a second apart: Ray's processes take that long to end
 # Ray's sockets stand in its folder, and the path of a socket holds no more than 107 bytes (macOS: 103).
-LONGEST_PARENT = 20
+LONGEST_PARENT = 12
 
 
 def sessions() -> Path:

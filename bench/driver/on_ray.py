@@ -168,27 +168,33 @@ class RayExecutor:
             await asyncio.gather(task, return_exceptions=True)
 
     async def run(self, stage: str, *args: Any, priority: int = 0, needs: tuple[str, ...] = ()) -> Outcome:
-        """Run one of STAGES in a worker. `needs` are the addresses of the artifacts that it reads."""
+        """Run one of STAGES in a worker. `needs` are the addresses of the artifacts that it reads.
+
+        Where somebody else killed a plugin's process, it runs again, as often as where a worker dies.
+        """
         await self._slot(priority)
         try:
             files = {address: self._files[address] for address in needs if address in self._files}
-            # The session is wrapped, so that a worker unpacks it once and not for every task.
-            outcome_ref, file_ref = _task.options(**self.task_options(stage, *args)).remote(
-                self._session_id, [self._session], files, stage, args
-            )
-            try:
-                outcome: Outcome = await outcome_ref
+            for left in reversed(range(1 + RETRIES)):
+                # The session is wrapped, so that a worker unpacks it once and not for every task.
+                outcome_ref, file_ref = _task.options(**self.task_options(stage, *args)).remote(
+                    self._session_id, [self._session], files, stage, args
+                )
+                try:
+                    outcome: Outcome = await outcome_ref
+                except ray.exceptions.RayError as error:
+                    return await self._fault(stage, error)
+                except asyncio.CancelledError:
+                    if not self._lost:
+                        with contextlib.suppress(Exception):  # Ray may be gone already
+                            ray.cancel(outcome_ref)
+                    raise
                 for note in outcome.notes:
                     LOG.warning("%s", note)
-                if outcome.error_type == KILLED and oom_kills() > self._oom_kills:
-                    return self._out_of_memory(stage)
-            except ray.exceptions.RayError as error:
-                return await self._fault(stage, error)
-            except asyncio.CancelledError:
-                if not self._lost:
-                    with contextlib.suppress(Exception):  # Ray may be gone already
-                        ray.cancel(outcome_ref)
-                raise
+                if outcome.error_type != KILLED or not left:
+                    break
+            if outcome.error_type == KILLED and oom_kills() > self._oom_kills:
+                return self._out_of_memory(stage)
             if self.ship and (address := made_file(outcome)) is not None:
                 self._files[address] = file_ref
             return outcome

@@ -69,11 +69,12 @@ class Run:
     async def all(self, trials: Sequence[Trial]) -> None:
         """Run the trials; earlier ones first where they compete for a worker.
 
-        Raises MachineError where a machine was to blame that trials have no record, once all others have ended.
+        Raises MachineError where a machine was to blame that trials have no record, once all others have ended, and
+        where records went away.
         """
         everything = asyncio.gather(*(self._trial(trial, index) for index, trial in enumerate(trials)))
         await self._executor.during(everything)
-        self._whereabouts.check()
+        self._whereabouts.check()  # of the lines that came last
         if self._lost:
             (fault, _), *others = Counter(self._lost.values()).most_common()
             more = f" (and {len(others)} other reasons)" if others else ""

@@ -159,9 +159,9 @@ def locked(folder: str | Path) -> Iterator[None]:
                 f"{folder} cannot be locked ({error.strerror}): its file system does not keep two runs apart. Give the "
                 "run a folder on another disk: --results OTHER_DIR"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with suppress(OSError):  # on a full disk the lock holds all the same; only its message lacks the number
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 

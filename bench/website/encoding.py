@@ -19,6 +19,11 @@ def script(name: str, value: Any) -> str:
     return f"{name} = {as_script_json(value)};\n"
 
 
+def part(name: str, key: str, value: Any) -> str:
+    """A script that adds one entry to a global object, which several such scripts share."""
+    return f"window.{name} = window.{name} || {{}};\n{script(f'{name}[{json.dumps(key)}]', value)}"
+
+
 def as_script_json(value: Any) -> str:
     """A value as JSON that is safe within a script; nan and infinity are null."""
     text = json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)

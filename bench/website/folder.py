@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata, resources
 from pathlib import Path
@@ -14,8 +13,8 @@ import jinja2
 
 from bench.errors import UserError
 from bench.reports.leaderboard.page import render
-from bench.website import bibtex, details, tables, vendored
-from bench.website.encoding import script, visible
+from bench.website import bibtex, chart_data, charts, details, evidence, pictures, tables, vendored
+from bench.website.encoding import part, script, visible
 from bench.website.material import Material
 
 MARK = "condensebench-report.json"  # what tells a folder that this program wrote, and may write anew
@@ -24,6 +23,7 @@ POLICY = (
     "default-src 'none'; script-src 'self' file:; style-src 'self' file: 'unsafe-inline'; "
     "img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'"
 )
+Add = Callable[[str, str | bytes], None]  # writes a file of the site: its name, its content
 
 
 @dataclass(frozen=True)
@@ -37,51 +37,107 @@ class Page:
     values: Mapping[str, Any] = field(default_factory=dict)  # of its template
 
 
-def write(material: Material, out: Path, *, title: str, command: str) -> list[Path]:
+@dataclass(frozen=True)
+class Wishes:
+    """What a site shows beside its records, and how."""
+
+    title: str  # above every page
+    command: str  # that makes the site again
+    store: Path  # where teachers may lie
+    claims: Sequence[str] = ()  # files
+    pictures: Sequence[str] = ()  # folders
+    figures: bool = False  # every plot as SVG and PNG too
+
+
+def write(material: Material, out: Path, wishes: Wishes) -> list[Path]:
     """Write all pages, and return the files that were written.
 
+    Args:
+        material: what the pages show.
+        out: the folder; an earlier site in it is replaced.
+        wishes: what else they show.
+
     Raises:
-        UserError: `out` is a folder with something else in it.
+        UserError: `out` is a folder with something else in it, or pictures or claims cannot be read.
     """
+    pictured = pictures.pictures(wishes.pictures, material)
+    weighed = evidence.claims(wishes.claims, material)
     _make_room(out)
-    files = {
-        "assets/LICENSES.txt": vendored.licences(),
-        "data/leaderboard.csv": render(material.frame, "csv"),
-        "data/leaderboard.json": render(material.frame, "json"),
-        **{f"assets/{name}": text for name, text in _static().items()},
-    }
-    files["assets/datatables.js"], files["assets/datatables.css"] = vendored.datatables()
+    written = []
+
+    def add(name: str, content: str | bytes) -> None:
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        written.append(path)
+
+    add(MARK, "{}\n")  # first: what a crash leaves behind is known as this program's
+    for picture in pictured:
+        add(f"pictures/{picture.name}", picture.file.read_bytes())
+    pages = [
+        _leaderboard(material, add),
+        _plots(material, add, wishes.figures),
+        Page("pictures.html", "Pictures", values={"pictures": pictured}),
+        _checks(material, weighed, wishes.store),
+    ]
+    add("assets/LICENSES.txt", vendored.licences())
+    for name, text in _static().items():
+        add(f"assets/{name}", text)
+    for page, text in _rendered(pages, material, wishes).items():
+        add(page, text)
+    return written
+
+
+def _leaderboard(material: Material, add: Add) -> Page:
+    """The page of the tables, its data, and what stands behind their numbers."""
+    script_, style = vendored.datatables()
+    add("assets/datatables.js", script_)
+    add("assets/datatables.css", style)
+    add("data/leaderboard.csv", render(material.frame, "csv"))
+    add("data/leaderboard.json", render(material.frame, "json"))
     rows = list(material.rows)
     chunk_of = {tables.row_key(row): name for name, members in details.chunks(rows).items() for row in members}
     board = {**tables.data(material, chunk_of), "bibtex": bibtex.entries(material.registry)}
-    files["data/leaderboard.js"] = script("window.LEADERBOARD", board)
+    add("data/leaderboard.js", script("window.LEADERBOARD", board))
     for name, content in details.files(rows, material.registry):
-        files[f"data/{name}.js"] = "window.DETAILS = window.DETAILS || {};\n" + script(
-            f"DETAILS[{json.dumps(name)}]", content
-        )
-    pages = [
-        Page(
-            "index.html",
-            "Leaderboard",
-            (
-                "assets/datatables.js",
-                "data/leaderboard.js",
-                "assets/exports.js",
-                "assets/details.js",
-                "assets/leaderboard.js",
-            ),
-            ("datatables.css",),
-        )
-    ]
-    files |= _pages(pages, material, len(board["tables"]), title, command)
-    written = []
-    for name, text in files.items():
-        path = out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        written.append(path)
-    (out / MARK).write_text(json.dumps({"files": sorted(files)}, indent=1) + "\n", encoding="utf-8")
-    return written
+        add(f"data/{name}.js", part("DETAILS", name, content))
+    scripts = ("assets/datatables.js", "data/leaderboard.js", "assets/exports.js", "assets/details.js")
+    return Page("index.html", "Leaderboard", (*scripts, "assets/leaderboard.js"), ("datatables.css",))
+
+
+def _plots(material: Material, add: Add, figures: bool) -> Page:
+    """The page of the plots, and their data."""
+    add("assets/vega.js", vendored.vega())
+    index = []
+    for number, group in enumerate(chart_data.groups(material)):
+        file = f"plots-{number}"
+        add(f"data/{file}.js", part("PLOTS", group.key, [vars(chart) for chart in group.charts]))
+        names = {"key": group.key, "title": group.title, "dataset": group.dataset, "file": file}
+        index.append({**names, "weight": sum(len(chart.spec["data"]["values"]) for chart in group.charts)})
+        if figures:
+            for chart in group.charts:
+                for suffix, content in charts.drawn(chart).items():
+                    add(f"plots/{chart.key}-{group.key}.{suffix}", content)
+    config = {theme: charts.config(theme) for theme in ("light", "dark")}
+    add("data/plots.js", script("window.PLOT_INDEX", {"groups": index, "config": config}))
+    return Page("plots.html", "Plots", ("assets/vega.js", "data/plots.js", "assets/plots.js"))
+
+
+def _checks(material: Material, weighed: Sequence[Mapping[str, Any]], store: Path) -> Page:
+    """The page of claims and checks."""
+    values = {
+        "claims": weighed,
+        "rules": evidence.rules(),
+        "checks": evidence.checks(material),
+        "disagreements": [
+            {"kind": case.kind, "trial": visible(case.trial), "text": visible(case.text), "places": case.places}
+            for case in material.disagreements
+        ],
+        "conflicts": sum(case.kind == "conflict" for case in material.disagreements),
+        "lock": evidence.locked(material),
+        "teachers": evidence.teachers(material, store),
+    }
+    return Page("checks.html", "Claims and checks", values=values)
 
 
 def _make_room(out: Path) -> None:
@@ -107,7 +163,7 @@ def _static() -> dict[str, str]:
     return {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir() if file.is_file()}
 
 
-def _pages(pages: list[Page], material: Material, count: int, title: str, command: str) -> dict[str, str]:
+def _rendered(pages: Sequence[Page], material: Material, wishes: Wishes) -> dict[str, str]:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bench.website", "templates"),
         autoescape=True,
@@ -117,12 +173,12 @@ def _pages(pages: list[Page], material: Material, count: int, title: str, comman
     )
     newest = max((record.finished for record in material.records), default="")[:10]
     site = {
-        "title": visible(title),
+        "title": visible(wishes.title),
         "records": sum(len(source.loaded) for source in material.sources),
         "trials": len(material.records),
-        "tables": count,
+        "tables": len(tables.board_tables(material.rows)),
         "newest": newest or "no day",
-        "command": visible(command),
+        "command": visible(wishes.command),
         "version": metadata.version("condensebench"),
     }
     return {

@@ -10,8 +10,8 @@ from functools import cache
 from importlib import metadata, resources
 
 from bench.errors import UserError
+from bench.website.charts import VEGA_LITE
 
-VEGA_LITE = "6.4"  # the grammar of bench/website/charts.py
 _PACKAGES = {"itables": "DataTables (tables) and jQuery", "vl-convert-python": "Vega, Vega-Lite and Vega-Embed (plots)"}
 _EXPORTS = re.compile(r"\bexport\s*\{([^{}]*)\};?(?=\s*(?:/\*.*\*/\s*)?$)", re.DOTALL)  # comments may follow
 

@@ -101,7 +101,7 @@ def test_a_disk_that_fills_up_while_an_artifact_is_written_is_the_machines(tmp_p
     )
     place = tmp_path / "teacher" / "a.safetensors"
     done = subprocess.run([sys.executable, "-c", script, str(place)], capture_output=True, text=True)
-    assert done.stdout.startswith("lost File too large"), done.stderr
+    assert done.stdout.startswith(f"lost File too large: {place}"), done.stderr
     assert list(place.parent.iterdir()) == []
 
 
@@ -359,5 +359,5 @@ def test_attempt_tells_a_fault_from_a_failure() -> None:
     def full() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    assert attempt(full) == Outcome("lost", message="No space left on device")
+    assert attempt(full) == Outcome("lost", error_type="OSError", message="No space left on device")
     assert attempt(lambda: save_file({}, "/proc/no/such")).status == "failed"

@@ -37,7 +37,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("pages") / "site"
     store = tmp_path_factory.mktemp("store")
+    extra = tmp_path_factory.mktemp("extra")
+    (extra / "claims.toml").write_text(world.CLAIM, encoding="utf-8")
+    world.picture(extra / "pictures" / "sets.png")
     arguments = ["report", "--results", str(results), "--out", str(out), "--store", str(store)]
+    arguments += ["--claims", str(extra / "claims.toml"), "--pictures", str(extra / "pictures")]
     answer = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert answer.exit_code == 0, answer.output
     return out
@@ -265,6 +269,61 @@ def test_names_and_tracebacks_that_mean_ill_are_text(browser: Browser, site: Pat
     assert not any("\x1b" in text for text in (table, latex, methods, shown))
     written = (site / "data" / "leaderboard.csv").read_text(encoding="utf-8")
     assert f"\"'{world.FORMULA}" in written or f"'{world.FORMULA}" in written
+
+
+# The other pages
+
+
+def test_plots_show_the_figures_of_the_leaderboard_and_are_saved_for_papers(
+    browser: Browser, site: Path, records: list[Record]
+) -> None:
+    frame = leaderboard(files.latest(records))
+    expected = {100 * mean for mean in frame[(frame.protocol == "small-soft-v1") & (frame.n > 0)]["mean"]}
+    with browser.open(site / "plots.html") as watched:
+        page = watched.page
+        page.locator("#group").select_option(label=f"{STORED}, ipc 10, convnet")
+        key = page.locator("#group").input_value()
+        page.locator(f"html[data-drawn='{key}']").wait_for(state="attached")
+        charts = {chart["key"]: chart for chart in page.evaluate("key => PLOTS[key]", key)}
+        assert charts.keys() == {"intervals", "bytes_labels", "ratio", "bpc", "ranks", "seconds"}
+        assert {row["mean"] for row in charts["bytes_labels"]["spec"]["data"]["values"]} == expected
+        front = charts["bytes_labels"]["spec"]["layer"][0]["data"]["values"]
+        assert [point["bytes_labels"] for point in front] == [749_000, 750_000, 2_240_000, 22_500_000]
+        assert page.locator("figure .plot svg").count() == len(charts)
+        assert page.locator("figure[data-chart=bytes_labels] svg [aria-roledescription=point]").count() >= 10
+        with page.expect_download() as download:
+            page.locator("figure[data-chart=bytes_labels]").get_by_role("button", name="Save as SVG").click()
+        assert download.value.suggested_filename == f"bytes_labels-{key}.svg"
+        drawing = Path(download.value.path()).read_text(encoding="utf-8")
+        assert watched.complaints == []
+    assert drawing.startswith("<svg")
+    assert "bytes of labels" in drawing
+
+
+def test_a_picture_leads_to_the_rows_that_were_trained_on_its_sets(browser: Browser, site: Path) -> None:
+    with browser.open(site / "pictures.html") as watched:
+        page = watched.page
+        image = page.locator("figure img")
+        assert image.evaluate("img => img.complete && img.naturalWidth") == 40
+        assert world.IMAGE in page.locator("figure h2").inner_text()
+        page.locator("figure summary").click()
+        assert "no record of this site was trained on this very set" in page.locator("figure li").nth(1).inner_text()
+        page.locator("figure li a").click()
+        page.get_by_role("dialog").wait_for()
+        assert page.get_by_role("dialog").locator("h2").inner_text() == "herding"
+        assert page.title() == "Leaderboard · CondenseBench"
+
+
+def test_claims_and_findings_stand_with_their_evidence(browser: Browser, site: Path) -> None:
+    with browser.open(site / "checks.html") as watched:
+        page = watched.page
+        assert page.locator(".verdicts .flag").inner_text() == "holds"
+        assert "<b>Nobody</b> says so." in page.locator(".claim").inner_text()
+        page.locator(".claim summary").click()
+        assert page.locator(".claim tbody tr").count() == 2  # a cell for each ipc
+        assert "error: stale" in page.locator("#records ~ section .findings").first.inner_text()
+        assert "small-hard-v1" in page.locator("#lock ~ ul").inner_text()
+        assert "digits" in page.locator("#teachers ~ div").inner_text()
 
 
 # How it looks and how it is reached

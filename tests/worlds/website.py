@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from bench.records.files import Record, append
+from bench.studies.pictures.drawing import png
 from tests.worlds.records import cell, record
 
 SCRIPT = "<script>document.title='stolen'</script>"
@@ -16,12 +21,42 @@ HOSTILE = (SCRIPT, FORMULA, INPUT, ESCAPE)
 HARD = {"protocol": "small-hard-v1", "compressor": None, "ipc": 10, "dataset": "digits"}
 
 
+CLAIM = """
+[[claim]]
+id = "herding"
+title = "Herding beats EL2N"
+says = "<b>Nobody</b> says so."
+source = "a test"
+
+[[claim.contrast]]
+better = { method = "herding" }
+worse = { method = "el2n" }
+"""
+
+
+def condensed(method: str, ipc: int) -> dict[str, Any]:
+    """A condensed set as a record tells it."""
+    digest = hashlib.sha256(f"{method} {ipc}".encode()).hexdigest()
+    counts = dict.fromkeys(("repeated", "in_test_exact", "in_test_near", "train_in_test"), 0)
+    return {"digest": digest, "per_class": (ipc, ipc), **counts}
+
+
+def picture(path: Path) -> Path:
+    """A picture as the verb `picture` writes it, of herding's set and of one that no record knows."""
+    sets = f"herding {condensed('herding', 10)['digest']}\n{INPUT} {'0' * 64}"
+    image = Image.new("L", (40, 30))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(image, {"Title": f"digits, ipc 10 {IMAGE}", "Description": sets}))
+    return path
+
+
 def ordinary() -> list[Record]:
     """Two tables: hard labels at two ipc, stored labels with compressors and budgets, one cell infeasible."""
     records = []
     for ipc, lift in ((10, 0.0), (20, 0.1)):
         for seed, (method, mean) in enumerate({"random": 0.60, "herding": 0.66, "el2n": 0.40, "rded": 0.6595}.items()):
-            records += cell(mean + lift, 5, seed=seed, method=method, **{**HARD, "ipc": ipc})
+            names = {**HARD, "ipc": ipc, "condensed": condensed(method, ipc)}
+            records += cell(mean + lift, 5, seed=seed, method=method, **names)
     for seed, (compressor, budget, mean, size) in enumerate(
         (
             ("none", None, 0.50, 22_500_000),

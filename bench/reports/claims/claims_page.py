@@ -16,7 +16,7 @@ from bench.reports.printers import Markdown, markdown_paragraph, markdown_table,
 from bench.reports.quantities import interval, p_value, percent
 from bench.reports.table import Column, Row, Table
 
-_RULES = f"""\
+RULES = f"""\
 - A claim is a list of contrasts: rows that are said to be better, rows that are said to be worse, and a margin in
   points (0 unless told). Rows pair where everything that the contrast does not name is the same: data set, ipc,
   student, protocol, labels, compressor, budget, and the digests of data, teacher, protocol, network and engine. Only
@@ -81,7 +81,7 @@ def page(weighed: Sequence[Weighed], command: str, folders: Mapping[str, Loaded]
         "## Verdicts",
         _summary(weighed),
         "## How to read it",
-        _RULES,
+        RULES,
         *(_claim(each) for each in weighed),
     ]
     return "\n\n".join(parts) + "\n"
@@ -130,21 +130,22 @@ def _claim(each: Weighed) -> str:
         if evidence.contrast.title:
             parts.append(f"### {markdown_text(evidence.contrast.title)}: {evidence.verdict}")
         if evidence.cells:
-            parts.append(_table(evidence.cells))
-        parts.append("\n".join(f"- {markdown_text(line)}" for line in _lines(each, evidence)))
+            parts.append(markdown_table(cells_table(evidence.cells)))
+        parts.append("\n".join(f"- {markdown_text(line)}" for line in evidence_lines(each, evidence)))
     return "\n\n".join(parts)
 
 
-def _table(cells: Sequence[Cell]) -> str:
+def cells_table(cells: Sequence[Cell]) -> Table:
+    """The cells of a contrast under their headings; coordinates that are the same everywhere are left out."""
     place = [name for name in cells[0].place if len({cell.place[name] for cell in cells}) > 1]
     place = ["dataset", "ipc", *(name for name in place if name not in ("dataset", "ipc"))]
     columns = [Column(name, heading=name, left=True) for name in place if name in cells[0].place]
     rows = [{**cell.place, **vars(cell)} for cell in cells]
-    return markdown_table(Table([*columns, *_CELL_COLUMNS], [rows]))
+    return Table([*columns, *_CELL_COLUMNS], [rows])
 
 
-def _lines(each: Weighed, evidence: Evidence) -> Iterator[str]:
-    """What stands below a table."""
+def evidence_lines(each: Weighed, evidence: Evidence) -> Iterator[str]:
+    """What stands below the table of a contrast: the pooled difference, its test, and what was left out; Markdown."""
     margin = evidence.contrast.margin
     against = f", the margin {margin:+g} points" if margin else ""
     if not evidence.cells:

@@ -1,0 +1,137 @@
+"""The page of claims and checks: verdicts with their evidence, findings, the lock, the teachers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+from bench.artifacts.refs import Workspace
+from bench.errors import UserError, with_short_paths
+from bench.finding import ORDER, Finding
+from bench.lock import lock_file
+from bench.lock.differences import changed_defaults, changed_protocol
+from bench.reports.claims.claim_file import check_names, read_claims
+from bench.reports.claims.claims_page import RULES, cells_table, evidence_lines
+from bench.reports.claims.verdict import Weighed, weigh
+from bench.reports.quantities import percent
+from bench.reports.table import Shown, Table
+from bench.stages.origins import OriginDigests
+from bench.website.encoding import visible
+from bench.website.material import Material
+
+_MARKDOWN = MarkdownIt("commonmark", {"html": False})  # what looks like HTML is text
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text cells, with which columns are set to the left."""
+
+    headings: list[str]
+    left: list[bool]
+    rows: list[list[str]]
+
+
+def claims(files: Sequence[str | Path], material: Material) -> list[dict[str, Any]]:
+    """Every claim of some claims files, weighed by the records of the site.
+
+    Raises:
+        UserError: a file is no claims file, or names what nobody knows.
+    """
+    entries = [row.standing.entry for row in material.rows]
+    shown = []
+    for file in files:
+        read = read_claims(file)
+        check_names(read, entries, material.registry, file)
+        shown += [_claim(weigh(claim, entries)) for claim in read.claim]
+    return shown
+
+
+def _claim(weighed: Weighed) -> dict[str, Any]:
+    claim = weighed.claim
+    contrasts = [
+        {
+            "title": visible(evidence.contrast.title),
+            "verdict": evidence.verdict,
+            "counts": ", ".join(f"{evidence.count(says)} {says}" for says in ("for", "against", "open")),
+            "grid": grid(cells_table(evidence.cells)) if evidence.cells else None,
+            "lines": [_MARKDOWN.renderInline(visible(line)) for line in evidence_lines(weighed, evidence)],
+        }
+        for evidence in weighed.evidence
+    ]
+    texts = {key: visible(getattr(claim, key).strip()) for key in ("id", "title", "says", "source", "note")}
+    return {**texts, "verdict": weighed.verdict, "contrasts": contrasts}
+
+
+def rules() -> str:
+    """How claims are weighed, as HTML."""
+    return str(_MARKDOWN.render(RULES))
+
+
+def grid(table: Table) -> Grid:
+    """A table of reports as text cells."""
+
+    def text(cell: str | Shown) -> str:
+        return visible(cell.before + cell.text if isinstance(cell, Shown) else cell)
+
+    rows = [[text(column.cell(row)) for column in table.columns] for group in table.groups for row in group]
+    return Grid([column.title for column in table.columns], [column.left for column in table.columns], rows)
+
+
+def checks(material: Material) -> list[dict[str, Any]]:
+    """For each folder: its findings, worst first, and how many there are."""
+    shown = []
+    for source in material.sources:
+        findings = sorted(source.findings, key=lambda finding: ORDER.index(finding.severity))
+        shown.append(
+            {
+                "folder": visible(source.folder),
+                "summary": source.summary,
+                "counts": dict(Counter(finding.severity for finding in findings)),
+                "findings": [_finding(finding) for finding in findings],
+            }
+        )
+    return shown
+
+
+def _finding(finding: Finding) -> dict[str, str]:
+    parts = {key: visible(with_short_paths(getattr(finding, key))) for key in ("rule", "where", "message")}
+    return {**parts, "severity": finding.severity}
+
+
+def locked(material: Material) -> dict[str, Any]:
+    """The lock of the released protocols, as far as records of the site name them."""
+    lock = lock_file.read()
+    names = sorted({record.trial["protocol"] for record in material.records} & lock.protocols.keys())
+    findings = changed_defaults(lock, lock_file.PATH)
+    findings += [finding for name in names for finding in changed_protocol(name, lock, lock_file.PATH)]
+    held = [
+        {"name": name, "digest": lock.protocols[name].digest, "since": lock.protocols[name].released} for name in names
+    ]
+    return {"summary": lock_file.lock_summary(lock), "held": held, "findings": [_finding(each) for each in findings]}
+
+
+def teachers(material: Material, store: Path) -> Grid:
+    """The teachers of every data set and protocol, with their accuracy on the test split, as far as they are known."""
+    origins = OriginDigests(Workspace(store.resolve(), material.registry))
+    rows = []
+    for dataset, protocol in dict.fromkeys((r.trial["dataset"], r.trial["protocol"]) for r in material.records):
+        known = list(_teachers(origins, dataset, protocol))
+        rows += [[visible(dataset), visible(protocol), *cells] for cells in known or [["-", "-", "not known here"]]]
+    headings = ["data set", "protocol", "teacher", "weights", "accuracy % (test split)"]
+    return Grid(headings, [True, True, True, True, False], rows)
+
+
+def _teachers(origins: OriginDigests, dataset: str, protocol: str) -> Iterable[list[str]]:
+    try:
+        described = origins.dataset(dataset)
+        recipes = origins.protocol(protocol).teachers(dataset)
+        refs = origins.teachers(recipes, dataset, described.digest, described.classes) if described else None
+    except UserError:
+        return
+    for recipe, ref in zip(recipes, refs or (), strict=False):
+        yield [f"{recipe} ({ref.network})", ref.digest[:16], percent(ref.accuracy)]
