@@ -16,7 +16,7 @@ from torchvision.datasets import ImageFolder
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
 from bench.cli import cli
-from bench.photographs import limits
+from bench.photographs import cache_limits
 from bench.places import VARIABLE
 from bench.plugins.registry import discover
 from bench.protocol import definition
@@ -53,7 +53,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def here(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(VARIABLE, str(data))
-    monkeypatch.setenv(limits.VARIABLE, "1GB")
+    monkeypatch.setenv(cache_limits.VARIABLE, "1GB")
     monkeypatch.setenv("CONDENSEBENCH_STORE", str(data / "store"))
     return tmp_path
 
@@ -80,7 +80,7 @@ def test_a_miniature_has_the_classes_and_splits_of_its_kind(name: str, here: Pat
 @pytest.mark.parametrize("limit", ["1GB", "0"])
 def test_the_test_split_is_what_torchvision_evaluates_on_to_the_bit(limit: str, here: Path, monkeypatch) -> None:
     """Grey, CMYK and turned photographs and a PNG named .JPEG are among them."""
-    monkeypatch.setenv(limits.VARIABLE, limit)
+    monkeypatch.setenv(cache_limits.VARIABLE, limit)
     pipeline = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()])
     published = ImageFolder(f"{os.environ[VARIABLE]}/imagenette2/val", pipeline)
     images, labels = Workspace(here / "store", REGISTRY).data("imagenette").test_images()
