@@ -55,7 +55,7 @@ from bench.driver.pulse import Pulse
 from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
 from bench.errors import MachineError, UserError
 from bench.foreign.named_files import known_sets
-from bench.photographs import limits as limits_of_caches
+from bench.photographs import cache_limits as limits_of_caches
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse

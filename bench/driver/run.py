@@ -15,7 +15,7 @@ from bench.driver.defaults import default_store
 from bench.driver.leftovers import sweep
 from bench.driver.outcome import ignore
 from bench.driver.prepared import Prepared, RunOptions, prepare
-from bench.photographs.limits import place_limit
+from bench.photographs.cache_limits import place_limit
 from bench.places import place_data
 from bench.records import files
 from bench.records.files import Record
