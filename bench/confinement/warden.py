@@ -22,7 +22,7 @@ from typing import NoReturn
 import psutil
 
 from bench.confinement import wire
-from bench.confinement.limits import Limits
+from bench.confinement.plugin_limits import Limits
 from bench.confinement.watch import LEFT, MOST_NOTES
 
 EVERY = 0.05  # seconds between two looks

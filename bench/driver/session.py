@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import places
-from bench.confinement.limits import Limits
+from bench.confinement.plugin_limits import Limits
 from bench.driver.outcome import Outcome
 from bench.foreign import named_files
 from bench.photographs import limits

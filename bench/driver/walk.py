@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bench import machine
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
 from bench.artifacts.store import LOG, DamagedArtifact
-from bench.confinement.limits import Limits
+from bench.confinement.plugin_limits import Limits
 from bench.driver.faults import RayLost
 from bench.driver.outcome import NoValue, Outcome, fault_or_failure, ignore
 from bench.driver.prepared import RERUN, state_of
@@ -26,7 +26,7 @@ from bench.labels.making import shards
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.records import files
-from bench.records.files import Failure, Record
+from bench.records.files import Failure, ReadRecord, Record
 from bench.stages.origins import OriginDigests
 from bench.teachers.teacher_files import TeacherRef, UnusedTeacher
 from bench.trials.budget import reference_bytes
@@ -48,7 +48,7 @@ class Run:
         ws: Workspace,
         executor: RayExecutor,
         results: Path,
-        existing: Sequence[Record],
+        existing: Sequence[ReadRecord],
         *,
         rerun: str = "missing",
         on_record: Callable[[Record], None] = ignore,

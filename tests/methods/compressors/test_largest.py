@@ -15,3 +15,11 @@ def test_of_equal_values_those_of_the_lowest_index_are_in(seed: int) -> None:
     for count in (-1, 0, 1, len(values) // 3, len(values) - 1, len(values), len(values) + 5):
         reference = np.sort(np.argsort(-values, kind="stable")[: max(count, 0)])
         assert np.array_equal(largest(values, count), reference)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_where_the_border_is_one_value_the_choice_is_that_of_a_partial_sort(seed: int) -> None:
+    """Records of the code before this rule stay valid: without ties it chose the same entries."""
+    values = np.random.default_rng(seed).standard_normal(500)
+    for count in (1, 17, 250, 499):
+        assert set(largest(values, count)) == set(np.argpartition(-values, count - 1)[:count])
