@@ -47,7 +47,7 @@ def command(
     if wrong := [pair for pair, (name, _, other) in pairs.items() if not name or not other]:
         raise UserError(f"--unaugmented {wrong[0]}: type two protocols, for instance standard-hard-sgd-v1=mine-v1.")
 
-    loaded = files.load(results)
+    loaded = files.scan(results)
     for note in loaded.notes:
         print(note, file=sys.stderr)
     latest = files.latest(loaded.records)
@@ -55,7 +55,7 @@ def command(
         from bench.reports.ddranking import render_scores
         from bench.reports.ddranking import scores as dd_ranking
 
-        full = files.latest(files.load(full_data).records) if full_data else []
+        full = files.latest(files.scan(full_data).records) if full_data else []
         plain = {name: other for name, _, other in pairs.values()}
         print(render_scores(dd_ranking(latest, full, plain, released()), format_))
     elif by == "protocol":

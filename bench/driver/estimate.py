@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.plugins.registry import ROOT
 from bench.records import files
-from bench.records.files import Record
+from bench.records.files import LeanRecord, ReadRecord
 from bench.trials.trial import Trial
 
 COMMITTED = ROOT / "results" / "default-plan"
@@ -29,7 +29,7 @@ _SHARED = {
 }
 
 
-def estimate_seconds(trials: Iterable[Trial], records: Iterable[Record]) -> tuple[float, int]:
+def estimate_seconds(trials: Iterable[Trial], records: Iterable[ReadRecord]) -> tuple[float, int]:
     """(seconds of work for the trials whose like has been run, number of trials of which nothing is known).
 
     The like of a trial is a record of the same data set, protocol, ipc and student: its student was trained as long.
@@ -53,40 +53,44 @@ def estimate_seconds(trials: Iterable[Trial], records: Iterable[Record]) -> tupl
     return total, unknown
 
 
-def committed_records() -> list[Record]:
+def committed_records() -> list[LeanRecord]:
     """The records of the default plan that the checkout brings, so that a first run can be estimated: of another
     machine. None where the project is installed without its results."""
-    return files.load(COMMITTED).records if COMMITTED.is_dir() else []
+    return files.scan(COMMITTED).records if COMMITTED.is_dir() else []
 
 
 class _Known:
     """Seconds of stages, by what the trials agree in."""
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    def __init__(self, records: Iterable[ReadRecord]) -> None:
         self._seconds: dict[_Key, list[float]] = defaultdict(list)
+        self._medians: dict[_Key, float] = {}
         self._sets: dict[_Key, dict[int, float]] = defaultdict(dict)
         self._teachers: dict[_Key, str] = {}
         for record in records:
             if record.status != "ok":
                 continue
-            spent = dict(record.seconds)
+            spent, trial = dict(record.seconds), record.run.as_dict()
             for stage, (_, likenesses) in _SHARED.items():
                 if stage in spent:
                     seconds = spent.pop(stage)
                     for fields in likenesses:
-                        self._seconds[_key(stage, fields, record.trial)].append(seconds)
-            self._seconds[_key("student", _STUDENT, record.trial)].append(sum(spent.values()))
+                        self._seconds[_key(stage, fields, trial)].append(seconds)
+            self._seconds[_key("student", _STUDENT, trial)].append(sum(spent.values()))
             if teacher := record.made_by.get("teacher"):
-                self._teachers[_key("teacher", _TEACHER, record.trial)] = teacher
+                self._teachers[_key("teacher", _TEACHER, trial)] = teacher
             if "condense" in record.seconds:
-                seconds_by_replicate = self._sets[self._set_key(record.trial)]
-                seconds_by_replicate[record.trial["replicate"]] = record.seconds["condense"]
+                seconds_by_replicate = self._sets[self._set_key(trial)]
+                seconds_by_replicate[trial["replicate"]] = record.seconds["condense"]
 
     def median(self, stage: str, trial: Mapping[str, Any], likenesses: Iterable[tuple[str, ...]]) -> float | None:
         """Of the nearest likeness there is a record of."""
         for fields in likenesses:
-            if seconds := self._seconds.get(_key(stage, fields, trial)):
-                return statistics.median(seconds)
+            key = _key(stage, fields, trial)
+            if key not in self._medians and key in self._seconds:
+                self._medians[key] = statistics.median(self._seconds[key])
+            if key in self._medians:
+                return self._medians[key]
         return None
 
     def set_of(self, trial: Mapping[str, Any]) -> tuple[str, int | None]:
@@ -94,7 +98,8 @@ class _Known:
         that is not known; and the replicate where each has a set of its own, None where one serves all: to the last
         digit, they have told the same time."""
         times = self._sets.get(self._set_key(trial), {})
-        shared = len(times) > 1 and len(set(times.values())) == 1
+        some = next(iter(times.values()), None)
+        shared = len(times) > 1 and all(seconds == some for seconds in times.values())
         return self._teacher(trial), None if shared else trial["replicate"]
 
     def _set_key(self, trial: Mapping[str, Any]) -> _Key:

@@ -24,7 +24,7 @@ from bench.places import NotHere
 from bench.plugins.registry import discover
 from bench.protocol.definition import default_recipes
 from bench.records import files
-from bench.records.files import Record, State
+from bench.records.files import ReadRecord, State
 from bench.stages.origins import OriginDigests, teacher_to_train
 from bench.trials.trial import Trial
 
@@ -112,10 +112,10 @@ class Prepared:
                     continue
 
     @cached_property
-    def existing(self) -> Sequence[Record]:
+    def existing(self) -> Sequence[ReadRecord]:
         """Every record of the results folder."""
         folder = self.options.results
-        return files.load(folder).records if any(folder.glob("*.jsonl")) else []
+        return files.scan(folder).records if any(folder.glob("*.jsonl")) else []
 
     @cached_property
     def states(self) -> Mapping[Trial, State]:
@@ -158,7 +158,7 @@ def _named_files(trials: Iterable[Trial]) -> list[str]:
     ]
 
 
-def trial_states(ws: Workspace, trials: Sequence[Trial], existing: Sequence[Record]) -> dict[Trial, State]:
+def trial_states(ws: Workspace, trials: Sequence[Trial], existing: Sequence[ReadRecord]) -> dict[Trial, State]:
     """done, missing, stale or failed, for every trial.
 
     Where a data set was never opened here, its digest and its teacher's are taken to be those of the record until the
@@ -169,7 +169,7 @@ def trial_states(ws: Workspace, trials: Sequence[Trial], existing: Sequence[Reco
     return {trial: state_of(trial, origins.known(trial), latest) for trial in trials}
 
 
-def state_of(trial: Trial, made_by: Mapping[str, str | None], latest: Mapping[str, Record]) -> State:
+def state_of(trial: Trial, made_by: Mapping[str, str | None], latest: Mapping[str, ReadRecord]) -> State:
     """The state of a trial by the digests that are known (not None)."""
     identity = trial.id
     record = latest.get(identity)

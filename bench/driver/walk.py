@@ -26,7 +26,7 @@ from bench.labels.making import shards
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.records import files
-from bench.records.files import Failure, Record
+from bench.records.files import Failure, ReadRecord, Record
 from bench.stages.origins import OriginDigests
 from bench.teachers.teacher_files import TeacherRef, UnusedTeacher
 from bench.trials.budget import reference_bytes
@@ -48,7 +48,7 @@ class Run:
         ws: Workspace,
         executor: RayExecutor,
         results: Path,
-        existing: Sequence[Record],
+        existing: Sequence[ReadRecord],
         *,
         rerun: str = "missing",
         on_record: Callable[[Record], None] = ignore,

@@ -16,10 +16,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from bench.errors import UserError
-from bench.plugins.former_code import renewed
+from bench.plugins.former_code import equal, renewed
 from bench.trials.budget import Budget
+from bench.trials.trial import Trial
 
 SCHEMA = 5
+LARGEST = 2**53  # above every whole number of a record: JSON readers of all languages keep smaller ones exact
 TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trials.trial.Trial and its id
     **dict.fromkeys(("id", "dataset", "protocol", "method", "student"), (str,)),
     **dict.fromkeys(("ipc", "replicate"), (int,)),
@@ -38,7 +40,12 @@ def now() -> str:
 
 
 def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
+    if value is not None and (isinstance(value, str | bytes | bool) or not hasattr(value, "__float__")):
+        raise ValueError("a loss is a number or null")
+    try:
+        return None if value is None or not math.isfinite(value) else value
+    except (OverflowError, TypeError):
+        raise ValueError("a loss is a number or null") from None
 
 
 def _plain(value: Any) -> Any:
@@ -59,7 +66,7 @@ def _plain(value: Any) -> Any:
     return _plain(str(value))
 
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=LARGEST)]
 Loss = Annotated[float | None, BeforeValidator(_finite)]  # None also stands for a loss that was not finite
 Text = Annotated[str, BeforeValidator(_plain)]
 JSONDict = Annotated[dict[str, Any], BeforeValidator(_plain)]
@@ -170,7 +177,7 @@ class Record(_Part):
     @classmethod
     def _is_utc(cls, text: str) -> str:
         if datetime.fromisoformat(text).utcoffset() != timedelta(0):
-            raise ValueError(f"{text!r} is not an ISO-8601 time in UTC, such as {now()!r}")
+            raise ValueError(f"{text!r} is not an ISO-8601 time in UTC, such as 2026-01-01T00:00:00.000000+00:00")
         return text
 
     @model_validator(mode="after")
@@ -180,8 +187,8 @@ class Record(_Part):
         for key, kinds in TRIAL_KEYS.items():
             if type(self.trial[key]) not in kinds:
                 raise ValueError(f"trial.{key} = {self.trial[key]!r} must be {' or '.join(k.__name__ for k in kinds)}")
-        if self.trial["ipc"] < 1 or self.trial["replicate"] < 0:
-            raise ValueError("trial.ipc must be at least 1 and trial.replicate at least 0")
+        if not 1 <= self.trial["ipc"] < LARGEST or not 0 <= self.trial["replicate"] < LARGEST:
+            raise ValueError("trial.ipc must be at least 1 and trial.replicate at least 0, and both below 2^53")
         if self.trial["budget"] is not None:
             try:
                 Budget.parse(self.trial["budget"])
@@ -195,6 +202,11 @@ class Record(_Part):
         if getattr(self, needed) is None:
             raise ValueError(f"a record with status {self.status!r} needs {needed!r}")
         return self
+
+    @property
+    def run(self) -> Trial:
+        """What was run."""
+        return Trial.from_dict(self.trial)
 
     def fields(self) -> dict[str, Any]:
         """JSON values of every field, without the line's digest."""
@@ -231,16 +243,21 @@ def _from_2(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _from_3(fields: dict[str, Any]) -> dict[str, Any]:
     """Schema 3 had digests of code by another rule; of code that is not known by both they stay, and are stale."""
-    digests = fields.get("made_by")
-    if not isinstance(digests, dict):
-        return fields
-    code = {part: renewed(digests[part]) for part in ("method", "compressor", "network") if part in digests}
-    return {**fields, "made_by": {**digests, **code}}
+    return _with_code(fields, renewed)
 
 
 def _from_4(fields: dict[str, Any]) -> dict[str, Any]:
-    """Schema 4 told neither what plugins did beside their task nor their limits."""
-    return fields
+    """Schema 4 told neither what plugins did beside their task nor their limits. Some code has changed since that gives
+    the same bytes."""
+    return _with_code(fields, equal)
+
+
+def _with_code(fields: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    digests = fields.get("made_by")
+    if not isinstance(digests, dict):
+        return fields
+    code = {part: change(digests[part]) for part in ("method", "compressor", "network") if part in digests}
+    return {**fields, "made_by": {**digests, **code}}
 
 
 # From schema n: fields -> fields of schema n + 1.

@@ -28,7 +28,7 @@ MEANINGS = {
 }
 
 
-def disagreements(loaded: Loaded) -> list[Disagreement]:
+def disagreements(loaded: Loaded[Record]) -> list[Disagreement]:
     """The trials with several different results, contradictions first.
 
     A trial that failed in one place and has a result in another is no disagreement.

@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UserError
-from bench.records.files import Record
+from bench.records.files import ReadRecord
 from bench.reports.leaderboard.columns import stored_as
 from bench.reports.leaderboard.entries import REFERENCE_METHOD, Entry, entries_of, entry_order
 from bench.reports.printers import printed
@@ -112,8 +112,8 @@ def _within(name: str, value: float, low: int, high: int) -> float:
 
 
 def scores(
-    records: Iterable[Record],
-    full_data: Iterable[Record] = (),
+    records: Iterable[ReadRecord],
+    full_data: Iterable[ReadRecord] = (),
     plain: Mapping[str, str] | None = None,
     released: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -49,6 +50,7 @@ def summary(values: Iterable[float]) -> Summary:
     return Summary(n, mean, std, t_quantile(n) * std / math.sqrt(n))
 
 
+@cache
 def t_quantile(n: int, comparisons: int = 1) -> float:
     """The two-sided quantile of Student's t at `LEVEL` for n values (n - 1 degrees of freedom); for several comparisons
     at the level that each needs so that all of them keep it (Bonferroni, the first step of Holm)."""
@@ -113,6 +115,12 @@ def resolvable(std: float, n: int, comparisons: int = 1) -> float:
     """
     if n < 2 or not math.isfinite(std):
         return math.nan
+    return _resolvable_shift(n, comparisons) * std / math.sqrt(n)
+
+
+@cache
+def _resolvable_shift(n: int, comparisons: int) -> float:
+    """The smallest difference that `resolvable` finds, where the mean has standard deviation 1."""
     from scipy.optimize import brentq  # only where there is something to solve: its import takes a while
 
     critical = t_quantile(n, comparisons)
@@ -124,7 +132,7 @@ def resolvable(std: float, n: int, comparisons: int = 1) -> float:
     def shortfall(shift: float) -> float:
         return float(np.mean(special.ndtr(shift - bar) + special.ndtr(-bar - shift))) - POWER
 
-    return float(brentq(shortfall, 0.0, 10 * critical)) * std / math.sqrt(n)
+    return float(brentq(shortfall, 0.0, 10 * critical))
 
 
 def unpaired(one: Summary, other: Summary) -> float:

@@ -32,7 +32,7 @@ def details(rows: Sequence[BoardRow], registry: Registry) -> dict[str, Any]:
 
 def _row(row: BoardRow, registry: Registry, pool: Pool) -> dict[str, Any]:
     entry = row.standing.entry
-    pairs = sorted(zip(entry.records, row.places, strict=True), key=lambda pair: pair[0].trial["replicate"])
+    pairs = sorted(zip(entry.whole, row.places, strict=True), key=lambda pair: pair[0].trial["replicate"])
     names = [entry.trial["method"], entry.trial["compressor"] or ""]
     return {
         "command": run_again(entry, registry),

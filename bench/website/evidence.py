@@ -21,7 +21,7 @@ from bench.reports.claims.verdict import Weighed, weigh
 from bench.reports.quantities import percent
 from bench.reports.table import Shown, Table
 from bench.stages.origins import OriginDigests
-from bench.website.encoding import visible
+from bench.texts import visible
 from bench.website.material import Material
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})  # what looks like HTML is text
@@ -59,7 +59,7 @@ def _claim(weighed: Weighed) -> dict[str, Any]:
             "verdict": evidence.verdict,
             "counts": ", ".join(f"{evidence.count(says)} {says}" for says in ("for", "against", "open")),
             "grid": grid(cells_table(evidence.cells)) if evidence.cells else None,
-            "lines": [_MARKDOWN.renderInline(visible(line)) for line in evidence_lines(weighed, evidence)],
+            "lines": [visible(line) for line in evidence_lines(weighed, evidence)],
         }
         for evidence in weighed.evidence
     ]

@@ -13,8 +13,9 @@ import jinja2
 
 from bench.errors import UserError
 from bench.reports.leaderboard.page import render
+from bench.texts import visible
 from bench.website import bibtex, chart_data, charts, details, evidence, pictures, tables, vendored
-from bench.website.encoding import part, script, visible
+from bench.website.encoding import part, script
 from bench.website.material import Material
 
 MARK = "condensebench-report.json"  # what tells a folder that this program wrote, and may write anew

@@ -44,7 +44,7 @@ class Source:
     """One folder of records, and what `check records` says of it."""
 
     folder: str
-    loaded: Loaded
+    loaded: Loaded[Record]
     findings: tuple[Finding, ...]
     summary: str
 
@@ -97,7 +97,7 @@ def gather(folders: Sequence[str | Path], *, registry: Registry, store: Path) ->
     values = rows_of(typed(COLUMNS, [row for _, row in pairs]))
     rows = []
     for (standing, _), row in zip(pairs, values, strict=True):
-        digests = [record.digest for record in standing.entry.records]
+        digests = [record.digest for record in standing.entry.whole]
         about = [finding for digest in digests for finding in by_digest.get(digest, [])]
         about += by_cell.get(f"{row['dataset']} ipc={row['ipc']} {row['protocol']} {row['student']}", [])
         rows.append(BoardRow(standing, row, tuple(dict.fromkeys(about)), tuple(place_of[each] for each in digests)))

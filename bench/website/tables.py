@@ -76,7 +76,7 @@ def _short_hash(key: Sequence[Any]) -> str:
 
 def page_columns(material: Material) -> list[Column]:
     """All columns of the page, from the left."""
-    shown: dict[str, Column] = dict(by_key(columns_shown(material.frame)))
+    shown: dict[str, Column] = dict(by_key(columns_shown([row.values for row in material.rows])))
     named = [shown.pop(key) for key in ("method", "compressor") if key in shown]
     return [*named, *_IN_HEADINGS, *shown.values()]
 
@@ -116,7 +116,7 @@ def _table(table: BoardTable, columns: Sequence[Column], chunk_of: dict[str, str
         "official": all(row.values["official"] for row in table.rows),
         "default_recipe": any(row.values["default_recipe"] for row in table.rows),
         "resolution": [
-            (f"ipc {ipc}, {student}: " if several else "") + resolution(typed(COLUMNS, [row.values for row in rows]))
+            (f"ipc {ipc}, {student}: " if several else "") + resolution([row.values for row in rows])
             for ipc, student, rows in table.cells
         ],
         "notes": [_note(note) for note in notes(typed(COLUMNS, [row.values for row in table.rows]))],

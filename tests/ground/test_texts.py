@@ -119,7 +119,7 @@ def test_a_plugin_whose_name_is_an_order_is_refused(tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii", "utf-8"])
 def test_every_terminal_gets_the_tables_and_none_gets_an_order(tmp_path: Path, encoding: str) -> None:
-    lines = [each.line() for each in cell(0.4, method="x\x1b[31m") + cell(0.5)]
+    lines = [each.line() for each in cell(0.4, method="x\x1b[31m") + cell(0.4, method='é"') + cell(0.5)]
     lines.append(record(None, method="y", status="infeasible").line())
     (tmp_path / "records.jsonl").write_text("\n".join(lines) + "\n")
     answer = subprocess.run(
@@ -130,4 +130,6 @@ def test_every_terminal_gets_the_tables_and_none_gets_an_order(tmp_path: Path, e
     shown = answer.stdout.decode(encoding)
     assert ("≥ 220 B" if encoding == "utf-8" else ">= 220 B") in shown
     assert ("±" if encoding != "ascii" else "+-") in shown
+    assert ("é" if encoding != "ascii" else "\\xe9") in shown
     assert b"\x1b" not in answer.stdout + answer.stderr
+    assert answer.stderr.count(b"trial.method holds control characters") == 3

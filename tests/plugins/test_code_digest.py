@@ -294,7 +294,7 @@ def users(root: Path, name: str) -> set[str]:
         ("bench/varint.py", "value >>= 7", "value >>= 6", "varint", 16),
         ("bench/seeds.py", "np.random.Philox(key", "np.random.Philox(counter=1, key", "numpy_generator", 3),
         ("bench/views/parameters.py", '"version": AUGMENT_VERSION', '"v": AUGMENT_VERSION', "Views", 2),
-        ("bench/views/words.py", ">> np.uint64(11)", ">> np.uint64(12)", "Views", 2),
+        ("bench/views/words.py", ">> np.uint64(11)", ">> np.uint64(12)", "Views|draw_operation", 2),
         ("bench/protocol/recipe.py", "mix_alpha: Positive = 1.0", "mix_alpha: Positive = 2.0", "Views", 2),
         ("bench/views/parameters.py", "starts.pop()", "starts.pop(0)", "batch_bounds|Views", 2),
     ],

@@ -8,23 +8,29 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from bench.records.files import Record
+from bench.records.files import ReadRecord, Record
 from bench.trials.trial import Trial
 
 Name = tuple[str, str | None, str | None]  # method, compressor, budget
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Line:
     """A record and where it stands."""
 
-    record: Record
+    record: ReadRecord
     where: str  # FILE:LINE
 
-    @cached_property
+    @property
     def trial(self) -> Trial:
         """What was run."""
-        return Trial.from_dict(self.record.trial)
+        return self.record.run
+
+    @property
+    def whole(self) -> Record:
+        """The record, where lines were read whole (see bench.records.files.load)."""
+        assert isinstance(self.record, Record), self.where
+        return self.record
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def row(name: Name) -> str:
     return " ".join([method, *([compressor + (f"@{budget}" if budget else "")] if compressor else [])])
 
 
-def condensed_set(record: Record) -> str:
+def condensed_set(record: ReadRecord) -> str:
     """What tells condensed sets apart; by the size of their images where schema 1 does not tell more."""
     return str(record.bytes_images) if record.condensed is None else record.condensed.digest
 

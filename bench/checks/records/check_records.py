@@ -7,7 +7,7 @@ installation: what a record says about itself is not believed. Nothing is traine
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,15 @@ from bench.finding import Finding
 from bench.lock.before_run import guard
 from bench.plugins.registry import Registry
 from bench.records import files as records
+from bench.records.files import LeanRecord, Loaded, ReadRecord, Record
 
 VERIFY_RULES = {"edited-accuracy", "picked-seed", "other-images", "other-bytes", "not-reproduced", "moved-within-noise"}
-RULE_OF = {"torn": "torn-line", "refused": "impossible-value", "tampered": "edited-line"}  # of a problem's kind
+RULE_OF = {
+    "torn": "torn-line",
+    "newer": "torn-line",
+    "refused": "impossible-value",
+    "tampered": "edited-line",
+}  # of a problem's kind
 DRIFT_RULES = {
     "digests-changed",
     "moved",
@@ -98,13 +104,18 @@ def check_records(
     )
 
 
-def read_lines(folder: str | Path, out: Findings) -> tuple[list[Line], list[Mapping[str, Any]]]:
+def read_lines(
+    folder: str | Path,
+    out: Findings,
+    read: Callable[[str | Path], Loaded[LeanRecord] | Loaded[Record]] = records.scan,
+) -> tuple[list[Line], list[Mapping[str, Any]]]:
     """(the records of a folder with their places, the trials of lines that were left out); what cannot be read, cannot
     be or was edited becomes a finding."""
-    loaded = records.load(folder)
+    loaded = read(folder)
     for problem in loaded.problems_by_kind:
         out.add(RULE_OF[problem.kind], problem.place, problem.text, "note" if problem.level == "note" else None)
     if not loaded.records:
         out.add("no-records", str(folder), "no record can be read here; condensebench run --results DIR makes some")
-    lines = [Line(record, where) for record, where in zip(loaded.records, loaded.places, strict=True)]
+    kept: Sequence[ReadRecord] = loaded.records
+    lines = [Line(record, where) for record, where in zip(kept, loaded.places, strict=True)]
     return lines, loaded.left_out

@@ -9,8 +9,8 @@ from scipy.stats import fisher_exact
 
 from bench.checks.records.board import Cell, Line, row
 from bench.checks.records.rules import NOT_TOLD, Findings
-from bench.records.files import CondensedSet
-from bench.records.schema import FLOAT_PIXELS
+from bench.records.lean import LeanCondensed
+from bench.records.schema import FLOAT_PIXELS, CondensedSet
 from bench.reports.leaderboard.entries import REFERENCE_METHOD
 
 CHANCE = 0.001  # of more near-copies than `random` has by nature, above which they are natural ones
@@ -42,7 +42,9 @@ def check_contents(cells: Sequence[Cell], out: Findings) -> None:
                 _contents(cell, line, line.record.condensed, nature[cell.dataset], out)
 
 
-def _contents(cell: Cell, line: Line, seen: CondensedSet, nature: tuple[int, int], out: Findings) -> None:
+def _contents(
+    cell: Cell, line: Line, seen: CondensedSet | LeanCondensed, nature: tuple[int, int], out: Findings
+) -> None:
     name = f"{cell}, {row((line.trial.method, line.trial.compressor, line.trial.budget))}"
     images = line.record.num_images or 0
     if seen.per_class != (cell.ipc, cell.ipc):

@@ -11,7 +11,8 @@ from bench.checks.records.rules import NOT_TOLD, Findings
 from bench.errors import UserError
 from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe
-from bench.records.schema import FIXED, Record
+from bench.records.files import ReadRecord
+from bench.records.schema import FIXED
 from bench.reports.leaderboard.entries import REFERENCE_METHOD
 
 RERUN = "condensebench run --rerun stale makes them anew"
@@ -152,7 +153,7 @@ def _training(cell: Cell, line: Line, prescribed: Prescribed, out: Findings) -> 
         out.add("other-labels", line, f"{cell}: {record.num_views or 0} stored views; the protocol has {recipe.views}")
 
 
-def _of_this_code(record: Record, cell: Cell, prescribed: Prescribed) -> bool:
+def _of_this_code(record: ReadRecord, cell: Cell, prescribed: Prescribed) -> bool:
     """Whether the record says that this very protocol and engine made it. Schema 1 ended before either."""
     made_by = record.made_by
     return made_by.get("protocol") == prescribed.digest(cell.protocol) and made_by.get("engine") == prescribed.engine
@@ -161,15 +162,16 @@ def _of_this_code(record: Record, cell: Cell, prescribed: Prescribed) -> bool:
 def _evidence(cell: Cell, line: Line, recipe: Recipe, prescribed: Prescribed, out: Findings) -> None:
     """What records tell since schema 2."""
     record = line.record
+    digest = prescribed.recipe_digest(cell.protocol, cell.dataset, cell.ipc, cell.student, record.num_classes or 0)
     least, most = prescribed.images_seen(recipe, record.num_images or 0)
     if not least <= (record.images_seen or 0) <= most:
         allowed = f"{least}" if least == most else f"{least} to {most}"
         out.add("other-steps", line, f"{cell}: the student saw {record.images_seen} images; prescribed are {allowed}")
-    if record.made_by.get("protocol") == prescribed.digest(cell.protocol) and record.recipe != recipe.digest:
+    if record.made_by.get("protocol") == prescribed.digest(cell.protocol) and record.recipe != digest:
         out.add(
             "other-recipe",
             line,
-            f"{cell}: the recipe's digest is {short(record.recipe)}; the protocol's for it is {short(recipe.digest)}",
+            f"{cell}: the recipe's digest is {short(record.recipe)}; the protocol's for it is {short(digest)}",
         )
     if record.measured_after != record.epochs or record.test_opened != 1:
         out.add(

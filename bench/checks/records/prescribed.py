@@ -45,6 +45,10 @@ class Prescribed:
 
     def canonical(self, trial: Trial) -> Trial:
         """The trial, of which nothing is unknown, with every name as this version writes it."""
+        return replace(self._canonical(replace(trial, replicate=0)), replicate=trial.replicate)
+
+    @cache
+    def _canonical(self, trial: Trial) -> Trial:
         spec = {kind: self.spelling(kind, text) for kind, text in _specs(trial)}
         fixed = self.protocol(trial.protocol)
         return replace(
@@ -65,6 +69,10 @@ class Prescribed:
 
     def code(self, trial: Trial) -> dict[str, str]:
         """The digests of the code that makes the trial's result here, by name; of what is known."""
+        return self._code(replace(trial, ipc=1, budget=None, replicate=0))
+
+    @cache
+    def _code(self, trial: Trial) -> dict[str, str]:
         digests = {}
         for part in CODE:
             try:
@@ -82,7 +90,11 @@ class Prescribed:
 
     def unofficial(self, trial: Trial) -> list[str]:
         """Why results of this trial are nobody's but the submitter's own; empty where all that is fixed is released."""
-        fixed, why = self.protocol(trial.protocol), []
+        return self._unofficial(trial.protocol, trial.dataset, trial.student)
+
+    @cache
+    def _unofficial(self, protocol: str, dataset: str, student: str) -> list[str]:
+        fixed, why = self.protocol(protocol), []
         if isinstance(fixed, Protocol):
             if fixed.scale is not None:
                 why.append(f"protocol '{fixed.id}' is a miniature")
@@ -90,9 +102,9 @@ class Prescribed:
                 why.append(f"protocol '{fixed.id}' has other values than {fixed.name}")
             elif self.released.get(fixed.id) != self.digest(fixed.id):
                 why.append(f"protocol '{fixed.id}' is not released (condensebench lock --release {fixed.id})")
-            if not fixed.has_entry(trial.dataset):
-                why.append(f"protocol '{fixed.id}' has no entry for the data set '{trial.dataset}' (default recipe)")
-        for kind, text in (("dataset", trial.dataset), ("network", trial.student)):
+            if not fixed.has_entry(dataset):
+                why.append(f"protocol '{fixed.id}' has no entry for the data set '{dataset}' (default recipe)")
+        for kind, text in (("dataset", dataset), ("network", student)):
             plugin = self.plugin(kind, text)
             if isinstance(plugin, Plugin) and plugin.module_name is None:
                 why.append(f"{KINDS[kind]} '{text}' is a file given with --plugin")
@@ -146,6 +158,12 @@ class Prescribed:
             return fixed.recipe(dataset=dataset, ipc=ipc, student=student, classes=classes)
         except UserError as error:
             return error
+
+    @cache
+    def recipe_digest(self, name: str, dataset: str, ipc: int, student: str, classes: int) -> str | None:
+        """The digest of a cell's recipe; None where there is none."""
+        recipe = self.recipe(name, dataset, ipc, student, classes)
+        return None if isinstance(recipe, UserError) else recipe.digest
 
     @cache
     def dataset(self, spec: str) -> str | None:

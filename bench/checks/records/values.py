@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from bench.checks.records.board import Cell, Line, condensed_set, row
 from bench.checks.records.rules import NOT_TOLD, Findings
-from bench.records.files import Record
+from bench.records.files import ReadRecord
 from bench.records.schema import FLOAT_PIXELS
 from bench.records.used_origins import used_origins
 
@@ -38,7 +38,7 @@ def check_values(lines: Sequence[Line], out: Findings) -> None:
     _reruns(lines, out)
 
 
-def impossible(record: Record) -> Iterator[str]:
+def impossible(record: ReadRecord) -> Iterator[str]:
     """What cannot be, one message each."""
     if record.accuracy is not None and record.num_test:
         right = record.accuracy * record.num_test
@@ -101,16 +101,19 @@ def check_copies(cell: Cell, out: Findings) -> None:
             )
 
 
-def _result(record: Record) -> _Figures:
+def _result(record: ReadRecord) -> _Figures:
     return record.accuracy, record.test_loss, record.train_loss
 
 
 def _reruns(lines: Sequence[Line], out: Findings) -> None:
     """Several lines of one trial, made by the same code on the same kind of machine, must agree."""
     again: dict[tuple[Hashable, ...], list[Line]] = defaultdict(list)
+    times = Counter(line.record.id for line in lines)
+    if len(times) == len(lines):
+        return
     origins = used_origins([line.record for line in lines])
     for line, made_by in zip(lines, origins, strict=True):
-        if line.record.status == "ok":
+        if line.record.status == "ok" and times[line.record.id] > 1:
             machine = line.record.environment
             again[line.record.id, tuple(sorted(made_by.items(), key=str)), tuple(sorted(machine.items()))].append(line)
     for group in again.values():

@@ -59,7 +59,7 @@ def _replicates(line: Line, board: Sequence[Cell]) -> list[Trial]:
 def _elsewhere(
     line: Line, rerun: Record, other: Record, spread: Spread, tests: int, reruns: Reruns, why: str
 ) -> Diagnosis:
-    claim = line.record
+    claim = line.whole
     if diagnosis := _other_content_elsewhere(claim, rerun, other):
         return diagnosis
     if claim.accuracy is None or rerun.accuracy is None:

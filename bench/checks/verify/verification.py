@@ -26,7 +26,7 @@ from bench.driver.outcome import ignore
 from bench.errors import UserError
 from bench.lock.before_run import guard
 from bench.plugins.registry import Registry
-from bench.records.files import Record
+from bench.records.files import Record, load
 from bench.seeds import numpy_generator
 
 Progress = Callable[[Sequence[Line]], AbstractContextManager[Callable[[Record], None]]]
@@ -46,10 +46,10 @@ def select(targets: Sequence[str], results: Path, out: Findings) -> tuple[list[L
     everything: list[Line] = []
     chosen: dict[str, Line] = {}
     for folder in folders:
-        lines, _ = read_lines(folder, out)
+        lines, _ = read_lines(folder, out, load)
         everything += lines
         chosen |= {line.record.id: line for line in lines}
-    known = {line.record.id: line for line in read_lines(results, out)[0]} if ids else {}
+    known = {line.record.id: line for line in read_lines(results, out, load)[0]} if ids else {}
     everything += known.values()
     for given in ids:
         matches = [
@@ -67,7 +67,7 @@ def select(targets: Sequence[str], results: Path, out: Findings) -> tuple[list[L
 def drawn(lines: Sequence[Line], count: int) -> list[Line]:
     """So many of the records, from every cell as evenly as can be. Which ones follows from the records' own digests:
     the same for everybody, and others as soon as any line changes."""
-    rng = numpy_generator("verify", *sorted(line.record.digest for line in lines))
+    rng = numpy_generator("verify", *sorted(line.whole.digest for line in lines))
     piles = [[cell.lines[i] for i in rng.permutation(len(cell.lines))] for cell in cells(lines)]
     piles = [piles[i] for i in rng.permutation(len(piles))]
     order = [pile[depth] for depth in range(max(map(len, piles), default=0)) for pile in piles if depth < len(pile)]
@@ -109,7 +109,7 @@ def verify(
             with Reruns(registry, store=store, jobs=jobs, arithmetic=arithmetic, on_record=ended) as reruns:
                 elsewhere = []
                 for line, record in _again(group, reruns):
-                    claim = line.record
+                    claim = line.whole
                     diagnosis = made_otherwise(claim, record)
                     if diagnosis is None and machine.must_agree(claim.environment, record.environment):
                         diagnosis = other_content(claim, record)

@@ -193,7 +193,7 @@ def check_names(claims: Claims, entries: Sequence[Entry], registry: Registry, pa
                             raise UserError(f"{path}, claim '{claim.id}': {unknown(kind, name, known - {MISSING})}")
 
 
-def load_folders(folders: Iterable[str | Path]) -> tuple[dict[str, storage.Loaded], list[str]]:
+def load_folders(folders: Iterable[str | Path]) -> tuple[dict[str, storage.Loaded[storage.Record]], list[str]]:
     """Records by folder, as it was named, and the folders that are not there."""
     by_folder, absent = {}, []
     for folder in map(Path, folders):

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
-from bench.records.files import Loaded, latest
+from bench.records.files import Loaded, Record, latest
 from bench.reports.claims.claim_file import CHANCE
 from bench.reports.claims.verdict import FEWEST_PAIRS, LEVEL, Cell, Evidence, Weighed
 from bench.reports.printers import Markdown, markdown_paragraph, markdown_table, markdown_text
@@ -64,7 +64,9 @@ _CELL_COLUMNS = (  # of bench.reports.claims.verdict.Cell
 )
 
 
-def page(weighed: Sequence[Weighed], command: str, folders: Mapping[str, Loaded], absent: Sequence[str] = ()) -> str:
+def page(
+    weighed: Sequence[Weighed], command: str, folders: Mapping[str, Loaded[Record]], absent: Sequence[str] = ()
+) -> str:
     """The whole page, ending with a newline.
 
     Args:
@@ -87,7 +89,7 @@ def page(weighed: Sequence[Weighed], command: str, folders: Mapping[str, Loaded]
     return "\n\n".join(parts) + "\n"
 
 
-def _sources(folders: Mapping[str, Loaded], absent: Sequence[str]) -> str:
+def _sources(folders: Mapping[str, Loaded[Record]], absent: Sequence[str]) -> str:
     rows: list[Row] = []
     for folder, loaded in folders.items():
         kept = latest(loaded.records)
@@ -145,7 +147,7 @@ def cells_table(cells: Sequence[Cell]) -> Table:
 
 
 def evidence_lines(each: Weighed, evidence: Evidence) -> Iterator[str]:
-    """What stands below the table of a contrast: the pooled difference, its test, and what was left out; Markdown."""
+    """What stands below the table of a contrast: the pooled difference, its test, and what was left out."""
     margin = evidence.contrast.margin
     against = f", the margin {margin:+g} points" if margin else ""
     if not evidence.cells:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.records.files import Record
+from bench.records.files import ReadRecord
 from bench.reports.leaderboard.columns import stored_as
 from bench.reports.leaderboard.entries import entries_of, entry_order, natural
 from bench.reports.leaderboard.page import NO_RECORDS
@@ -52,7 +52,7 @@ _ACROSS = 4  # protocols side by side in text, so that a table fits into 150 col
 _ROW = ("method", "compressor", "budget")
 
 
-def by_protocol(records: Iterable[Record], released: Mapping[str, str] | None = None) -> pd.DataFrame:
+def by_protocol(records: Iterable[ReadRecord], released: Mapping[str, str] | None = None) -> pd.DataFrame:
     """One row per entry and protocol, with the columns of `COLUMNS`, accuracies as fractions.
 
     Of several records of a trial the last one counts. The frame is long, so that programs can group it; tables show

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench.records.files import Record
+from bench.records.files import ReadRecord
 from bench.reports.leaderboard.entries import REFERENCE_METHOD, Entry
 from bench.reports.quantities import (
     COMPRESSOR_WIDTH,
@@ -39,7 +39,7 @@ class Standing:
     p_holm: float
 
     @cached_property
-    def results(self) -> list[Record]:
+    def results(self) -> list[ReadRecord]:
         """The records that have a result."""
         return [record for record in self.entry.records if record.status == "ok"]
 
@@ -113,7 +113,7 @@ def _rank(row: Row) -> str:
     return f"{row['rank']} [{row['rank_low']}-{row['rank_high']}]" if row["rank"] else MISSING
 
 
-def _invalid_share(record: Record, what: str) -> float:
+def _invalid_share(record: ReadRecord, what: str) -> float:
     sizes = [record.num_images, record.num_views, *([record.num_classes] if what == "values" else [])]
     if record.invalid_labels is None or not all(sizes):
         return math.nan

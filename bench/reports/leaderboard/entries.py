@@ -12,14 +12,16 @@ import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
-from bench.records.files import Record, Regime, latest
+from bench.records.files import ReadRecord, Record, Regime, latest
 from bench.records.schema import FIXED
 from bench.records.used_origins import used_origins
 
 REFERENCE_METHOD = "random"  # the row that all others are compared with; the only method that the harness knows by name
 _NAMES = ("dataset", "protocol", "ipc", "student")
+_row_of = attrgetter(*_NAMES, "method", "compressor", "budget")
 
 
 @dataclass
@@ -27,15 +29,20 @@ class Entry:
     """The replicates of one row. `accuracies`: replicate -> fraction, of those that have a result."""
 
     name: str  # unique
-    records: list[Record]
+    records: list[ReadRecord]
     made_by: Mapping[str, str | None]  # of all of them, see bench.records.used_origins
 
     def __post_init__(self) -> None:
         self.trial = self.records[0].trial
-        self.accuracies = {r.trial["replicate"]: r.accuracy for r in self.records if r.accuracy is not None}
+        self.accuracies = {r.run.replicate: r.accuracy for r in self.records if r.accuracy is not None}
         self.labels = regime(self.records[0])
         self.names = (*(self.trial[key] for key in _NAMES), self.labels)
         self.digests: tuple[str | None, ...] = tuple(self.made_by.get(key) for key in FIXED)
+
+    @property
+    def whole(self) -> list[Record]:
+        """The records, where they were read whole (see bench.records.files.load)."""
+        return [record for record in self.records if isinstance(record, Record)]
 
     @property
     def lacks(self) -> set[str]:
@@ -92,27 +99,36 @@ class Entry:
         return "partial" if "ok" in seen else "infeasible"
 
 
-def regime(record: Record) -> Regime:
+def regime(record: ReadRecord) -> Regime:
     """The label regime of a record."""
     if record.labels is not None:
         return record.labels
-    return "hard" if record.trial["compressor"] is None else "stored"
+    return "hard" if record.run.compressor is None else "stored"
 
 
-def entries_of(records: Iterable[Record]) -> list[Entry]:
+def entries_of(records: Iterable[ReadRecord]) -> list[Entry]:
     """The rows that records make: replicates of one trial under one regime and one set of digests. Of several records
     of a trial the last one counts."""
-    grouped: dict[str, list[Record]] = defaultdict(list)
+    grouped: dict[str, list[ReadRecord]] = defaultdict(list)
     origins: dict[str, Mapping[str, str | None]] = {}
+    names: dict[Hashable, str] = {}
     last = latest(records)
-    for record, made_by in zip(last, used_origins(last), strict=True):
-        fields = {key: value for key, value in record.trial.items() if key not in ("id", "replicate")}
-        name = json.dumps([fields, regime(record), made_by], sort_keys=True)
-        grouped[name].append(record)
-        origins[name] = made_by
+    used = used_origins(last)
+    for record, made_by in zip(last, used, strict=True):
+        key = (*_row_of(record.run), regime(record), id(made_by))  # `used` holds what the id is of
+        if key not in names:
+            names[key] = _name(record, made_by)
+        grouped[names[key]].append(record)
+        origins[names[key]] = made_by
     entries = [Entry(name, group, origins[name]) for name, group in grouped.items()]
     _complete_digests(entries)
     return entries
+
+
+def _name(record: ReadRecord, made_by: Mapping[str, str | None]) -> str:
+    """What replicates of one row share, as text."""
+    fields = {key: value for key, value in record.run.as_dict().items() if key != "replicate"}
+    return json.dumps([fields, regime(record), made_by], sort_keys=True)
 
 
 def is_official(protocol: str, digest: str | None, released: Mapping[str, str] | None) -> bool:

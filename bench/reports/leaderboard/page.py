@@ -4,7 +4,8 @@ read them."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Sequence
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from bench.reports.leaderboard.columns import COLUMNS, LeaderboardColumn
 from bench.reports.leaderboard.entries import REFERENCE_METHOD
 from bench.reports.printers import printed
 from bench.reports.quantities import marked, unofficial_notes
-from bench.reports.table import MarkNote, Note, Page, Table, rows_of
+from bench.reports.table import MarkNote, Note, Page, Row, Table, rows_of
 from bench.stats import intervals
 
 # A table: the same names, the same label regime, and the same digests of all that the protocol fixes.
@@ -33,36 +34,41 @@ def page(frame: pd.DataFrame) -> Page:
     """The tables of `leaderboard(...)`."""
     if frame.empty:
         return Page([], frame, nothing=NO_RECORDS)
-    tables = [table for _, table in frame.groupby(list(TABLE_KEYS), sort=False)]
+    grouped: dict[Hashable, list[Row]] = defaultdict(list)
+    for row in rows_of(frame):
+        grouped[tuple(row[key] for key in TABLE_KEYS)].append(row)
+    tables = list(grouped.values())
     headings = [_heading(table) for table in tables]
     if len(set(headings)) < len(headings):  # the same names under other digests
-        headings = [f"{_heading(table)}, fixed parts {table.fixed_digest.iloc[0][:8]}" for table in tables]
+        headings = [f"{_heading(table)}, fixed parts {table[0]['fixed_digest'][:8]}" for table in tables]
     parts = [_table(heading, table) for heading, table in zip(headings, tables, strict=True)]
     return Page(parts, frame, notes=list(notes(frame)))
 
 
-def _heading(table: pd.DataFrame) -> str:
-    row = table.iloc[0]
-    digest = f" (protocol {row.protocol_digest[:8]})" if row.protocol_digest else ""
-    name = f"{row.dataset}, {row.protocol}, {row.labels} labels, ipc {row.ipc}, student {row.student}{digest}"
-    return marked(name, row.official, row.default_recipe)
+def _heading(table: Sequence[Row]) -> str:
+    row = table[0]
+    digest = f" (protocol {row['protocol_digest'][:8]})" if row["protocol_digest"] else ""
+    place = f"{row['dataset']}, {row['protocol']}, {row['labels']} labels, ipc {row['ipc']}, student {row['student']}"
+    return marked(f"{place}{digest}", row["official"], row["default_recipe"])
 
 
-def _table(heading: str, table: pd.DataFrame) -> Table:
-    groups = [rows_of(group) for _, group in table.groupby(["compressor", "budget"], sort=False, dropna=False)]
-    return Table(columns_shown(table), groups, title=heading, below=resolution(table))
+def _table(heading: str, table: Sequence[Row]) -> Table:
+    groups: dict[Hashable, list[Row]] = defaultdict(list)
+    for row in table:
+        groups[row["compressor"], row["budget"]].append(row)
+    return Table(columns_shown(table), list(groups.values()), title=heading, below=resolution(table))
 
 
-def columns_shown(table: pd.DataFrame) -> list[LeaderboardColumn]:
+def columns_shown(table: Sequence[Row]) -> list[LeaderboardColumn]:
     """The columns of a table for people, from the left; those that only some tables need where this one does."""
     shown = (column for column in COLUMNS.values() if column.heading is not None)
-    present = (column for column in shown if column.needs is None or table[column.needs].notna().any())
+    present = (column for column in shown if column.needs is None or any(pd.notna(row[column.needs]) for row in table))
     return sorted(present, key=lambda column: column.place)
 
 
-def resolution(table: pd.DataFrame) -> str:
+def resolution(table: Sequence[Row]) -> str:
     """What the replicates of this table can tell apart."""
-    if not (table.n > 0).any():
+    if not any(row["n"] > 0 for row in table):
         return "No entry has a result."
     n, spread, comparisons = _spread(table)
     if n < 2:
@@ -73,26 +79,26 @@ def resolution(table: pd.DataFrame) -> str:
     return f"{text}."
 
 
-def resolved_points(table: pd.DataFrame) -> str | None:
+def resolved_points(table: Sequence[Row]) -> str | None:
     """The difference that the replicates of this table resolve, as `resolution` says it; None where there is none."""
-    if not (table.n > 0).any():
+    if not any(row["n"] > 0 for row in table):
         return None
     n, spread, _ = _spread(table)
     return None if n < 2 else _points(spread, n)
 
 
-def _spread(table: pd.DataFrame) -> tuple[int, float, int]:
+def _spread(table: Sequence[Row]) -> tuple[int, float, int]:
     """(the usual number of replicates, standard deviation of a paired difference, entries that are compared)."""
-    n = int(table.n[table.n > 0].mode().iloc[0])
-    compared = table[table.n.eq(n) & table.delta_random_ci95.notna()]
+    counts = Counter(row["n"] for row in table if row["n"] > 0)
+    n = min(number for number, rows in counts.items() if rows == max(counts.values()))
+    usual = [row for row in table if row["n"] == n]
+    compared = [row["delta_random_ci95"] for row in usual if not math.isnan(row["delta_random_ci95"])]
     if n < 2:
         return n, math.nan, 0
-    if len(compared):
-        spread = intervals.pooled_std(
-            (half * math.sqrt(n) / intervals.t_quantile(n), n) for half in compared.delta_random_ci95
-        )
+    if compared:
+        spread = intervals.pooled_std((half * math.sqrt(n) / intervals.t_quantile(n), n) for half in compared)
     else:  # without a reference row, as if replicates had nothing in common
-        spread = math.sqrt(2) * intervals.pooled_std((std, n) for std in table["std"][table.n.eq(n)])
+        spread = math.sqrt(2) * intervals.pooled_std((row["std"], n) for row in usual)
     return n, spread, len(compared)
 
 

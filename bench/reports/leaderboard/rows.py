@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.records.files import Record
+from bench.records.files import ReadRecord
 from bench.reports.leaderboard.columns import COLUMNS, Standing, differences
 from bench.reports.leaderboard.entries import (
     REFERENCE_METHOD,
@@ -29,7 +29,7 @@ from bench.stats.ranks import rank_intervals
 from bench.stats.significance import holm, paired_t
 
 
-def leaderboard(records: Iterable[Record], released: Mapping[str, str] | None = None) -> pd.DataFrame:
+def leaderboard(records: Iterable[ReadRecord], released: Mapping[str, str] | None = None) -> pd.DataFrame:
     """One row per entry, with the columns of `COLUMNS`, in the order in which tables show them.
 
     Of several records of a trial the last one counts; stale ones are for the caller to leave out. Records made by other
@@ -40,7 +40,7 @@ def leaderboard(records: Iterable[Record], released: Mapping[str, str] | None = 
     return typed(COLUMNS, [row for _, row in ranked(records, released)])
 
 
-def ranked(records: Iterable[Record], released: Mapping[str, str] | None = None) -> list[tuple[Standing, Row]]:
+def ranked(records: Iterable[ReadRecord], released: Mapping[str, str] | None = None) -> list[tuple[Standing, Row]]:
     """Each row of `leaderboard(...)`, in its order, with the entry that it was made of."""
     tables = _split(in_every_table(entries_of(records)), lambda entry: (entry.names, entry.fixed))
     standings = [standing for table in tables for standing in _standings(table, released)]

@@ -71,7 +71,7 @@ def _rows(frame: pd.DataFrame) -> Iterator[Row]:
                 "ci95": best["ci95"],
                 "tied": f"{', '.join(tied[:TIED])}{more}" or "nothing",
                 "undecided": f"{sum(pairs)} of {len(pairs)}" if pairs else "-",
-                "resolves": resolved_points(table) or "-",
+                "resolves": resolved_points(rows_of(table)) or "-",
             }
 
 
