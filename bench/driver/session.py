@@ -33,6 +33,14 @@ class Session:
     progress: str = ""  # the folder where workers say how far long trainings are; "": nowhere
 
 
+def use_cluster_token() -> None:
+    """Use the token that this machine has for clusters, as `ray start` does; a cluster without tokens ignores it. Ray
+    reads the environment when it is imported, so this comes before."""
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))
+    if "RAY_AUTH_MODE" not in os.environ and ("RAY_AUTH_TOKEN" in os.environ or file.is_file()):
+        os.environ["RAY_AUTH_MODE"] = "token"
+
+
 def project_digest() -> str:
     """Hex sha256 of the files of this project that decide a result."""
     content = hashlib.sha256()
