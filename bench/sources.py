@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import UserError
+from bench.photographs.cache_limits import cache_limit
 from bench.photographs.decoding import Policy, cores, decode, decoder_digest, original
-from bench.photographs.limits import cache_limit
 from bench.photographs.listing import SUFFIXES, FileList, joined, list_files, list_folder
 from bench.photographs.manifest import content_digests, known_digests
 from bench.photographs.pixel_cache import KeptPixels, PixelCache

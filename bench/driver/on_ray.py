@@ -55,7 +55,7 @@ from bench.driver.pulse import Pulse
 from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
 from bench.errors import MachineError, UserError
 from bench.foreign.named_files import known_sets
-from bench.photographs import limits as limits_of_caches
+from bench.photographs import cache_limits as limits_of_caches
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
@@ -261,7 +261,6 @@ def start(jobs: int | None, address: str | None) -> None:
     try:
         if address is not None:
             _knock(address)
-            _use_token()
             _authenticate(address)
             ray.init(address=address, **quiet)
             _terminated_is_interrupted()
@@ -356,13 +355,6 @@ def _knock(address: str) -> None:
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-
-
-def _use_token() -> None:
-    """Use the token that this machine has for clusters, as `ray start` does; a cluster without tokens ignores it."""
-    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))
-    if "RAY_AUTH_MODE" not in os.environ and ("RAY_AUTH_TOKEN" in os.environ or file.is_file()):
-        os.environ["RAY_AUTH_MODE"] = "token"
 
 
 def _authenticate(address: str) -> None:

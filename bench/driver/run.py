@@ -15,7 +15,8 @@ from bench.driver.defaults import default_store
 from bench.driver.leftovers import sweep
 from bench.driver.outcome import ignore
 from bench.driver.prepared import Prepared, RunOptions, prepare
-from bench.photographs.limits import place_limit
+from bench.driver.session import use_cluster_token
+from bench.photographs.cache_limits import place_limit
 from bench.places import place_data
 from bench.records import files
 from bench.records.files import Record
@@ -102,6 +103,8 @@ def run_prepared(
     if not prepared.chosen:
         return
     prepared.find_data()
+    if prepared.options.ray_address is not None:
+        use_cluster_token()
     from bench.driver.on_ray import RayExecutor  # starts slowly; a run with nothing to do leaves it out
     from bench.driver.walk import Run
 

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import UserError
+from bench.photographs.cache_limits import VARIABLE, cache_limit, shown
 from bench.photographs.decoding import Policy, cores, decode, decoder_version
-from bench.photographs.limits import VARIABLE, cache_limit, shown
 from bench.photographs.listing import FileList
 from bench.photographs.manifest import locked
 

@@ -24,6 +24,7 @@ from bench.stages.origins import OriginDigests
 from bench.texts import visible
 from bench.website.material import Material
 
+SHOWN_FINDINGS = 500  # of a folder; each also stands with its row
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})  # what looks like HTML is text
 
 
@@ -92,7 +93,8 @@ def checks(material: Material) -> list[dict[str, Any]]:
                 "folder": visible(source.folder),
                 "summary": source.summary,
                 "counts": dict(Counter(finding.severity for finding in findings)),
-                "findings": [_finding(finding) for finding in findings],
+                "findings": [_finding(finding) for finding in findings[:SHOWN_FINDINGS]],
+                "more": max(0, len(findings) - SHOWN_FINDINGS),
             }
         )
     return shown

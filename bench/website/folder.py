@@ -95,7 +95,6 @@ def _leaderboard(material: Material, add: Add) -> Page:
     add("assets/datatables.js", script_)
     add("assets/datatables.css", style)
     add("data/leaderboard.csv", render(material.frame, "csv"))
-    add("data/leaderboard.json", render(material.frame, "json"))
     rows = list(material.rows)
     chunk_of = {tables.row_key(row): name for name, members in details.chunks(rows).items() for row in members}
     board = {**tables.data(material, chunk_of), "bibtex": bibtex.entries(material.registry)}

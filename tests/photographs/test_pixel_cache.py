@@ -17,8 +17,8 @@ import pytest
 from bench import sources
 from bench.errors import UserError
 from bench.photographs import pixel_cache
+from bench.photographs.cache_limits import VARIABLE, parse_size, place_limit, shown
 from bench.photographs.decoding import decode
-from bench.photographs.limits import VARIABLE, parse_size, place_limit, shown
 from bench.photographs.listing import list_folder
 from bench.sources import FileSource, Policy
 from tests.worlds import ROOT
