@@ -39,6 +39,13 @@ from bench.views.parameters import batch_bounds
 from tests.worlds.run import DATASET, PROTOCOL, World, make_world
 
 TWO = '["small-teacher-v1", "small-convnet-teacher-v1"]'
+ASKS = """
+import numpy as np
+
+def select(train, ipc, ctx):
+    assert ctx.logits().shape == (len(train.labels), train.num_classes)
+    return np.concatenate([train.class_indices(c)[:ipc] for c in range(train.num_classes)])
+"""
 
 
 class Inline:
@@ -110,7 +117,8 @@ def test_a_record_tells_the_regime_and_how_the_student_was_measured(
     assert (record.steps, record.images_seen) == (2 * len(batch_bounds(6, 8)), 12)
     assert record.environment["threads"] == str(torch.get_num_threads())
     assert (record.bytes_labels is None) == (regime != "stored")
-    assert record.made_by["teacher"] == digest_of(world, "small-teacher-v1")
+    # Under class labels nothing here asks for a teacher, so none was made and none is named.
+    assert record.made_by["teacher"] == (None if regime == "hard" else digest_of(world, "small-teacher-v1"))
 
 
 @pytest.mark.parametrize(("compressor", "counted"), [("none", False), ("svd", True)])
@@ -195,6 +203,8 @@ def test_all_teachers_of_a_protocol_are_made_once_and_label_together(
     assert {record.made_by["teacher"] for record in found} == {both}
     asked = [args[0] for stage, args, _ in executor.calls if stage == "teach"]
     assert sorted(asked) == ["small-convnet-teacher-v1", "small-teacher-v1"]
+    world.add("asks.py", ASKS)
+    _, executor = run(world, monkeypatch, name, methods=["asks"])
     first = {args[2].digest for stage, args, _ in executor.calls if stage == "condense"}
     assert first == {digest_of(world, "small-teacher-v1")}  # what methods see
 
@@ -207,6 +217,9 @@ def test_online_labels_store_nothing_and_take_the_teachers_to_the_student(
     assert record.bytes_labels_reference is None
     assert {stage for stage, _, _ in executor.calls} == {"describe", "teach", "condense", "evaluate"}
     assert executor.needed("evaluate") == {"condensed", "teacher"}
+    assert executor.needed("condense") == set()  # the method asks for none
+    world.add("asks.py", ASKS)
+    _, executor = run(world, monkeypatch, "two-online", methods=["asks"])
     assert executor.needed("condense") == {"teacher"}
 
 
