@@ -162,7 +162,7 @@ def _protocols(material: Material) -> Iterator[Group]:
             )
         caption = f"{WARNING} Best read down a column."
         chart = charts.matrix(data, "protocol", "protocols", "Accuracy by protocol", caption)
-        yield _group(f"{dataset}, ipc {ipc}, {student}, by protocol", dataset, [chart])
+        yield _group(f"{dataset}, ipc {ipc}, {student}, by protocol", str(dataset), [chart])
 
 
 def _sensitivity(rows: Sequence[BoardRow]) -> Iterator[Chart]:

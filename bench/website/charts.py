@@ -42,10 +42,10 @@ def drawn(chart: Chart) -> dict[str, str | bytes]:
     import vl_convert
 
     spec = json.dumps(chart.spec)
-    options = {"vl_version": VEGA_LITE, "config": config("light")}
+    look = config("light")
     return {
-        "svg": vl_convert.vegalite_to_svg(spec, **options),
-        "png": vl_convert.vegalite_to_png(spec, scale=2, **options),
+        "svg": vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, config=look),
+        "png": vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, config=look, scale=2),
     }
 
 

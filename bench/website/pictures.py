@@ -52,7 +52,7 @@ def pictures(folders: Sequence[str | Path], material: Material) -> list[Pictured
         UserError: a folder has none, or a file cannot be read.
     """
     rows = _rows_by_set(material)
-    found = []
+    found: list[Pictured] = []
     for folder in map(Path, folders):
         files = sorted(folder.glob("*.png"))
         if not files:
