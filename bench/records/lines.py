@@ -97,7 +97,7 @@ def record_of(fields: dict[str, Any], place: str) -> Record | Problem:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         reason = f"{'.'.join(map(str, first['loc']))} {first['msg']}"
-    except (RecursionError, TypeError) as error:  # nested too deeply; keys that are no names
+    except (RecursionError, TypeError, UnicodeError) as error:  # nested too deeply; halves of letters
         reason = str(error)
     else:
         hidden = [key for key, value in record.trial.items() if isinstance(value, str) and not is_name(value)]
