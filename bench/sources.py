@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import UserError
+from bench.photographs.cache_limits import cache_limit
 from bench.photographs.decoding import Policy, cores, decode, decoder_digest, original
-from bench.photographs.limits import cache_limit
 from bench.photographs.listing import SUFFIXES, FileList, joined, list_files, list_folder
 from bench.photographs.manifest import content_digests, known_digests
-from bench.photographs.pixel_cache import PixelCache
+from bench.photographs.pixel_cache import KeptPixels, PixelCache
 
 __all__ = [
     "SUFFIXES",
@@ -108,7 +108,7 @@ class FileSource:
         self.policy = policy
         self._cache = cache
         self._keeps_pixels = keep_pixels
-        self._pixels: np.ndarray | None = None
+        self._pixels: KeptPixels | None = None
         self.labels = np.array(labels, dtype=np.int64)
         self.labels.flags.writeable = False
 

@@ -72,9 +72,9 @@ def match_published(train: Train, ipc: int, ctx: Context, settings: Settings) ->
     steps = settings.outer or min(ipc, 10)  # on one network
     classes, mirror = range(train.num_classes), train.mirror
     reals = RealImages(train, ipc if settings.start == "real" else 1, ctx)
-    streams = [ctx.torch("class", label) for label in classes]
-    weights, order = ctx.torch("networks"), ctx.torch("order")
-    images = torch.cat([_start(settings.start, train, ipc, reals, label, streams[label]) for label in classes])
+    # One stream for all classes: a class has its own row of the classifier, so that its number matters in any case.
+    choice, weights, order = ctx.torch("real images"), ctx.torch("networks"), ctx.torch("order")
+    images = torch.cat([_start(settings.start, train, ipc, reals, label, choice) for label in classes])
     images = images.to(ctx.device).requires_grad_(True)
     targets = torch.arange(train.num_classes, device=ctx.device).repeat_interleave(ipc)
     optimizer = torch.optim.SGD([images], lr=settings.lr, momentum=MOMENTUM)
@@ -86,10 +86,10 @@ def match_published(train: Train, ipc: int, ctx: Context, settings: Settings) ->
             trainer = torch.optim.SGD(network.parameters(), lr=LR_NETWORK, momentum=settings.momentum)
         total, gradients = 0.0, list[torch.Tensor]()
         for label, each in enumerate(images.detach().split(ipc)):
-            real, learnt = reals.some(label, settings.batch, streams[label]), each.clone().requires_grad_(True)
+            real, learnt = reals.some(label, settings.batch, choice), each.clone().requires_grad_(True)
             shown = learnt
             if settings.augment:  # Siamese: the same change for all real and learnt images of the class
-                both = draw_transformation(streams[label], mirror=mirror)
+                both = draw_transformation(choice, mirror=mirror)
                 real, shown = both(real), both(learnt)
             given = loss_gradients(network, shown, label, graph=True)
             distance = gradient_distance(given, real_gradients(network, real, label))

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bench.photographs.cache_limits import shown
 from bench.photographs.decoding import cores
-from bench.photographs.limits import shown
 from bench.sources import FileSource, Policy, joined, list_folder
 from speed._photographs import write_photographs
 from speed.row import Row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.artifacts.refs import Workspace
-from bench.photographs.limits import cache_limit, shown
+from bench.photographs.cache_limits import cache_limit, shown
 from bench.sources import FileSource
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.artifacts.opened import Data
 from bench.artifacts.store import Artifact, Store, read
-from bench.confinement.limits import Limits
+from bench.confinement.plugin_limits import Limits
 from bench.errors import MachineError
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse

@@ -38,7 +38,7 @@ DATA = click.option(
 
 def _place_limit(context: click.Context, option: click.Parameter, size: str | None) -> None:  # noqa: ARG001 (click's)
     if size:
-        from bench.photographs.limits import place_limit
+        from bench.photographs.cache_limits import place_limit
 
         place_limit(size)
 

@@ -97,7 +97,7 @@ def command(
     **grid: Any,
 ) -> int:
     """Run trials; the same command again runs only what is missing."""
-    from bench.confinement.limits import PROCESSES, SECONDS, Limits
+    from bench.confinement.plugin_limits import PROCESSES, SECONDS, Limits
     from bench.driver.defaults import default_store
     from bench.driver.prepared import RunOptions, prepare
 

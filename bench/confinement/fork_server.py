@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from bench.confinement import wire
-from bench.confinement.limits import Limits
+from bench.confinement.plugin_limits import Limits
 from bench.confinement.warden import Warden
 
 # What plugins' processes begin in, with torch and all that a context needs.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.confinement import fork_server, wire
-from bench.confinement.limits import DIED, KILLED, LimitExceeded, Limits, PluginDied, PluginFailure
+from bench.confinement.plugin_limits import DIED, KILLED, LimitExceeded, Limits, PluginDied, PluginFailure
 from bench.confinement.warden import END
 from bench.errors import InfeasibleError, MachineError
 

@@ -22,7 +22,7 @@ from typing import NoReturn
 import psutil
 
 from bench.confinement import wire
-from bench.confinement.limits import Limits
+from bench.confinement.plugin_limits import Limits
 from bench.confinement.watch import LEFT, MOST_NOTES
 
 EVERY = 0.05  # seconds between two looks
@@ -30,7 +30,7 @@ SELDOM = 0.4  # seconds between two counts of processes, where the audit hook te
 TAIL = 2000  # bytes of what a plugin printed last, that a message shows
 END = b"end"  # what the harness sends where a plugin has to go
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
-_SHARED = struct.Struct("<qqq")
+_COUNTS, _REFUSED = struct.Struct("<qq"), struct.Struct("<q")
 
 
 class Forks:
@@ -38,26 +38,27 @@ class Forks:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._memory = mmap.mmap(-1, _SHARED.size)
-        self.write(1, 0, 0)
+        self._memory = mmap.mmap(-1, _COUNTS.size + _REFUSED.size)
+        self.counted(1)
 
     def read(self) -> tuple[int, int, int]:
         """(alive when they were counted last, started since then, refused)."""
-        alive, since, refused = _SHARED.unpack(self._memory[:])
+        alive, since = _COUNTS.unpack_from(self._memory)
+        (refused,) = _REFUSED.unpack_from(self._memory, _COUNTS.size)
         return alive, since, refused
 
-    def write(self, alive: int, since: int, refused: int) -> None:
-        """The same, set."""
-        self._memory[:] = _SHARED.pack(alive, since, refused)
+    def counted(self, alive: int) -> None:
+        """Set how many are alive. What was refused stays: the warden and a plugin write at the same time."""
+        _COUNTS.pack_into(self._memory, 0, alive, 0)
 
     def take(self) -> None:
         """Count a process that is about to be started. Raises OSError where there are enough: a loop of forks ends in
         its first round, before the warden looks."""
         alive, since, refused = self.read()
         if alive + since >= self._limit:
-            self.write(alive, since, refused + 1)
+            _REFUSED.pack_into(self._memory, _COUNTS.size, refused + 1)
             raise BlockingIOError(f"the harness allows a plugin {self._limit} processes at once")
-        self.write(alive, since + 1, refused)
+        _COUNTS.pack_into(self._memory, 0, alive, since + 1)
 
 
 class Warden:
@@ -176,7 +177,7 @@ class Warden:
         if since or refused or (time.monotonic() - self._counted_at > SELDOM and self._started_some()):
             self._counted_at = time.monotonic()
             alive = len(self._processes())
-            self._forks.write(alive, 0, refused)
+            self._forks.counted(alive)
         if refused or alive > self._limits.processes:
             return "processes"
         return "oom" if self._uses_too_much(alive) else None

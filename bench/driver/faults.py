@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from bench.confinement.limits import PluginFailure
+from bench.confinement.plugin_limits import PluginFailure
 from bench.errors import MachineError
 from bench.places import NotHere
 

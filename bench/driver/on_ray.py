@@ -21,6 +21,8 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -45,7 +47,7 @@ from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
 from bench.artifacts.store import LOG
 from bench.confinement import fork_server
-from bench.confinement.limits import KILLED, Limits
+from bench.confinement.plugin_limits import KILLED, Limits
 from bench.driver.faults import RayLost, memory_fault, oom_kills
 from bench.driver.leftovers import session_folder
 from bench.driver.outcome import Outcome, attempt, fault_or_failure, notes_of_the_log
@@ -53,7 +55,7 @@ from bench.driver.pulse import Pulse
 from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
 from bench.errors import MachineError, UserError
 from bench.foreign.named_files import known_sets
-from bench.photographs import limits as limits_of_caches
+from bench.photographs import cache_limits as limits_of_caches
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
@@ -86,6 +88,10 @@ STAGES = {
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 RETRIES = 2  # for a worker that dies: killed, out of memory, its machine gone
 OBJECT_STORE_BYTES = 256 * 2**20  # on one machine nothing but addresses and small values go through it
+TOKEN_HINT = (
+    "If the cluster asks for a token (`ray start --head` does so where it finds one), copy ~/.ray/auth_token from its "
+    "head to this machine; RAY_AUTH_MODE=disabled on every machine turns tokens off."
+)
 PATIENCE = 20.0  # seconds for which a cluster's server may be gone; Ray's client ends this process after 60
 SHUTDOWN_WITHIN = 60.0  # seconds for Ray to end
 TOKEN = secrets.token_hex(32)  # of the Ray processes that this process starts
@@ -255,6 +261,7 @@ def start(jobs: int | None, address: str | None) -> None:
     try:
         if address is not None:
             _knock(address)
+            _authenticate(address)
             ray.init(address=address, **quiet)
             _terminated_is_interrupted()
             return
@@ -277,7 +284,9 @@ def start(jobs: int | None, address: str | None) -> None:
     except Exception as error:  # a bare one where the rest does not answer within 30 s, as on a machine that is busy
         _folders.close()
         place = "could not be started" if address is None else f"could not be reached at '{address}'"
-        raise UserError(f"Ray {place}: {error}") from None
+        reason = str(error).strip().partition("\n")[0].rstrip(".")  # Ray's own goes on for pages
+        hint = f" {TOKEN_HINT}" if address is not None and not isinstance(error, OSError | ValueError) else ""
+        raise UserError(f"Ray {place}: {reason}.{hint}") from None
     _terminated_is_interrupted()
 
 
@@ -348,6 +357,20 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
+def _authenticate(address: str) -> None:
+    """Raise RuntimeError where a cluster refuses this machine's token. Ray itself would try for two minutes, and
+    print a line every second, so a process of its own asks, and is ended at the first refusal."""
+    if not address.rpartition(":")[2].isdigit() or "://" in address:
+        return
+    code = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
+    with subprocess.Popen([sys.executable, "-c", code, address], stderr=subprocess.PIPE, text=True) as asking:
+        assert asking.stderr is not None
+        for line in asking.stderr:
+            if "Unauthenticated" in line:
+                asking.kill()
+                raise RuntimeError("it asks for a token, and this machine has none or another one")
+
+
 @contextlib.contextmanager
 def _private_token() -> Iterator[None]:
     """Only this run may talk to the processes that it starts: by a token of its own, in memory. Ray would write one to
@@ -395,8 +418,13 @@ def _serve_in_worker(*args: Any) -> tuple[Outcome, bytes | None]:
     return _serve(*args)
 
 
-# Not a decorator: under its own name the function travels to the workers by name and shares this module's state there.
-_task: Any = ray.remote(max_retries=RETRIES, num_returns=2)(_serve_in_worker)
+def as_task(serve: Callable[..., tuple[Outcome, bytes | None]]) -> Any:
+    """A function with the arguments of `_serve` as Ray runs it in a worker. The function travels by name, and so shares
+    its module's state there."""
+    return ray.remote(max_retries=RETRIES, num_returns=2)(serve)
+
+
+_task = as_task(_serve_in_worker)
 
 
 def _workspace_with(session_id: str, session: Any, files: dict[str, Any]) -> Workspace:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.artifacts.store import DamagedArtifact
-from bench.confinement.limits import PluginFailure
+from bench.confinement.plugin_limits import PluginFailure
 from bench.driver.faults import machine_fault
 from bench.errors import InfeasibleError
 from bench.texts import TRACEBACK, cut, without_orders

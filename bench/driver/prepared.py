@@ -15,7 +15,7 @@ from typing import Any
 from bench import machine
 from bench.artifacts.kept_pixels import pixels_to_keep
 from bench.artifacts.refs import Workspace
-from bench.confinement.limits import Limits
+from bench.confinement.plugin_limits import Limits
 from bench.driver.defaults import default_arithmetic, default_device, default_store, make_plan
 from bench.errors import UserError, unknown
 from bench.foreign.named_files import name_and_place

@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.confinement.limits import Limits
+from bench.confinement.plugin_limits import Limits
 from bench.driver.defaults import default_store
 from bench.driver.leftovers import sweep
 from bench.driver.outcome import ignore
 from bench.driver.prepared import Prepared, RunOptions, prepare
-from bench.photographs.limits import place_limit
+from bench.driver.session import use_cluster_token
+from bench.photographs.cache_limits import place_limit
 from bench.places import place_data
 from bench.records import files
 from bench.records.files import Record
@@ -54,7 +55,7 @@ def run(
         arithmetic: portable (the same bits on every x86-64 machine with AVX2) or native (the machine's fastest); None:
             portable where all data sets have it as their default, as the embedded ones do.
         data: folder of the data sets; None: $CONDENSEBENCH_DATA, else data.
-        limits: of the processes of plugins (bench.confinement.limits.Limits); None: the default ones.
+        limits: of the processes of plugins (bench.confinement.plugin_limits.Limits); None: the default ones.
         cache_limit: of decoded photographs in the store, such as 200GB; None: $CONDENSEBENCH_CACHE_LIMIT, else 32GB.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see
             bench.trials.plan.Grid).
@@ -102,6 +103,8 @@ def run_prepared(
     if not prepared.chosen:
         return
     prepared.find_data()
+    if prepared.options.ray_address is not None:
+        use_cluster_token()
     from bench.driver.on_ray import RayExecutor  # starts slowly; a run with nothing to do leaves it out
     from bench.driver.walk import Run
 

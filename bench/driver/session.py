@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import places
-from bench.confinement.limits import Limits
+from bench.confinement.plugin_limits import Limits
 from bench.driver.outcome import Outcome
 from bench.foreign import named_files
-from bench.photographs import limits
+from bench.photographs import cache_limits
 from bench.plugins.registry import ROOT, Registry
 
 
@@ -27,10 +27,18 @@ class Session:
     code: str  # digest of this project's files, where other machines have to have the same
     data: str = ""  # the folders of data sets (bench.places), where there are any
     named_files: str = ""  # where files lie that methods name by their content (bench.foreign.named_files)
-    cache_limit: str = ""  # of decoded photographs (bench.photographs.limits), where one was given
+    cache_limit: str = ""  # of decoded photographs (bench.photographs.cache_limits), where one was given
     limits: Limits = field(default_factory=Limits)  # of the processes of plugins
     results: tuple[Path, ...] = ()  # the folders of records that plugins have nothing to write in
     progress: str = ""  # the folder where workers say how far long trainings are; "": nowhere
+
+
+def use_cluster_token() -> None:
+    """Use the token that this machine has for clusters, as `ray start` does; a cluster without tokens ignores it. Ray
+    reads the environment when it is imported, so this comes before."""
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))
+    if "RAY_AUTH_MODE" not in os.environ and ("RAY_AUTH_TOKEN" in os.environ or file.is_file()):
+        os.environ["RAY_AUTH_MODE"] = "token"
 
 
 def project_digest() -> str:
@@ -59,8 +67,8 @@ def place_data_of(session: Session) -> None:
         os.environ[places.VARIABLE] = session.data
     if session.named_files:
         os.environ[named_files.VARIABLE] = session.named_files
-    if session.cache_limit and not (session.ship and limits.VARIABLE in os.environ):
-        os.environ[limits.VARIABLE] = session.cache_limit
+    if session.cache_limit and not (session.ship and cache_limits.VARIABLE in os.environ):
+        os.environ[cache_limits.VARIABLE] = session.cache_limit
 
 
 def made_file(outcome: Outcome) -> str | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bench import machine
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
 from bench.artifacts.store import LOG, DamagedArtifact
-from bench.confinement.limits import Limits
+from bench.confinement.plugin_limits import Limits
 from bench.driver.faults import RayLost
 from bench.driver.outcome import NoValue, Outcome, fault_or_failure, ignore
 from bench.driver.prepared import RERUN, state_of

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import UserError
+from bench.photographs.cache_limits import VARIABLE, cache_limit, shown
 from bench.photographs.decoding import Policy, cores, decode, decoder_version
-from bench.photographs.limits import VARIABLE, cache_limit, shown
 from bench.photographs.listing import FileList
 from bench.photographs.manifest import locked
 
@@ -31,6 +32,35 @@ PIXELS, PART, MARKS = ".pixels.npy", ".pixels.part", ".marks"
 CHUNK_BYTES = 64 * 2**20
 LEAST_CHUNKS = 64  # of a small set, so that all cores have work to the end
 NAMED_FILES = 5
+RESIDENT_BYTES = 2**30  # of a map, that one process holds in memory
+
+
+class KeptPixels:
+    """Images of a complete cache, by indices: mapped from disk, so that all processes share them.
+
+    What a process has read of a map counts as its memory until the system wants it back, and a watcher that holds it to
+    a limit does not wait for that. So pages are handed back now and then; they stay in the system's cache of files.
+    """
+
+    def __init__(self, file: Path) -> None:
+        with file.open("rb") as opened:
+            np.lib.format.read_magic(opened)
+            shape, _, _ = np.lib.format.read_array_header_1_0(opened)
+            self._map = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            self._pixels = np.frombuffer(self._map, np.uint8, offset=opened.tell()).reshape(shape)
+        self._read = 0
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """Copies, uint8 [n, channels, size, size]."""
+        images: np.ndarray = self._pixels[indices]
+        self._read += images.nbytes
+        if self._read > RESIDENT_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
+        return images
 
 
 @dataclass(frozen=True)
@@ -69,14 +99,11 @@ class PixelCache:
         """Where the complete cache lies, or will."""
         return self.folder / f"{self._identity(0, len(self.files)).hex()[:32]}{PIXELS}"
 
-    def find(self) -> np.ndarray | None:
-        """The mapped pixels (read-only), or None where the cache is not complete."""
-        if not self.path.is_file():
-            return None
-        pixels: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        return pixels.view(np.ndarray)  # what is picked of it is a plain array in memory
+    def find(self) -> KeptPixels | None:
+        """The mapped pixels, or None where the cache is not complete."""
+        return KeptPixels(self.path) if self.path.is_file() else None
 
-    def make(self, report: Callable[[int], object] | None = None) -> np.ndarray:
+    def make(self, report: Callable[[int], object] | None = None) -> KeptPixels:
         """The mapped pixels, decoded now where they are not there yet; other processes that ask wait.
 
         Args:

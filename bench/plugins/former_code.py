@@ -1,7 +1,8 @@
 """Former code digests: those of records of schema 1 to 3, and of the same code by today's rule.
 
 Until schema 3 a digest covered the text of import lines, and nothing of bench/ behind them. code_digests.json holds the
-digests by both rules of every method, compressor and network as they stood when the rule changed.
+digests by both rules of every method, compressor and network as they stood when the rule changed. It also holds changes
+of code that change no byte of what was recorded, each with the reason and the commits on both sides.
 """
 
 from __future__ import annotations
@@ -21,6 +22,17 @@ def renewed(digest: str | None) -> str | None:
 def former(digest: str) -> tuple[str, ...]:
     """The digests by the former rule of the code that has this one by today's; none for code of today."""
     return tuple(before for before, after in _after().items() if after == digest)
+
+
+def equal(digest: str | None) -> str | None:
+    """The digest of later code that gives the same bytes as the code of this one; as it is where there is none."""
+    return digest if digest is None else _equal().get(digest, digest)
+
+
+@cache
+def _equal() -> dict[str, str]:
+    changes = json.loads(FILE.read_text(encoding="utf-8"))["equal"]
+    return {before: after for change in changes for before, after in change["digests"].values()}
 
 
 @cache

@@ -10,10 +10,11 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.errors import UserError
+from bench.foreign.named_files import name_content
 from bench.plugins.registry import Plugin, Registry
 
 
@@ -63,6 +64,22 @@ def parse(registry: Registry, kind: str, text: str) -> Spec:
             raise UserError(f"{kind} '{text}': '{key}' is given twice.")
         given[key] = _convert(value, plugin.parameters[key], f"{kind} '{plugin.name}', parameter '{key}'")
     return Spec(plugin, {k: v for k, v in given.items() if v != plugin.parameters[k]}, variant)
+
+
+def named_by_content(spec: Spec) -> Spec:
+    """The spec with NAME@DIGEST for each path in it: where files lie is no part of a trial, nor of what is kept of it.
+
+    Raises:
+        UserError: there are no such files, or their content is not that of the digest that is given.
+    """
+    given = dict(spec.given)
+    for parameter, digest in spec.plugin.constants.get("PLACES", {}).items():
+        if text := given.get(parameter):
+            try:
+                given[parameter] = name_content(text, given.pop(digest, ""))
+            except UserError as error:
+                raise UserError(f"method '{spec.plugin.name}', {parameter}={text}: {error}") from None
+    return replace(spec, given=given)
 
 
 def letters(name: str) -> str:

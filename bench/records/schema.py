@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from bench.errors import UserError
-from bench.plugins.former_code import renewed
+from bench.plugins.former_code import equal, renewed
 from bench.trials.budget import Budget
 from bench.trials.trial import Trial
 
@@ -169,7 +169,7 @@ class Record(_Part):
     # What plugins did beside their task: "method" and "compressor" -> notes of bench.confinement.watch. A compressor of
     # this project is not watched.
     conduct: dict[str, tuple[Text, ...]] | None = None
-    limits: Text | None = None  # of the processes of plugins, see bench.confinement.limits
+    limits: Text | None = None  # of the processes of plugins, see bench.confinement.plugin_limits
     environment: dict[str, str] = {}  # see bench.machine; "threads" (torch's) and "device" of the student's training
     error: Failure | None = None
 
@@ -243,16 +243,21 @@ def _from_2(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _from_3(fields: dict[str, Any]) -> dict[str, Any]:
     """Schema 3 had digests of code by another rule; of code that is not known by both they stay, and are stale."""
-    digests = fields.get("made_by")
-    if not isinstance(digests, dict):
-        return fields
-    code = {part: renewed(digests[part]) for part in ("method", "compressor", "network") if part in digests}
-    return {**fields, "made_by": {**digests, **code}}
+    return _with_code(fields, renewed)
 
 
 def _from_4(fields: dict[str, Any]) -> dict[str, Any]:
-    """Schema 4 told neither what plugins did beside their task nor their limits."""
-    return fields
+    """Schema 4 told neither what plugins did beside their task nor their limits. Some code has changed since that gives
+    the same bytes."""
+    return _with_code(fields, equal)
+
+
+def _with_code(fields: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    digests = fields.get("made_by")
+    if not isinstance(digests, dict):
+        return fields
+    code = {part: change(digests[part]) for part in ("method", "compressor", "network") if part in digests}
+    return {**fields, "made_by": {**digests, **code}}
 
 
 # From schema n: fields -> fields of schema n + 1.

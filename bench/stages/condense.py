@@ -18,7 +18,7 @@ from bench.errors import PluginError
 from bench.labels.label_file import image_bytes
 from bench.plugins.context_use import asked_for
 from bench.plugins.registry import Registry
-from bench.plugins.spec import Spec, parse
+from bench.plugins.spec import Spec, named_by_content, parse
 from bench.stages.lend import Lending, surviving
 from bench.stages.method_call import assembled
 from bench.teachers import further
@@ -38,7 +38,7 @@ def condense(
         PluginFailure: the method raised it, exceeded a limit, or died.
         PluginError: what it handed in breaks the contract.
     """
-    spec = parse(ws.registry, "method", method)
+    spec = named_by_content(parse(ws.registry, "method", method))
     lent, normalisation = lent_teacher(ws.registry, teacher, dataset)
     inputs = {
         "engine": ENGINE_VERSION,

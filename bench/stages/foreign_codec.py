@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from bench.api import SoftLabels, Survey
 from bench.artifacts.refs import DatasetRef, Workspace
-from bench.confinement.limits import PluginFailure
+from bench.confinement.plugin_limits import PluginFailure
 from bench.confinement.process import PluginProcess
 from bench.errors import PluginError
 from bench.plugins.spec import Spec

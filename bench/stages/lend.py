@@ -22,7 +22,7 @@ from bench.api import ImageSource
 from bench.artifacts.opened import Data, prepare
 from bench.artifacts.refs import DatasetRef, Workspace
 from bench.artifacts.store import Store
-from bench.confinement.limits import KILLED, PluginDied
+from bench.confinement.plugin_limits import KILLED, PluginDied
 from bench.confinement.process import PluginProcess, plugin_process
 from bench.confinement.watch import Watched
 from bench.places import data_folders

@@ -22,7 +22,7 @@ from bench.confinement.plugin_side import Peer
 from bench.confinement.watch import DATA, unwatched
 from bench.errors import PluginError
 from bench.labels import adapter
-from bench.photographs.limits import cache_limit
+from bench.photographs.cache_limits import cache_limit
 from bench.plugins.spec import Spec, parse
 from bench.sources import FileSource
 from bench.stages.context import HarnessContext

@@ -17,7 +17,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from bench.artifacts.store import Store
+from bench.artifacts.store import Artifact, Store, arrays_digest, discard
 from bench.engine import ENGINE_VERSION
 from bench.errors import UserError, unknown
 from bench.fingerprint import digest
@@ -175,7 +175,7 @@ def find(store: Store, recipe: TeacherRecipe, dataset: str, dataset_digest: str)
     wanted = recipe.made_from(dataset_digest)
     path = shipped_path(recipe.id, dataset)
     shipped = [(path, _shipped_facts(path), True)] if path.is_file() else []
-    kept = [(each.path, each.meta, False) for key in wanted if (each := store.find("teacher", {"made": key}))]
+    kept = [(each.path, each.meta, False) for key in wanted if (each := _kept(store, key))]
     for path, meta, is_shipped in (*shipped, *kept):
         if meta["made_from"] in wanted:
             address = path.relative_to(FOLDER if is_shipped else store.root).as_posix()
@@ -183,6 +183,15 @@ def find(store: Store, recipe: TeacherRecipe, dataset: str, dataset_digest: str)
                 address, is_shipped, str(recipe.network), meta["digest"], meta["accuracy"], recipe.normalisation,
                 stated=recipe.stated is not None, recipe=recipe.name or recipe.id, scale=recipe.scale,
             )  # fmt: skip
+    return None
+
+
+def _kept(store: Store, key: str) -> Artifact | None:
+    """The weights that were made here, if they are the ones that their file tells of; others are removed."""
+    artifact = store.find("teacher", {"made": key})
+    if artifact is None or arrays_digest(artifact.arrays) == artifact.meta["digest"]:
+        return artifact
+    discard(artifact.path, f"{artifact.path}: its weights are not those that its digest tells. It is made again.")
     return None
 
 

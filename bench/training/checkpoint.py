@@ -56,8 +56,8 @@ class Parts:
             parameter = parameters[int(index)]
             like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
             self.optimizer.state[parameter][key] = like.to(device).copy_(value)
-        for index, tensor in enumerate(self.average):
-            tensor.copy_(kept[f"average/{index}"])
+        for place, tensor in enumerate(self.average):
+            tensor.copy_(kept[f"average/{place}"])
         self.feed.offset = kept["feed/offset"].to(device)
         torch.set_rng_state(kept["generator/cpu"])
         if device.type == "cuda":

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from bench.errors import UserError, unknown
-from bench.foreign.named_files import name_content
 from bench.plugins.registry import Registry
-from bench.plugins.spec import Spec, parse
+from bench.plugins.spec import named_by_content, parse
 from bench.protocol import definition
 from bench.protocol.definition import Protocol
 from bench.protocol.options import with_teacher
@@ -129,7 +128,7 @@ def _checked(grid: Grid, registry: Registry) -> _Names:
     if not isinstance(grid.replicates, int) or isinstance(grid.replicates, bool) or grid.replicates < 1:
         raise UserError(f"replicates must be a whole number of at least 1, not {cut(repr(grid.replicates), 80)}.")
     datasets = [str(parse(registry, "dataset", text)) for text in grid.datasets]
-    methods = [str(_named_by_content(parse(registry, "method", text))) for text in grid.methods]
+    methods = [str(named_by_content(parse(registry, "method", text))) for text in grid.methods]
     codes = [_compressor(registry, text) for text in grid.compressors]
     budgets = [str(Budget.parse(str(text))) for text in grid.budgets]
     protocols = [definition.load(registry, name) for name in _with_teachers(grid, registry)]
@@ -163,18 +162,6 @@ def _with_teachers(grid: Grid, registry: Registry) -> Iterator[str]:
     ]
     for name in grid.protocols:
         yield from [with_teacher(name, teacher) for teacher in teachers] or [name]
-
-
-def _named_by_content(spec: Spec) -> Spec:
-    """The spec with NAME@DIGEST for each path in it: where files lie is no part of a trial."""
-    given = dict(spec.given)
-    for parameter, digest in spec.plugin.constants.get("PLACES", {}).items():
-        if text := given.get(parameter):
-            try:
-                given[parameter] = name_content(text, given.pop(digest, ""))
-            except UserError as error:
-                raise UserError(f"method '{spec.plugin.name}', {parameter}={text}: {error}") from None
-    return replace(spec, given=given)
 
 
 def _compressor(registry: Registry, text: str) -> tuple[str, bool]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from bench.errors import UserError
 from bench.plugins.registry import Registry
-from bench.plugins.spec import parse
+from bench.plugins.spec import named_by_content, parse
 from bench.protocol import definition
 from bench.protocol.options import pieces
 
@@ -56,7 +56,7 @@ class Cell:
             texts[axis.part] = f"{text}{',' if ':' in text else ':'}{axis.key}={value}"
         compressor = texts["compressor"]
         return Cell(
-            str(parse(registry, "method", texts["method"])),
+            str(named_by_content(parse(registry, "method", texts["method"]))),
             None if compressor is None else str(parse(registry, "compressor", compressor)),
             definition.load(registry, texts["protocol"]).id,
         )

@@ -14,10 +14,10 @@ from bench.reports.leaderboard.by_protocol import WARNING, by_protocol
 from bench.reports.leaderboard.columns import COLUMNS, stored_as
 from bench.reports.quantities import MISSING
 from bench.reports.table import Shown, rows_of
+from bench.texts import visible
 from bench.trials.plan import UNCOMPRESSED
 from bench.website import charts
 from bench.website.charts import Chart, Datum
-from bench.website.encoding import visible
 from bench.website.material import BoardRow, Material
 from bench.website.tables import BoardTable, board_tables
 

@@ -6,12 +6,10 @@ import json
 import math
 from typing import Any
 
+from bench.texts import visible
+
 # What could end a script, or a line of one, becomes an escape of JSON: the values stay the same.
 _IN_SCRIPTS = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
-
-# Control characters but line ends and tabs, and those that turn the direction of text.
-_RANGES = ((0, 9), (0xB, 0x20), (0x7F, 0xA0), (0x202A, 0x202F), (0x2066, 0x206A))
-_WRITTEN = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for part in _RANGES for code in range(*part)}
 
 
 def script(name: str, value: Any) -> str:
@@ -45,11 +43,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return None  # pandas' NA
-
-
-def visible(text: str) -> str:
-    """Text whose control characters are written out (ESC as \\x1b), but for line ends and tabs."""
-    return text.translate(_WRITTEN)
 
 
 class Pool:

@@ -21,9 +21,10 @@ from bench.reports.claims.verdict import Weighed, weigh
 from bench.reports.quantities import percent
 from bench.reports.table import Shown, Table
 from bench.stages.origins import OriginDigests
-from bench.website.encoding import visible
+from bench.texts import visible
 from bench.website.material import Material
 
+SHOWN_FINDINGS = 500  # of a folder; each also stands with its row
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})  # what looks like HTML is text
 
 
@@ -59,7 +60,7 @@ def _claim(weighed: Weighed) -> dict[str, Any]:
             "verdict": evidence.verdict,
             "counts": ", ".join(f"{evidence.count(says)} {says}" for says in ("for", "against", "open")),
             "grid": grid(cells_table(evidence.cells)) if evidence.cells else None,
-            "lines": [_MARKDOWN.renderInline(visible(line)) for line in evidence_lines(weighed, evidence)],
+            "lines": [visible(line) for line in evidence_lines(weighed, evidence)],
         }
         for evidence in weighed.evidence
     ]
@@ -92,7 +93,8 @@ def checks(material: Material) -> list[dict[str, Any]]:
                 "folder": visible(source.folder),
                 "summary": source.summary,
                 "counts": dict(Counter(finding.severity for finding in findings)),
-                "findings": [_finding(finding) for finding in findings],
+                "findings": [_finding(finding) for finding in findings[:SHOWN_FINDINGS]],
+                "more": max(0, len(findings) - SHOWN_FINDINGS),
             }
         )
     return shown

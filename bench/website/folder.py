@@ -13,8 +13,9 @@ import jinja2
 
 from bench.errors import UserError
 from bench.reports.leaderboard.page import render
+from bench.texts import visible
 from bench.website import bibtex, chart_data, charts, details, evidence, pictures, tables, vendored
-from bench.website.encoding import part, script, visible
+from bench.website.encoding import part, script
 from bench.website.material import Material
 
 MARK = "condensebench-report.json"  # what tells a folder that this program wrote, and may write anew
@@ -94,7 +95,6 @@ def _leaderboard(material: Material, add: Add) -> Page:
     add("assets/datatables.js", script_)
     add("assets/datatables.css", style)
     add("data/leaderboard.csv", render(material.frame, "csv"))
-    add("data/leaderboard.json", render(material.frame, "json"))
     rows = list(material.rows)
     chunk_of = {tables.row_key(row): name for name, members in details.chunks(rows).items() for row in members}
     board = {**tables.data(material, chunk_of), "bibtex": bibtex.entries(material.registry)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from bench.errors import UserError
-from bench.website.encoding import visible
+from bench.texts import visible
 from bench.website.material import Material
 from bench.website.tables import board_tables, row_key
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from methods._codec import bits, factors, sparse
+from methods._codec.largest import largest
 from methods._codec.lowrank import balanced, truncated_svd
 from methods._codec.sparse import Entries
 from methods._codec.split import Split, rank_grid
@@ -159,7 +160,7 @@ def largest_entries(rest: np.ndarray, room: int, threshold: float) -> Entries:
         count = entries_for(room, k, c, fullest)
         if len(near) < count:
             near = np.arange(size.size)
-        top = near[np.argpartition(-size[near], count - 1)[:count]] if 0 < count < len(near) else near[:count]
+        top = near[largest(size[near], count)]
         values = rest.ravel()[top].astype(np.float16)
         top, values = top[values != 0], values[values != 0]
         most = int(np.bincount(top // c, minlength=1).max(initial=0))

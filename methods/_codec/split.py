@@ -9,6 +9,7 @@ import numpy as np
 from methods._codec import bits, factors, sparse
 from methods._codec.container import Specs, packed_size
 from methods._codec.labels import require
+from methods._codec.largest import largest
 from methods._codec.lowrank import truncated_svd
 from methods._codec.sparse import Entries
 
@@ -99,7 +100,7 @@ def _entries(residual: np.ndarray, source: np.ndarray, room: int) -> tuple[Entri
     most = min(room // (sparse.VALUE_BITS + 1), flat.size)
     if most <= 0:
         return Entries(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float16)), 0.0
-    top = np.argpartition(-flat, most - 1)[:most] if most < flat.size else np.arange(flat.size)
+    top = largest(flat, most)
     top = top[np.lexsort((top, -flat[top]))]
     values = source.ravel()[top].astype(np.float16)
     top, values = top[values != 0], values[values != 0]

@@ -17,7 +17,7 @@ from bench.artifacts.opened import Data, TrainSplit, shrink
 from bench.artifacts.opened import TestSplit as StreamedSplit
 from bench.artifacts.refs import Workspace
 from bench.errors import PluginError
-from bench.photographs.limits import VARIABLE
+from bench.photographs.cache_limits import VARIABLE
 from bench.plugins.registry import discover
 from bench.sources import ArraySource, FileSource
 from bench.training.loop import evaluate

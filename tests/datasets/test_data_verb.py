@@ -16,7 +16,7 @@ from bench import places
 from bench.cli import cli
 from bench.driver.session import Session, place_data_of
 from bench.errors import UserError
-from bench.photographs import limits
+from bench.photographs import cache_limits
 from bench.places import VARIABLE
 from bench.plugins.registry import Registry
 from bench.studies.data_sets import download
@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "data"))
     monkeypatch.setenv("CONDENSEBENCH_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv(limits.VARIABLE, "32GB")
+    monkeypatch.setenv(cache_limits.VARIABLE, "32GB")
     monkeypatch.setattr("bench.places.INSTALLED", ())
     (tmp_path / "data").mkdir()
     return tmp_path
@@ -206,12 +206,12 @@ def test_a_worker_looks_where_the_driver_does_unless_its_own_machine_says_otherw
 def test_a_worker_keeps_as_many_photographs_as_the_driver_was_told(
     ship: bool, machine: str | None, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(limits.VARIABLE, "")  # what is set here ends with the test
-    monkeypatch.delenv(limits.VARIABLE)
+    monkeypatch.setenv(cache_limits.VARIABLE, "")  # what is set here ends with the test
+    monkeypatch.delenv(cache_limits.VARIABLE)
     if machine:
-        monkeypatch.setenv(limits.VARIABLE, machine)
+        monkeypatch.setenv(cache_limits.VARIABLE, machine)
     place_data_of(Session(Registry(), "store", "cpu", ship, "code", cache_limit="1GB"))
-    assert os.environ[limits.VARIABLE] == taken
+    assert os.environ[cache_limits.VARIABLE] == taken
 
 
 @pytest.mark.trains  # canaries, before the first run of a protocol

@@ -22,7 +22,7 @@ from bench.artifacts.store import Store
 from bench.cli import cli
 from bench.driver import leftovers, on_ray, pulse
 from bench.driver.faults import RayLost, machine_fault, memory_fault
-from bench.driver.outcome import Outcome, attempt
+from bench.driver.outcome import attempt
 from bench.driver.pulse import Pulse
 from bench.errors import MachineError, UserError
 from bench.places import NotHere
@@ -359,5 +359,5 @@ def test_attempt_tells_a_fault_from_a_failure() -> None:
     def full() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    assert attempt(full) == Outcome("lost", error_type="OSError", message="No space left on device")
+    assert (attempt(full).status, attempt(full).message) == ("lost", "No space left on device")
     assert attempt(lambda: save_file({}, "/proc/no/such")).status == "failed"

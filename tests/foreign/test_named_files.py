@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
 from bench.driver.prepared import Prepared, RunOptions
 from bench.errors import UserError
@@ -15,6 +17,8 @@ from bench.foreign import named_files
 from bench.foreign.named_files import content_digest, located, name_content
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
+from bench.stages.condense import condense
+from bench.stages.teach import teach
 from bench.trials.plan import Grid, Plan
 from bench.trials.trial import Trial
 from tests.methods.synthesis.test_folder import chosen, save_tree
@@ -110,3 +114,16 @@ def test_a_run_tells_the_name_before_it_starts(tree: Path, tmp_path: Path) -> No
     notes = "\n".join(Prepared(RunOptions(), workspace, chosen_trials).notes)
     assert f"{tree.resolve()} is rded@{content_digest(tree)[:12]}: records name it so" in notes
     assert "sets@" not in notes
+
+
+def test_what_is_kept_of_a_path_is_kept_by_its_content(tree: Path, tmp_path: Path) -> None:
+    """Verbs that print no records take paths as they are typed: no old set may stand for a new content."""
+    ws = Workspace(tmp_path / "store", discover())
+    dataset = describe(ws, "digits")
+    teacher = teach(ws, "small-teacher-v1", dataset)
+    kept = [condense(ws, "folder:path=sets/rded,order=trust", dataset, teacher, 1, 0).address for _ in range(2)]
+    shutil.copytree(tree, tmp_path / "elsewhere" / "rded")
+    kept.append(condense(ws, "folder:path=elsewhere/rded,order=trust", dataset, teacher, 1, 0).address)
+    assert len(set(kept)) == 1
+    Image.new("L", (8, 8)).save(next((tree / "004").iterdir()))
+    assert condense(ws, "folder:path=sets/rded,order=trust", dataset, teacher, 1, 0).address != kept[0]

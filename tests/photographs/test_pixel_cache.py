@@ -17,8 +17,8 @@ import pytest
 from bench import sources
 from bench.errors import UserError
 from bench.photographs import pixel_cache
+from bench.photographs.cache_limits import VARIABLE, parse_size, place_limit, shown
 from bench.photographs.decoding import decode
-from bench.photographs.limits import VARIABLE, parse_size, place_limit, shown
 from bench.photographs.listing import list_folder
 from bench.sources import FileSource, Policy
 from tests.worlds import ROOT
@@ -100,6 +100,26 @@ def test_a_split_is_decoded_once_and_read_from_a_map(folder: Path, decoded: list
     assert (second.read(np.array([3])) == expected(folder)[3]).all()
     (kept,) = (folder.parent / "kept").glob("*.pixels.npy")
     assert (np.load(kept) == expected(folder)).all()  # a plain file of numpy
+
+
+def resident(file: Path) -> int:
+    """Bytes of a mapped file that this process holds in memory."""
+    maps = Path("/proc/self/smaps").read_text().split(str(file))
+    return sum(1024 * int(each.split("Rss:")[1].split()[0]) for each in maps[1:])
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="what a process holds is read as Linux tells it")
+def test_a_process_that_reads_all_holds_a_part_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = Policy(size=224, resize=224)
+    kept = source(folder, large)
+    kept.prepare()
+    (file,) = (folder.parent / "kept").glob("*.pixels.npy")
+    whole = kept.read(np.arange(COUNT))
+    assert resident(file) > 0.9 * whole.nbytes
+    monkeypatch.setattr(pixel_cache, "RESIDENT_BYTES", 10 * whole[0].nbytes)
+    for index in range(COUNT):
+        assert (kept.read(np.array([index]))[0] == whole[index]).all()
+        assert resident(file) < 0.6 * whole.nbytes or index < 11
 
 
 def test_a_few_images_are_decoded_alone(folder: Path, decoded: list[str]) -> None:

@@ -294,7 +294,7 @@ def users(root: Path, name: str) -> set[str]:
         ("bench/varint.py", "value >>= 7", "value >>= 6", "varint", 16),
         ("bench/seeds.py", "np.random.Philox(key", "np.random.Philox(counter=1, key", "numpy_generator", 3),
         ("bench/views/parameters.py", '"version": AUGMENT_VERSION', '"v": AUGMENT_VERSION', "Views", 2),
-        ("bench/views/words.py", ">> np.uint64(11)", ">> np.uint64(12)", "Views", 2),
+        ("bench/views/words.py", ">> np.uint64(11)", ">> np.uint64(12)", "Views|draw_operation", 2),
         ("bench/protocol/recipe.py", "mix_alpha: Positive = 1.0", "mix_alpha: Positive = 2.0", "Views", 2),
         ("bench/views/parameters.py", "starts.pop()", "starts.pop(0)", "batch_bounds|Views", 2),
     ],
@@ -314,7 +314,7 @@ def test_what_makes_bytes_and_numbers_makes_stale_what_depends_on_it_and_nothing
 
 def test_contracts_engine_and_rooms_make_nothing_stale(scratch: Path) -> None:
     words = ("bench/varint.py", "bench/seeds.py", "bench/views", "bench/protocol/recipe.py")
-    words += ("bench/sources.py", "bench/photographs")
+    words += ("bench/sources.py", "bench/photographs", "bench/strangers.py", "bench/foreign")
     counted = [scratch / each for each in words]
     texts = {
         file: file.read_text(encoding="utf-8").replace("return ", "return 1 and ")

@@ -11,7 +11,10 @@ from bench.plugins.context_use import asked_for, uses_teacher
 from bench.plugins.registry import Registry, discover, read
 from bench.plugins.spec import parse
 
-NO_TEACHER = ["aum", "cad_prune", "ccs", "dc", "dm", "dsa", "el2n", "forgetting", "noise", "pca", "random"]
+NO_TEACHER = [
+    "aum", "cad_prune", "ccs", "dc", "dc-paper", "dm", "dsa", "dsa-paper", "el2n", "forgetting", "noise", "pca",
+    "random",
+]  # fmt: skip
 DYNAMICS = ["aum", "cad_prune", "ccs", "el2n", "forgetting", "grand", "pca"]
 
 

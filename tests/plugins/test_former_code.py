@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench.plugins.code_digest import ROOT, code_digest
-from bench.plugins.former_code import FILE, former, renewed
-from bench.plugins.registry import CALLED
+from bench.plugins.former_code import FILE, equal, former, renewed
+from bench.plugins.registry import CALLED, discover
 
 KNOWN = json.loads(FILE.read_text(encoding="utf-8"))
 PRINT_DIGESTS = """
@@ -66,3 +66,22 @@ def test_digests_are_renewed_where_both_are_known_and_stay_elsewhere() -> None:
     assert former(entry["after"]) == tuple(entry["before"])
     assert (renewed("0" * 64), renewed(None), former("0" * 64)) == ("0" * 64, None, ())
     assert renewed(entry["after"]) == entry["after"]
+
+
+@pytest.mark.parametrize("change", KNOWN["equal"], ids=lambda change: change["commits"][1][:7])
+def test_both_sides_of_a_change_that_changes_no_byte_are_those_of_its_commits(change, tmp_path: Path) -> None:
+    """Today's rule on the files of both commits: every plugin whose digest moved is listed, and no other."""
+    sides = []
+    for commit in change["commits"]:
+        folder = tmp_path / commit
+        folder.mkdir()
+        checkout(commit, folder)
+        plugins = [p for kind in ("method", "compressor", "network") for p in discover().all(kind)]
+        files = {f"{p.kind} {p.name}": folder / p.path.relative_to(ROOT) for p in plugins}
+        sides.append(
+            {key: code_digest(file, called=CALLED, root=folder) for key, file in files.items() if file.is_file()}
+        )
+    moved = {key: [sides[0][key], sides[1][key]] for key in sides[0].keys() & sides[1].keys()}
+    assert {key: pair for key, pair in moved.items() if pair[0] != pair[1]} == change["digests"]
+    for before, after in change["digests"].values():
+        assert (equal(before), equal(after)) == (after, after)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from bench.artifacts.refs import read_condensed
-from bench.confinement.limits import LimitExceeded, PluginDied, PluginFailure
+from bench.confinement.plugin_limits import LimitExceeded, PluginDied, PluginFailure
 from bench.driver.outcome import attempt
 from bench.errors import PluginError
 from tests.worlds.bad_plugins import BadWorld

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,9 @@ class Inline:
     async def run(self, stage: str, *args: Any, **_: Any) -> Outcome:
         self._monkeypatch.setattr(isolation, "_method_code_ran", False)  # stands for a process of its own
         return attempt(STAGES[stage].function, self.ws, *args)
+
+    async def during(self, work: Awaitable[Any]) -> None:
+        await work
 
 
 @pytest.fixture(scope="module")

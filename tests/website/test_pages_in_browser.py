@@ -93,7 +93,7 @@ def test_every_value_of_every_table_is_the_one_that_the_leaderboard_prints(
                 values = dict(zip(data["keys"], row["raw"], strict=True))
                 shared = table["shared"]
                 name = (shared["dataset"], shared["protocol"], *(values[k] for k in ("ipc", "student")))
-                name = (*name, values["method"].replace(r"\x1b", "\x1b"), values["compressor"], values["budget"])
+                name = (*name, values["method"].replace(r"\u001b", "\x1b"), values["compressor"], values["budget"])
                 row_here = expected[name]
                 seen.add(name)
                 for key in ("mean", "std", "ci95", "delta_random", "n", "rank_low", "bytes_labels", "p_random_holm"):
@@ -250,14 +250,14 @@ def test_names_and_tracebacks_that_mean_ill_are_text(browser: Browser, site: Pat
         page.locator("[data-menu=student] summary").click()
         page.get_by_label("convnet:width=8").check()
         methods = " ".join(row[0] for row in board(page))
-        for name in (world.SCRIPT, world.FORMULA, world.INPUT, r"\x1b[31mred\x1b[0m"):
+        for name in (world.SCRIPT, world.FORMULA, world.INPUT, r"\u001b[31mred\u001b[0m"):
             assert name in methods
         page.keyboard.press("Escape")
         table, latex = exported(page, "csv"), exported(page, "latex")
         page.locator("#board tbody tr", has_text="broken").click()
         shown = page.get_by_role("dialog").inner_text()
         assert world.IMAGE in shown
-        assert rf"Traceback: {world.SCRIPT} \x1b[31m" in shown
+        assert rf"Traceback: {world.SCRIPT} \u001b[31m" in shown
         assert page.title() == "Leaderboard · CondenseBench"
         assert page.locator("#detail img, #board script").count() == 0
         assert watched.complaints == []

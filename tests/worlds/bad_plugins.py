@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace
-from bench.confinement.limits import Limits
+from bench.confinement.plugin_limits import Limits
 from bench.plugins.registry import discover
 from bench.stages.condense import condense
 from bench.stages.teach import teach

@@ -43,7 +43,7 @@ class Browser:
         options = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **context}
         window = self._chromium.new_context(**options)
         watched = Watched(window.new_page())
-        watched.page.set_default_timeout(10_000)
+        watched.page.set_default_timeout(60_000)  # for machines that do much else
         watched.page.on("console", lambda message: watched.complaints.append(message.text))
         watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
         watched.page.on("request", lambda request: watched.requests.append(request.url))

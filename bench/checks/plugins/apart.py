@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.checks.plugins.kit import WATCH
-from bench.confinement.limits import Limits, PluginFailure
+from bench.confinement.plugin_limits import Limits, PluginFailure
 from bench.confinement.process import PluginProcess, plugin_process
 from bench.confinement.watch import LEFT, SEARCH, Watched
 from bench.finding import Finding

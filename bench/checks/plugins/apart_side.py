@@ -10,12 +10,12 @@ from bench.checks.plugins import check_plugins
 from bench.checks.plugins.workshop import Workshop
 from bench.confinement.plugin_side import Peer
 from bench.confinement.watch import Watched
-from bench.plugins.registry import Registry
+from bench.plugins.registry import Registry, discover
 
 
 def train_teachers(peer: Peer, store: str) -> None:  # noqa: ARG001 (every call gets it)
     """Teachers of the tiny data sets, in a store from which each plugin's is copied. No plugin runs here."""
-    shop = Workshop(Registry(check_plugins.discover().all("network")), Path(store))
+    shop = Workshop(Registry(discover().all("network")), Path(store))
     for world in ("plain", "colour", "one-class"):
         shop.teacher(shop.data(world))
 

@@ -147,7 +147,7 @@ def cells_table(cells: Sequence[Cell]) -> Table:
 
 
 def evidence_lines(each: Weighed, evidence: Evidence) -> Iterator[str]:
-    """What stands below the table of a contrast: the pooled difference, its test, and what was left out; Markdown."""
+    """What stands below the table of a contrast: the pooled difference, its test, and what was left out."""
     margin = evidence.contrast.margin
     against = f", the margin {margin:+g} points" if margin else ""
     if not evidence.cells:

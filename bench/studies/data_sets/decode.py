@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.artifacts.refs import Workspace
 from bench.driver.defaults import default_store
 from bench.errors import UserError
-from bench.photographs.limits import shown
+from bench.photographs.cache_limits import shown
 from bench.plugins.registry import discover
 from bench.sources import FileSource
 

@@ -21,11 +21,13 @@ window.DETAILS = window.DETAILS || {};
       ]),
     );
 
-  /* The record as its line has it, field by field in its order. */
-  const whole_record = (record, pool) => {
-    const shared = Object.fromEntries(Object.entries(record.shared).map(([key, at]) => [key, pool[at]]));
-    const fields = { ...record.fields, ...shared };
-    return { ...Object.fromEntries(pool[record.order].map((key) => [key, fields[key]])), digest: record.digest };
+  /* A record as its line has it: what is not its own is the first record's, and numbers stand for values of the pool. */
+  const wholeRecord = (record, first, { pool, shared }) => {
+    const fields = { ...first.fields, ...record.fields };
+    for (const key of shared) fields[key] = pool[fields[key]];
+    const [names, rest, single] = fields.trial;
+    fields.trial = Object.fromEntries(pool[names].map((key) => [key, key in single ? single[key] : pool[rest][key]]));
+    return { ...fields, digest: record.digest };
   };
 
   const replicates = (records) =>
@@ -98,12 +100,15 @@ window.DETAILS = window.DETAILS || {};
     });
   };
 
+  const replicatesOf = (row) => row.records.map((record) => (record.fields.trial ?? row.records[0].fields.trial)[2].replicate);
+
   const findings = (row, pool) => {
     if (!row.findings.length) return section("What check records says", element("p", {}, "Nothing: no rule is broken here."));
-    const items = row.findings.map((at) => {
-      const [severity, rule, where, message] = pool[at];
+    const items = row.findings.map(([at, where]) => {
+      const [severity, rule, message] = pool[at];
       const label = element("strong", { class: `severity ${severity}` }, `${severity}: ${rule}`);
-      return element("li", {}, label, ` ${where}: ${message}`);
+      const place = Array.isArray(where) ? `replicate ${where.map((number) => replicatesOf(row)[number]).join(", ")}` : where;
+      return element("li", {}, label, ` ${place}: ${message}`);
     });
     return section("What check records says", element("ul", { class: "findings" }, items));
   };
@@ -127,9 +132,11 @@ window.DETAILS = window.DETAILS || {};
   /* The dialog of a row of a table. */
   page.showDetails = async ({ data, table, row, closed }) => {
     await page.load(`data/${row.chunk}.js`);
-    const { rows, pool } = DETAILS[row.chunk];
+    const chunk = DETAILS[row.chunk];
+    const { rows, pool } = chunk;
     const detail = rows[row.key];
-    const records = detail.records.map((record) => ({ record: whole_record(record, pool), place: record.place }));
+    const whole = (record) => wholeRecord(record, detail.records[0], chunk);
+    const records = detail.records.map((record) => ({ record: whole(record), place: record.place }));
     const shown = Object.fromEntries(data.columns.map((column, index) => [column.key, row.shown[index]]));
     const facts = data.columns
       .map((column, index) => [column.title, row.shown[index]])

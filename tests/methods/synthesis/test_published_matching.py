@@ -38,17 +38,16 @@ def distance(gw_syn: list[torch.Tensor], gw_real: list[torch.Tensor]) -> torch.T
 def published(ipc: int, networks: int, outer: int, inner: int, momentum: float, *, start: str, dsa: bool):
     """The images as main.py learns them, in normalised space; only where numbers are drawn from is this project's."""
     train, ctx = digits(), digits_context()
-    streams = [ctx.torch("class", label) for label in range(10)]
-    weights, order = ctx.torch("networks"), ctx.torch("order")
+    choice, weights, order = ctx.torch("real images"), ctx.torch("networks"), ctx.torch("order")
 
     def get_images(c: int, n: int) -> torch.Tensor:
         members = train.class_indices(c)
-        return ctx.normalise(train.images(members[torch.randperm(len(members), generator=streams[c])[:n].numpy()]))
+        return ctx.normalise(train.images(members[torch.randperm(len(members), generator=choice)[:n].numpy()]))
 
     if start == "real":
         image_syn = torch.cat([get_images(c, ipc) for c in range(10)])
     else:
-        image_syn = torch.cat([torch.randn(ipc, 1, 8, 8, generator=streams[c]) for c in range(10)])
+        image_syn = torch.cat([torch.randn(ipc, 1, 8, 8, generator=choice) for c in range(10)])
     image_syn.requires_grad_(True)
     label_syn = torch.arange(10).repeat_interleave(ipc)
     optimizer_img = torch.optim.SGD([image_syn], lr=0.1, momentum=0.5)
@@ -65,7 +64,7 @@ def published(ipc: int, networks: int, outer: int, inner: int, momentum: float, 
                 img_syn = image_syn[c * ipc : (c + 1) * ipc]
                 lab_syn = torch.ones(ipc, dtype=torch.long) * c
                 if dsa:
-                    both = draw_transformation(streams[c], mirror=False)
+                    both = draw_transformation(choice, mirror=False)
                     img_real, img_syn = both(img_real), both(img_syn)
                 gw_real = torch.autograd.grad(F.cross_entropy(net(img_real), lab_real), net_parameters)
                 gw_real = [g.detach().clone() for g in gw_real]

@@ -1,0 +1,66 @@
+"""What a person sees of a long training: how far it is, now and then, until it ends."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bench.cli import progress
+from bench.cli.progress import RunProgress
+from bench.training.course import Standing, watch_trainings
+from bench.training.progress_files import standings, tell_in
+from tests.worlds.records import record
+
+STANDING = Standing("teacher cifar-resnet18-v1 on cifar10", 3.4, 200, 512.3, 5000.0)
+SENTENCE = "teacher cifar-resnet18-v1 on cifar10: epoch 3.4 of 200, 512 images/s, 1 h 23 min left"
+
+
+@pytest.fixture
+def tell(tmp_path: Path):
+    """Says in a folder how far this process's training is."""
+    from bench.training import course
+
+    tell_in(str(tmp_path / "told"))
+    yield course._watch
+    watch_trainings(None)
+
+
+def test_a_training_of_another_process_is_shown_until_it_ends(tmp_path, tell, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "WATCH_EVERY", 0.01)
+    prepared = SimpleNamespace(
+        notes=(), states={}, chosen=["a trial"], existing=(), pixels_to_keep=(), trainings=("one line",),
+        options=SimpleNamespace(jobs=1), progress=tmp_path / "told",
+    )  # fmt: skip
+    monkeypatch.setattr(progress, "estimate_seconds", lambda *_: (0.0, 1))
+    with RunProgress(prepared) as view:
+        view.start()
+        tell(STANDING)
+        said = ""
+        deadline = time.monotonic() + 20
+        while SENTENCE not in said and time.monotonic() < deadline:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+        assert SENTENCE in said
+        assert "one line" in said
+        tell(None)
+        assert list(standings(tmp_path / "told")) == []
+    assert SENTENCE not in capsys.readouterr().err  # a line a minute, not one a look
+
+
+def test_what_a_killed_process_said_is_forgotten(tmp_path, tell, monkeypatch):
+    tell(STANDING)
+    assert list(standings(tmp_path / "told")) == [STANDING]
+    monkeypatch.setattr("bench.training.progress_files.STALE", -1.0)
+    assert list(standings(tmp_path / "told")) == []
+
+
+def test_the_accuracy_of_a_teacher_is_told_once(capsys):
+    facts = {"recipe": "mine", "network": "convnet:width=16", "digest": "1" * 64, "accuracy": 0.9342}
+    view = RunProgress(SimpleNamespace())
+    for replicate in range(2):
+        view.record(record(replicate=replicate, teachers=[facts]))
+    told = "teacher mine (convnet:width=16): 93.4 % on the test split of glyphs:classes=100"
+    assert capsys.readouterr().err.count(told) == 1
