@@ -155,7 +155,7 @@ def record_bytes(random: Random, folder: Path) -> None:
 
 
 def record_values(random: Random, folder: Path) -> None:
-    """A line with values changed and the digest that fits them; what is read goes through a leaderboard now and then."""
+    """A line with values changed and the digest that fits them; now and then a leaderboard is made of it."""
     fields = json.loads(random.choice(committed()))
     del fields["digest"]
     for _ in range(random.randint(1, 2)):
