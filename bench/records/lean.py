@@ -18,10 +18,9 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from bench.errors import UserError
-from bench.plugins.former_code import renewed
 from bench.records.lines import LONGEST, is_name, record_of, whole_fields
 from bench.records.problems import Problem
-from bench.records.schema import LARGEST, SCHEMA, Record, Regime, Status
+from bench.records.schema import LARGEST, SCHEMA, Record, Regime, Status, migrate
 from bench.trials.budget import Budget
 from bench.trials.trial import Trial
 
@@ -193,6 +192,7 @@ class LeanReader:
         self._told: dict[bytes, tuple[Raw, Any]] = {}
         self._texts: dict[str, str] = {}
         self._names: set[str] = set()
+        self._migrations: dict[tuple[Any, ...], tuple[Regime | None, dict[str, Any]]] = {}
         self._shared: dict[tuple[str, str], dict[str, Any]] = {}
 
     def read(self, line: bytes, place: str) -> LeanRecord | Problem:
@@ -219,10 +219,8 @@ class LeanReader:
             raise _Odd
         schema, trial = whole.schema, whole.trial
         labels = _none(whole.labels)
-        if schema == 1:
-            labels = "hard" if trial.compressor is None else "stored"
-        if schema < 4:
-            made_by = self._renewed(made_by)
+        if schema < SCHEMA:
+            labels, made_by = self._migrated(schema, labels, made_by, trial.compressor)
         record = LeanRecord(
             whole.id,
             self._run(trial),
@@ -351,11 +349,16 @@ class LeanReader:
             self._told[key] = told
         return told
 
-    def _renewed(self, made_by: dict[str, Any]) -> dict[str, Any]:
-        code: dict[str, Any] = {
-            part: renewed(made_by[part]) for part in ("method", "compressor", "network") if part in made_by
-        }
-        return self._same("made_by", {**made_by, **code})
+    def _migrated(
+        self, schema: int, labels: Regime | None, made_by: dict[str, Any], compressor: str | None
+    ) -> tuple[Regime | None, dict[str, Any]]:
+        """What migrations change, once for all lines that are alike in it; `made_by` is one that is kept."""
+        key = (schema, labels, id(made_by), compressor)
+        if key not in self._migrations:
+            fields = {"schema": schema, "labels": labels, "made_by": made_by, "trial": {"compressor": compressor}}
+            fields = migrate(fields)
+            self._migrations[key] = fields["labels"], self._same("made_by", fields["made_by"])
+        return self._migrations[key]
 
     def _same(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
         return self._shared.setdefault((kind, _dumped(content)), content)

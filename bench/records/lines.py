@@ -97,20 +97,20 @@ def record_of(fields: dict[str, Any], place: str) -> Record | Problem:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         reason = f"{'.'.join(map(str, first['loc']))} {first['msg']}"
-    except (RecursionError, TypeError) as error:  # nested too deeply; keys that are no names
+    except (RecursionError, TypeError, UnicodeError) as error:  # nested too deeply; halves of letters
         reason = str(error)
     else:
         hidden = [key for key, value in record.trial.items() if isinstance(value, str) and not is_name(value)]
         if not hidden:
             return record
-        reason = f"trial.{hidden[0]} holds control characters"
+        reason = f"trial.{hidden[0]} holds a line break"
     text = f"not a record, it is left out: {cut(visible(reason), 500)}"
     return Problem("refused", "WARNING", place, text, _trial_of(fields))
 
 
 def is_name(text: str) -> bool:
-    """Whether a name of a trial is one line that a terminal shows as it is."""
-    return "\n" not in text and "\t" not in text and visible(text) == text
+    """Whether a name of a trial is one line, so that no table or finding shows it as several."""
+    return len(text.splitlines()) <= 1
 
 
 def _trial_of(fields: dict[str, Any]) -> dict[str, Any] | None:

@@ -50,11 +50,11 @@ class Plan:
     def trials(self, registry: Registry) -> list[Trial]:
         """All trials, each once, in the order of the grids. Raises UserError on any name or value that is not known."""
         grids = [_checked(grid, registry) for grid in self.grids]
-        total = sum(len(grid) for grid in grids)
+        total = sum(grid.count for grid in grids)
         if total > MOST_TRIALS:
             raise UserError(
-                f"The plan has {total:,} trials; at most {MOST_TRIALS:,} are run at once. Name fewer methods, "
-                "budgets or replicates, or make several plans of it."
+                f"The plan has {cut(str(total), 60)} trials; at most {MOST_TRIALS:,} are run at once. Name fewer "
+                "methods, budgets or replicates, or make several plans of it."
             )
         return list(dict.fromkeys(trial for grid in grids for trial in grid))
 
@@ -92,7 +92,8 @@ class _Names:
     labels: Mapping[str, Sequence[tuple[str | None, str | None]]]  # regime -> (compressor, budget)
     replicates: int
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """How many trials, by arithmetic; what stands in the grid twice counts twice."""
         kinds = sum(len(self.labels[fixed.labels(dataset)]) for dataset in self.datasets for fixed in self.protocols)
         return kinds * len(self.ipcs) * len(self.methods) * max(1, len(self.named)) * self.replicates
