@@ -112,8 +112,10 @@ def test_sorting_by_accuracy_keeps_what_has_none_at_the_end(browser: Browser, si
         go_to(watched.page, STORED)
         head = watched.page.locator("#board thead th", has_text="accuracy")
         head.click()
+        watched.page.wait_for_url(lambda url: "sort=mean%3Adesc" in url)
         falling = column(watched.page, "accuracy %")
         head.click()
+        watched.page.wait_for_url(lambda url: "sort=mean%3Aasc" in url)
         rising = column(watched.page, "accuracy %")
         assert state(watched.page)["sort"] == ["mean:asc"]
     assert falling[-1].startswith("infeasible")
@@ -152,6 +154,7 @@ def test_the_address_brings_back_search_filters_order_and_columns(browser: Brows
         page.locator("[data-menu=columns]").get_by_label("std", exact=True).uncheck()
         page.keyboard.press("Escape")
         page.locator("#board thead th", has_text="bits/class").click()
+        page.wait_for_url(lambda url: "sort=bpc" in url)  # the table sorts a moment later
         before, address = board(page), page.evaluate("location.hash")
         assert len(before) == 4
         assert {row[0].split()[0] for row in before} == {"random"}
