@@ -6,14 +6,18 @@ as DC, DSA, DM and MTT train and evaluate them. They take `itemsize` bytes a val
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 
+if TYPE_CHECKING:
+    import torch  # a check of records does without
+
 NORMALISED = 8.0  # grey levels: a set without any value beyond is no picture, but was never brought to grey levels
-FLOATS = (torch.float32, torch.float16)
+FLOATS = ("float32", "float16")
 ALLOWED = "uint8, float32 or float16, in grey levels (0 black, 255 white)"
 
 
@@ -23,11 +27,12 @@ def fault_of(images: torch.Tensor) -> str:
     Args:
         images: of any type and shape.
     """
-    if images.dtype == torch.uint8:
+    kind = kind_of(images)
+    if kind == "uint8":
         return ""
-    if images.dtype not in FLOATS:
-        return f"images must be {ALLOWED}, not {str(images.dtype).removeprefix('torch.')}"
-    if not bool(torch.isfinite(images).all()):
+    if kind not in FLOATS:
+        return f"images must be {ALLOWED}, not {kind}"
+    if not bool(images.isfinite().all()):
         return "float images must be finite; some values are nan or infinite"
     most = float(images.detach().abs().max()) if images.numel() else 0.0
     if 0 < most <= NORMALISED:

@@ -27,7 +27,7 @@ def command(file: str, results: str | None, out: str | None) -> int:
     from bench.records.files import Loaded, latest, load
     from bench.reports.published.published_file import read_published
     from bench.reports.published.published_page import page
-    from bench.reports.published.reproduction import compare
+    from bench.reports.published.published_rows import compare
     from bench.trials.plan import read_plan
 
     registry = discover()

@@ -355,8 +355,9 @@ class LeanReader:
         """What migrations change, once for all lines that are alike in it; `made_by` is one that is kept."""
         key = (schema, labels, id(made_by), compressor)
         if key not in self._migrations:
-            fields = {"schema": schema, "labels": labels, "made_by": made_by, "trial": {"compressor": compressor}}
-            fields = migrate(fields)
+            fields: dict[str, Any] = migrate(
+                {"schema": schema, "labels": labels, "made_by": made_by, "trial": {"compressor": compressor}}
+            )
             self._migrations[key] = fields["labels"], self._same("made_by", fields["made_by"])
         return self._migrations[key]
 

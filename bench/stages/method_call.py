@@ -80,7 +80,7 @@ def _check_condensed(spec: Spec, condensed: Any, train: TrainSplit, ipc: int) ->
             f"method '{spec}': labels must be int64 [M]; it returned {labels.dtype} {list(labels.shape)}."
         )
     expected = (len(labels), train.channels, train.size, train.size)
-    if tuple(images.shape) != expected or (images.dtype != torch.uint8 and images.dtype not in pixels.FLOATS):
+    if tuple(images.shape) != expected or pixels.kind_of(images) not in ("uint8", *pixels.FLOATS):
         raise PluginError(
             f"method '{spec}': images must be uint8 {list(expected)}, or float32 or float16 in grey levels; it "
             f"returned {images.dtype} {list(images.shape)}."

@@ -15,7 +15,7 @@ from bench.errors import UserError
 from bench.plugins.registry import discover
 from bench.records.files import append
 from bench.reports.published.published_file import read_published
-from bench.reports.published.reproduction import compare
+from bench.reports.published.published_rows import compare
 from bench.stats.intervals import Summary, summary, unpaired
 from bench.trials.plan import read_plan
 from tests.worlds import ROOT

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import CondensedRef, Workspace
 from bench.artifacts.store import arrays_digest, read
+from bench.confinement.plugin_limits import PluginFailure
 from bench.driver.prepared import trial_states
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError, UserError
@@ -170,7 +171,7 @@ def test_a_method_says_beforehand_how_many_networks_it_uses(tmp_path, declaratio
     if passes:
         assert condense(ws, method).images == 10
     else:
-        with pytest.raises(PluginError, match=r"does not declare that it uses \d networks.*BACKBONES = "):
+        with pytest.raises(PluginFailure, match=r"does not declare that it uses \d networks.*BACKBONES = "):
             condense(ws, method)
 
 

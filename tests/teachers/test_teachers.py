@@ -30,6 +30,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 ENSEMBLE = ("small-teacher-v1", "small-convnet-teacher-v1", "small-deep-teacher-v1", "small-wide-teacher-v1")
 LITERATURE = {  # data sets that the family of a recipe is for, and their classes
     "small": ("digits", 10),
+    "dc": ("fashion-mnist", 10),
     "cifar": ("cifar10", 10),
     "tiny": ("tiny-imagenet", 200),
     "imagenet": ("imagenet-1k", 1000),

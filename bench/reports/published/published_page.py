@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bench.records.files import Record
 from bench.reports.printers import markdown_table
 from bench.reports.published.published_file import Published
-from bench.reports.published.reproduction import Measured, Reproduction, Trialled
+from bench.reports.published.published_rows import Measured, Reproduction, Trialled
 from bench.reports.quantities import MISSING
 from bench.reports.table import Column, Row, Table
 
