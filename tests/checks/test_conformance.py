@@ -134,8 +134,8 @@ def test_what_the_harness_hands_a_plugin_leads_to_no_test_split(world: str) -> N
 def test_the_walk_finds_a_test_split_behind_attributes_containers_closures_and_defaults() -> None:
     data = workshop().data("plain")
     dataset = data.dataset
-    assert ways_to_the_test_split(data=data) == ["data.dataset.test"]
-    assert ways_to_the_test_split(box=[{"a": (dataset,)}]) == ["box[...]['a'][...].test"]
-    assert ways_to_the_test_split(call=lambda: dataset) == ["call.<dataset>.test"]
-    assert ways_to_the_test_split(call=lambda hidden=dataset: hidden) == ["call.<default>.test"]
+    assert ways_to_the_test_split(data=data) == ["data.dataset.test.<opened>"]
+    assert ways_to_the_test_split(box=[{"a": (dataset,)}]) == ["box[...]['a'][...].test.<opened>"]
+    assert ways_to_the_test_split(call=lambda: dataset) == ["call.<dataset>.test.<opened>"]
+    assert ways_to_the_test_split(call=lambda hidden=dataset: hidden) == ["call.<default>.test.<opened>"]
     assert ways_to_the_test_split(bound=data.test_images) == ["bound[...].dataset.test"]

@@ -42,6 +42,7 @@ NOT_RUN = {
 MADE_BEFORE = {
     "results/mine": "results/default-plan",
     "results/new": "results/default-plan",
+    "results/cifar10": "results/default-plan",
     "results/released": "results/default-plan",
     "plan.toml": "results/default-plan.toml",
 }

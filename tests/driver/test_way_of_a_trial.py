@@ -87,8 +87,8 @@ def test_the_command_line_python_and_a_dry_run_prepare_alike(world, monkeypatch)
 def test_records_are_read_when_they_are_first_asked_for(world, monkeypatch):
     """So that a run, which asks under the lock of its folder, sees what another run wrote before it got the lock."""
     reads: list[Path] = []
-    load = files.load
-    monkeypatch.setattr(prepared.files, "load", lambda folder: reads.append(folder) or load(folder))
+    scan = files.scan
+    monkeypatch.setattr(prepared.files, "scan", lambda folder: reads.append(folder) or scan(folder))
     world.results.mkdir()
     (world.results / "records.jsonl").touch()
     grid = {"datasets": ["tiny"], "protocols": ["quick-hard"], "methods": ["first"], "ipcs": [2], "replicates": 3}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bench import places
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
 from bench.driver.prepared import Prepared, RunOptions
@@ -77,7 +78,10 @@ def test_records_made_before_are_still_read() -> None:
     assert str(parse(discover(), "method", before)) == before
 
 
-def test_workers_find_the_files_by_what_they_are_told_or_in_a_data_folder(tree: Path, tmp_path: Path) -> None:
+def test_workers_find_the_files_by_what_they_are_told_or_in_a_data_folder(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(places.VARIABLE, raising=False)
     named = name_content("sets/rded")
     assert located(named) == (tree.resolve(), content_digest(tree))
     os.environ[named_files.VARIABLE] = ""

@@ -10,6 +10,7 @@ from bench.reports.leaderboard.page import render, resolution
 from bench.reports.leaderboard.rows import leaderboard
 from bench.reports.leaderboard.summary import SCREEN, on_a_screen, summary
 from bench.reports.printers import printed
+from bench.reports.table import rows_of
 from tests.worlds import ROOT
 
 FRAME = leaderboard(files.load(ROOT / "results" / "methods").records, released())
@@ -37,7 +38,7 @@ def test_a_row_has_the_best_of_its_table_its_ties_and_what_was_not_decided() -> 
         ranks = list(table.sort_values("mean", ascending=False)["rank"])
         ties = sum(a == b and a.endswith("=") for a, b in itertools.pairwise(ranks))
         assert row.undecided == f"{ties} of {len(ranks) - 1}"
-        assert f"from {row.resolves} on" in resolution(table)
+        assert f"from {row.resolves} on" in resolution(rows_of(table))
 
 
 def test_what_fits_a_screen_is_shown_whole() -> None:
