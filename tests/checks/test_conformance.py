@@ -138,4 +138,4 @@ def test_the_walk_finds_a_test_split_behind_attributes_containers_closures_and_d
     assert ways_to_the_test_split(box=[{"a": (dataset,)}]) == ["box[...]['a'][...].test.<opened>"]
     assert ways_to_the_test_split(call=lambda: dataset) == ["call.<dataset>.test.<opened>"]
     assert ways_to_the_test_split(call=lambda hidden=dataset: hidden) == ["call.<default>.test.<opened>"]
-    assert ways_to_the_test_split(bound=data.test_images) == ["bound[...].dataset.test"]
+    assert ways_to_the_test_split(bound=data.test_images) == ["bound[...].dataset.test.<opened>"]

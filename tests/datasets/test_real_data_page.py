@@ -38,6 +38,7 @@ def test_the_tutorial_ends_with_a_leaderboard_that_has_the_own_method(tmp_path: 
             # The dry run of the page, then the run itself: short, and without herding, whose teacher takes 200 epochs.
             command = command.replace(" --dry-run", "").replace("-sgd-v1", "-sgd-v1:scale=0.02")
             command = command.replace(" --method herding", "").replace("--ipc 10", "--ipc 2")
+        command = command.replace("compare random herding", "compare random sharpest")
         code, outputs[command] = call(command)
         # A miniature is not the published set, and its results are unofficial: both checks say so.
         assert code == (1 if command.startswith("data check") else 0), (command, outputs[command])
