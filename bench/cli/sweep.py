@@ -71,14 +71,14 @@ def command(
     from bench.trials import sweep
 
     axes = [sweep.parse_axis(text) for text in over]
-    made = sweep.points(sweep.Cell(method, compressor, protocol), axes, discover(plugins), paired=paired)
+    combinations = sweep.points(sweep.Cell(method, compressor, protocol), axes, discover(plugins), paired=paired)
     fixed: dict[str, object] = {"datasets": [dataset], "ipcs": [ipc], "replicates": replicates}
     fixed |= {"students": [student]} if student else {}
     fixed |= {"budgets": [budget]} if budget else {}
     title = f"{method} on {dataset}, ipc {ipc}, {protocol}"
     folder = Path(results)
     plan = folder / PLAN
-    text = sweep.plan_text(made, fixed, f"Sweep of {', '.join(axis.name for axis in axes)}: {title}")
+    text = sweep.plan_text(combinations, fixed, f"Sweep of {', '.join(axis.name for axis in axes)}: {title}")
     if plan.is_file() and plan.read_text(encoding="utf-8") != text:
         raise UserError(f"{plan} is another sweep. Give this one a folder of its own: --results {folder}-2")
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def command(
     loaded = files.load(folder)
     for note in loaded.notes:
         print(note, file=sys.stderr)
-    rows = sensitivity.measured(made, prepared.trials, files.latest(loaded.records))
+    rows = sensitivity.measured(combinations, prepared.trials, files.latest(loaded.records))
     page = sensitivity.page(axes, rows, title)
     print(printed(page, "text"), end="")
     for name, format_ in (("sweep.md", "md"), ("sweep.csv", "csv")):

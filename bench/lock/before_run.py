@@ -42,8 +42,8 @@ def guard(registry: Registry, protocols: Iterable[str], store: Path, lock_path: 
     """
     present = lock_file.read(lock_path)
     named = {text.partition(":")[0] for text in protocols}
-    own = (named - present.protocols.keys()) & set(registry.protocol_names())
-    names = sorted(named.union(*(load(registry, name).parents for name in own)))
+    unreleased = (named - present.protocols.keys()) & set(registry.protocol_names())
+    names = sorted(named.union(*(load(registry, name).parents for name in unreleased)))
     _refuse_withdrawn(registry, names, lock_path)
     used = [name for name in names if name in present.protocols]
     if not used:

@@ -174,7 +174,7 @@ def parse(
     Raises:
         UserError: a key or value is none that a protocol has.
     """
-    own = content
+    as_written = content
     content, parents = resolved(content, path, find or beside(path, read_toml))
     for key in content:
         if key not in TOP_LEVEL:
@@ -201,7 +201,7 @@ def parse(
         path=path,
         options=options,
         parents=parents,
-        written=tuple(written_names(own)),
+        written=tuple(written_names(as_written)),
         **texts,
     )
 

@@ -42,9 +42,9 @@ def resolved(content: dict[str, Any], path: Path, find: Find) -> tuple[dict[str,
             raise UserError(f"{path}: {EXTENDS} goes in a circle: {circle}.")
         chain.append(parent)
         files.append(owner)
-        own = {key: value for key, value in whole.items() if key != EXTENDS}
+        changes = {key: value for key, value in whole.items() if key != EXTENDS}
         kept = {key: value for key, value in inherited.items() if key not in NOT_INHERITED or key == EXTENDS}
-        whole = merged(kept, own)
+        whole = merged(kept, changes)
     return whole, tuple(chain)
 
 

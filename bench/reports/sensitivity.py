@@ -44,13 +44,15 @@ def measured(points: Sequence[Point], trials: Iterable[Trial], records: Iterable
     for point in points:
         cell = point.cell
         # Where the protocol stores no labels, its trials have no compressor.
-        own = grouped.get((cell.method, cell.protocol, cell.compressor)) or grouped[cell.method, cell.protocol, None]
+        trials_of_point = (
+            grouped.get((cell.method, cell.protocol, cell.compressor)) or grouped[cell.method, cell.protocol, None]
+        )
         accuracies = {
             trial.replicate: record.accuracy
-            for trial in own
+            for trial in trials_of_point
             if (record := results.get(trial.id)) and record.status == "ok" and record.accuracy is not None
         }
-        out.append(Measured(point, accuracies, len(own) - len(accuracies)))
+        out.append(Measured(point, accuracies, len(trials_of_point) - len(accuracies)))
     return out
 
 
