@@ -203,6 +203,8 @@ def files_opened() -> Iterator[set[str]]:
 def _record(event: str, args: tuple[Any, ...]) -> None:
     if event == "open" and _recorders and isinstance(args[0], str | bytes | os.PathLike):
         path = os.fsdecode(args[0])
-        if not path.endswith((".py", ".pyc", ".so", ".toml")) and not path.startswith(("/proc", "/sys", "/dev")):
+        # An import looks at every entry of sys.path, the interpreter's own python311.zip among them, there or not.
+        is_code = path.endswith((".py", ".pyc", ".so", ".toml")) or path in sys.path
+        if not is_code and not path.startswith(("/proc", "/sys", "/dev")):
             for files in _recorders:
                 files.add(path)

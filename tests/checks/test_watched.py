@@ -10,6 +10,7 @@ from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
 from bench.checks.records.check_records import check_records
 from bench.checks.records.prescribed import Prescribed
+from bench.confinement.watch import files_opened
 from bench.plugins.registry import discover
 from tests.worlds.honest import altered, board, write
 
@@ -46,3 +47,17 @@ def test_records_that_were_not_watched_are_said_to_be(tmp_path, store):
     lines = board(Prescribed(REGISTRY, store), "herding", conduct=None)
     found = check_records(write(tmp_path, lines), registry=REGISTRY, store=store).findings
     assert any("records before schema 5 do not tell what plugins did" in each.message for each in found)
+
+
+def test_what_an_import_looks_at_is_no_data_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a method whose import looks at the same places would be accused of reading data."""
+    archive, data = tmp_path / "code.zip", tmp_path / "images.npz"
+    for file in (archive, data):
+        file.write_bytes(b"PK\x05\x06" + bytes(18))
+    monkeypatch.syspath_prepend(str(archive))
+    with files_opened() as files:
+        archive.open("rb").close()
+        data.open("rb").close()
+        (tmp_path / "module.py").touch()
+        (tmp_path / "module.py").open("rb").close()
+    assert files == {str(data)}
