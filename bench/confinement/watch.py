@@ -7,6 +7,7 @@ started, it does not see; the start of the program it does. SECURITY.md says so 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 import threading
@@ -181,6 +182,7 @@ def _named(path: str, places: tuple[tuple[str, str], ...]) -> str | None:
     return None
 
 
+_IMPORTLIB = os.path.dirname(importlib.__file__)
 _recorders: list[set[str]] = []
 _recording = False
 
@@ -203,8 +205,19 @@ def files_opened() -> Iterator[set[str]]:
 def _record(event: str, args: tuple[Any, ...]) -> None:
     if event == "open" and _recorders and isinstance(args[0], str | bytes | os.PathLike):
         path = os.fsdecode(args[0])
-        # An import looks at every entry of sys.path, the interpreter's own python311.zip among them, there or not.
-        is_code = path.endswith((".py", ".pyc", ".so", ".toml")) or path in sys.path
-        if not is_code and not path.startswith(("/proc", "/sys", "/dev")):
+        is_code = path.endswith((".py", ".pyc", ".so", ".toml"))
+        if not is_code and not path.startswith(("/proc", "/sys", "/dev")) and not _about_code():
             for files in _recorders:
                 files.add(path)
+
+
+def _about_code() -> bool:
+    """Whether importlib opens it: an import, or a question for a version, looks at every entry of sys.path, and
+    libraries then read files of their own, such as time zones. Any plugin's import may read them as well."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith(("<frozen importlib", _IMPORTLIB)):
+            return True
+        frame = frame.f_back
+    return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 from pathlib import Path
 
 import pytest
@@ -49,15 +51,15 @@ def test_records_that_were_not_watched_are_said_to_be(tmp_path, store):
     assert any("records before schema 5 do not tell what plugins did" in each.message for each in found)
 
 
-def test_what_an_import_looks_at_is_no_data_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a method whose import looks at the same places would be accused of reading data."""
-    archive, data = tmp_path / "code.zip", tmp_path / "images.npz"
-    for file in (archive, data):
-        file.write_bytes(b"PK\x05\x06" + bytes(18))
-    monkeypatch.syspath_prepend(str(archive))
+def test_what_an_import_reads_is_no_data_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a method that imports the same library would be accused of reading data."""
+    data, zones = tmp_path / "images.npz", tmp_path / "zones.txt"
+    for file in (data, zones):
+        file.write_bytes(b"x")
+    (tmp_path / "reads_zones.py").write_text(f"open({str(zones)!r}).close()\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
     with files_opened() as files:
-        archive.open("rb").close()
+        importlib.import_module("reads_zones")
+        importlib.metadata.version("numpy")
         data.open("rb").close()
-        (tmp_path / "module.py").touch()
-        (tmp_path / "module.py").open("rb").close()
     assert files == {str(data)}
