@@ -145,8 +145,8 @@ class RayExecutor:
         code = project_digest() if self.ship else ""
         cache, folders = os.environ.get(limits_of_caches.VARIABLE, ""), () if results is None else (results.resolve(),)
         facts = self.ship, code, data_places(), known_sets(), cache
-        told = "" if progress is None or self.ship else str(progress)
-        session = Session(registry, str(store), device, *facts, limits or Limits(), folders, told)
+        courses = "" if progress is None or self.ship else str(progress)
+        session = Session(registry, str(store), device, *facts, limits or Limits(), folders, courses)
         self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
         cores = max(1, int(resources.get("CPU", 1)))
         self.jobs = min(jobs or cores, cores)

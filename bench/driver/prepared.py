@@ -85,15 +85,15 @@ class Prepared:
     @cached_property
     def trainings(self) -> Sequence[str]:
         """A line for each teacher that has to be trained first, and who asks for it."""
-        asked: dict[tuple[str, str], list[str]] = {}
+        users: dict[tuple[str, str], list[str]] = {}
         origins = OriginDigests(self.workspace)
         for trial in self.chosen:
             for name in origins.teacher_recipes(trial):
-                who = asked.setdefault((name, trial.dataset), [])
+                who = users.setdefault((name, trial.dataset), [])
                 labelled = origins.protocol(trial.protocol).labels(trial.dataset) != "hard"
                 who.append(trial.protocol if labelled else trial.method)
         lines = []
-        for (name, dataset), who in asked.items():
+        for (name, dataset), who in users.items():
             recipe = teacher_to_train(self.workspace, name, dataset)
             if recipe is not None and recipe.recipe is not None:
                 what = f"teacher {recipe.name} is trained on {dataset} first, {recipe.recipe.epochs} epochs"

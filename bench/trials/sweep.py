@@ -100,15 +100,15 @@ def points(base: Cell, axes: Sequence[Axis], registry: Registry, *, paired: bool
     combinations = (
         zip(*(a.values for a in axes), strict=True) if paired else itertools.product(*(a.values for a in axes))
     )
-    made = [Point(values, base.with_values(dict(zip(axes, values, strict=True)), registry)) for values in combinations]
+    swept = [Point(values, base.with_values(dict(zip(axes, values, strict=True)), registry)) for values in combinations]
     seen: dict[Cell, Point] = {}
-    for point in made:
+    for point in swept:
         if (same := seen.setdefault(point.cell, point)) is not point:
             raise UserError(
                 f"sweep: {', '.join(same.values)} and {', '.join(point.values)} are the same trials "
                 f"({point.cell.method}, {point.cell.protocol}). Leave one out."
             )
-    return made
+    return swept
 
 
 def plan_text(made: Sequence[Point], fixed: Mapping[str, object], title: str) -> str:
