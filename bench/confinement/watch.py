@@ -7,7 +7,7 @@ started, it does not see; the start of the program it does. SECURITY.md says so 
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.metadata
 import os
 import sys
 import threading
@@ -182,9 +182,18 @@ def _named(path: str, places: tuple[tuple[str, str], ...]) -> str | None:
     return None
 
 
-_IMPORTLIB = os.path.dirname(importlib.__file__)
-_recorders: list[set[str]] = []
+# Of an import, and of a question for a version. importlib.resources is not among them: data are read by it.
+_ABOUT_CODE = ("<frozen importlib", os.path.dirname(importlib.metadata.__file__))
 _recording = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Recorder:
+    files: set[str]
+    opened_by: FrameType  # the code with the block: what called that code says nothing about the block
+
+
+_recorders: list[_Recorder] = []
 
 
 @contextlib.contextmanager
@@ -194,30 +203,29 @@ def files_opened() -> Iterator[set[str]]:
     if not _recording:
         sys.addaudithook(_record)
         _recording = True
-    files: set[str] = set()
-    _recorders.append(files)
+    recorder = _Recorder(set(), sys._getframe(2))  # over contextlib's
+    _recorders.append(recorder)
     try:
-        yield files
+        yield recorder.files
     finally:
-        _recorders[:] = [each for each in _recorders if each is not files]
+        _recorders.remove(recorder)
 
 
 def _record(event: str, args: tuple[Any, ...]) -> None:
     if event == "open" and _recorders and isinstance(args[0], str | bytes | os.PathLike):
         path = os.fsdecode(args[0])
-        is_code = path.endswith((".py", ".pyc", ".so", ".toml"))
-        if not is_code and not path.startswith(("/proc", "/sys", "/dev")) and not _about_code():
-            for files in _recorders:
-                files.add(path)
+        if not path.endswith((".py", ".pyc", ".so", ".toml")) and not path.startswith(("/proc", "/sys", "/dev")):
+            for recorder in _recorders:
+                if not _about_code(recorder.opened_by):
+                    recorder.files.add(path)
 
 
-def _about_code() -> bool:
+def _about_code(outermost: FrameType) -> bool:
     """Whether importlib opens it: an import, or a question for a version, looks at every entry of sys.path, and
     libraries then read files of their own, such as time zones. Any plugin's import may read them as well."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file.startswith(("<frozen importlib", _IMPORTLIB)):
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame is not outermost:
+        if frame.f_code.co_filename.startswith(_ABOUT_CODE):
             return True
         frame = frame.f_back
     return False

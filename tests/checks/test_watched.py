@@ -63,3 +63,22 @@ def test_what_an_import_reads_is_no_data_of_a_data_set(tmp_path: Path, monkeypat
         importlib.metadata.version("numpy")
         data.open("rb").close()
     assert files == {str(data)}
+
+
+def test_data_that_are_read_while_something_is_imported_are_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook's or a plugin's module may load a data set at its top; what imports that module says nothing."""
+    package = tmp_path / "ships_data"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "images.csv").write_text("1", encoding="utf-8")
+    (tmp_path / "loads_at_import.py").write_text(
+        "from importlib import resources\n"
+        "from bench.confinement.watch import files_opened\n"
+        "with files_opened() as FILES:\n"
+        "    resources.read_text('ships_data', 'images.csv')\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert importlib.import_module("loads_at_import").FILES == {str(package / "images.csv")}
