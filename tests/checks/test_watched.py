@@ -65,6 +65,7 @@ def test_what_an_import_reads_is_no_data_of_a_data_set(tmp_path: Path, monkeypat
     assert files == {str(data)}
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
 def test_data_that_are_read_while_something_is_imported_are_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,4 +82,5 @@ def test_data_that_are_read_while_something_is_imported_are_data(
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert importlib.import_module("loads_at_import").FILES == {str(package / "images.csv")}
+    opened = importlib.import_module("loads_at_import").FILES
+    assert opened == {str(package / "images.csv")}
