@@ -27,6 +27,7 @@ from bench.artifacts.artifact_file import (
     DamagedArtifact,
     arrays_digest,
     atomic,
+    blocks_of_rows,
     discard,
     read,
     size_of,
@@ -36,7 +37,9 @@ from bench.artifacts.size_limits import refuse_if_too_large
 from bench.errors import MachineError
 from bench.fingerprint import digest
 
-__all__ = ["LOG", "Artifact", "Blocks", "DamagedArtifact", "Store", "arrays_digest", "discard", "read", "write"]
+__all__ = [
+    "LOG", "Artifact", "Blocks", "DamagedArtifact", "Store", "arrays_digest", "blocks_of_rows", "discard", "read", "write"
+]  # fmt: skip
 
 IN_USE = ".in-use"  # the file that every process which works in a store holds a shared lock on
 _IN_USE: dict[Path, IO[str]] = {}  # of this process, by the store's root
@@ -79,8 +82,8 @@ class Store:
         inputs: Mapping[str, Any],
         make: Callable[[], tuple[Mapping[str, np.ndarray | Blocks], Mapping[str, Any]]],
     ) -> Artifact:
-        """The artifact made from `inputs`, made now by `make() -> (arrays, metadata)` if it is not there yet. Arrays may
-        be `Blocks`; then `metadata` is read after the last one.
+        """The artifact made from `inputs`, made now by `make() -> (arrays, metadata)` if it is not there yet. Arrays
+        may be `Blocks`; then `metadata` is read after the last one.
 
         Raises:
             MachineError: it would exceed the store's limit, or fill its disk.

@@ -19,6 +19,7 @@ from bench.plugins.registry import Plugin
 from bench.plugins.spec import Spec
 
 OF_TEACHER = frozenset({"teacher", "teachers", "features", "logits", "predict", "soft_labels"})  # of bench.api.Context
+OF_DYNAMICS = frozenset({"dynamics", "dynamics_scores"})
 CONTEXT = "ctx"  # what this project's methods call it
 
 
@@ -50,8 +51,8 @@ def _asked_for(plugin: Plugin) -> Iterator[str]:
         for word in _words(tree):
             if word in OF_TEACHER:
                 yield "teacher"
-            elif word == "dynamics":
-                yield word
+            elif word in OF_DYNAMICS:
+                yield "dynamics"
         if _hands_on(module, unit, tree, names):
             yield from ("teacher", "dynamics")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from bench.artifacts.pixels import mapped_tensor
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace, read_condensed
 from bench.artifacts.store import read
 from bench.confinement.process import PluginProcess
@@ -37,7 +38,7 @@ class Trained:
     log: TrainLog
     mean: tuple[float, ...]  # per channel: what its images are normalised with
     std: tuple[float, ...]
-    images: np.ndarray  # uint8 or float [n, channels, size, size]
+    images: np.ndarray  # uint8 or float [n, channels, size, size], mapped
     classes: np.ndarray  # int64 [n]
     bytes_labels: dict[str, int] | None
     invalid_labels: dict[str, int] | None  # see bench.records.schema.InvalidLabels
@@ -85,7 +86,7 @@ def train_student(
     data = ws.described(dataset)
     mean, std = statistics(recipe.normalisation, data.dataset)
     train_set = read_condensed(ws, condensed)
-    images, classes = (np.array(train_set.arrays[name]) for name in ("images", "labels"))
+    images, classes = train_set.arrays["images"], np.array(train_set.arrays["labels"])  # images: mapped
     teacher = None
     if recipe.labels == "online":
         members = [loaded.member(ref, ws.store, ws.registry, data, device=ws.device) for ref in labellers]
@@ -101,7 +102,7 @@ def train_student(
     with _reader(ws, trial, dataset, condensed, labels) as (reader, process):
         log = train(
             student,
-            torch.from_numpy(images),
+            mapped_tensor(images),
             torch.from_numpy(classes),
             recipe,
             coordinates=coordinates,
@@ -129,7 +130,7 @@ def _reader(
         return
     spec = parse(ws.registry, "compressor", trial.compressor)
     parts = [read(ws.store.root / ref.address).arrays for ref in labels]
-    blobs = tuple(memoryview(part["blob"]) for part in parts)  # mapped: students of one machine share them
+    blobs = tuple(part["blob"].data for part in parts)  # mapped: the students of one machine share them
     file = LabelFile(parts[0]["views"].tobytes(), parts[0]["shared"].tobytes(), blobs)
     with codec_of(ws, spec, dataset, None, ("decode", str(spec))) as (module, process):
         yield EncodedLabels(file, module, condensed.images, trial.compressor), process

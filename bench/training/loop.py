@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.artifacts import pixels
+from bench.artifacts.ahead import ahead
+from bench.artifacts.split_images import SplitImages
 from bench.errors import UserError
 from bench.protocol.recipe import Optimizer, Recipe
 from bench.seeds import Coordinate, seed
@@ -67,7 +69,7 @@ class Evaluation:
 
 def train(
     student: nn.Module,
-    images: torch.Tensor,
+    images: torch.Tensor | SplitImages,
     labels: torch.Tensor,
     recipe: Recipe,
     *,
@@ -94,7 +96,8 @@ def train(
 
     Args:
         student: normalised float32 images -> logits [n, C]; already initialised. Moved to `device`.
-        images: uint8, float32 or float16 [N, channels, size, size], grey levels.
+        images: uint8, float32 or float16 [N, channels, size, size], grey levels; a split that does not fit into memory
+            is read batch by batch.
         labels: int64 [N], class of each image.
         recipe: every fixed value.
         coordinates: name this run, for example (protocol id, replicate): data order, hard-label views, the draws from
@@ -182,13 +185,18 @@ def train(
 
 
 def _check(
-    images: torch.Tensor, labels: torch.Tensor, recipe: Recipe, reader: LabelReader | None, teacher: Teacher | None
+    images: torch.Tensor | SplitImages,
+    labels: torch.Tensor,
+    recipe: Recipe,
+    reader: LabelReader | None,
+    teacher: Teacher | None,
 ) -> None:
     if images.ndim != 4 or images.shape[-1] != images.shape[-2] or not len(images):
         raise UserError(f"images must be [N, channels, size, size], not {images.dtype} {tuple(images.shape)}")
-    if fault := pixels.fault_of(images):
-        raise UserError(fault)
-    pixels.refuse_operations_on_floats(images, recipe)
+    if isinstance(images, torch.Tensor):
+        if fault := pixels.fault_of(images):
+            raise UserError(fault)
+        pixels.refuse_operations_on_floats(images, recipe)
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise UserError(f"labels must be int64 [{len(images)}], not {labels.dtype} {tuple(labels.shape)}")
     if (recipe.labels == "stored") != (reader is not None):
@@ -239,6 +247,13 @@ class ImageSlices(Protocol):
     def __getitem__(self, part: slice, /) -> torch.Tensor: ...
 
 
+def _read(images: ImageSlices, slices: Sequence[slice]) -> Iterable[torch.Tensor]:
+    """The slices of images, read ahead where they are not in memory."""
+    if isinstance(images, torch.Tensor):
+        return (images[part] for part in slices)
+    return ahead(images.__getitem__, slices)
+
+
 def evaluate(
     student: nn.Module,
     images: ImageSlices,
@@ -267,8 +282,9 @@ def evaluate(
     correct = torch.zeros((), dtype=torch.int64, device=device)
     total = torch.zeros((), dtype=torch.float64, device=device)
     with torch.inference_mode():
-        for start in range(0, len(labels), batch):
-            x, y = images[start : start + batch], labels[start : start + batch].to(device)
+        slices = [slice(start, start + batch) for start in range(0, len(labels), batch)]
+        for part, x in zip(slices, _read(images, slices), strict=True):
+            y = labels[part].to(device)
             logits = student(normalise(x.to(device), mean, std))
             correct += (logits.argmax(dim=1) == y).sum()
             total += F.cross_entropy(logits, y, reduction="sum").double()
