@@ -184,6 +184,11 @@ def _mapped(path: Path) -> tuple[Artifact, str | None]:
     return Artifact(path, arrays, meta), content
 
 
+def metadata(path: Path) -> Mapping[str, Any]:
+    """What an artifact tells of itself; its arrays are not looked at. Raises DamagedArtifact."""
+    return _mapped(path)[0].meta
+
+
 def _arrays(path: Path, entries: Mapping[str, Any], data: int) -> dict[str, np.ndarray]:
     """The arrays of a file, mapped; `data`: where they begin."""
     arrays = dict[str, np.ndarray]()

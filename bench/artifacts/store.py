@@ -34,11 +34,12 @@ from bench.artifacts.artifact_file import (
     write,
 )
 from bench.artifacts.size_limits import refuse_if_too_large
-from bench.errors import MachineError
+from bench.errors import MachineError, UserError
 from bench.fingerprint import digest
 
 __all__ = [
-    "LOG", "Artifact", "Blocks", "DamagedArtifact", "Store", "arrays_digest", "blocks_of_rows", "discard", "read", "write"
+    "LOG", "Artifact", "Blocks", "DamagedArtifact", "Store", "alone", "arrays_digest", "blocks_of_rows", "discard",
+    "read", "write",
 ]  # fmt: skip
 
 IN_USE = ".in-use"  # the file that every process which works in a store holds a shared lock on
@@ -117,16 +118,13 @@ class Store:
         if not any(left.values()):
             return {}
         try:
-            with (self.root / IN_USE).open("a") as other:
-                handle = _IN_USE.get(self.root, other)  # this process may use the store itself
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with alone(self.root):
                 for path in (path for paths in left.values() for path in paths):
                     if path.is_dir():
                         shutil.rmtree(path)
                     else:
                         path.unlink()
-                fcntl.flock(handle, fcntl.LOCK_SH)
-        except OSError:  # in use, not ours to write, or without locks
+        except (OSError, UserError):  # in use, not ours to write, or without locks
             return {}
         return {kind: len(paths) for kind, paths in left.items()}
 
@@ -169,3 +167,18 @@ class Store:
                 yield
             finally:  # whoever waits for it sees the artifact, or makes it
                 lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Work in a store while no other process does. Raises UserError where one does, OSError without locks."""
+    with (root / IN_USE).open("a") as other:
+        handle = _IN_USE.get(root, other)  # this process may use the store itself
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{root} is in use by another process. Type the same command when it has ended.") from None
+        try:
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_SH)

@@ -20,7 +20,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from bench.errors import UserError
 from bench.records.lines import LONGEST, is_name, record_of, whole_fields
 from bench.records.problems import Problem
-from bench.records.schema import LARGEST, SCHEMA, Record, Regime, Status, migrate
+from bench.records.schema import COUNTED_AS, LARGEST, SCHEMA, Record, Regime, Status, migrate
 from bench.trials.budget import Budget
 from bench.trials.trial import Trial
 
@@ -109,7 +109,7 @@ class LeanRecord(Struct, frozen=True, gc=False):
     condensed: LeanCondensed | None
     teachers: list[LeanTeacher] | None
     made_by: dict[str, str | None]  # shared by records that are equal in it, as are `environment` and the trial's texts
-    provenance: dict[str, Any]  # of all that the method tells, only "pixels"
+    provenance: dict[str, Any]  # of all that it tells, only "pixels" and how images are counted
     seconds: dict[str, float]
     conduct: dict[str, tuple[str, ...]] | None
     limits: str | None
@@ -391,7 +391,7 @@ _SAME = sorted(
 
 
 def _pixels(provenance: dict[str, Any]) -> dict[str, Any]:
-    return {"pixels": provenance["pixels"]} if "pixels" in provenance else {}
+    return {name: provenance[name] for name in ("pixels", COUNTED_AS) if name in provenance}
 
 
 def _dumped(content: Any) -> str:

@@ -29,6 +29,7 @@ TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trials.trial.
 }
 
 FIXED = ("dataset", "teacher", "protocol", "engine", "network")  # of `made_by`: what is the same for all of a cell
+COUNTED_AS = "counted_as"  # in provenance: how images are counted, where not as PNG files at their smallest
 FLOAT_PIXELS = {"float32": 4, "float16": 2}  # provenance["pixels"] of sets that are not uint8, and bytes of a value
 Status = Literal["ok", "failed", "infeasible"]
 Regime = Literal["hard", "stored", "online"]  # of labels, see bench.protocol.recipe.Recipe

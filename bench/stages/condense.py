@@ -17,7 +17,7 @@ from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace
 from bench.artifacts.store import Artifact, Blocks
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError
-from bench.labels.label_file import image_bytes
+from bench.labels.label_file import image_bytes, image_count
 from bench.plugins.context_use import asked_for
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, named_by_content, parse
@@ -86,7 +86,8 @@ def condense(
             "backbones": further.digest_of(further_networks),
         }
         arrays, provenance = _arrays(spec, _handed_in(spec, handed_in), ws.described(dataset).train, ipc, meta, started)
-        meta["provenance"] = _json_values(spec, {**provenance, **_network_names(further_networks)})
+        counted = image_count(dataset.size, floats=arrays["images"].dtype.kind == "f")
+        meta["provenance"] = _json_values(spec, {**provenance, **_network_names(further_networks), **counted})
         return arrays, meta
 
     return _condensed_ref(ws, ws.store.get("condensed", inputs, make))
