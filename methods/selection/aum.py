@@ -51,4 +51,4 @@ def select(
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; it must be at least 1")
     groups = list(class_members(train, ipc))
-    return lowest(margins(ctx.dynamics(epochs), train.labels, space), groups, ipc, highest=end == "easy")
+    return lowest(margins(ctx.dynamics_scores(epochs), space), groups, ipc, highest=end == "easy")

@@ -43,7 +43,7 @@ def select(
     if end not in ("easy", "hard"):
         raise ValueError(f'end is {end!r}; it must be "easy" or "hard"')
     groups = list(class_members(train, ipc))
-    scores = el2n_scores(ctx.dynamics(epochs), train.labels)
+    scores = el2n_scores(ctx.dynamics_scores(epochs))
     if end == "hard":
         scores = -scores
     return np.concatenate([own[np.argsort(scores[own], kind="stable")[:ipc]] for _, own in groups])

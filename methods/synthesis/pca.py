@@ -64,7 +64,7 @@ def synthesize(train: Train, ipc: int, ctx: Context, *, epochs: int = 10, factor
     if not 0 <= jpeg <= 95:
         raise ValueError(f"jpeg is {jpeg}; it must be 0 (lossless) or a quality from 1 to 95")
     groups = list(class_members(train, ipc))
-    scores = el2n_scores(ctx.dynamics(epochs), train.labels)
+    scores = el2n_scores(ctx.dynamics_scores(epochs))
     side = train.size // factor
     images, short = [], 0
     for label, own in groups:

@@ -157,10 +157,13 @@ def test_parts_come_in_order_and_few_are_read_ahead() -> None:
         list(parts)
 
 
-def test_scores_of_dynamics_are_those_of_its_probabilities(small: Opened, tmp_path: Path) -> None:
+def test_scores_of_dynamics_are_those_of_its_probabilities(
+    small: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether the probabilities are there or the network is trained for the scores alone; in blocks of any size."""
     whole = small.context().dynamics(2)
     assert whole.shape == (2, 300, 5)
+    monkeypatch.setattr("bench.teachers.dynamics.BLOCK", 250)  # several blocks, the last one short
     read = small.context().dynamics_scores(2)
     elsewhere = Opened(tmp_path, "drawn:n=300").context()
     trained = elsewhere.dynamics_scores(2)
