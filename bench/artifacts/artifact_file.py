@@ -113,11 +113,10 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray | Blocks], meta: Mapping[s
             file.seek(begin + entries[name]["data_offsets"][0])
             _write_array(file.write, name, arrays[name])
         file.flush()
-        if streamed:
-            content = _content(_arrays(path, entries, begin), meta)
-        else:
-            content = _content({name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}, meta)
-        header = _header(entries, {**meta, "content": content})
+        whole = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+        told = dict(meta)  # what was learnt with the blocks is there now
+        content = _content(_arrays(path, entries, begin) if streamed else whole, told)
+        header = _header(entries, {**told, "content": content})
         if len(header) > room:
             raise ValueError(f"the metadata grew by more than {_ROOM} bytes while blocks were written")
         file.seek(0)

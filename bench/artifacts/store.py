@@ -12,9 +12,10 @@ import contextlib
 import fcntl
 import shutil
 import tempfile
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -97,7 +98,7 @@ class Store:
                 if artifact is None:
                     arrays, meta = make()
                     refuse_if_too_large(self.root, size_of(arrays), f"An artifact of kind {kind}")
-                    write(path, arrays, {**meta, "inputs": inputs})
+                    write(path, arrays, ChainMap({"inputs": dict(inputs)}, cast(dict[str, Any], meta)))
         return artifact or read(path)
 
     def adopt(self, relative: str, content: bytes) -> None:

@@ -148,7 +148,7 @@ def test_large_images_are_counted_in_a_few_milliseconds_and_a_few_bytes_more(tmp
     started = time.process_time()
     Image.fromarray(pixels).save(best, "PNG", optimize=True)
     slow = time.process_time() - started
-    assert best.tell() <= counted / 2 <= 1.05 * best.tell()
+    assert counted / 2 == pytest.approx(best.tell(), rel=0.05)
     assert taken < slow / 3
     stored = io.BytesIO()
     Image.fromarray(pixels).save(stored, "PNG", compress_type=zlib.Z_RLE)
@@ -157,11 +157,10 @@ def test_large_images_are_counted_in_a_few_milliseconds_and_a_few_bytes_more(tmp
         np.testing.assert_array_equal(np.asarray(back), pixels)
 
 
-@pytest.mark.parametrize(("size", "floats", "told"), [(64, False, {}), (65, False, {"counted_as": "png-rle"})])
+@pytest.mark.parametrize(("size", "floats", "told"), [(64, False, {}), (72, False, {"counted_as": "png-rle"})])
 def test_a_count_that_is_not_the_former_one_has_a_name(size: int, floats: bool, told: dict[str, str]) -> None:
     assert image_count(size, floats=floats) == told
     assert image_count(size, floats=True) == {}
-    flat = torch.zeros(1, 1, size, size, dtype=torch.uint8)
-    smallest = io.BytesIO()
-    Image.fromarray(flat[0, 0].numpy()).save(smallest, "PNG", optimize=True)
-    assert (image_bytes(flat) == smallest.tell()) == (not told)
+    image, smallest = photograph_like(size), io.BytesIO()
+    Image.fromarray(np.moveaxis(image, 0, 2)).save(smallest, "PNG", optimize=True)
+    assert (image_bytes(torch.from_numpy(image[None])) == smallest.tell()) == (not told)
