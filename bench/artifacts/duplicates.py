@@ -21,7 +21,7 @@ from bench.artifacts.pixels import nearest_levels
 
 NEAR = 6.0  # levels of 255, root mean square over all pixels and channels
 _GRID = 8  # cells per side of the coarse images that are compared first
-_BLOCK_BYTES = 16 * 2**20  # of images that are compared at once; as floats they take four times as much
+BLOCK_BYTES = 16 * 2**20  # of images that are compared at once; as floats they take four times as much
 _ROWS = 1024  # coarse images whose distances stand in memory at once
 
 
@@ -140,7 +140,7 @@ def _digests(images: Slices) -> Iterator[bytes]:
 
 def _blocks(images: Slices) -> Iterator[np.ndarray]:
     """The images in blocks of bounded memory; what was mapped for a block is handed back."""
-    step = max(1, _BLOCK_BYTES // max(1, images[:1].nbytes))
+    step = max(1, BLOCK_BYTES // max(1, images[:1].nbytes))
     for start in range(0, len(images), step):
         yield np.asarray(images[start : start + step])
         if isinstance(images, np.ndarray):

@@ -23,6 +23,7 @@ def command(context: click.Context, store: str | None, format_: str) -> None:
 
     \b
     condensebench store                                       what takes the room
+    condensebench store expect imagenet-1k                    what a data set will take
     condensebench store prune --results DIR --dry-run         what no record in DIR needs
     condensebench store prune --results DIR                   remove it
     """
@@ -33,6 +34,21 @@ def command(context: click.Context, store: str | None, format_: str) -> None:
     from bench.studies.stored.store_contents import contents
 
     click.echo(printed(contents(Path(store) if store else default_store(), time.time()), format_))
+
+
+@command.command()
+@click.argument("datasets", nargs=-1)
+@click.option("--time", "timed", is_flag=True, help="Time, disk and memory of each stage on ImageNet-1K instead.")
+@click.option("--format", "format_", type=click.Choice(["text", "md", "json"]), default="text", show_default=True)
+def expect(datasets: tuple[str, ...], timed: bool, format_: str) -> None:
+    """Say what data sets will take, by arithmetic: disk by what lies where, and memory of a worker."""
+    from bench.plugins.registry import discover
+    from bench.reports.printers import printed
+    from bench.studies.stored.projection import projection
+    from bench.studies.stored.real_size import expected
+
+    page = projection(discover(())) if timed else expected(discover(()), datasets)
+    click.echo(printed(page, format_).rstrip())
 
 
 @command.command()

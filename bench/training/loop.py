@@ -35,6 +35,9 @@ from bench.views.render import normalise
 __all__ = ["Evaluation", "LabelReader", "Teacher", "TrainLog", "TrainingDiverged", "evaluate", "normalise", "train"]
 
 
+LABEL_BLOCK_BYTES = 256 * 2**20  # of decoded labels that are held at a time; at least one view is
+
+
 class TrainingDiverged(UserError, RuntimeError):
     """The loss stopped being a finite number."""
 
@@ -81,7 +84,7 @@ def train(
     reader: LabelReader | None = None,
     teacher: Teacher | None = None,
     on_epoch_end: Callable[[int, nn.Module], None] | None = None,
-    block_bytes: int = 256 * 2**20,
+    block_bytes: int = LABEL_BLOCK_BYTES,
     course: Course | None = None,
     stop_after: int | None = None,
 ) -> TrainLog:

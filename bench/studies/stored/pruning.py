@@ -7,6 +7,7 @@ labels of that. All else can be made again, and so can what is removed by mistak
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +98,8 @@ def needless(root: Path, results: Sequence[Path]) -> list[Needless]:
 
 def prune(root: Path, unneeded: Iterable[Needless]) -> None:
     """Remove what is not needed. Raises UserError where another process works in the store."""
-    import shutil
-
+    if not (unneeded := list(unneeded)):
+        return
     with alone(root):
         for each in unneeded:
             if each.path.is_dir():
