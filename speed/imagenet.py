@@ -100,7 +100,14 @@ class Course:
         after, wall = os.times(), time.perf_counter() - began
         seconds = sum(after[:4]) - sum(before[:4])
         self.rows.append(
-            Row(what, seconds, "s of CPU", None, False, f"{wall:.1f} s by the clock; {1e6 * seconds / self._images:.0f} us an image")
+            Row(
+                what,
+                seconds,
+                "s of CPU",
+                None,
+                False,
+                f"{wall:.1f} s by the clock; {1e6 * seconds / self._images:.0f} us an image",
+            )
         )
         return value
 
@@ -153,7 +160,8 @@ def run(folder: Path, train: int, test: int, classes: int) -> list[Row]:
         course.step(f"scores of dynamics, {EPOCHS} epochs", lambda: context.dynamics_scores(EPOCHS))
         sets = {
             method: course.step(
-                f"{method}: selection of {IPC} an class, in a process of its own", lambda: condense(ws, method, dataset, ref, IPC, 0)
+                f"{method}: selection of {IPC} an class, in a process of its own",
+                lambda: condense(ws, method, dataset, ref, IPC, 0),
             )
             for method in ("herding", "el2n", "random")
         }

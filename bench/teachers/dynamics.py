@@ -136,7 +136,9 @@ def dynamics_scores(
                 probabilities = whole.arrays["probabilities"][epoch]
                 parts = (slice(start, start + BLOCK) for start in range(0, shape[1], BLOCK))
                 run.log.add(epoch, (scores_of(probabilities[part], data.train.labels[part]) for part in parts))
-        return {name: Blocks(shape, np.dtype(kind), run.log.pieces(name, kind, epochs)) for name, kind in SCORES.items()}
+        return {
+            name: Blocks(shape, np.dtype(kind), run.log.pieces(name, kind, epochs)) for name, kind in SCORES.items()
+        }
 
     return _made("dynamics-scores", store, registry, data, dataset_digest, epochs, device, make)
 

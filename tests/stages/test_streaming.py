@@ -131,7 +131,9 @@ def test_rows_that_are_expected_are_read_ahead_and_others_come_all_the_same(
     images = SplitImages(split)
     original = type(split).images
     monkeypatch.setattr(
-        type(split), "images", lambda self, rows: threads.append(threading.current_thread().name) or original(self, rows)
+        type(split),
+        "images",
+        lambda self, rows: threads.append(threading.current_thread().name) or original(self, rows),
     )
     requests = [np.array([3, 1]), np.array([7]), np.array([9, 9, 2]), np.array([0])]
     images.expect(requests)

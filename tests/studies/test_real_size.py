@@ -13,7 +13,7 @@ from bench.reports.printers import printed
 from bench.studies.stored.projection import CELLS, IPCS, MACHINES, REPLICATES, duration, projection, small, stages
 from bench.studies.stored.real_size import SETS, expected, of_set, of_split
 from protocols.datasets._arrays import read_digests
-from protocols.datasets._published import PUBLISHED
+from protocols.datasets._published import SETS as PUBLISHED
 from tests.worlds import ROOT
 
 PAGE = (ROOT / "docs" / "real-size.md").read_text(encoding="utf-8")

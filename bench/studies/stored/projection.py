@@ -35,12 +35,16 @@ CORE = {
     "greedy": Unit(11.2, "score's greedy over the split, ipc 10", "measured: speed score"),
     "rpca": Unit(366e-3, "an image encoded by rpca, 300 x 1000", "measured: speed decompositions, mixed precision"),
     "klt": Unit(73.6e-3, "an image encoded by klt, 300 x 1000", "measured: speed klt"),
-    "rpca decode": Unit(5e-3, "an image decoded by rpca, 300 views", "assumed: ten times the measured one of 100 classes"),
+    "rpca decode": Unit(
+        5e-3, "an image decoded by rpca, 300 views", "assumed: ten times the measured one of 100 classes"
+    ),
     "klt decode": Unit(13.3e-3, "an image decoded by klt, 300 views", "measured: speed klt"),
 }
 GPU = {
     "forward": Unit(1 / 4000, "an image through ResNet-18, 224 px", "assumed: 4,000 images a second in float32"),
-    "step": Unit(1 / 1500, "an image of a training step, ResNet-18, 224 px", "assumed: 1,500 images a second in float32"),
+    "step": Unit(
+        1 / 1500, "an image of a training step, ResNet-18, 224 px", "assumed: 1,500 images a second in float32"
+    ),
 }
 
 
@@ -88,12 +92,19 @@ def stages(machine: Machine, method: str, compressor: str, ipc: int, views: int,
     decoded = sets * images + data.test if method == "random" else files
     out = [
         Stage("describe: hash the files", files * CORE["hash"].seconds / cores, 0, 300 * files),
-        Stage("decode", decoded * CORE["decode"].seconds / cores, (files if method == "score" else data.test) * data.image_bytes, 0),
+        Stage(
+            "decode",
+            decoded * CORE["decode"].seconds / cores,
+            (files if method == "score" else data.test) * data.image_bytes,
+            0,
+        ),
     ]
     if method == "score":
         out += [
             Stage("features", machine.forward(data.train), split.features, split.memory),
-            Stage(f"soft labels, {VIEWS} views", machine.forward(VIEWS * data.train), split.scoring_labels, split.memory),
+            Stage(
+                f"soft labels, {VIEWS} views", machine.forward(VIEWS * data.train), split.scoring_labels, split.memory
+            ),
             Stage("greedy selection", CORE["greedy"].seconds * ipc / 10, 0, 4 * data.train * FEATURES),
         ]
     decode_seconds = CORE[f"{compressor} decode"].seconds * images
@@ -101,8 +112,12 @@ def stages(machine: Machine, method: str, compressor: str, ipc: int, views: int,
         *out,
         Stage("condensed sets", sets * images * CORE["count"].seconds, sets * made.images, made.condensing),
         Stage("raw labels", machine.forward(sets * images * views), sets * made.raw_labels, made.encoding),
-        Stage(f"encode: {compressor}", sets * images * CORE[compressor].seconds / cores, sets * made.labels, made.encoding),
-        Stage(f"{REPLICATES} students", machine.students(images * epochs, REPLICATES) + decode_seconds, 0, made.student),
+        Stage(
+            f"encode: {compressor}", sets * images * CORE[compressor].seconds / cores, sets * made.labels, made.encoding
+        ),
+        Stage(
+            f"{REPLICATES} students", machine.students(images * epochs, REPLICATES) + decode_seconds, 0, made.student
+        ),
         Stage("test", machine.forward(REPLICATES * data.test), 0, made.student),
     ]
 
@@ -127,7 +142,9 @@ def projection(registry: Registry) -> Page:
     tables, everything = [], []
     for method, compressor in CELLS:
         for ipc in IPCS:
-            recipe = fixed.recipe(dataset=DATASET, ipc=ipc, student=fixed.student(DATASET), classes=SETS[DATASET].classes)
+            recipe = fixed.recipe(
+                dataset=DATASET, ipc=ipc, student=fixed.student(DATASET), classes=SETS[DATASET].classes
+            )
             columns = [stages(each, method, compressor, ipc, recipe.views, recipe.epochs) for each in MACHINES]
             rows = [
                 {
@@ -139,11 +156,18 @@ def projection(registry: Registry) -> Page:
                 for at, first in enumerate(columns[0])
             ]
             total = {machine.name: sum(row[machine.name] for row in rows) for machine in MACHINES}  # type: ignore[misc]
-            last = {"stage": "all", **total, "disk": sum(stage.disk for stage in columns[0]), "memory": max(stage.memory for stage in columns[0])}
+            last = {
+                "stage": "all",
+                **total,
+                "disk": sum(stage.disk for stage in columns[0]),
+                "memory": max(stage.memory for stage in columns[0]),
+            }
             title = f"{method} and {compressor} at 30x, ipc {ipc}, {REPLICATES} students, {PROTOCOL}"
             tables.append(Table(COLUMNS, [rows, [last]], title))
             everything += [{"cell": title, **row} for row in (*rows, last)]
-    units = [{"where": place, **vars(each)} for place, known in (("a core", CORE), ("a GPU", GPU)) for each in known.values()]
+    units = [
+        {"where": place, **vars(each)} for place, known in (("a core", CORE), ("a GPU", GPU)) for each in known.values()
+    ]
     tables.append(Table(UNITS, [units], "Units"))
     frame = typed(by_key((Column("cell"), *COLUMNS)), everything)
     return Page(tables, frame, document={"cells": everything, "units": units})
