@@ -15,10 +15,12 @@ from bench.errors import CorruptBlobError, PluginError, UserError
 from bench.labels.adapter import invalid, takes_shared
 from bench.labels.label_file import LabelFile
 from bench.labels.pool import BatchViews, common
+from bench.texts import cut
 from bench.views.parameters import View, Views
 
 CONTAINER = b"CL\x01"  # how a blob of methods/_codec begins: after the checksum it names its codec and its shape
 MOST_CLASSES = 2**20
+MOST_VIEWS = 2**20
 
 
 class EncodedLabels:
@@ -34,7 +36,7 @@ class EncodedLabels:
     def __init__(self, file: LabelFile, compressor: ModuleType, images: int, name: str) -> None:
         self._file, self._module, self._name = file, compressor, name
         self._images = images
-        views = Views.from_bytes(file.views)
+        views = stored_views(file.views, images)
         self.views: Sequence[View] = views
         self._check_shapes(len(views))
         self._extra = {"shared": file.shared} if takes_shared(compressor) else {}
@@ -122,6 +124,35 @@ class EncodedLabels:
         if not len(common):
             raise PluginError(f"compressor '{self._name}': the shards have no stored view in common.")
         return common
+
+
+def stored_views(data: bytes, images: int) -> Views:
+    """The views of a label set, as `Views.to_bytes` wrote them, nothing drawn yet.
+
+    Args:
+        data: of the label file.
+        images: of the set.
+
+    Raises:
+        UserError: they are damaged, or of another version.
+        CorruptBlobError: they are of other images, or what they say can be drawn for no set.
+    """
+    try:
+        views = Views.from_bytes(data)
+    except (RecursionError, OverflowError) as error:
+        raise CorruptBlobError(f"stored augmentation parameters cannot be read ({error}).") from None
+    limits = {
+        "images": (views.n, images, images),
+        "views": (views.k, 1, MOST_VIEWS),
+        "size": (views.size, 1, 2**16 - 1),
+        "batch": (views.batch, 1, 2**62),
+        "seed": (views.seed, 0, 2**63 - 1),
+    }
+    for name, (value, least, most) in limits.items():
+        if not least <= value <= most:
+            allowed = least if least == most else f"{least}..{most}"
+            raise CorruptBlobError(f"stored augmentation parameters: {name} = {cut(str(value), 40)}; allowed: {allowed}.")
+    return views
 
 
 def claimed_shape(blob: bytes) -> tuple[int, int, int] | None:
