@@ -32,8 +32,9 @@ T = TypeVar("T")
 class EncodedLabels:
     """The reader that the training loop is given: rows of the encoded labels, decoded when asked for.
 
-    Memory: the encoded bytes, or no more than `HELD` of them where the blobs are mapped; what a compressor makes of the part that all images share (klt: 4 B for each component of
-    each image's mean), and the rows asked for; never images x views x classes.
+    Memory: the encoded bytes, or no more than `HELD` of them where the blobs are mapped; what a compressor makes of the
+    part that all images share (klt: 4 B for each component of each image's mean), and the rows asked for; never images
+    x views x classes.
 
     Raises:
         CorruptBlobError: a blob is of other images or views than the set, or whatever a compressor raises at its bytes.
@@ -170,7 +171,8 @@ def stored_views(data: bytes, images: int) -> Views:
     for name, (value, least, most) in limits.items():
         if not least <= value <= most:
             allowed = least if least == most else f"{least}..{most}"
-            raise CorruptBlobError(f"stored augmentation parameters: {name} = {cut(str(value), 40)}; allowed: {allowed}.")
+            given = cut(str(value), 40)
+            raise CorruptBlobError(f"stored augmentation parameters: {name} = {given}; allowed: {allowed}.")
     return views
 
 

@@ -102,7 +102,7 @@ class PixelCache:
         return self.folder / f"{self._identity(0, len(self.files)).hex()[:32]}{PIXELS}"
 
     def find(self) -> KeptPixels | None:
-        """The mapped pixels, or None where the cache is not complete. A file that is not what was written is removed."""
+        """The mapped pixels, or None where the cache is not complete. A file that is none of its kind is removed."""
         if not self.path.is_file():
             return None
         if not _begins_as(self.path, header := _header(self.shape), len(header) + self.total_bytes):

@@ -89,13 +89,13 @@ class Campaign:
 
     def table(self) -> str:
         """A row for each reader, and the sum."""
-        lines = ["| reader | inputs | refused | undeclared | slowest, s | inputs a core second |", "|---|---|---|---|---|---|"]
+        columns = ("reader", "inputs", "refused", "undeclared", "slowest, s", "inputs a core second")
+        lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         whole = Tally()
         for name, tally in [*self.tallies.items(), ("all", whole)]:
             rate = tally.inputs / tally.seconds if tally.seconds else 0
-            lines.append(
-                f"| {name} | {tally.inputs:,} | {tally.refused:,} | {len(tally.faults)} | {tally.slowest:.2f} | {rate:,.0f} |"
-            )
+            counts = f"{tally.inputs:,} | {tally.refused:,} | {len(tally.faults)}"
+            lines.append(f"| {name} | {counts} | {tally.slowest:.2f} | {rate:,.0f} |")
             if tally is not whole:
                 whole.add(tally)
         return "\n".join(lines) + f"\n\npeak: {whole.peak:.2f} GiB above the start"

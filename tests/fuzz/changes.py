@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
-
-import tomllib
 
 from tests.worlds import ROOT
 

@@ -61,7 +61,8 @@ def _pickle_input(random: Random) -> bytes:
     data = _batch()
     kind = random.randrange(8)
     if kind == 0:
-        return pickle.dumps(random.choice(([], {}, {b"data": 1}, {"data": b"", "labels": []}, None, {b"labels": [300]})))
+        others = ([], {}, {b"data": 1}, {"data": b"", "labels": []}, None, {b"labels": [300]})
+        return pickle.dumps(random.choice(others))
     at = random.randrange(200)  # what describes the pixels stands there and behind them
     tail = random.randrange(len(data) - 100, len(data))
     if kind < 4:

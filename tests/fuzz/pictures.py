@@ -18,6 +18,14 @@ from tests.fuzz.reader import Reader, of_bytes
 SIZE = 8  # pixels
 MODES = ("L", "RGB", "RGBA", "P", "1", "LA", "CMYK", "I;16", "F", "I")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF", "ICO", "EPS", "PCX", "TGA")
+EXTRA_CHUNKS = (
+    (b"tRNS", b"\x00\x00"),
+    (b"zTXt", b"a\x00\x00" + zlib.compress(bytes(10**6))),
+    (b"acTL", bytes(8)),
+    (b"eXIf", b"MM\x00*"),
+    (b"iCCP", b"x\x00\x00y"),
+    (b"gAMA", b""),
+)
 _SIGNATURE = 8  # bytes of a PNG before its first chunk
 
 
@@ -79,9 +87,7 @@ def _chunks_changed(data: bytes, random: Random) -> bytes:
     elif kind == 1:
         chunks.insert(where, chunks[random.randrange(len(chunks))])
     elif kind == 2:
-        extra = random.choice(((b"tRNS", b"\x00\x00"), (b"zTXt", b"a\x00\x00" + zlib.compress(bytes(10**6))),
-                               (b"acTL", bytes(8)), (b"eXIf", b"MM\x00*"), (b"iCCP", b"x\x00\x00y"), (b"gAMA", b"")))  # fmt: skip
-        chunks.insert(where, extra)
+        chunks.insert(where, random.choice(EXTRA_CHUNKS))
     elif name == b"IHDR" and kind < 5:
         sides = [random.choice((SIZE, *NUMBERS)) % 2**32 for _ in range(2)]
         body = b"".join(side.to_bytes(4) for side in sides) + body[8:]
@@ -104,7 +110,6 @@ def _decode(data: bytes) -> None:
     policy = Policy(SIZE, 2 * SIZE, exif=len(data) % 3 == 0, crop="none" if len(data) % 5 == 0 else "centre")
     pixels = decode("a.jpg", policy, data)
     assert pixels.shape == (3, SIZE, SIZE)
-
 
 
 READERS: dict[str, Reader] = {

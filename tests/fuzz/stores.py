@@ -72,8 +72,8 @@ def _network() -> torch.nn.Module:
 @cache
 def _state_files() -> tuple[bytes, ...]:
     state = {name: tensor.clone() for name, tensor in _network().state_dict().items()}
-    contents = (state, {"state_dict": state, "epoch": 3}, {"model": {f"module.{name}": each for name, each in state.items()}},
-                {"net": {}}, [state], {"state_dict": {"a": 1}})  # fmt: skip
+    wrapped = {"model": {f"module.{name}": each for name, each in state.items()}}
+    contents = (state, {"state_dict": state, "epoch": 3}, wrapped, {"net": {}}, [state], {"state_dict": {"a": 1}})
     files = []
     for each in contents:
         for new in (True, False):
@@ -125,7 +125,8 @@ def _read_recipe(path: Path) -> None:
 def _folder_input(random: Random) -> Files:
     lines = random.sample(committed(), random.choice((1, 2, 4)))
     for _ in range(random.choice((1, 1, 3))):
-        lines.append(record_with_values(random) if random.random() < 0.7 else bytes_changed(random.choice(lines), random))
+        changed = record_with_values(random) if random.random() < 0.7 else bytes_changed(random.choice(lines), random)
+        lines.append(changed)
     random.shuffle(lines)
     files = {"records.jsonl": b"\n".join(lines) + random.choice((b"", b"\n", b"\r\n"))}
     return tree_changed(files, random) if random.random() < 0.1 else files
