@@ -73,6 +73,12 @@ SHOWN_FAILURES = 5
     metavar="N",
     help="That a plugin may have at once [default: 256].",
 )
+@click.option(
+    "--gpu-share",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    metavar="SHARE",
+    help="Of a GPU, that each stage which uses one gets at least [default: by the memory that it needs].",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it may take; run nothing.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
@@ -93,6 +99,7 @@ def command(
     stage_timeout: float | None,
     stage_memory: float | None,
     stage_processes: int | None,
+    gpu_share: float | None,
     dry_run: bool,
     limit: int | None,
     store: str | None,
@@ -107,7 +114,7 @@ def command(
         stage_timeout or SECONDS, int(stage_memory * 2**20) if stage_memory else None, stage_processes or PROCESSES
     )
     place = Path(store) if store else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits)
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits, gpu_share)
     prepared = prepare(options, plugins, plan=plan, **grid)
     if (code := carry_out(prepared, dry_run=dry_run)) is not None:
         return code
