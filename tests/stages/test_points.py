@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from bench.artifacts.opened import TestSplit
 from bench.artifacts.refs import Workspace
 from bench.checks.records.check_records import check_records
+from bench.checks.verify.diagnosis import other_curve
 from bench.cli import cli
 from bench.driver.walk import Run
 from bench.errors import UserError
@@ -233,3 +234,16 @@ def test_a_record_that_tells_other_students_is_found(records: Any, tmp_path: Any
         file.write(json.dumps({**fields, "digest": line_digest(fields)}, separators=(",", ":")) + "\n")
     found = [finding.rule for finding in check_records(tmp_path, registry=registry, store=store).findings]
     assert "other-curve" in found
+
+
+def test_a_student_before_the_last_whose_figures_are_others_is_told_by_its_number(records: Any) -> None:
+    _, by_name = records
+    claim = by_name["quick-continual", "first", 0]
+    assert other_curve(claim, claim) is None
+    edited = claim.model_copy(
+        update={"curve": [claim.curve[0], claim.curve[1].model_copy(update={"accuracy": 0.125}), claim.curve[2]]}
+    )
+    diagnosis = other_curve(edited, claim)
+    assert diagnosis is not None
+    assert diagnosis.message.startswith("student 2: claimed 12.50 %, here ")
+    assert other_curve(claim, by_name["quick-hard", "first", 0]) is not None
