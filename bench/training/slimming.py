@@ -20,7 +20,8 @@ def slimmed(network: nn.Module, kept: float) -> nn.Module:
     """A copy with `kept` of the network's channels, of every layer at least one; parameters are to be trained.
 
     Args:
-        network: a chain of layers in one nn.Sequential, where every batch norm follows a convolution.
+        network: a chain of layers, its children and those of its nn.Sequential, in the order in which an image passes
+            them, where every batch norm follows a convolution.
         kept: share of all channels behind a batch norm, in (0, 1]; of equal scales the first stay.
 
     Raises:
@@ -66,22 +67,21 @@ def parameters_of(network: nn.Module) -> int:
 
 def _chain(network: nn.Module) -> list[nn.Module]:
     """The layers of a network in the order in which an image passes them. Raises UserError where it is no chain."""
-    chains = [child for child in network.children() if isinstance(child, nn.Sequential)]
-    layers = list(chains[0]) if chains else []
-    pairs = [(first, layer) for first, layer in pairwise(layers) if isinstance(layer, nn.BatchNorm2d)]
-    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    layers = [
+        layer for child in network.children() for layer in (child if isinstance(child, nn.Sequential) else [child])
+    ]
+    normed = [first for first, layer in pairwise(layers) if isinstance(layer, nn.BatchNorm2d)]
     plain = (
-        len(chains) == 1
-        and parameters_of(chains[0]) == parameters_of(network)
+        normed
         and not any(list(layer.children()) for layer in layers)
-        and pairs
-        and all(isinstance(first, nn.Conv2d) for first, _ in pairs)
-        and all(layer.groups == 1 for layer in convolutions)
+        and sum(map(parameters_of, layers)) == parameters_of(network)
+        and all(isinstance(first, nn.Conv2d) for first in normed)
+        and all(layer.groups == 1 for layer in layers if isinstance(layer, nn.Conv2d))
     )
     if not plain:
         raise UserError(
-            f"{type(network).__name__} cannot be slimmed: it is no chain of layers, convolution by convolution with "
-            "batch norm behind it. The network vgg is one."
+            f"{type(network).__name__} cannot be slimmed: it is no chain of layers in which batch norm follows "
+            "convolutions. The network vgg is one."
         )
     return layers
 

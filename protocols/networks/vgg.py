@@ -32,8 +32,7 @@ SMALLEST = 32  # pixels: five poolings leave one
 
 
 class VGG(nn.Module):
-    """A chain of layers in `layers`. Images below 32 px are enlarged to 32 px first, bilinearly, as whole batches of
-    normalised floats."""
+    """A chain of layers. Images below 32 px are enlarged to 32 px first, bilinearly, as normalised floats."""
 
     def __init__(self, channels: int, num_classes: int, width: int) -> None:
         super().__init__()
@@ -50,7 +49,8 @@ class VGG(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             inputs = outputs
-        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
+        self.blocks = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(inputs, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -59,13 +59,12 @@ class VGG(nn.Module):
         """Penultimate activations float32 [n, 8 * width]."""
         if x.shape[-1] < SMALLEST:
             x = F.interpolate(x, size=(SMALLEST, SMALLEST), mode="bilinear", align_corners=False)
-        for layer in self.layers[:-1]:
-            x = layer(x)
-        return x
+        activations: torch.Tensor = self.blocks(x)
+        return activations
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits float32 [n, num_classes]."""
-        logits: torch.Tensor = self.layers[-1](self.features(x))
+        logits: torch.Tensor = self.classifier(self.features(x))
         return logits
 
 

@@ -33,7 +33,15 @@ def test_own_networks_take_every_embedded_size(name: str, size: int, channels: i
 
 @pytest.mark.parametrize(
     "name",
-    ["convnet", "dc_convnet", "resnet", "vgg", "timm:resnet18", "timm:vit_tiny_patch16_224", "torchvision:squeezenet1_1"],
+    [
+        "convnet",
+        "dc_convnet",
+        "resnet",
+        "vgg",
+        "timm:resnet18",
+        "timm:vit_tiny_patch16_224",
+        "torchvision:squeezenet1_1",
+    ],
 )
 def test_the_last_layer_on_the_features_gives_the_logits(name: str) -> None:
     network = build(name).eval()

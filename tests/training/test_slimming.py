@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -78,10 +80,23 @@ def test_the_network_that_is_slimmed_stays_as_it_was_and_its_copy_learns() -> No
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["resnet", "convnet"])
-def test_networks_with_branches_or_other_layouts_are_refused_in_one_sentence(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "more"), [("resnet", {}), ("convnet", {"norm": "none"}), ("torchvision:resnet18", {})]
+)
+def test_networks_with_branches_or_without_batch_norm_are_refused_in_one_sentence(name: str, more: Any) -> None:
     with pytest.raises(UserError, match=r"cannot be slimmed: it is no chain of layers.* The network vgg is one"):
-        slimmed(build(name, channels=1, size=8, num_classes=4, seed=0), 0.5)
+        slimmed(build(name, channels=1, size=8, num_classes=4, seed=0, **more), 0.5)
+
+
+def test_maps_of_several_pixels_before_the_last_layer_lose_the_columns_of_their_channel() -> None:
+    net = build("convnet", channels=1, size=12, num_classes=4, seed=0, depth=2, width=6).eval()
+    draw = torch.Generator().manual_seed(1)
+    for norm in norms(net):
+        norm.weight.data.copy_(torch.randn(6, generator=draw))
+    slim, images = slimmed(net, 0.5), torch.randn(2, 1, 12, 12, generator=draw)
+    masked(net, [norm.weight.data for norm in norms(slim)])
+    assert torch.allclose(slim(images), net(images), atol=1e-5)
+    assert slim.classifier.in_features == 9 * len(norms(slim)[1].weight)
 
 
 def test_the_penalty_shrinks_scales_and_nothing_else_is_told_of_it() -> None:
