@@ -51,6 +51,30 @@ CACHE_LIMIT = click.option(
     help="Of decoded photographs in the store, for instance 200GB; 0 keeps none "
     "[default: $CONDENSEBENCH_CACHE_LIMIT, else 32GB].",
 )
+
+
+def _place_size(context: click.Context, option: click.Parameter, size: str | None) -> None:  # noqa: ARG001 (click's)
+    if size:
+        from bench.artifacts.size_limits import KEEP_LABELS, STORE_LIMIT
+
+        {limit.option: limit for limit in (KEEP_LABELS, STORE_LIMIT)}[option.opts[0]].place(size)
+
+
+KEEP_LABELS = click.option(
+    "--keep-labels",
+    metavar="SIZE",
+    expose_value=False,
+    callback=_place_size,
+    help="Of raw labels in the store, which all compressors read; 0 keeps none "
+    "[default: $CONDENSEBENCH_KEEP_LABELS, else 40GB].",
+)
+STORE_LIMIT = click.option(
+    "--store-limit",
+    metavar="SIZE",
+    expose_value=False,
+    callback=_place_size,
+    help="Of all that lies in the store, for instance 500GB [default: $CONDENSEBENCH_STORE_LIMIT, else none].",
+)
 RESULTS = click.option(
     "--results", default="results/local", show_default=True, metavar="DIR", help="Folder of the records."
 )

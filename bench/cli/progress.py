@@ -61,7 +61,11 @@ class RunProgress:
         counts = Counter(states.values())
         parts = ", ".join(f"{counts[state]} {state}" for state in ("done", "missing", "failed", "stale"))
         self._print(f"{len(states)} trials: {parts}; {len(chosen)} to run.")
-        for line in (*self._prepared.pixels_to_keep, *self._prepared.trainings):
+        for line in (
+            *self._prepared.pixels_to_keep,
+            *self._prepared.labels_to_keep,
+            *self._prepared.trainings,
+        ):
             self._print(line)
         if chosen:
             seconds, unknown = estimate_seconds(chosen, self._prepared.existing)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import CACHE_LIMIT, DATA, JOBS, PLUGIN, STORE
+from bench.cli.options import CACHE_LIMIT, DATA, JOBS, KEEP_LABELS, PLUGIN, STORE, STORE_LIMIT
 from bench.machine import ARITHMETICS
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ SHOWN_FAILURES = 5
 @STORE
 @DATA
 @CACHE_LIMIT
+@KEEP_LABELS
+@STORE_LIMIT
 @PLUGIN
 def command(
     *,

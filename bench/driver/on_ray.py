@@ -45,6 +45,7 @@ import ray
 from bench import machine
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
+from bench.artifacts.size_limits import given
 from bench.artifacts.store import LOG
 from bench.confinement import fork_server
 from bench.confinement.plugin_limits import KILLED, Limits
@@ -52,10 +53,9 @@ from bench.driver.faults import RayLost, memory_fault, oom_kills
 from bench.driver.leftovers import session_folder
 from bench.driver.outcome import Outcome, attempt, fault_or_failure, notes_of_the_log
 from bench.driver.pulse import Pulse
-from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
+from bench.driver.session import Session, made_files, place_data_of, project_digest, store_of
 from bench.errors import MachineError, UserError
 from bench.foreign.named_files import known_sets
-from bench.photographs import cache_limits as limits_of_caches
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
@@ -143,8 +143,8 @@ class RayExecutor:
             device = "cuda" if resources.get("GPU", 0) else "cpu"
         self._device = device
         code = project_digest() if self.ship else ""
-        cache, folders = os.environ.get(limits_of_caches.VARIABLE, ""), () if results is None else (results.resolve(),)
-        facts = self.ship, code, data_places(), known_sets(), cache
+        folders = () if results is None else (results.resolve(),)
+        facts = self.ship, code, data_places(), known_sets(), given()
         courses = "" if progress is None or self.ship else str(progress)
         session = Session(registry, str(store), device, *facts, limits or Limits(), folders, courses)
         self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
@@ -154,7 +154,8 @@ class RayExecutor:
         self._free = 2 * cores if self.jobs == cores else self.jobs
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = itertools.count()
-        self._files: dict[str, Any] = {}  # address in the store -> reference to the file's bytes, when shipping
+        # When shipping: address in the store -> reference to the bytes of files by address, this one's among them.
+        self._files: dict[str, Any] = {}
         self._pulse = Pulse(servers(address), patience=PATIENCE if self.ship else 0.0)
         self._oom_kills = oom_kills()
         self._lost = False
@@ -201,8 +202,8 @@ class RayExecutor:
                     break
             if outcome.error_type == KILLED and oom_kills() > self._oom_kills:
                 return self._out_of_memory(stage)
-            if self.ship and (address := made_file(outcome)) is not None:
-                self._files[address] = file_ref
+            if self.ship:
+                self._files |= dict.fromkeys(made_files(outcome), file_ref)
             return outcome
         finally:
             self._release()
@@ -397,8 +398,8 @@ def _private_token() -> Iterator[None]:
 
 def _serve(
     session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple[Any, ...]
-) -> tuple[Outcome, bytes | None]:
-    """One stage in a worker process: how it came out, and the file that it made, if other machines may need it."""
+) -> tuple[Outcome, dict[str, bytes] | None]:
+    """One stage in a worker process: how it came out, and the files that it made, if other machines may need them."""
     with notes_of_the_log() as notes:
         ready = attempt(_workspace_with, session_id, session[0], files)
         outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
@@ -406,19 +407,19 @@ def _serve(
     if STAGES[stage].role == "student" and (fault := memory_fault(outcome.error_type, outcome.message)) is not None:
         outcome = Outcome("lost", message=f"{fault} while it ran '{stage}'")
     outcome = replace(outcome, notes=tuple(notes))
-    content = None
-    if _workspace is not None and _workspace.checks and (address := made_file(outcome)) is not None:
-        content = (_workspace.store.root / address).read_bytes()
-    return outcome, content
+    contents = None
+    if _workspace is not None and _workspace.checks:
+        contents = {address: (_workspace.store.root / address).read_bytes() for address in made_files(outcome)}
+    return outcome, contents
 
 
-def _serve_in_worker(*args: Any) -> tuple[Outcome, bytes | None]:
+def _serve_in_worker(*args: Any) -> tuple[Outcome, dict[str, bytes] | None]:
     """`_serve` in a process of Ray. What plugins' processes are forked from comes first: nothing is computed yet."""
     fork_server.start()
     return _serve(*args)
 
 
-def as_task(serve: Callable[..., tuple[Outcome, bytes | None]]) -> Any:
+def as_task(serve: Callable[..., tuple[Outcome, dict[str, bytes] | None]]) -> Any:
     """A function with the arguments of `_serve` as Ray runs it in a worker. The function travels by name, and so shares
     its module's state there."""
     return ray.remote(max_retries=RETRIES, num_returns=2)(serve)
@@ -430,9 +431,14 @@ _task = as_task(_serve_in_worker)
 def _workspace_with(session_id: str, session: Any, files: dict[str, Any]) -> Workspace:
     """The session's workspace, with files that other machines made in its store."""
     ws = _workspace_for(session_id, session)
+    missing: dict[Any, list[str]] = {}
     for address, reference in files.items():
         if not (ws.store.root / address).is_file():
-            ws.store.adopt(address, ray.get(reference))
+            missing.setdefault(reference, []).append(address)
+    for reference, addresses in missing.items():
+        contents = ray.get(reference)
+        for address in addresses:
+            ws.store.adopt(address, contents[address])
     return ws
 
 

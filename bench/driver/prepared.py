@@ -16,6 +16,7 @@ from bench import machine
 from bench.artifacts.kept_pixels import pixels_to_keep
 from bench.artifacts.refs import Workspace
 from bench.confinement.plugin_limits import Limits
+from bench.driver.coming_labels import labels_to_keep
 from bench.driver.defaults import default_arithmetic, default_device, default_store, make_plan
 from bench.errors import UserError, unknown
 from bench.foreign.named_files import name_and_place
@@ -76,6 +77,11 @@ class Prepared:
         """A line for each data set of photographs that a run may decode into the store, and how much that is."""
         datasets = dict.fromkeys(trial.dataset for trial in self.chosen)
         return [line for dataset in datasets if (line := pixels_to_keep(self.workspace, dataset))]
+
+    @cached_property
+    def labels_to_keep(self) -> Sequence[str]:
+        """A line for each kind of large label set that a run makes: what it takes, and whether it is kept."""
+        return labels_to_keep(self.workspace, self.chosen)
 
     @cached_property
     def progress(self) -> Path:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bench.artifacts.size_limits import KEEP_LABELS, STORE_LIMIT
 from bench.confinement.plugin_limits import Limits
 from bench.driver.defaults import default_store
 from bench.driver.leftovers import sweep
@@ -37,6 +38,8 @@ def run(
     data: str | Path | None = None,
     limits: Limits | None = None,
     cache_limit: str | None = None,
+    keep_labels: str | None = None,
+    store_limit: str | None = None,
     **grid: Any,
 ) -> list[Record]:
     """Run what is missing and return the records of all trials of the plan.
@@ -57,6 +60,8 @@ def run(
         data: folder of the data sets; None: $CONDENSEBENCH_DATA, else data.
         limits: of the processes of plugins (bench.confinement.plugin_limits.Limits); None: the default ones.
         cache_limit: of decoded photographs in the store, such as 200GB; None: $CONDENSEBENCH_CACHE_LIMIT, else 32GB.
+        keep_labels: of raw labels in the store, which all compressors read; None: $CONDENSEBENCH_KEEP_LABELS, else 40GB.
+        store_limit: of all that lies in the store; None: $CONDENSEBENCH_STORE_LIMIT, else none.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see
             bench.trials.plan.Grid).
 
@@ -69,13 +74,16 @@ def run(
         place_data(str(data))
     if cache_limit is not None:
         place_limit(cache_limit)
+    for setting, size in ((KEEP_LABELS, keep_labels), (STORE_LIMIT, store_limit)):
+        if size is not None:
+            setting.place(size)
     place = Path(store) if store is not None else default_store()
     options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits or Limits())
     prepared = prepare(options, plugins, plan=plan, **grid)
     for note in prepared.notes:
         print(note, file=sys.stderr)
     with files.locked(options.results):
-        for note in prepared.pixels_to_keep:
+        for note in (*prepared.pixels_to_keep, *prepared.labels_to_keep):
             print(note, file=sys.stderr)
         run_prepared(prepared)
     wanted = {trial.id for trial in prepared.trials}

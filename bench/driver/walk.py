@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bench.driver.on_ray import RayExecutor
 
 RECORDS = "records.jsonl"
+SHARDS = 16  # that one task encodes at most: a GiB of raw labels, by one loading of teachers and set
 CONTINUES = "What had ended is recorded; the same command continues."
 
 
@@ -204,31 +205,32 @@ class Run:
         condensed: CondensedRef,
         priority: int,
     ) -> list[LabelsRef]:
-        """Labels of every shard. Raises NoValue with the outcome of the first shard that has none."""
+        """Labels of every shard; a task has many of them. Raises NoValue with the outcome of the first task that has
+        none."""
         # Students share the labels wherever the protocol fixes the same values for them.
         key = ("encode", trial.protocol, recipe.model_dump_json(), trial.compressor, trial.budget, condensed.address)
         needs = (*_addresses(labellers), condensed.address)
         first: LabelsRef | None = None
-        rest = range(len(list(shards(condensed.images, recipe.views, dataset.classes))))
+        rest = list(range(len(list(shards(condensed.images, recipe.views, dataset.classes)))))
         assert trial.compressor is not None
         if len(rest) > 1 and "fit" in parse(self._ws.registry, "compressor", trial.compressor).plugin.functions:
             # What all shards share is fitted with the first: the others get it from there, wherever they run.
             outcome = await self._once(
-                (*key, 0), "encode_labels", trial, dataset, labellers, condensed, 0, None,
+                (*key, 0), "encode_labels", trial, dataset, labellers, condensed, [0], None,
                 priority=priority, needs=needs,
             )  # fmt: skip
-            first, rest = outcome.get(), rest[1:]
+            first, rest = outcome.get()[0], rest[1:]
             needs = (*needs, first.address)
         outcomes = await asyncio.gather(
             *(
                 self._once(
-                    (*key, shard), "encode_labels", trial, dataset, labellers, condensed, shard, first,
+                    (*key, some[0]), "encode_labels", trial, dataset, labellers, condensed, some, first,
                     priority=priority, needs=needs,
                 )
-                for shard in rest
+                for some in _groups(rest, 2 * self._executor.jobs)
             )
         )  # fmt: skip
-        parts = [outcome.get() for outcome in outcomes]
+        parts = [part for outcome in outcomes for part in outcome.get()]
         return parts if first is None else [first, *parts]
 
     async def _once(
@@ -238,6 +240,13 @@ class Run:
         if key not in self._shared:
             self._shared[key] = asyncio.ensure_future(self._executor.run(stage, *args, priority=priority, needs=needs))
         return await self._shared[key]
+
+
+def _groups(shards: Sequence[int], tasks: int) -> list[list[int]]:
+    """The shards of each task, in order: as many tasks as asked for where there is work for them, and more where a task
+    would have more than SHARDS."""
+    size = max(1, min(SHARDS, -(-len(shards) // tasks)))
+    return [list(shards[start : start + size]) for start in range(0, len(shards), size)]
 
 
 def _addresses(refs: Sequence[TeacherRef]) -> tuple[str, ...]:

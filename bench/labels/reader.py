@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from types import ModuleType
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from bench import varint
+from bench.artifacts.artifact_file import hand_back
 from bench.errors import CorruptBlobError, PluginError, UserError
 from bench.labels.adapter import invalid, takes_shared
-from bench.labels.label_file import LabelFile
+from bench.labels.label_file import Bytes, LabelFile
 from bench.labels.pool import BatchViews, common
 from bench.views.parameters import View, Views
 
 CONTAINER = b"CL\x01"  # how a blob of methods/_codec begins: after the checksum it names its codec and its shape
 MOST_CLASSES = 2**20
+HELD = 256 * 2**20  # bytes of mapped blobs that stay in memory
+_HEADER = 512  # bytes at the beginning of a blob in which its name and its shape stand
+
+T = TypeVar("T")
 
 
 class EncodedLabels:
     """The reader that the training loop is given: rows of the encoded labels, decoded when asked for.
 
-    Memory: the encoded bytes, what a compressor makes of the part that all images share (klt: 4 B for each component of
+    Memory: the encoded bytes, or no more than `HELD` of them where the blobs are mapped; what a compressor makes of the part that all images share (klt: 4 B for each component of
     each image's mean), and the rows asked for; never images x views x classes.
 
     Raises:
@@ -50,8 +56,7 @@ class EncodedLabels:
     def rows(self, views: Sequence[int]) -> torch.Tensor:
         """float32 [images, len(views), C]: teacher logits of these views; NaN where a batch of theirs was pruned."""
         stored = [view // self._per_view for view in views]
-        with self._decoding():
-            parts = [self._module.decode(blob, rows=stored, **self._extra) for blob in self._file.blobs]
+        parts = self._each(lambda blob: self._module.decode(blob, rows=stored, **self._extra))
         decoded = parts[0] if len(parts) == 1 else torch.cat(parts)
         if decoded.ndim != 3 or tuple(decoded.shape[:2]) != (self._images, len(views)):
             raise PluginError(
@@ -59,6 +64,23 @@ class EncodedLabels:
                 f"[{self._images}, {len(views)}, C]; it returned {list(decoded.shape)}."
             )
         return decoded.to(torch.float32)
+
+    def _each(self, call: Callable[[Bytes], T]) -> list[T]:
+        """What a function of the compressor gives of each blob."""
+        results, read = list[T](), 0
+        with self._decoding():
+            for blob in self._file.blobs:
+                results.append(call(blob))
+                read += len(blob)
+                if read > HELD:
+                    self._hand_back()
+                    read = 0
+        return results
+
+    def _hand_back(self) -> None:
+        for blob in self._file.blobs:
+            if isinstance(blob, memoryview) and isinstance(blob.obj, np.ndarray):
+                hand_back(blob.obj)
 
     @contextmanager
     def _decoding(self) -> Iterator[None]:
@@ -96,16 +118,14 @@ class EncodedLabels:
 
     def _counted(self) -> dict[str, int] | None:
         """Over all shards, see bench.records.schema.InvalidLabels; None where the compressor does not count."""
-        with self._decoding():
-            counts = [count for blob in self._file.blobs if (count := invalid(self._module, blob)) is not None]
+        counts = [count for count in self._each(lambda blob: invalid(self._module, blob)) if count is not None]
         return {"values": sum(v for v, _ in counts), "rows": sum(r for _, r in counts)} if counts else None
 
     def _pool(self) -> np.ndarray | None:
         """The (view, batch) pairs that are stored; None where whole views are."""
         if not hasattr(self._module, "batches"):
             return None
-        with self._decoding():
-            pools = [self._module.batches(blob) for blob in self._file.blobs]
+        pools = self._each(lambda blob: self._module.batches(blob))
         if any(pool is None for pool in pools):
             return None
         pool = common(pools, self._name)
@@ -116,22 +136,22 @@ class EncodedLabels:
         if not hasattr(self._module, "rows"):
             return np.arange(len(self.views))
         # A short last shard may hold a view less, because its header weighs more; all images must have what is read.
-        with self._decoding():
-            stored = [np.asarray(self._module.rows(blob), dtype=np.int64) for blob in self._file.blobs]
+        stored = self._each(lambda blob: np.asarray(self._module.rows(blob), dtype=np.int64))
         common = reduce(np.intersect1d, stored)
         if not len(common):
             raise PluginError(f"compressor '{self._name}': the shards have no stored view in common.")
         return common
 
 
-def claimed_shape(blob: bytes) -> tuple[int, int, int] | None:
+def claimed_shape(blob: Bytes) -> tuple[int, int, int] | None:
     """(images, views, classes) in the header of a blob in the project's own container; None for blobs of other kinds.
 
     Raises:
         CorruptBlobError: the header is cut short.
     """
-    if not blob.startswith(CONTAINER):
+    if blob[: len(CONTAINER)] != CONTAINER:
         return None
+    blob = bytes(blob[:_HEADER])
     try:
         position = len(CONTAINER) + 4
         position += 1 + blob[position]

@@ -174,11 +174,8 @@ def _reader(
         yield None, None
         return
     spec = parse(ws.registry, "compressor", trial.compressor)
-    parts = [read(ws.store.root / ref.address) for ref in labels]
-    file = LabelFile(
-        parts[0].arrays["views"].tobytes(),
-        parts[0].arrays["shared"].tobytes(),
-        tuple(part.arrays["blob"].tobytes() for part in parts),
-    )
+    parts = [read(ws.store.root / ref.address).arrays for ref in labels]
+    blobs = tuple(memoryview(part["blob"]) for part in parts)  # mapped: students of one machine share them
+    file = LabelFile(parts[0]["views"].tobytes(), parts[0]["shared"].tobytes(), blobs)
     with codec_of(ws, spec, dataset, None, ("decode", str(spec))) as (module, process):
         yield EncodedLabels(file, module, condensed.images, trial.compressor), process

@@ -134,7 +134,7 @@ class Cheater:
         if trial.compressor is None:
             return []
         labellers = (teacher or self.teacher,)
-        return [encode_labels(self.ws, trial, self.dataset, labellers, self.condensed(trial), 0)]
+        return encode_labels(self.ws, trial, self.dataset, labellers, self.condensed(trial), [0])
 
     def evaluated(self, trial: Trial, labels: list[LabelsRef]) -> dict[str, Any]:
         """The measured fields, as the harness as it stands now tells them."""
