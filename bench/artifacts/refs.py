@@ -113,5 +113,6 @@ class Workspace:
 
 
 def read_condensed(ws: Workspace, condensed: CondensedRef) -> Artifact:
-    """The condensed set from the store: the arrays `images`, `labels` and, for real images, `indices`."""
+    """The condensed set from the store: the arrays `images` and `labels`; `indices` of real images, and `soft_labels`
+    where the method hands them in."""
     return read(ws.store.root / condensed.address)

@@ -28,6 +28,7 @@ from bench.artifacts.artifact_file import (
     arrays_digest,
     atomic,
     discard,
+    mapped,
     read,
     size_of,
     write,
@@ -79,7 +80,7 @@ class Store:
         for path in sorted((self.root / kind).glob("*.safetensors")):
             if not path.name.startswith(UNFINISHED):
                 try:
-                    inputs = _mapped(path)[0].meta.get("inputs")
+                    inputs = mapped(path)[0].meta.get("inputs")
                 except DamagedArtifact:
                     continue
                 if isinstance(inputs, dict):

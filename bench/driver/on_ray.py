@@ -504,11 +504,8 @@ def _smallest_gpu(ship: bool) -> int:
 def _workspace_with(session_id: str, session: Any, files: dict[str, Any], share: float) -> Workspace:
     """The session's workspace on this task's device, with files that other machines made in its store."""
     ws = _workspace_for(session_id, session)
-<<<<<<< HEAD
-    missing: dict[Any, list[str]] = {}
-=======
     ws.device, ws.gpu_share = gpus.device(share), share
->>>>>>> gpu
+    missing: dict[Any, list[str]] = {}
     for address, reference in files.items():
         if not (ws.store.root / address).is_file():
             missing.setdefault(reference, []).append(address)

@@ -178,10 +178,10 @@ class Run:
             fields["seconds"]["encode"] = sum(part.seconds for part in labels)
             _tell(fields["conduct"], *(part.conduct for part in labels))
 
-        online = labellers if recipe.labels == "online" else ()
+        asked = labellers if recipe.labels == "online" or recipe.kept_channels else ()
         outcome = await self._executor.run(
-            "evaluate", trial, dataset, condensed, labels, online,
-            priority=priority, needs=(condensed.address, *(part.address for part in labels), *_addresses(online)),
+            "evaluate", trial, dataset, condensed, labels, asked,
+            priority=priority, needs=(condensed.address, *(part.address for part in labels), *_addresses(asked)),
         )  # fmt: skip
         measured = dict(outcome.get())
         fields["seconds"] |= measured.pop("seconds")

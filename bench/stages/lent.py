@@ -61,6 +61,8 @@ def condense(peer: Peer, ipc: int) -> dict[str, Any]:
             "indices": result.indices,
             "provenance": json.dumps(dict(result.provenance)),
         }
+        if result.soft_labels is not None:
+            handed_in["soft_labels"] = result.soft_labels.detach().cpu().contiguous().numpy()
     else:
         handed_in = {"indices": result}
     return {**handed_in, "random": context.asked_for_randomness}

@@ -59,11 +59,11 @@ class OriginDigests:
         return self.made_by(trial, dataset, labellers or ())
 
     def teacher_recipes(self, trial: Trial) -> tuple[str, ...]:
-        """The teachers that a trial uses, by the names of their recipes: all of the protocol's where they label the
-        images, the first one where only the method asks for it, else none. Raises UserError for an unknown name."""
+        """The teachers that a trial uses, by the names of their recipes: all of the protocol's where it asks them, the
+        first one where only the method does, else none. Raises UserError for an unknown name."""
         fixed = self.protocol(trial.protocol)
         recipes = fixed.teachers(trial.dataset)
-        if fixed.labels(trial.dataset) != "hard":
+        if fixed.asks_teachers(trial.dataset):
             return recipes
         return recipes[:1] if self.method_uses_teacher(trial.method) else ()
 

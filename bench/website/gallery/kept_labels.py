@@ -129,7 +129,9 @@ def decoded(
         parts[0].arrays["shared"].tobytes(),
         tuple(part.arrays["blob"].tobytes() for part in parts),
     )
-    codec = codec_of(ws, spec, dataset, None, ("decode", str(spec))) if dataset else nullcontext((spec.plugin.module, None))
+    codec = (
+        codec_of(ws, spec, dataset, None, ("decode", str(spec))) if dataset else nullcontext((spec.plugin.module, None))
+    )
     with codec as (module, _):
         reader = EncodedLabels(file, module, labels.views.n, code.compressor)
         each = len(reader.views) // len(labels.views)  # numbers of the reader for one stored view
