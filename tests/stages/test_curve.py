@@ -65,7 +65,7 @@ def trained(request, folder: Path, monkeypatch) -> Trained:
     compressor = "none" if labels == "stored" else None
     trial = Trial("digits", request.param, "random", 1, compressor, None, "convnet:width=4", 0)
     condensed = condense(ws, "random", dataset, teacher, 1, 0)
-    parts = [encode_labels(ws, trial, dataset, (teacher,), condensed, 0)] if compressor else []
+    parts = encode_labels(ws, trial, dataset, (teacher,), condensed, [0]) if compressor else []
     inputs = (trial, dataset, condensed, parts, (teacher,) if labels == "online" else ())
     monkeypatch.setattr(isolation, "_method_code_ran", False)
     return Trained(ws, inputs, evaluate(ws, *inputs))
