@@ -28,6 +28,8 @@ not depend on a budget), PLACES (methods: dict, parameters that name files -> th
 `ctx.teachers` is asked for, an int, or the name of the parameter that tells how many or which), TEACHER (methods:
 whether the teacher is asked for, where the code does not show it: True, False, or the values of parameters with
 which it is), CHECK_EXCEPTIONS (dict: a rule of `condensebench check plugins` that does not hold here, and why).
+A method that ranks images may also have `scores(train, ctx, *, ...) -> float64 [N]`, low is easy; it is called with all
+of the method's parameters, and `condensebench probe --scores` shows what it gives.
 A file or folder whose name starts with an underscore is shared code, not a plugin.
 """
 

@@ -34,6 +34,9 @@ GROUP = "look"
 )
 @click.option("--crops", type=click.IntRange(min=1), default=1, show_default=True, help="Of each image.")
 @click.option("--shape", is_flag=True, help="Also gradient and Hessian of the observer's loss on the set.")
+@click.option(
+    "--scores", is_flag=True, help="Instead: how the methods' scores are spread, and over which classes their ends."
+)
 @click.option("--landscape", type=click.IntRange(min=3), metavar="N", help="Also the loss on a grid of N x N points.")
 @click.option(
     "--out", metavar="DIR", help="Folder of tables and figures: values of every image, histograms, landscapes."
@@ -54,6 +57,7 @@ def command(
     crop_scale: float,
     crops: int,
     shape: bool,
+    scores: bool,
     landscape: int | None,
     out: str | None,
     format_: str,
@@ -67,9 +71,12 @@ def command(
     \b
     condensebench probe --dataset mnist5k --method random --method el2n --method sre2l --ipc 10
     condensebench probe --dataset digits --method random --method edc --ipc 10 --shape --landscape 21 --out probe
+    condensebench probe --dataset glyphs --method el2n --method forgetting --ipc 10 --scores --out scores
     """
     if landscape and not out:
         raise UserError("--landscape writes files: type --out FOLDER too.")
+    if scores and (shape or landscape or names or crop_scale < 1):
+        raise UserError("--scores shows what methods rank images by; observers, crops and shapes are another probe.")
     if crops > 1 and crop_scale == 1:
         raise UserError("--crops shows several crops of an image: type --crop-scale too, for instance 0.08.")
     from bench.driver.defaults import default_device, default_store, make_plan, work_as_runs_do
@@ -88,11 +95,19 @@ def command(
     sets = named_sets(registry, plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
     ws = Workspace((Path(store) if store else default_store()).resolve(), registry, default_device())
     opened = Opened(ws, sets)
-    observers = {name.dataset: observed.observers(ws, opened.dataset(name), names) for name in sets}
-    views, probes, failed = observed.Crops(crop_scale, crops), list[Probe](), 0
     folder = Path(out) if out else None
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
+    if scores:
+        from bench.studies.probes.image_scores import image_scores, rendered_scores
+
+        scored = [image_scores(ws, name, opened.dataset(name), opened.teacher(name)) for name in sets]
+        print(rendered_scores(scored, format_))
+        for path in probe_figures.write_scores(scored, folder) if folder else ():
+            print(path, file=sys.stderr)
+        return 0
+    observers = {name.dataset: observed.observers(ws, opened.dataset(name), names) for name in sets}
+    views, probes, failed = observed.Crops(crop_scale, crops), list[Probe](), 0
     for name in sets:
         outcome = attempt(opened.condense, name, replicate)
         if outcome.status != "ok":

@@ -68,6 +68,12 @@ def condense(peer: Peer, ipc: int) -> dict[str, Any]:
     return {**handed_in, "random": context.asked_for_randomness}
 
 
+def scores(peer: Peer) -> np.ndarray:
+    """What the method says of every image of the training split."""
+    spec: Spec = peer.kept["spec"]
+    return np.asarray(spec.plugin.module.scores(peer.kept["train"], peer.kept["context"], **spec.parameters))
+
+
 def codec(peer: Peer) -> dict[str, list[str]]:
     """The functions of the compressor that the harness calls -> the names of their parameters."""
     import inspect

@@ -12,10 +12,12 @@ import torch
 from click.testing import CliRunner, Result
 
 from bench.artifacts.describe import describe
-from bench.artifacts.refs import Workspace
+from bench.artifacts.refs import Workspace, read_condensed
 from bench.cli.probe import command
 from bench.plugins.registry import discover
+from bench.stages.condense import condense
 from bench.studies.probes.observed import CondensedSet, Crops, observers, seen
+from bench.teachers.teacher_files import UnusedTeacher
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +88,40 @@ def test_what_cannot_be_done_is_said(store: Path, options: tuple[str, ...], mess
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code != 0
     assert message in str(result.exception)
+
+
+def test_scores_are_those_that_methods_rank_by_and_their_ends_may_leave_classes_out(
+    store: Path, tmp_path: Path
+) -> None:
+    arguments = ["--dataset", "digits", "--ipc", "3", "--store", str(store), "--scores", "--format", "csv"]
+    arguments += ["--method", "el2n", "--method", "aum:epochs=10", "--method", "forgetting", "--out", str(tmp_path)]
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [(row["method"], row["end"]) for row in rows[:2]] == [("el2n", "easy"), ("el2n", "hard")]
+    assert all(int(row["images"]) == 30 for row in rows)
+    values = list(csv.DictReader((tmp_path / "scores.csv").open(encoding="utf-8")))
+    el2n, aum = (
+        np.array([float(each["score"]) for each in values if each["method"] == method])
+        for method in ("el2n", "aum:epochs=10")
+    )
+    labels = np.array([int(each["class"]) for each in values if each["method"] == "el2n"])
+    assert 0 <= el2n.min() <= el2n.max() <= 10 * np.sqrt(2)
+    assert np.corrcoef(el2n, aum)[0, 1] > 0.9  # both low where an image is easy
+    counts = np.bincount(labels[np.argsort(-el2n, kind="stable")[:30]], minlength=10)
+    hard = rows[1]
+    assert (int(hard["fewest"]), int(hard["most"])) == (counts.min(), counts.max())
+    assert counts.max() > 3  # not balanced
+    assert (tmp_path / "scores.png").stat().st_size > 1000
+    # The selection takes the same order within each class.
+    ws = Workspace(store, discover())
+    condensed = condense(ws, "el2n", describe(ws, "digits"), UnusedTeacher("small-teacher-v1"), 3, 0)
+    picked = read_condensed(ws, condensed).arrays["indices"]
+    for label in range(10):
+        own = np.flatnonzero(labels == label)
+        assert set(own[np.argsort(el2n[own], kind="stable")[:3]]) == set(picked[labels[picked] == label].tolist())
+
+
+def test_a_method_without_scores_is_told(store: Path) -> None:
+    arguments = ["--dataset", "digits", "--ipc", "1", "--method", "random", "--store", str(store), "--scores"]
+    result = CliRunner().invoke(command, arguments)
+    assert "ranks no images" in str(result.exception)

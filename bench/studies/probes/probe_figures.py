@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.errors import UserError
 from bench.studies.probes.curvature import Landscape
+from bench.studies.probes.image_scores import ENDS, ImageScores
 from bench.studies.probes.probe_table import Probe
 
 if TYPE_CHECKING:
@@ -65,6 +66,46 @@ def draw_histograms(probes: Sequence[Probe], path: Path) -> Path:
         grid[0, 0].legend(fontsize=6)
         save(path)
     return path
+
+
+def write_scores(scored: Sequence[ImageScores], folder: Path) -> list[Path]:
+    """The score of every image and the classes of both ends as CSV, and histograms of both as PNG."""
+    values = write_rows(
+        folder / "scores.csv",
+        ("dataset", "method", "image", "class", "score"),
+        (
+            (each.name.dataset, each.name.method, image, label, value)
+            for each in scored
+            for image, (label, value) in enumerate(zip(each.labels.tolist(), each.values.tolist(), strict=True))
+        ),
+    )
+    classes = write_rows(
+        folder / "classes.csv",
+        ("dataset", "method", "ipc", "end", "class", "images"),
+        (
+            (each.name.dataset, each.name.method, each.name.ipc, end, label, count)
+            for each in scored
+            for end in ENDS
+            for label, count in enumerate(each.counts(end).tolist())
+        ),
+    )
+    picture = folder / "scores.png"
+    with _figure(3 * len(scored) + 0.5, 5.2) as (figure, save):
+        grid = figure.subplots(2, len(scored), squeeze=False)
+        for column, each in enumerate(scored):
+            grid[0, column].hist(each.values, bins=_BINS)
+            grid[0, column].set_title(f"{each.name.dataset}: {each.name.method}")
+            grid[0, column].set_xlabel("score (low is easy)")
+            for end in ENDS:
+                counts = each.counts(end)
+                grid[1, column].stairs(counts, np.arange(len(counts) + 1) - 0.5, label=end)
+            grid[1, column].axhline(each.name.ipc, linewidth=0.6, color="black")
+            grid[1, column].set_xlabel(f"class, of the {each.name.ipc * each.classes} images at an end")
+        grid[0, 0].set_ylabel("images")
+        grid[1, 0].set_ylabel("images")
+        grid[1, 0].legend()
+        save(picture)
+    return [values, classes, picture]
 
 
 def write_landscape(landscape: Landscape, stem: Path) -> list[Path]:
