@@ -81,6 +81,7 @@ class Workspace:
         self.registry = registry
         self.device = device
         self.checks = checks
+        self.gpu_share = 0.0  # of the device, that the present task was given
 
     @lru_cache(maxsize=4)  # noqa: B019 (a workspace lives as long as its process)
     def data(self, spec: str) -> Data:

@@ -49,6 +49,7 @@ class RunOptions:
     limit: int | None = None
     arithmetic: str | None = None
     limits: Limits = field(default_factory=Limits)
+    gpu_share: float | None = None
 
     def __post_init__(self) -> None:
         if self.rerun not in RERUN:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench import machine
@@ -58,6 +59,7 @@ def evaluate(
             raise
     trained, logs = every[-1], [each.log for each in every]
     seconds = time.perf_counter() - started
+    _keep_losses(ws, trial, condensed, labels, trained.log.losses)
     refuse_after_method_code()
     if ws.checks:
         ws.same(dataset, "test", data.dataset.test().digest(), dataset.test_digest)
@@ -94,6 +96,19 @@ def evaluate(
             "test": time.perf_counter() - started - seconds,
         },
     }
+
+
+def _keep_losses(
+    ws: Workspace, trial: Trial, condensed: CondensedRef, labels: Sequence[LabelsRef], losses: Sequence[float]
+) -> None:
+    """Keep the training loss of every epoch in the store, for plots: records tell the last one alone."""
+    inputs = {
+        "trial": trial.as_dict(),
+        "condensed": condensed.address,
+        "labels": [each.address for each in labels],
+        "last": losses[-1],
+    }
+    ws.store.get("losses", inputs, lambda: ({"losses": np.array(losses, np.float64)}, {}))
 
 
 def _tested(point: Point, trained: Trained, images: torch.Tensor | TestSplit, targets: torch.Tensor) -> loop.Evaluation:

@@ -30,6 +30,7 @@ from bench.stages.isolation import method_code_begins
 from bench.stages.lend import DATASETS, Loan
 from bench.stages.method_call import returned
 from bench.teachers import further
+from bench.training import gpus
 
 CODEC = ("encode", "fit", "decode", "rows", "batches", "invalid")
 
@@ -37,6 +38,7 @@ CODEC = ("encode", "fit", "decode", "rows", "batches", "invalid")
 def open_loan(peer: Peer, loan: Loan) -> None:
     """Make the context and the training split of it, and watch the process from then on."""
     method_code_begins()
+    gpus.device(loan.gpu_share)
     peer.kept["spec"] = parse(loan.registry, loan.kind, loan.spec)
     if loan.source is not None:
         peer.kept["context"] = context = LentContext(peer, loan, loan.source)

@@ -18,6 +18,7 @@ from bench.plugins.registry import Plugin
 from bench.plugins.spec import parse
 from bench.protocol import definition
 from bench.protocol.definition import Protocol
+from bench.protocol.recipe import Recipe
 from bench.teachers.dynamics_recipes import dynamics_identity
 from bench.teachers.teacher_files import TeacherRecipe, TeacherRef, find, load_recipe, shipped_path, teachers_digest
 from bench.trials.trial import Trial
@@ -84,6 +85,14 @@ class OriginDigests:
     def protocol(self, name: str) -> Protocol:
         """The protocol of a name. Raises UserError where there is none."""
         return definition.load(self.ws.registry, name)
+
+    def recipe(self, trial: Trial, classes: int) -> Recipe:
+        """The protocol's values for a trial's cell; `classes`: of its data set."""
+        return self._recipe(trial.protocol, trial.dataset, trial.ipc, trial.student, classes)
+
+    @cache
+    def _recipe(self, protocol: str, dataset: str, ipc: int, student: str, classes: int) -> Recipe:
+        return self.protocol(protocol).recipe(dataset=dataset, ipc=ipc, student=student, classes=classes)
 
     @cache
     def protocol_digest(self, name: str) -> str:

@@ -10,7 +10,7 @@ from bench.records.schema import FLOATS
 from bench.trials.budget import Budget, reference_bytes
 
 # Codes of equal rate differ between methods by what their entropy coders make of the content: 0.6 % at most in
-# results/default-plan. What is larger, and larger than a header, is another code.
+# results/former-plan. What is larger, and larger than a header, is another code.
 CONTENT_SHARE = 0.02
 CONTENT_BYTES = 64
 
