@@ -155,6 +155,15 @@ def read(path: Path) -> Artifact:
     return artifact
 
 
+def inputs_of(path: Path) -> dict[str, Any] | None:
+    """What an artifact was made from, as its file tells; its content is not looked at. None where it tells nothing."""
+    try:
+        inputs = _mapped(path)[0].meta.get("inputs")
+    except DamagedArtifact:
+        return None
+    return inputs if isinstance(inputs, dict) else None
+
+
 def _mapped(path: Path) -> tuple[Artifact, str | None]:
     """(a file's arrays, mapped, and metadata; the digest that it carries), unchecked. Raises DamagedArtifact if it
     cannot be read at all."""

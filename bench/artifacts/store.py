@@ -28,6 +28,7 @@ from bench.artifacts.artifact_file import (
     arrays_digest,
     atomic,
     discard,
+    inputs_of,
     read,
     size_of,
     write,
@@ -77,13 +78,8 @@ class Store:
         """(file, inputs) of every artifact of a kind, in order of their names. Files that cannot be read are left out;
         what a file holds is checked by `read`, not here."""
         for path in sorted((self.root / kind).glob("*.safetensors")):
-            if not path.name.startswith(UNFINISHED):
-                try:
-                    inputs = _mapped(path)[0].meta.get("inputs")
-                except DamagedArtifact:
-                    continue
-                if isinstance(inputs, dict):
-                    yield path, inputs
+            if not path.name.startswith(UNFINISHED) and (inputs := inputs_of(path)) is not None:
+                yield path, inputs
 
     def get(
         self,
