@@ -21,7 +21,8 @@ no file can have, is given by the constant NAME.
                                      finds the files that the user has)
 
 Optional module constants: NAME (str, where it is not the file's stem), CITATION (str), NUM_GPUS (float, share of a
-GPU a task asks for), PUBLISHED (dict of published settings), TAKES_BUDGET (compressors: False when the size does
+GPU a task asks for; unsaid, a method whose code uses a network or the device asks for a whole one), GPU_MEMORY_GB and
+MEMORY_GB (float, what a task takes of a GPU and of the machine), PUBLISHED (dict of published settings), TAKES_BUDGET (compressors: False when the size does
 not depend on a budget), PLACES (methods: dict, parameters that name files -> the one that may give their digest, or
 ""; a trial holds name and digest of the content, never the path), BACKBONES (methods: how many networks
 `ctx.teachers` is asked for, an int, or the name of the parameter that tells how many or which), TEACHER (methods:
@@ -181,12 +182,18 @@ class Condensed:
     Images are grey levels: 0 is black, 255 is white. uint8 images take the bytes of lossless PNG files. Float images
     may lie between the levels and beyond black and white. They reach students neither rounded nor clipped, and take 4
     (float32) or 2 (float16) bytes a value. A normalised image becomes one by 255 * (image * std + mean).
+
+    `soft_labels` are labels of the method's own, one row an image: logits. Students learn from them under protocols
+    with `labels = "learned"`, and there alone; whatever view of an image is shown, its row is the same. Probabilities
+    are handed in as their logarithms; protocols of squared error (`loss.name = "mse"`) take any values as they are.
+    They take 4 (float32) or 2 (float16) bytes a value.
     """
 
     images: Tensor  # uint8, float32 or float16 [M, channels, size, size]
     labels: Tensor  # int64 [M]
     indices: np.ndarray | None = None  # int64 [M]: where the images stand in the training split, if they are real ones
     provenance: Mapping[str, Any] = field(default_factory=dict)  # JSON values: what was resolved, deviations, scores
+    soft_labels: Tensor | None = None  # float32 or float16 [M, C], finite
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def read(path: Path) -> Artifact:
     """Memory-map one artifact. Raises MachineError if it is gone, DamagedArtifact if it is not what was written."""
     if not path.is_file():
         raise MachineError(f"{path} is gone: the store was emptied while it was in use.")
-    artifact, content = _mapped(path)
+    artifact, content = mapped(path)
     state = path.stat()
     known = (state.st_ino, state.st_mtime_ns, state.st_size)
     if _intact.get(str(path)) != known:
@@ -155,16 +155,7 @@ def read(path: Path) -> Artifact:
     return artifact
 
 
-def inputs_of(path: Path) -> dict[str, Any] | None:
-    """What an artifact was made from, as its file tells; its content is not looked at. None where it tells nothing."""
-    try:
-        inputs = _mapped(path)[0].meta.get("inputs")
-    except DamagedArtifact:
-        return None
-    return inputs if isinstance(inputs, dict) else None
-
-
-def _mapped(path: Path) -> tuple[Artifact, str | None]:
+def mapped(path: Path) -> tuple[Artifact, str | None]:
     """(a file's arrays, mapped, and metadata; the digest that it carries), unchecked. Raises DamagedArtifact if it
     cannot be read at all."""
     try:

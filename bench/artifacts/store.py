@@ -28,7 +28,7 @@ from bench.artifacts.artifact_file import (
     arrays_digest,
     atomic,
     discard,
-    inputs_of,
+    mapped,
     read,
     size_of,
     write,
@@ -78,8 +78,13 @@ class Store:
         """(file, inputs) of every artifact of a kind, in order of their names. Files that cannot be read are left out;
         what a file holds is checked by `read`, not here."""
         for path in sorted((self.root / kind).glob("*.safetensors")):
-            if not path.name.startswith(UNFINISHED) and (inputs := inputs_of(path)) is not None:
-                yield path, inputs
+            if not path.name.startswith(UNFINISHED):
+                try:
+                    inputs = mapped(path)[0].meta.get("inputs")
+                except DamagedArtifact:
+                    continue
+                if isinstance(inputs, dict):
+                    yield path, inputs
 
     def get(
         self,

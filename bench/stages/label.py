@@ -33,7 +33,6 @@ from bench.teachers.teacher_files import TeacherRef
 from bench.trials.budget import Budget, reference_bytes
 
 
-
 class Labelling:
     """The labels of one condensed set.
 

@@ -30,6 +30,7 @@ from bench.stages.isolation import method_code_begins
 from bench.stages.lend import DATASETS, Loan
 from bench.stages.method_call import returned
 from bench.teachers import further
+from bench.training import gpus
 
 CODEC = ("encode", "fit", "decode", "rows", "batches", "invalid")
 
@@ -37,6 +38,7 @@ CODEC = ("encode", "fit", "decode", "rows", "batches", "invalid")
 def open_loan(peer: Peer, loan: Loan) -> None:
     """Make the context and the training split of it, and watch the process from then on."""
     method_code_begins()
+    gpus.device(loan.gpu_share)
     peer.kept["spec"] = parse(loan.registry, loan.kind, loan.spec)
     if loan.source is not None:
         peer.kept["context"] = context = LentContext(peer, loan, loan.source)
@@ -59,6 +61,8 @@ def condense(peer: Peer, ipc: int) -> dict[str, Any]:
             "indices": result.indices,
             "provenance": json.dumps(dict(result.provenance)),
         }
+        if result.soft_labels is not None:
+            handed_in["soft_labels"] = result.soft_labels.detach().cpu().contiguous().numpy()
     else:
         handed_in = {"indices": result}
     return {**handed_in, "random": context.asked_for_randomness}

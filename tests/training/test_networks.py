@@ -18,7 +18,7 @@ def random_images(n: int, channels: int, size: int) -> torch.Tensor:
     return torch.randn(n, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", ["convnet", "dc_convnet", "resnet"])
+@pytest.mark.parametrize("name", ["convnet", "dc_convnet", "resnet", "vgg"])
 @pytest.mark.parametrize("size", [8, 28, 32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_own_networks_take_every_embedded_size(name: str, size: int, channels: int) -> None:
@@ -33,7 +33,15 @@ def test_own_networks_take_every_embedded_size(name: str, size: int, channels: i
 
 @pytest.mark.parametrize(
     "name",
-    ["convnet", "dc_convnet", "resnet", "timm:resnet18", "timm:vit_tiny_patch16_224", "torchvision:squeezenet1_1"],
+    [
+        "convnet",
+        "dc_convnet",
+        "resnet",
+        "vgg",
+        "timm:resnet18",
+        "timm:vit_tiny_patch16_224",
+        "torchvision:squeezenet1_1",
+    ],
 )
 def test_the_last_layer_on_the_features_gives_the_logits(name: str) -> None:
     network = build(name).eval()
@@ -66,7 +74,7 @@ def test_every_norm_trains_at_the_greatest_depth(norm: str) -> None:
     assert build("convnet", 1, 8, depth=3, width=4, norm=norm)(random_images(2, 1, 8)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("name", ["convnet", "dc_convnet", "resnet", "torchvision:resnet18"])
+@pytest.mark.parametrize("name", ["convnet", "dc_convnet", "resnet", "vgg", "torchvision:resnet18"])
 def test_the_same_seed_gives_the_same_bits_and_leaves_the_global_state_alone(name: str) -> None:
     before = torch.get_rng_state()
     first, again, other = build(name, seed=5), build(name, seed=5), build(name, seed=6)
@@ -110,7 +118,7 @@ def test_the_teacher_fits_a_megabyte_in_half_precision() -> None:
     ("name", "arguments", "message"),
     [
         ("convnett", {}, "did you mean convnet"),
-        ("foo", {}, "allowed: convnet, dc_convnet, resnet, timm:NAME, torchvision:NAME"),
+        ("foo", {}, "allowed: convnet, dc_convnet, resnet, vgg, timm:NAME, torchvision:NAME"),
         ("timm:resnet81", {}, "did you mean timm:resnet18"),
         ("torchvision:resnet19", {}, "did you mean torchvision:resnet1"),
         ("convnet", {"depth": 4, "size": 8}, "allowed: 1 to 3"),
@@ -131,4 +139,4 @@ def test_a_mistake_is_answered_with_what_is_allowed(name: str, arguments: dict, 
 
 
 def test_names_lists_what_can_be_built() -> None:
-    assert networks.names() == ["convnet", "dc_convnet", "resnet", "timm:NAME", "torchvision:NAME"]
+    assert networks.names() == ["convnet", "dc_convnet", "resnet", "vgg", "timm:NAME", "torchvision:NAME"]

@@ -144,7 +144,9 @@ def _set(
         "size": arrays["images"].shape[-1],
         "top": [[next(tops) if said and here else None for here in row] for row in there],
         "there": there.sum(axis=1).tolist(),
-        "links": [[_row_title(row.values), f"index.html#table={tables[row_key(row)]}&row={row_key(row)}"] for row in rows],
+        "links": [
+            [_row_title(row.values), f"index.html#table={tables[row_key(row)]}&row={row_key(row)}"] for row in rows
+        ],
         "more": len(name.rows) - len(rows),
         "labels": [],
     }

@@ -50,7 +50,9 @@ def kept_groups(
 
 def _learning_curves(ws: Workspace, rows: Sequence[BoardRow]) -> Iterator[Group]:
     """The training losses of the students of the best rows, epoch by epoch."""
-    places = {(Trial.from_dict(dict(inputs["trial"])).id, inputs["last"]): path for path, inputs in ws.store.kept("losses")}
+    places = {
+        (Trial.from_dict(dict(inputs["trial"])).id, inputs["last"]): path for path, inputs in ws.store.kept("losses")
+    }
     for table in board_tables(rows) if places else ():
         for ipc, student, members in table.cells:
             data: list[Datum] = []

@@ -40,7 +40,10 @@ class PlainLabels:
         numbers = [str(label) for label in range(classes)]
         dataset = self.dataset(spec)
         names = dataset.class_names if dataset and len(dataset.class_names) == classes else numbers
-        return [number if number == name else f"{number} {visible(name)}" for number, name in zip(numbers, names, strict=True)]
+        return [
+            number if number == name else f"{number} {visible(name)}"
+            for number, name in zip(numbers, names, strict=True)
+        ]
 
     @cache
     def teacher(self, spec: str, protocol: str, dataset_digest: str | None) -> TeacherRef | None:
