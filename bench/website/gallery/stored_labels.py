@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -134,8 +135,10 @@ def decoded(
     spec = parse(ws.registry, "compressor", code.compressor)
     arrays = read(code.path).arrays
     file = LabelFile(arrays["views"].tobytes(), arrays["shared"].tobytes(), (arrays["blob"].tobytes(),))
-    here = nullcontext((spec.plugin.module, None))
-    with codec_of(ws, spec, dataset, None, ("decode", str(spec))) if dataset else here as (module, _):
+    codec: AbstractContextManager[tuple[ModuleType, Any]] = nullcontext((spec.plugin.module, None))
+    if dataset is not None:
+        codec = codec_of(ws, spec, dataset, None, ("decode", str(spec)))
+    with codec as (module, _):
         reader = EncodedLabels(file, module, count, code.compressor)
         each = len(reader.views) // len(Views.from_bytes(file.views))  # numbers of the reader for one stored view
         there = np.isin(views, np.unique(np.asarray(reader.available) // each))
