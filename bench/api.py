@@ -169,9 +169,13 @@ class Context(Protocol):
         (read-only)."""
         ...
 
-    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
+    def soft_labels(
+        self, images: Tensor | None, k: int, *, crop_scale: float = 0.4, cutmix: bool = False
+    ) -> np.ndarray:
         """float16 [n, k, C]: teacher logits of `k` random-resized-crop (and, where the data set allows, mirrored) views
-        of uint8 images; None stands for the whole training split."""
+        of uint8 images; None stands for the whole training split. A crop keeps `crop_scale` of the area or more, above
+        0 and at most 1. With `cutmix` each view shows a box of another one of these images, drawn for every image and
+        view: the label of an image then depends on its partners."""
         ...
 
 

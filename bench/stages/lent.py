@@ -188,8 +188,8 @@ class LentContext(HarnessContext):
         self._peer.ask("dynamics", int(epochs))
         return super().dynamics(epochs)
 
-    def soft_labels(self, images: Any, k: int) -> np.ndarray:
+    def soft_labels(self, images: Any, k: int, *, crop_scale: float = 0.4, cutmix: bool = False) -> np.ndarray:
         """As HarnessContext.soft_labels."""
         if images is None:
-            self._peer.ask("soft_labels", int(k))
-        return super().soft_labels(images, k)
+            self._peer.ask("soft_labels", int(k), float(crop_scale), bool(cutmix))
+        return super().soft_labels(images, k, crop_scale=crop_scale, cutmix=cutmix)
