@@ -144,8 +144,8 @@ def _read_folder(root: Path) -> None:
     ):
         checked = check_records(root, registry=registry(), store=folder() / "store")
     as_text(checked.findings, checked.summary)
-    if not loaded.records:
-        raise UserError("no record could be read")
+    if loaded.problems:
+        raise UserError(f"left out: {loaded.problems[0]}")
 
 
 _released = cache(released_dataset_digest)
