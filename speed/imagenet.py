@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -129,7 +130,7 @@ def stubs(classes: int) -> Iterator[None]:
         return stub
 
     with (
-        mock.patch("bench.teachers.loaded.load", lambda *_, **__: stub),
+        mock.patch("bench.teachers.loaded.load", return_value=stub),
         mock.patch("bench.teachers.dynamics.fit", fit),
         mock.patch.object(isolation, "_method_code_ran", False),
     ):
@@ -160,8 +161,8 @@ def run(folder: Path, train: int, test: int, classes: int) -> list[Row]:
         course.step(f"scores of dynamics, {EPOCHS} epochs", lambda: context.dynamics_scores(EPOCHS))
         sets = {
             method: course.step(
-                f"{method}: selection of {IPC} an class, in a process of its own",
-                lambda: condense(ws, method, dataset, ref, IPC, 0),
+                f"{method}: selection of {IPC} a class, in a process of its own",
+                partial(condense, ws, method, dataset, ref, IPC, 0),
             )
             for method in ("herding", "el2n", "random")
         }

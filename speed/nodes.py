@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 
 def sleep_instead(*call: Any) -> tuple[Outcome, dict[str, bytes] | None]:
     """Stands for `bench.driver.on_ray._serve`, with its arguments: what a stage gives, after a moment."""
-    stage, args = call[-2:]
+    stage, args, _ = call[-3:]
     time.sleep(SLEEP)
     values: dict[str, Any] = {
         "describe": lambda: DatasetRef("digits", "0" * 64, 10, 1, 8, False, 1437, "1" * 64, "2" * 64, 0),

@@ -148,7 +148,7 @@ def read(path: Path) -> Artifact:
     """Memory-map one artifact. Raises MachineError if it is gone, DamagedArtifact if it is not what was written."""
     if not path.is_file():
         raise MachineError(f"{path} is gone: the store was emptied while it was in use.")
-    artifact, content = _mapped(path)
+    artifact, content = mapped(path)
     state = path.stat()
     known = (state.st_ino, state.st_mtime_ns, state.st_size)
     if _intact.get(str(path)) != known:
@@ -163,7 +163,7 @@ def read(path: Path) -> Artifact:
     return artifact
 
 
-def _mapped(path: Path) -> tuple[Artifact, str | None]:
+def mapped(path: Path) -> tuple[Artifact, str | None]:
     """(a file's arrays, mapped, and metadata; the digest that it carries), unchecked. Raises DamagedArtifact if it
     cannot be read at all."""
     try:
@@ -185,7 +185,7 @@ def _mapped(path: Path) -> tuple[Artifact, str | None]:
 
 def metadata(path: Path) -> Mapping[str, Any]:
     """What an artifact tells of itself; its arrays are not looked at. Raises DamagedArtifact."""
-    return _mapped(path)[0].meta
+    return mapped(path)[0].meta
 
 
 def _arrays(path: Path, entries: Mapping[str, Any], data: int) -> dict[str, np.ndarray]:

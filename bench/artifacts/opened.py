@@ -90,12 +90,19 @@ class TestSplit:
 
     __test__ = False  # no test of pytest's
 
-    def __init__(self, source: ImageSource, size: int, check: Callable[[np.ndarray], None]) -> None:
+    def __init__(
+        self, source: ImageSource, size: int, check: Callable[[np.ndarray], None], rows: np.ndarray | None = None
+    ) -> None:
         prepare(source)
         self._source, self._size, self._check = source, size, check
+        self._rows = np.arange(len(source)) if rows is None else rows
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._rows)
+
+    def only(self, rows: np.ndarray) -> TestSplit:
+        """Its images at these places, int64 [n]."""
+        return TestSplit(self._source, self._size, self._check, self._rows[rows])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,7 +113,7 @@ class TestSplit:
         """uint8 [n, channels, size, size] of a slice."""
         import torch
 
-        read = self._source.read(np.arange(len(self))[part])
+        read = self._source.read(self._rows[part])
         self._check(read)
         return shrink(torch.from_numpy(read), self._size)
 
@@ -222,9 +229,9 @@ class Data:
 
     def test_images(self) -> tuple[torch.Tensor | TestSplit, torch.Tensor]:
         """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split; of files, and of a split that
-        is large, images that are read when a slice is asked for. Only bench/stages/evaluate.py calls this (once per trial, after the last epoch),
-        bench/artifacts/describe.py (once per data set) and bench/teachers/weights.py (once per teacher that is made);
-        bench/stages/curve.py, of which no result comes, calls it too."""
+        is large, images that are read when a slice is asked for. Only bench/stages/evaluate.py calls this (once per
+        trial, after the last epoch), bench/artifacts/describe.py (once per data set) and bench/teachers/weights.py
+        (once per teacher that is made); bench/stages/curve.py, of which no result comes, calls it too."""
         import torch
 
         self.opened.append("test")

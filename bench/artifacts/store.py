@@ -30,6 +30,7 @@ from bench.artifacts.artifact_file import (
     atomic,
     blocks_of_rows,
     discard,
+    mapped,
     read,
     size_of,
     write,
@@ -77,6 +78,18 @@ class Store:
         except DamagedArtifact as error:
             discard(path, str(error))
             return None
+
+    def kept(self, kind: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+        """(file, inputs) of every artifact of a kind, in order of their names. Files that cannot be read are left out;
+        what a file holds is checked by `read`, not here."""
+        for path in sorted((self.root / kind).glob("*.safetensors")):
+            if not path.name.startswith(UNFINISHED):
+                try:
+                    inputs = mapped(path)[0].meta.get("inputs")
+                except DamagedArtifact:
+                    continue
+                if isinstance(inputs, dict):
+                    yield path, inputs
 
     def get(
         self,

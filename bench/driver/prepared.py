@@ -49,6 +49,7 @@ class RunOptions:
     limit: int | None = None
     arithmetic: str | None = None
     limits: Limits = field(default_factory=Limits)
+    gpu_share: float | None = None
 
     def __post_init__(self) -> None:
         if self.rerun not in RERUN:
@@ -96,8 +97,8 @@ class Prepared:
         for trial in self.chosen:
             for name in origins.teacher_recipes(trial):
                 who = users.setdefault((name, trial.dataset), [])
-                labelled = origins.protocol(trial.protocol).labels(trial.dataset) != "hard"
-                who.append(trial.protocol if labelled else trial.method)
+                asked = origins.protocol(trial.protocol).asks_teachers(trial.dataset)
+                who.append(trial.protocol if asked else trial.method)
         lines = []
         for (name, dataset), who in users.items():
             recipe = teacher_to_train(self.workspace, name, dataset)

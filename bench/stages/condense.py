@@ -106,6 +106,8 @@ def _arrays(
         arrays = {"labels": condensed.labels.numpy()}
         if condensed.indices is not None:
             arrays["indices"] = condensed.indices
+        if condensed.soft_labels is not None:
+            arrays["soft_labels"] = condensed.soft_labels.numpy()
     else:
         indices = picked(spec, result, train, ipc)
         step = max(1, BLOCK_BYTES // (train.channels * train.source_size**2))
@@ -147,7 +149,9 @@ def _handed_in(spec: Spec, values: Mapping[str, Any]) -> np.ndarray | Condensed:
         if "images" not in values:
             return np.array(values["indices"])
         images, labels = (torch.from_numpy(np.asarray(values[name])) for name in ("images", "labels"))
-        return Condensed(images, labels, values["indices"], json.loads(values["provenance"]))
+        soft = values.get("soft_labels")
+        soft = None if soft is None else torch.from_numpy(np.asarray(soft))
+        return Condensed(images, labels, values["indices"], json.loads(values["provenance"]), soft)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise PluginError(f"method '{spec}': its process sent no condensed set ({error}).") from None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from bench.views.parameters import View, Views
 from bench.views.render import normalise
 
 # Views for scores that look at a teacher's labels (ctx.soft_labels): SCORE's crop range, no mixing, since the label of
-# an image must not depend on a partner. Fixed here, so that no method depends on a protocol.
+# an image must not depend on a partner. A method can say otherwise, so that none depends on a protocol.
 SCORING_VIEWS = Augment(crop_scale=(0.4, 1.0), flip=0.5)
 
 
@@ -142,40 +142,52 @@ class HarnessContext:
         )
         return DynamicsScores(**artifact.arrays)
 
-    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
+    def soft_labels(
+        self, images: Tensor | None, k: int, *, crop_scale: float = SCORING_VIEWS.crop_scale[0], cutmix: bool = False
+    ) -> np.ndarray:
         """float16 [n, k, C]: teacher logits of k cropped (and mirrored) views; None: of the whole training split."""
+        changes = {"crop_scale": (float(crop_scale), 1.0), "mix": "cutmix" if cutmix else "none"}
+        augment = SCORING_VIEWS.model_copy(update=changes)
         if images is not None:
-            return self._soft_labels(images, k)
-        inputs = {**self._artifact_inputs(), "k": k, "views": SCORING_VIEWS.model_dump(mode="json")}
+            return self._soft_labels(images, k, augment)
+        inputs = {**self._artifact_inputs(), "k": k, "views": augment.model_dump(mode="json")}
 
         def make() -> tuple[dict[str, Blocks], dict[str, Any]]:
-            return {"logits": blocks_of_rows(len(self._data.train), self._scoring_labels(k))}, {}
+            return {"logits": blocks_of_rows(len(self._data.train), self._scoring_labels(k, augment))}, {}
 
         return self._store.get("scoring-labels", inputs, make).arrays["logits"]
 
-    def _soft_labels(self, images: Tensor, k: int) -> np.ndarray:
-        everything = np.arange(len(images))
-        return teacher_logits(self._alone, images.to(self.device), self._views(len(images), k), everything).numpy()
+    def _soft_labels(self, images: Tensor, k: int, augment: Augment) -> np.ndarray:
+        everything, views = np.arange(len(images)), self._views(len(images), k, augment)
+        return teacher_logits(self._alone, images.to(self.device), views, everything).numpy()
 
-    def _scoring_labels(self, k: int) -> Iterator[np.ndarray]:
-        """float16 [n, k, C] of the training split, in the batches that `_soft_labels` would show the teacher: every image
-        is read once for all its views."""
+    def _scoring_labels(self, k: int, augment: Augment) -> Iterator[np.ndarray]:
+        """float16 [n, k, C] of the training split, in the batches that `_soft_labels` would show the teacher. An image
+        is read once for all its views, where views mix no images."""
         images, every = SplitImages(self._data.train, self.device), np.arange(len(self._data.train))
-        views, batches = list(self._views(len(images), k)), teacher_batches(every)
-        images.expect(batches)
+        views, batches = list(self._views(len(images), k, augment)), teacher_batches(every)
+        mixed = [view.partner for view in views if view.partner is not None]
+        images.expect(
+            wanted
+            for rows in batches
+            for wanted in ([rows] if not mixed else [each for partner in mixed for each in (rows, partner[rows])])
+        )
         for rows in batches:
-            shown = images[torch.from_numpy(rows)]
-            said = [self._alone.say(shown, part_of(view, rows), np.arange(len(rows)))[0] for view in views]
+            if mixed:
+                said = [self._alone.say(cast(Tensor, images), view, rows)[0] for view in views]
+            else:
+                shown = images[torch.from_numpy(rows)]
+                said = [self._alone.say(shown, part_of(view, rows), np.arange(len(rows)))[0] for view in views]
             yield torch.stack([each.to(torch.float16).cpu() for each in said], dim=1).numpy()
 
     @property
     def _alone(self) -> Ensemble:
         return Ensemble([Member(self.teacher, self._mean, self._std)])
 
-    def _views(self, images: int, k: int) -> Views:
+    def _views(self, images: int, k: int, augment: Augment) -> Views:
         dataset = self._data.dataset
         return Views(
-            SCORING_VIEWS,
+            augment,
             images,
             dataset.size,
             mirror=dataset.mirror,

@@ -33,6 +33,7 @@ from bench.sources import ArraySource, FileSource
 from bench.stages.context import HarnessContext
 from bench.teachers import further
 from bench.teachers.teacher_files import TeacherRef
+from bench.training import gpus
 
 T = TypeVar("T")
 COPIED = 64 * 2**20  # bytes of images that are copied at a time
@@ -58,6 +59,7 @@ class Loan:
     coordinates: tuple[Coordinate, ...]
     scratch: str
     device: str
+    gpu_share: float
     networks: str | None
     watched: Watched = field(repr=False)
 
@@ -124,6 +126,7 @@ class Lending:
             coordinates=self.coordinates,
             scratch=str(scratch.resolve()),
             device=self.ws.device,
+            gpu_share=self.ws.gpu_share,
             networks=self.networks,
             watched=_watched(self.ws, self.spec, data, (scratch, exchange)),
         )
@@ -155,17 +158,20 @@ class Lending:
             "logits": _silent(ctx.logits),
             "dynamics": _silent(ctx.dynamics),
             "dynamics_scores": _silent(ctx.dynamics_scores),
-            "soft_labels": _silent(lambda k: ctx.soft_labels(None, k)),
+            "soft_labels": _silent(
+                lambda k, crop_scale, cutmix: ctx.soft_labels(None, k, crop_scale=crop_scale, cutmix=cutmix)
+            ),
             "networks": networks,
             "prepare": lambda: prepare(data.train._source),
         }
 
 
 def _silent(make: Callable[..., Any]) -> Callable[..., None]:
-    """The same without its value, which the plugin's process reads from the store."""
+    """The same without its value, which the plugin's process reads from the store. It may need the GPU's memory."""
 
     def answer(*args: Any) -> None:
         make(*args)
+        gpus.hand_back()
 
     return answer
 

@@ -84,10 +84,7 @@ def select(
             raise ValueError(f"{name} is {value}; it must be at least 1")
     groups = list(class_members(train, ipc))
     dynamics = ctx.dynamics_scores(epochs)
-    if score == "aum":
-        hardness = -margins(dynamics, "probability")
-    else:
-        hardness = el2n_scores(dynamics)
+    hardness = -margins(dynamics, "probability") if score == "aum" else el2n_scores(dynamics)
     return np.concatenate(
         [own[_draw(hardness[own], ipc, cutoff, strata, ctx.numpy("draw", label))] for label, own in groups]
     )

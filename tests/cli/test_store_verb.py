@@ -111,7 +111,8 @@ def test_what_no_record_needs_is_told_and_then_removed(place: Path) -> None:
     left = kinds(place)
     assert set(left.values()) == {1}
     assert left.keys() == {
-        "features", "scoring-labels", "dynamics", "dataset", "train-split", "teacher", "condensed", "labels", "raw-labels",
+        "features", "scoring-labels", "dynamics", "dataset", "train-split", "teacher", "condensed", "labels",
+        "raw-labels",
     }  # fmt: skip
     assert len(list((place / "store" / "raw-labels").glob(f"*{MARK}"))) == 1
     assert (place / "store" / "mine" / "notes.txt").is_file()

@@ -22,12 +22,12 @@ from bench.artifacts.duplicates import condensed_facts, near
 from bench.artifacts.refs import Workspace
 from bench.artifacts.split_images import SplitImages, training_images
 from bench.plugins.registry import discover
+from bench.plugins.spec import parse
 from bench.protocol.recipe import Augment, Recipe
 from bench.stages.context import HarnessContext
 from bench.teachers.dynamics import scores_of
 from bench.training.loop import train as train_network
 from bench.training.networks import build_network
-from bench.plugins.spec import parse
 from tests.worlds import ROOT
 from tests.worlds.plugins import write
 

@@ -76,7 +76,7 @@ def _bits(pairs: Sequence[Pair], out: Findings) -> None:
         if why := machine.difference(a.environment, b.environment):
             elsewhere[why] += 1
             continue
-        names = ["accuracy", "test_loss", "train_loss", "bytes_labels"]
+        names = ["accuracy", "test_loss", "train_loss", "curve", "bytes_labels"]
         if a.provenance.get(COUNTED_AS) == b.provenance.get(COUNTED_AS):
             names.append("bytes_images")
         if different := [name for name in names if getattr(a, name) != getattr(b, name)]:

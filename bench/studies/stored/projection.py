@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.photographs.cache_limits import shown
-from bench.protocol import definition
 from bench.plugins.registry import Registry
+from bench.protocol import definition
 from bench.reports.table import Column, Page, Table, by_key, typed
 from bench.studies.stored.real_size import FEATURES, PROTOCOL, SETS, VIEWS, of_set, of_split
 

@@ -63,13 +63,13 @@ def needless(root: Path, results: Sequence[Path]) -> list[Needless]:
     """
     if not results:
         raise UserError(
-            "store prune: say which records count, for instance --results results/mine; repeat it for all folders whose "
-            "records were made with this store."
+            "store prune: say which records count, for instance --results results/mine; repeat it for all folders "
+            "whose records were made with this store."
         )
     needs, kept_sets = _Needs.of(results), set[str]()
     unneeded = list[Needless]()
     splits = set(_split_digests(root, needs))
-    for path, meta in _artifacts(root, CONDENSED):
+    for path, _ in _artifacts(root, CONDENSED):
         if _set_digest(path) in needs.sets:
             kept_sets.add(f"{CONDENSED}/{path.name}")
         else:
