@@ -156,7 +156,9 @@ class Lending:
             "features": _silent(ctx.features),
             "logits": _silent(ctx.logits),
             "dynamics": _silent(ctx.dynamics),
-            "soft_labels": _silent(lambda k: ctx.soft_labels(None, k)),
+            "soft_labels": _silent(
+                lambda k, crop_scale, cutmix: ctx.soft_labels(None, k, crop_scale=crop_scale, cutmix=cutmix)
+            ),
             "networks": networks,
             "prepare": lambda: prepare(data.train._source),
         }

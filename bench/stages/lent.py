@@ -68,6 +68,12 @@ def condense(peer: Peer, ipc: int) -> dict[str, Any]:
     return {**handed_in, "random": context.asked_for_randomness}
 
 
+def scores(peer: Peer) -> np.ndarray:
+    """What the method says of every image of the training split."""
+    spec: Spec = peer.kept["spec"]
+    return np.asarray(spec.plugin.module.scores(peer.kept["train"], peer.kept["context"], **spec.parameters))
+
+
 def codec(peer: Peer) -> dict[str, list[str]]:
     """The functions of the compressor that the harness calls -> the names of their parameters."""
     import inspect
@@ -188,8 +194,8 @@ class LentContext(HarnessContext):
         self._peer.ask("dynamics", int(epochs))
         return super().dynamics(epochs)
 
-    def soft_labels(self, images: Any, k: int) -> np.ndarray:
+    def soft_labels(self, images: Any, k: int, *, crop_scale: float = 0.4, cutmix: bool = False) -> np.ndarray:
         """As HarnessContext.soft_labels."""
         if images is None:
-            self._peer.ask("soft_labels", int(k))
-        return super().soft_labels(images, k)
+            self._peer.ask("soft_labels", int(k), float(crop_scale), bool(cutmix))
+        return super().soft_labels(images, k, crop_scale=crop_scale, cutmix=cutmix)

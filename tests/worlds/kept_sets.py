@@ -60,7 +60,7 @@ def make_kept(store: Path) -> Kept:
         }
         for compressor, budget in CODES:
             trial = Trial("digits", "small-soft-v1", method, IPC, compressor, budget, "convnet:width=16", 0)
-            encode_labels(ws, trial, dataset, [teacher], ref, 0)
+            encode_labels(ws, trial, dataset, [teacher], ref, [0])
             records += cell(0.5 + 0.1 * seed, 3, seed=seed, compressor=compressor, budget=budget, **names)
     _dynamics(ws, dataset)
     _losses(ws, records)

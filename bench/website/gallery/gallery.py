@@ -19,7 +19,7 @@ from bench.website.chart_data import Group
 from bench.website.encoding import part
 from bench.website.gallery import label_pictures, sprites
 from bench.website.gallery.kept_charts import kept_groups
-from bench.website.gallery.kept_labels import LabelIndex
+from bench.website.gallery.stored_labels import LabelIndex
 from bench.website.gallery.kept_sets import Cell, KeptSet, NamedSet, kept_sets, missing, named_sets
 from bench.website.gallery.plain_labels import PlainLabels
 from bench.website.material import Material

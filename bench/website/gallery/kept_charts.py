@@ -20,12 +20,12 @@ from bench.trials.trial import Trial
 from bench.website import charts
 from bench.website.chart_data import Group, row_name
 from bench.website.charts import Chart, Datum
-from bench.website.gallery.kept_labels import KeptLabels, LabelIndex
+from bench.website.gallery.stored_labels import StoredLabels, LabelIndex
 from bench.website.gallery.kept_sets import Cell, KeptSet
 from bench.website.material import BoardRow
 from bench.website.tables import board_tables
 
-_IMAGES = 32  # of a set whose labels are decomposed, evenly spaced
+_IMAGES = 32  # of a set whose labels are decomposed, evenly spaced in its first shard
 _LEAST = 1e-6  # of the largest singular value: what is smaller is rounding
 _CURVES, _POINTS = 20, 60  # rows whose losses are drawn, and epochs of each
 _TICKS = 200  # picked images that are drawn one by one
@@ -103,7 +103,7 @@ def _spectra(sets: Sequence[KeptSet], labels: LabelIndex) -> Iterator[Chart]:
         yield charts.spectrum(data, f"singular-values-{number}", visible(title), caption)
 
 
-def spectra(stored: KeptLabels) -> dict[str, np.ndarray]:
+def spectra(stored: StoredLabels) -> dict[str, np.ndarray]:
     """Singular values over the largest one, float64 [min(views, classes)], of logits and of what a student is given."""
     logits = stored.logits
     assert logits is not None
