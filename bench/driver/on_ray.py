@@ -1,8 +1,9 @@
 """Runs stages on Ray: tasks of one thread in reused worker processes. The only file that imports ray.
 
 Two kinds of worker never share a process: those that have methods and encoders run, and those that train and test
-students. Ray keeps worker processes apart by their runtime environment, which carries the role. Code of methods, and of
-compressors that plugins give, runs in neither: bench/confinement/ forks a process for it.
+students. Ray keeps worker processes apart by their runtime environment, which carries the role, and the name of the
+data set where a plugin gives it. Code of methods, and of compressors that plugins give, runs in neither:
+bench/confinement/ forks a process for it.
 
 On one machine every task sees the same store and only addresses travel. With an address (other machines, no shared
 folder) a task returns the file that it made, Ray's object store carries it, and the task that needs it puts it in
@@ -15,6 +16,7 @@ import asyncio
 import atexit
 import contextlib
 import heapq
+import importlib
 import itertools
 import logging
 import os
@@ -29,7 +31,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 # Ray starts workers at niceness 15; beside any other load an `import torch` then takes most of a minute.
 os.environ.setdefault("RAY_worker_niceness", "0")
@@ -43,11 +45,11 @@ os.environ.setdefault("RAY_task_oom_retries", "2")
 import ray
 
 from bench import machine
-from bench.artifacts.describe import describe
-from bench.artifacts.refs import Workspace
+from bench.artifacts.refs import DatasetRef, Workspace
 from bench.artifacts.store import LOG
 from bench.confinement import fork_server
 from bench.confinement.plugin_limits import KILLED, Limits
+from bench.driver.defaults import default_device
 from bench.driver.faults import RayLost, memory_fault, oom_kills
 from bench.driver.leftovers import session_folder
 from bench.driver.outcome import Outcome, attempt, fault_or_failure, notes_of_the_log
@@ -59,32 +61,39 @@ from bench.photographs import cache_limits as limits_of_caches
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
-from bench.stages.condense import condense
-from bench.stages.curve import learning_curve
-from bench.stages.encode import encode_labels
-from bench.stages.evaluate import evaluate
-from bench.stages.teach import teach
 from bench.training.progress_files import tell_in
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage as Ray runs it: its function, the kind of worker, and its share of a machine."""
+    """A stage as Ray runs it: its function (or `module:function`), the kind of worker, and its share of a machine.
 
-    function: Callable[..., Any]
+    The driver hands out stages and runs none, so it does not load their modules, nor torch, which they compute with.
+    """
+
+    place: str | Callable[..., Any]
     role: Literal["student", "method"]
     gpus: float | None  # None: what NUM_GPUS of the method says, else none
     cpus: float = 1.0
 
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What runs: its module is loaded now, unless it was."""
+        if callable(self.place):
+            return self.place
+        module, _, name = self.place.partition(":")
+        return cast(Callable[..., Any], getattr(importlib.import_module(module), name))
+
 
 STAGES = {
-    "describe": Stage(describe, "student", gpus=0.0),
-    "teach": Stage(teach, "student", gpus=1.0),
-    "condense": Stage(condense, "method", gpus=None),
-    "encode_labels": Stage(encode_labels, "method", gpus=1.0),
-    "evaluate": Stage(evaluate, "student", gpus=1.0),
-    "learning_curve": Stage(learning_curve, "student", gpus=1.0),
+    "describe": Stage("bench.artifacts.describe:describe", "student", gpus=0.0),
+    "teach": Stage("bench.stages.teach:teach", "student", gpus=1.0),
+    "condense": Stage("bench.stages.condense:condense", "method", gpus=None),
+    "encode_labels": Stage("bench.stages.encode:encode_labels", "method", gpus=1.0),
+    "evaluate": Stage("bench.stages.evaluate:evaluate", "student", gpus=1.0),
+    "learning_curve": Stage("bench.stages.curve:learning_curve", "student", gpus=1.0),
 }
+WITHOUT_TORCH = {"describe"}  # where the data set was described before
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 RETRIES = 2  # for a worker that dies: killed, out of memory, its machine gone
 OBJECT_STORE_BYTES = 256 * 2**20  # on one machine nothing but addresses and small values go through it
@@ -227,11 +236,21 @@ class RayExecutor:
         role, gpus = STAGES[stage].role, STAGES[stage].gpus
         if gpus is None:
             gpus = float(parse(self._registry, "method", args[0]).plugin.constants.get("NUM_GPUS", 0.0))
-        environment = {"env_vars": {**ONE_THREAD, **self._switches, "CONDENSEBENCH_ROLE": role}}
+        kind = {"CONDENSEBENCH_ROLE": role, **self._own_workers(args)}
+        environment = {"env_vars": {**ONE_THREAD, **self._switches, **kind}}
         options: dict[str, Any] = {"runtime_env": environment, "num_cpus": STAGES[stage].cpus}
         if gpus and self._device != "cpu":
             options["num_gpus"] = gpus
         return options
+
+    def _own_workers(self, args: tuple[Any, ...]) -> dict[str, str]:
+        """What keeps the workers that open a plugin's data set apart: its code runs in them, and whatever that changes
+        of torch, say, stays changed. Nothing for the data sets of this project."""
+        specs = [each.spec for each in args if isinstance(each, DatasetRef)] or [str(args[0])]
+        name = specs[0].partition(":")[0]
+        if name not in self._registry.names("dataset") or not self._registry.get("dataset", name).foreign:
+            return {}
+        return {"CONDENSEBENCH_DATASET": name}
 
     async def _slot(self, priority: int) -> None:
         if self._free > 0:
@@ -399,6 +418,8 @@ def _serve(
     session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple[Any, ...]
 ) -> tuple[Outcome, bytes | None]:
     """One stage in a worker process: how it came out, and the file that it made, if other machines may need it."""
+    if stage not in WITHOUT_TORCH:
+        _one_thread()
     with notes_of_the_log() as notes:
         ready = attempt(_workspace_with, session_id, session[0], files)
         outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
@@ -412,9 +433,17 @@ def _serve(
     return outcome, content
 
 
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def _serve_in_worker(*args: Any) -> tuple[Outcome, bytes | None]:
     """`_serve` in a process of Ray. What plugins' processes are forked from comes first: nothing is computed yet."""
-    fork_server.start()
+    stage = args[3]
+    if stage not in WITHOUT_TORCH or "CONDENSEBENCH_DATASET" in os.environ:
+        fork_server.start_early("bench.stages.lent")
     return _serve(*args)
 
 
@@ -440,9 +469,6 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
     """The workspace (plugins, opened data sets), kept for the next task of the same session."""
     global _session_id, _workspace
     if _workspace is None or session_id != _session_id:
-        import torch
-
-        torch.set_num_threads(1)
         session: Session = ray.get(reference)
         if session.ship and project_digest() != session.code:
             raise MachineError(
@@ -450,7 +476,7 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
                 "Install the same version on every machine."
             )
         place_data_of(session)
-        device = session.device if torch.cuda.is_available() else "cpu"
+        device = "cpu" if session.device == "cpu" else default_device()
         _workspace = Workspace(
             store_of(session),
             session.registry,
