@@ -21,12 +21,15 @@ no file can have, is given by the constant NAME.
                                      finds the files that the user has)
 
 Optional module constants: NAME (str, where it is not the file's stem), CITATION (str), NUM_GPUS (float, share of a
-GPU a task asks for), PUBLISHED (dict of published settings), TAKES_BUDGET (compressors: False when the size does
+GPU a task asks for; unsaid, a method whose code uses a network or the device asks for a whole one), GPU_MEMORY_GB and
+MEMORY_GB (float, what a task takes of a GPU and of the machine), PUBLISHED (dict of published settings), TAKES_BUDGET (compressors: False when the size does
 not depend on a budget), PLACES (methods: dict, parameters that name files -> the one that may give their digest, or
 ""; a trial holds name and digest of the content, never the path), BACKBONES (methods: how many networks
 `ctx.teachers` is asked for, an int, or the name of the parameter that tells how many or which), TEACHER (methods:
 whether the teacher is asked for, where the code does not show it: True, False, or the values of parameters with
 which it is), CHECK_EXCEPTIONS (dict: a rule of `condensebench check plugins` that does not hold here, and why).
+A method that ranks images may also have `scores(train, ctx, *, ...) -> float64 [N]`, low is easy; it is called with all
+of the method's parameters, and `condensebench probe --scores` shows what it gives.
 A file or folder whose name starts with an underscore is shared code, not a plugin.
 """
 
@@ -168,9 +171,13 @@ class Context(Protocol):
         (read-only)."""
         ...
 
-    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
+    def soft_labels(
+        self, images: Tensor | None, k: int, *, crop_scale: float = 0.4, cutmix: bool = False
+    ) -> np.ndarray:
         """float16 [n, k, C]: teacher logits of `k` random-resized-crop (and, where the data set allows, mirrored) views
-        of uint8 images; None stands for the whole training split."""
+        of uint8 images; None stands for the whole training split. A crop keeps `crop_scale` of the area or more, above
+        0 and at most 1. With `cutmix` each view shows a box of another one of these images, drawn for every image and
+        view: the label of an image then depends on its partners."""
         ...
 
 
@@ -181,12 +188,18 @@ class Condensed:
     Images are grey levels: 0 is black, 255 is white. uint8 images take the bytes of lossless PNG files. Float images
     may lie between the levels and beyond black and white. They reach students neither rounded nor clipped, and take 4
     (float32) or 2 (float16) bytes a value. A normalised image becomes one by 255 * (image * std + mean).
+
+    `soft_labels` are labels of the method's own, one row an image: logits. Students learn from them under protocols
+    with `labels = "learned"`, and there alone; whatever view of an image is shown, its row is the same. Probabilities
+    are handed in as their logarithms; protocols of squared error (`loss.name = "mse"`) take any values as they are.
+    They take 4 (float32) or 2 (float16) bytes a value.
     """
 
     images: Tensor  # uint8, float32 or float16 [M, channels, size, size]
     labels: Tensor  # int64 [M]
     indices: np.ndarray | None = None  # int64 [M]: where the images stand in the training split, if they are real ones
     provenance: Mapping[str, Any] = field(default_factory=dict)  # JSON values: what was resolved, deviations, scores
+    soft_labels: Tensor | None = None  # float32 or float16 [M, C], finite
 
 
 @dataclass(frozen=True)

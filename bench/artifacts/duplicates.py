@@ -43,7 +43,13 @@ def equal_count(batches: Iterable[np.ndarray], others: Slices) -> int:
 
 
 def condensed_facts(
-    images: np.ndarray, labels: np.ndarray, test: Slices, *, classes: int, train_in_test: int
+    images: np.ndarray,
+    labels: np.ndarray,
+    test: Slices,
+    *,
+    classes: int,
+    train_in_test: int,
+    soft_labels: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The fields of bench.records.files.CondensedSet.
 
@@ -53,12 +59,13 @@ def condensed_facts(
         test: uint8 [T, channels, s, s], the test split.
         classes: of the data set; one without an image has 0.
         train_in_test: as the description of the data set tells it.
+        soft_labels: float [M, C], where students learn from them.
     """
     levels, known = nearest_levels(images), {each for block in _blocks(test) for each in image_digests(block)}
     exact = np.array([each in known for each in image_digests(levels)])
     counts, per_class = Counter(image_digests(images)), np.bincount(labels, minlength=classes)
     return {
-        "digest": set_digest(images, labels),
+        "digest": set_digest(images, labels, soft_labels),
         "per_class": (int(per_class.min()), int(per_class.max())),
         "repeated": sum(count for count in counts.values() if count > 1),
         "in_test_exact": int(exact.sum()),
@@ -67,19 +74,22 @@ def condensed_facts(
     }
 
 
-def set_digest(images: np.ndarray, labels: np.ndarray) -> str:
-    """Hex sha256 of the shape, the pixels and the labels (int64) of a condensed set, all little-endian.
+def set_digest(images: np.ndarray, labels: np.ndarray, soft_labels: np.ndarray | None = None) -> str:
+    """Hex sha256 of the shape, the pixels, the labels (int64) and the soft labels, if any, of a condensed set, all
+    little-endian.
 
     Pixels are uint8 or floats; of floats, the type is part of the digest as well.
     """
     content = hashlib.sha256(repr(tuple(map(int, images.shape))).encode())
-    if images.dtype.kind == "f":
-        content.update(images.dtype.name.encode())
-        content.update(np.ascontiguousarray(images, images.dtype.newbyteorder("<")).tobytes())
-    else:
-        content.update(np.ascontiguousarray(images, np.uint8).tobytes())
+    content.update(_floats(images) if images.dtype.kind == "f" else np.ascontiguousarray(images, np.uint8).tobytes())
     content.update(np.ascontiguousarray(labels, "<i8").tobytes())
+    if soft_labels is not None:
+        content.update(_floats(soft_labels))
     return content.hexdigest()
+
+
+def _floats(values: np.ndarray) -> bytes:
+    return values.dtype.name.encode() + np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
 
 
 def near(images: np.ndarray, others: Slices, limit: float = NEAR) -> np.ndarray:

@@ -88,12 +88,17 @@ class TestSplit:
 
     __test__ = False  # no test of pytest's
 
-    def __init__(self, source: ImageSource, size: int) -> None:
+    def __init__(self, source: ImageSource, size: int, rows: np.ndarray | None = None) -> None:
         prepare(source)
         self._source, self._size = source, size
+        self._rows = np.arange(len(source)) if rows is None else rows
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._rows)
+
+    def only(self, rows: np.ndarray) -> TestSplit:
+        """Its images at these places, int64 [n]."""
+        return TestSplit(self._source, self._size, self._rows[rows])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,7 +109,7 @@ class TestSplit:
         """uint8 [n, channels, size, size] of a slice."""
         import torch
 
-        return shrink(torch.from_numpy(self._source.read(np.arange(len(self))[part])), self._size)
+        return shrink(torch.from_numpy(self._source.read(self._rows[part])), self._size)
 
 
 def prepare(source: ImageSource) -> None:

@@ -83,6 +83,7 @@ class Workspace:
         self.device = device
         self.checks = checks
         self._tried: dict[str, PluginFailure | None] = {}  # data sets of plugins -> how they failed to open
+        self.gpu_share = 0.0  # of the device, that the present task was given
 
     @lru_cache(maxsize=4)  # noqa: B019 (a workspace lives as long as its process)
     def data(self, spec: str) -> Data:
@@ -129,5 +130,6 @@ class Workspace:
 
 
 def read_condensed(ws: Workspace, condensed: CondensedRef) -> Artifact:
-    """The condensed set from the store: the arrays `images`, `labels` and, for real images, `indices`."""
+    """The condensed set from the store: the arrays `images` and `labels`; `indices` of real images, and `soft_labels`
+    where the method hands them in."""
     return read(ws.store.root / condensed.address)

@@ -24,6 +24,7 @@ GROUPS = {
     "look": "Look at what there is and at what came out",
     "check": "Check",
     "extend": "Extend",
+    "publish": "Share",
 }
 
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import CACHE_LIMIT, DATA, JOBS, PLUGIN, STORE
+from bench.cli.options import (
+    CACHE_LIMIT,
+    DATA,
+    JOBS,
+    KEEP_LABELS,
+    PLUGIN,
+    STORE,
+    STORE_LIMIT,
+    limits_of,
+    plugin_limits,
+)
 from bench.machine import ARITHMETICS
 
 if TYPE_CHECKING:
@@ -55,29 +65,20 @@ SHOWN_FAILURES = 5
     help="Portable: the same bits on every x86-64 machine with AVX2. Native: the machine's fastest. "
     "[default: portable for embedded data, else native]",
 )
+@plugin_limits("86400, a day")
 @click.option(
-    "--stage-timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Of one call of a plugin [default: 86400, a day].",
-)
-@click.option(
-    "--stage-memory",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="MIB",
-    help="Of all processes of a plugin [default: 80 % of the machine's].",
-)
-@click.option(
-    "--stage-processes",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="That a plugin may have at once [default: 256].",
+    "--gpu-share",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    metavar="SHARE",
+    help="Of a GPU, that each stage which uses one gets at least [default: by the memory that it needs].",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it may take; run nothing.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
 @DATA
 @CACHE_LIMIT
+@KEEP_LABELS
+@STORE_LIMIT
 @PLUGIN
 def command(
     *,
@@ -91,21 +92,19 @@ def command(
     stage_timeout: float | None,
     stage_memory: float | None,
     stage_processes: int | None,
+    gpu_share: float | None,
     dry_run: bool,
     limit: int | None,
     store: str | None,
     **grid: Any,
 ) -> int:
     """Run trials; the same command again runs only what is missing."""
-    from bench.confinement.plugin_limits import PROCESSES, SECONDS, Limits
     from bench.driver.defaults import default_store
     from bench.driver.prepared import RunOptions, prepare
 
-    limits = Limits(
-        stage_timeout or SECONDS, int(stage_memory * 2**20) if stage_memory else None, stage_processes or PROCESSES
-    )
+    limits = limits_of(stage_timeout, stage_memory, stage_processes)
     place = Path(store) if store else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits)
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits, gpu_share)
     prepared = prepare(options, plugins, plan=plan, **grid)
     if (code := carry_out(prepared, dry_run=dry_run)) is not None:
         return code

@@ -26,11 +26,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, Literal, cast
 
 # Ray starts workers at niceness 15; beside any other load an `import torch` then takes most of a minute.
@@ -46,35 +47,35 @@ import ray
 
 from bench import machine
 from bench.artifacts.refs import DatasetRef, Workspace
+from bench.artifacts.size_limits import given
 from bench.artifacts.store import LOG
 from bench.confinement import fork_server
 from bench.confinement.plugin_limits import KILLED, Limits
-from bench.driver.defaults import default_device
-from bench.driver.faults import RayLost, memory_fault, oom_kills
+from bench.driver.faults import GPU_FULL, RayLost, memory_fault, oom_kills
 from bench.driver.leftovers import session_folder
 from bench.driver.outcome import Outcome, attempt, fault_or_failure, notes_of_the_log
 from bench.driver.pulse import Pulse
-from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
+from bench.driver.session import Session, made_files, place_data_of, project_digest, store_of
+from bench.driver.shares import Share, Shares, gpu_full, plugins_that_wish, unmet
 from bench.errors import MachineError, UserError
 from bench.foreign.named_files import known_sets
-from bench.photographs import cache_limits as limits_of_caches
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
-from bench.plugins.spec import parse
 from bench.training.progress_files import tell_in
+from bench.trials.trial import Trial
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage as Ray runs it: its function (or `module:function`), the kind of worker, and its share of a machine.
+    """A stage as Ray runs it: its function (or `module:function`), the kind of worker, and its share of a GPU where
+    nothing is known of the memory that it needs (bench/driver/shares.py).
 
     The driver hands out stages and runs none, so it does not load their modules, nor torch, which they compute with.
     """
 
     place: str | Callable[..., Any]
     role: Literal["student", "method"]
-    gpus: float | None  # None: what NUM_GPUS of the method says, else none
-    cpus: float = 1.0
+    gpus: float | None  # None: what the method's module says
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -94,6 +95,7 @@ STAGES = {
     "learning_curve": Stage("bench.stages.curve:learning_curve", "student", gpus=1.0),
 }
 WITHOUT_TORCH = {"describe"}  # where the data set was described before
+OUT_OF_GPU_MEMORY = "OutOfMemoryError"  # torch's name of it
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 RETRIES = 2  # for a worker that dies: killed, out of memory, its machine gone
 OBJECT_STORE_BYTES = 256 * 2**20  # on one machine nothing but addresses and small values go through it
@@ -103,6 +105,8 @@ TOKEN_HINT = (
 )
 PATIENCE = 20.0  # seconds for which a cluster's server may be gone; Ray's client ends this process after 60
 SHUTDOWN_WITHIN = 60.0  # seconds for Ray to end
+NODES_WITHIN = 60.0  # seconds for machines of a cluster to join, where those that are there cannot do what is wished
+PROBE_WITHIN = 30.0  # seconds for a machine of a cluster to tell the memory of its GPUs
 TOKEN = secrets.token_hex(32)  # of the Ray processes that this process starts
 
 _folders = contextlib.ExitStack()  # of the Ray that this process started
@@ -127,6 +131,7 @@ class RayExecutor:
         limits: of the processes of plugins; None: the default ones.
         results: folder of the records, in which plugins have nothing to write.
         progress: folder where workers of this machine say how far long trainings are; None: nowhere.
+        gpu_share: of a GPU that every stage which uses one gets at least; None: by the memory that it needs.
     """
 
     def __init__(
@@ -141,6 +146,7 @@ class RayExecutor:
         limits: Limits | None = None,
         results: Path | None = None,
         progress: Path | None = None,
+        gpu_share: float | None = None,
     ) -> None:
         self._registry, self._switches = registry, machine.switches(arithmetic)
         self._owns = not ray.is_initialized()
@@ -151,9 +157,15 @@ class RayExecutor:
         if self.ship:  # this machine need not be like those that compute
             device = "cuda" if resources.get("GPU", 0) else "cpu"
         self._device = device
+        # A process that has used one GPU cannot change to another: where a machine has several, no task with a GPU is
+        # given the process of another task, which Ray would do.
+        self._fresh = max((node.get("GPU", 0.0) for node in nodes()), default=0.0) > 1
+        self._gpu_memory = 0 if device == "cpu" else _smallest_gpu(self.ship)
+        self._shares = Shares(registry, self._gpu_memory, gpu_share)
+        self._too_small: set[tuple[str, float]] = set()  # (stage, share of a GPU) that did not do
         code = project_digest() if self.ship else ""
-        cache, folders = os.environ.get(limits_of_caches.VARIABLE, ""), () if results is None else (results.resolve(),)
-        facts = self.ship, code, data_places(), known_sets(), cache
+        folders = () if results is None else (results.resolve(),)
+        facts = self.ship, code, data_places(), known_sets(), given()
         courses = "" if progress is None or self.ship else str(progress)
         session = Session(registry, str(store), device, *facts, limits or Limits(), folders, courses)
         self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
@@ -163,7 +175,8 @@ class RayExecutor:
         self._free = 2 * cores if self.jobs == cores else self.jobs
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = itertools.count()
-        self._files: dict[str, Any] = {}  # address in the store -> reference to the file's bytes, when shipping
+        # When shipping: address in the store -> reference to the bytes of files by address, this one's among them.
+        self._files: dict[str, Any] = {}
         self._pulse = Pulse(servers(address), patience=PATIENCE if self.ship else 0.0)
         self._oom_kills = oom_kills()
         self._lost = False
@@ -190,10 +203,12 @@ class RayExecutor:
         await self._slot(priority)
         try:
             files = {address: self._files[address] for address in needs if address in self._files}
+            share = self._share(stage, *args)
             for left in reversed(range(1 + RETRIES)):
                 # The session is wrapped, so that a worker unpacks it once and not for every task.
-                outcome_ref, file_ref = _task.options(**self.task_options(stage, *args)).remote(
-                    self._session_id, [self._session], files, stage, args
+                task = _fresh_task if share.gpus and self._fresh else _task
+                outcome_ref, file_ref = task.options(**self.task_options(stage, *args, share=share)).remote(
+                    self._session_id, [self._session], files, stage, args, share.gpus
                 )
                 try:
                     outcome: Outcome = await outcome_ref
@@ -206,12 +221,17 @@ class RayExecutor:
                     raise
                 for note in outcome.notes:
                     LOG.warning("%s", note)
-                if outcome.error_type != KILLED or not left:
+                if outcome.error_type == GPU_FULL and share.gpus < 1 and left:
+                    self._too_small.add((stage, share.gpus))
+                    share = replace(share, gpus=1.0)
+                elif outcome.error_type != KILLED or not left:
                     break
+            if outcome.error_type == GPU_FULL:
+                return replace(outcome, message=gpu_full(stage, share, self._gpu_memory, outcome.message))
             if outcome.error_type == KILLED and oom_kills() > self._oom_kills:
                 return self._out_of_memory(stage)
-            if self.ship and (address := made_file(outcome)) is not None:
-                self._files[address] = file_ref
+            if self.ship:
+                self._files |= dict.fromkeys(made_files(outcome), file_ref)
             return outcome
         finally:
             self._release()
@@ -231,17 +251,37 @@ class RayExecutor:
         message = f"the machine ran out of memory while it ran '{stage}'; fewer --jobs need less"
         return Outcome("lost", message=message)
 
-    def task_options(self, stage: str, *args: Any) -> dict[str, Any]:
+    def task_options(self, stage: str, *args: Any, share: Share | None = None) -> dict[str, Any]:
         """The role of the worker and the share of the machine that a stage gets, as Ray reads them."""
-        role, gpus = STAGES[stage].role, STAGES[stage].gpus
-        if gpus is None:
-            gpus = float(parse(self._registry, "method", args[0]).plugin.constants.get("NUM_GPUS", 0.0))
-        kind = {"CONDENSEBENCH_ROLE": role, **self._own_workers(args)}
+        if share is None:
+            gpus = STAGES[stage].gpus
+            share = self._of_this_machine(self._shares.of_method(args[0]) if gpus is None else Share(gpus))
+        kind = {"CONDENSEBENCH_ROLE": STAGES[stage].role, **self._own_workers(args)}
         environment = {"env_vars": {**ONE_THREAD, **self._switches, **kind}}
-        options: dict[str, Any] = {"runtime_env": environment, "num_cpus": STAGES[stage].cpus}
-        if gpus and self._device != "cpu":
-            options["num_gpus"] = gpus
+        options: dict[str, Any] = {"runtime_env": environment, "num_cpus": share.cpus}
+        if share.gpus:
+            options["num_gpus"] = share.gpus
+        if share.memory:
+            options["memory"] = share.memory
         return options
+
+    def _share(self, stage: str, *args: Any) -> Share:
+        """What a stage gets: a GPU of its own where so little did not do before."""
+        share = self._of_this_machine(self._shares.of(stage, *args))
+        return replace(share, gpus=1.0) if (stage, share.gpus) in self._too_small else share
+
+    def _of_this_machine(self, share: Share) -> Share:
+        return replace(share, gpus=0.0) if self._device == "cpu" else share
+
+    def expect(self, trials: Sequence[Trial]) -> None:
+        """Raise UserError where what a plugin of these trials wishes for is on no machine: Ray would wait for ever.
+        Machines of a cluster may come late: they are waited for, for NODES_WITHIN."""
+        deadline = time.monotonic() + (NODES_WITHIN if self.ship else 0.0)
+        for who, share in plugins_that_wish(self._shares, trials):
+            while (reason := unmet(self._of_this_machine(share), nodes())) is not None:
+                if time.monotonic() >= deadline:
+                    raise UserError(f"{who} cannot run here: {reason}.")
+                time.sleep(1.0)
 
     def _own_workers(self, args: tuple[Any, ...]) -> dict[str, str]:
         """What keeps the workers that open a plugin's data set apart: its code runs in them, and whatever that changes
@@ -415,22 +455,32 @@ def _private_token() -> Iterator[None]:
 
 
 def _serve(
-    session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple[Any, ...]
-) -> tuple[Outcome, bytes | None]:
-    """One stage in a worker process: how it came out, and the file that it made, if other machines may need it."""
+    session_id: str,
+    session: list[Any],
+    files: dict[str, Any],
+    stage: str,
+    args: tuple[Any, ...],
+    share: float = 0.0,
+) -> tuple[Outcome, dict[str, bytes] | None]:
+    """One stage in a worker process: how it came out, and the files that it made, if other machines may need them.
+    `share`: of a GPU, which Ray has chosen."""
     if stage not in WITHOUT_TORCH:
         _one_thread()
     with notes_of_the_log() as notes:
-        ready = attempt(_workspace_with, session_id, session[0], files)
+        ready = attempt(_workspace_with, session_id, session[0], files, share)
         outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
+    if share:
+        _gpus().hand_back()
+    if share and outcome.error_type == OUT_OF_GPU_MEMORY:  # of a method as well: a larger GPU would do
+        outcome = Outcome("lost", error_type=GPU_FULL, message=outcome.message)
     # No method runs there: what lacks is the machine's.
-    if STAGES[stage].role == "student" and (fault := memory_fault(outcome.error_type, outcome.message)) is not None:
+    elif STAGES[stage].role == "student" and (fault := memory_fault(outcome.error_type, outcome.message)) is not None:
         outcome = Outcome("lost", message=f"{fault} while it ran '{stage}'")
     outcome = replace(outcome, notes=tuple(notes))
-    content = None
-    if _workspace is not None and _workspace.checks and (address := made_file(outcome)) is not None:
-        content = (_workspace.store.root / address).read_bytes()
-    return outcome, content
+    contents = None
+    if _workspace is not None and _workspace.checks:
+        contents = {address: (_workspace.store.root / address).read_bytes() for address in made_files(outcome)}
+    return outcome, contents
 
 
 def _one_thread() -> None:
@@ -439,7 +489,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _serve_in_worker(*args: Any) -> tuple[Outcome, bytes | None]:
+def _serve_in_worker(*args: Any) -> tuple[Outcome, dict[str, bytes] | None]:
     """`_serve` in a process of Ray. What plugins' processes are forked from comes first: nothing is computed yet."""
     stage = args[3]
     if stage not in WITHOUT_TORCH or "CONDENSEBENCH_DATASET" in os.environ:
@@ -447,21 +497,55 @@ def _serve_in_worker(*args: Any) -> tuple[Outcome, bytes | None]:
     return _serve(*args)
 
 
-def as_task(serve: Callable[..., tuple[Outcome, bytes | None]]) -> Any:
+def as_task(serve: Callable[..., tuple[Outcome, dict[str, bytes] | None]], *, calls: int = 0) -> Any:
     """A function with the arguments of `_serve` as Ray runs it in a worker. The function travels by name, and so shares
-    its module's state there."""
-    return ray.remote(max_retries=RETRIES, num_returns=2)(serve)
+    its module's state there. `calls`: after which the worker's process ends; 0: it is kept."""
+    return ray.remote(max_retries=RETRIES, num_returns=2, max_calls=calls)(serve)
 
 
 _task = as_task(_serve_in_worker)
+_fresh_task = as_task(_serve_in_worker, calls=1)
 
 
-def _workspace_with(session_id: str, session: Any, files: dict[str, Any]) -> Workspace:
-    """The session's workspace, with files that other machines made in its store."""
+def nodes() -> list[dict[str, float]]:
+    """Ray's resources of each machine that is there."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _smallest_gpu(ship: bool) -> int:
+    """Bytes of the smallest GPU, of this machine or of all that a cluster has; 0 where a machine does not tell."""
+    if not ship:
+        return min(_gpus().memory(), default=0)
+    probe = ray.remote(max_calls=1)(_gpus().memory)
+    asked = [
+        probe.options(num_cpus=0, num_gpus=0.01, resources={f"node:{node['NodeManagerAddress']}": 0.001}).remote()
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and node["Resources"].get("GPU")
+    ]
+    answers, silent = ray.wait(asked, num_returns=len(asked), timeout=PROBE_WITHIN)
+    for reference in silent:
+        ray.cancel(reference)
+    told = [ray.get(answer) for answer in answers]
+    return 0 if silent or not all(told) else min(each for answer in told for each in answer)
+
+
+def _gpus() -> ModuleType:
+    """bench.training.gpus, which loads torch: a driver and a stage without a GPU do without."""
+    return importlib.import_module("bench.training.gpus")
+
+
+def _workspace_with(session_id: str, session: Any, files: dict[str, Any], share: float) -> Workspace:
+    """The session's workspace on this task's device, with files that other machines made in its store."""
     ws = _workspace_for(session_id, session)
+    ws.device, ws.gpu_share = _gpus().device(share) if share else "cpu", share
+    missing: dict[Any, list[str]] = {}
     for address, reference in files.items():
         if not (ws.store.root / address).is_file():
-            ws.store.adopt(address, ray.get(reference))
+            missing.setdefault(reference, []).append(address)
+    for reference, addresses in missing.items():
+        contents = ray.get(reference)
+        for address in addresses:
+            ws.store.adopt(address, contents[address])
     return ws
 
 
@@ -476,11 +560,9 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
                 "Install the same version on every machine."
             )
         place_data_of(session)
-        device = "cpu" if session.device == "cpu" else default_device()
         _workspace = Workspace(
             store_of(session),
             session.registry,
-            device,
             checks=session.ship,
             limits=session.limits,
             results=session.results,

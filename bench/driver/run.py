@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bench.artifacts.size_limits import KEEP_LABELS, STORE_LIMIT
 from bench.confinement.plugin_limits import Limits
 from bench.driver.defaults import default_store
 from bench.driver.leftovers import sweep
@@ -37,6 +38,9 @@ def run(
     data: str | Path | None = None,
     limits: Limits | None = None,
     cache_limit: str | None = None,
+    keep_labels: str | None = None,
+    store_limit: str | None = None,
+    gpu_share: float | None = None,
     **grid: Any,
 ) -> list[Record]:
     """Run what is missing and return the records of all trials of the plan.
@@ -57,6 +61,9 @@ def run(
         data: folder of the data sets; None: $CONDENSEBENCH_DATA, else data.
         limits: of the processes of plugins (bench.confinement.plugin_limits.Limits); None: the default ones.
         cache_limit: of decoded photographs in the store, such as 200GB; None: $CONDENSEBENCH_CACHE_LIMIT, else 32GB.
+        keep_labels: of raw labels in the store, which all compressors read; None: $CONDENSEBENCH_KEEP_LABELS, else 40GB.
+        store_limit: of all that lies in the store; None: $CONDENSEBENCH_STORE_LIMIT, else none.
+        gpu_share: of a GPU that every stage which uses one gets at least, in (0, 1]; None: by the memory that it needs.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see
             bench.trials.plan.Grid).
 
@@ -69,13 +76,18 @@ def run(
         place_data(str(data))
     if cache_limit is not None:
         place_limit(cache_limit)
+    for setting, size in ((KEEP_LABELS, keep_labels), (STORE_LIMIT, store_limit)):
+        if size is not None:
+            setting.place(size)
     place = Path(store) if store is not None else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits or Limits())
+    options = RunOptions(
+        Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits or Limits(), gpu_share
+    )
     prepared = prepare(options, plugins, plan=plan, **grid)
     for note in prepared.notes:
         print(note, file=sys.stderr)
     with files.locked(options.results):
-        for note in prepared.pixels_to_keep:
+        for note in (*prepared.pixels_to_keep, *prepared.labels_to_keep):
             print(note, file=sys.stderr)
         run_prepared(prepared)
     wanted = {trial.id for trial in prepared.trials}
@@ -114,8 +126,10 @@ def run_prepared(
     executor = RayExecutor(
         ws.registry, ws.store.root, jobs=options.jobs, address=options.ray_address, device=ws.device,
         arithmetic=ws.store.arithmetic, limits=options.limits, results=options.results, progress=prepared.progress,
+        gpu_share=options.gpu_share,
     )  # fmt: skip
     try:
+        executor.expect(prepared.chosen)
         job = Run(
             ws, executor, options.results, prepared.existing,
             rerun=options.rerun, limits=options.limits, on_record=on_record, on_skip=on_skip, on_lost=on_lost,

@@ -21,6 +21,7 @@ from bench.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+Bytes = bytes | memoryview  # in memory, or mapped from a file
 MAGIC = b"CBL1"
 SHARD_BYTES = 64 * 2**20  # raw fp16 logits that are in memory at once
 
@@ -31,13 +32,15 @@ class LabelFile:
 
     views: bytes
     shared: bytes
-    blobs: tuple[bytes, ...]
+    blobs: tuple[Bytes, ...]
 
     def to_bytes(self) -> bytes:
         """The file: magic, lengths as variable-length integers, then the parts."""
+        return self._header() + b"".join((self.views, self.shared, *self.blobs))
+
+    def _header(self) -> bytes:
         parts = (self.views, self.shared, *self.blobs)
-        lengths = b"".join(varint.encode(n) for n in (len(parts), *(len(p) for p in parts)))
-        return MAGIC + lengths + b"".join(parts)
+        return MAGIC + b"".join(varint.encode(n) for n in (len(parts), *(len(p) for p in parts)))
 
     @staticmethod
     def from_bytes(data: bytes) -> LabelFile:
@@ -63,13 +66,9 @@ class LabelFile:
         return LabelFile(parts[0], parts[1], tuple(parts[2:]))
 
     def sizes(self) -> dict[str, int]:
-        """Bytes: total (the file's length), shared, blobs, views; the container is what remains."""
-        return {
-            "total": len(self.to_bytes()),
-            "shared": len(self.shared),
-            "blobs": sum(len(b) for b in self.blobs),
-            "views": len(self.views),
-        }
+        """Bytes: total (the file's length), shared, blobs, views; the container is what remains. No file is made."""
+        views, shared, blobs = len(self.views), len(self.shared), sum(len(b) for b in self.blobs)
+        return {"total": len(self._header()) + views + shared + blobs, "shared": shared, "blobs": blobs, "views": views}
 
 
 def blob_allowance(total: int, *, views: int, shared: int, shard_sizes: Sequence[int]) -> list[int]:

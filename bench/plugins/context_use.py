@@ -35,7 +35,8 @@ def uses_teacher(method: Spec) -> bool:
 
 
 def asked_for(plugin: Plugin) -> frozenset[str]:
-    """Of `teacher` and `dynamics`, those that a method's code asks its context for. Kept for the plugin's lifetime."""
+    """Of `teacher`, `dynamics` and `device`, those that a method's code asks its context for. Kept for the plugin's
+    lifetime. `device` is also what a tensor has: whoever names it computes on one."""
     known: frozenset[str] | None = vars(plugin).get("asked_for")
     if known is None:
         known = frozenset(_asked_for(plugin))
@@ -50,7 +51,7 @@ def _asked_for(plugin: Plugin) -> Iterator[str]:
         for word in _words(tree):
             if word in OF_TEACHER:
                 yield "teacher"
-            elif word == "dynamics":
+            elif word in ("dynamics", "device"):
                 yield word
         if _hands_on(module, unit, tree, names):
             yield from ("teacher", "dynamics")

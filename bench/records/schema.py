@@ -29,9 +29,10 @@ TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trials.trial.
 }
 
 FIXED = ("dataset", "teacher", "protocol", "engine", "network")  # of `made_by`: what is the same for all of a cell
-FLOAT_PIXELS = {"float32": 4, "float16": 2}  # provenance["pixels"] of sets that are not uint8, and bytes of a value
+# provenance["pixels"] of sets that are not uint8 and provenance["soft_labels"] of sets that have any; bytes of a value.
+FLOATS = {"float32": 4, "float16": 2}
 Status = Literal["ok", "failed", "infeasible"]
-Regime = Literal["hard", "stored", "online"]  # of labels, see bench.protocol.recipe.Recipe
+Regime = Literal["hard", "stored", "online", "learned"]  # of labels, see bench.protocol.recipe.Recipe
 
 
 def now() -> str:
@@ -115,6 +116,17 @@ class TeacherFacts(_Part):
     accuracy: Annotated[float, Field(ge=0, le=1)]  # on the test split, measured when it was made
 
 
+class Point(_Part):
+    """One of the students that a trial trains under a protocol of continual learning or network slimming."""
+
+    classes: Count  # that it was trained and tested on
+    parameters: Count  # of the student
+    num_test: Count  # test images of these classes
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    test_loss: Loss = None
+    train_loss: Loss = None
+
+
 class Failure(_Part):
     """What a failed trial raised."""
 
@@ -147,10 +159,12 @@ class Record(_Part):
     images_seen: Count | None = None  # by the student, over all epochs
     measured_after: Count | None = None  # epochs that the student had been trained when it was measured
     num_test: Count | None = None  # images in the test split
+    # Of protocols under which a trial trains several students: all of them, in their order; the last one is the result.
+    curve: list[Point] | None = None
     test_opened: Count | None = None  # times that the test split was opened while the trial was evaluated
 
     bytes_images: Count | None = None  # encoded images
-    bytes_labels: LabelBytes | None = None  # None where labels are hard
+    bytes_labels: LabelBytes | None = None  # None where none are stored: labels are hard, or a teacher is asked online
     bytes_labels_reference: Count | None = None  # what "1x" is: fp16 logits and 25 B of view parameters per row
     smallest_bytes: Count | None = None  # infeasible: what the compressor needs at the least
     invalid_labels: InvalidLabels | None = None  # None where the compressor does not count
@@ -210,7 +224,10 @@ class Record(_Part):
 
     def fields(self) -> dict[str, Any]:
         """JSON values of every field, without the line's digest."""
-        return self.model_dump(mode="json", by_alias=True)
+        fields = self.model_dump(mode="json", by_alias=True)
+        if self.curve is None:  # lines of all other protocols stay what they were
+            del fields["curve"]
+        return fields
 
     @property
     def digest(self) -> str:

@@ -80,6 +80,8 @@ def condense(
         arrays = {"images": condensed.images.numpy(), "labels": condensed.labels.numpy()}
         if condensed.indices is not None:
             arrays["indices"] = condensed.indices
+        if condensed.soft_labels is not None:
+            arrays["soft_labels"] = condensed.soft_labels.numpy()
         return arrays, {
             "random": bool(handed_in["random"]),
             "conduct": conduct,
@@ -114,7 +116,9 @@ def _handed_in(spec: Spec, values: Mapping[str, Any]) -> np.ndarray | Condensed:
         if "images" not in values:
             return np.array(values["indices"])
         images, labels = (torch.from_numpy(np.asarray(values[name])) for name in ("images", "labels"))
-        return Condensed(images, labels, values["indices"], json.loads(values["provenance"]))
+        soft = values.get("soft_labels")
+        soft = None if soft is None else torch.from_numpy(np.asarray(soft))
+        return Condensed(images, labels, values["indices"], json.loads(values["provenance"]), soft)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise PluginError(f"method '{spec}': its process sent no condensed set ({error}).") from None
 

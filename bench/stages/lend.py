@@ -33,6 +33,7 @@ from bench.sources import ArraySource, FileSource
 from bench.stages.context import HarnessContext
 from bench.teachers.network_choice import Further
 from bench.teachers.teacher_files import TeacherRef
+from bench.training import gpus
 
 T = TypeVar("T")
 RETRIES = 2  # for a process that is killed from outside
@@ -57,6 +58,7 @@ class Loan:
     coordinates: tuple[Coordinate, ...]
     scratch: str
     device: str
+    gpu_share: float
     networks: str | None
     watched: Watched = field(repr=False)
 
@@ -123,6 +125,7 @@ class Lending:
             coordinates=self.coordinates,
             scratch=str(scratch.resolve()),
             device=self.ws.device,
+            gpu_share=self.ws.gpu_share,
             networks=self.networks,
             watched=_watched(self.ws, self.spec, data, (scratch, exchange)),
         )
@@ -153,17 +156,20 @@ class Lending:
             "features": _silent(ctx.features),
             "logits": _silent(ctx.logits),
             "dynamics": _silent(ctx.dynamics),
-            "soft_labels": _silent(lambda k: ctx.soft_labels(None, k)),
+            "soft_labels": _silent(
+                lambda k, crop_scale, cutmix: ctx.soft_labels(None, k, crop_scale=crop_scale, cutmix=cutmix)
+            ),
             "networks": networks,
             "prepare": lambda: prepare(data.train._source),
         }
 
 
 def _silent(make: Callable[..., Any]) -> Callable[..., None]:
-    """The same without its value, which the plugin's process reads from the store."""
+    """The same without its value, which the plugin's process reads from the store. It may need the GPU's memory."""
 
     def answer(*args: Any) -> None:
         make(*args)
+        gpus.hand_back()
 
     return answer
 

@@ -19,6 +19,7 @@ from bench.plugins.registry import Plugin
 from bench.plugins.spec import parse
 from bench.protocol import definition
 from bench.protocol.definition import Protocol
+from bench.protocol.recipe import Recipe
 from bench.teachers import network_choice
 from bench.teachers.dynamics_recipes import dynamics_identity
 from bench.teachers.teacher_files import TeacherRecipe, TeacherRef, find, load_recipe, shipped_path, teachers_digest
@@ -65,11 +66,11 @@ class OriginDigests:
         return self.made_by(trial, dataset, labellers or ())
 
     def teacher_recipes(self, trial: Trial) -> tuple[str, ...]:
-        """The teachers that a trial uses, by the names of their recipes: all of the protocol's where they label the
-        images, the first one where only the method asks for it, else none. Raises UserError for an unknown name."""
+        """The teachers that a trial uses, by the names of their recipes: all of the protocol's where it asks them, the
+        first one where only the method does, else none. Raises UserError for an unknown name."""
         fixed = self.protocol(trial.protocol)
         recipes = fixed.teachers(trial.dataset)
-        if fixed.labels(trial.dataset) != "hard":
+        if fixed.asks_teachers(trial.dataset):
             return recipes
         return recipes[:1] if self.method_uses_teacher(trial.method) else ()
 
@@ -91,6 +92,14 @@ class OriginDigests:
     def protocol(self, name: str) -> Protocol:
         """The protocol of a name. Raises UserError where there is none."""
         return definition.load(self.ws.registry, name)
+
+    def recipe(self, trial: Trial, classes: int) -> Recipe:
+        """The protocol's values for a trial's cell; `classes`: of its data set."""
+        return self._recipe(trial.protocol, trial.dataset, trial.ipc, trial.student, classes)
+
+    @cache
+    def _recipe(self, protocol: str, dataset: str, ipc: int, student: str, classes: int) -> Recipe:
+        return self.protocol(protocol).recipe(dataset=dataset, ipc=ipc, student=student, classes=classes)
 
     @cache
     def protocol_digest(self, name: str) -> str:

@@ -102,7 +102,7 @@ def train(
         mean, std: what the student's images are normalised with, per channel, in [0, 1].
         mirror: whether a mirrored image keeps its class (stored views know it already).
         device: where to train.
-        reader: stored labels; needed for, and only for, `recipe.labels == "stored"`.
+        reader: stored or learned labels; needed for, and only for, `recipe.labels` of these kinds.
         teacher: needed for, and only for, `recipe.labels == "online"`: maps a batch as the student sees it (normalised,
             mixed, erased; float32 [n, channels, size, size]) to teacher logits [n, classes]. Called without gradients.
         on_epoch_end: called as (epoch, student) after each epoch; may evaluate, must not train.
@@ -123,6 +123,7 @@ def train(
     parameters: list[torch.Tensor] = [p for p in student.parameters() if p.requires_grad]
     optimizer = make_optimizer(student, recipe.optimizer)
     average = [p.detach().clone() for p in parameters] if recipe.ema else []
+    scales = [m.weight for m in student.modules() if isinstance(m, nn.BatchNorm2d)] if recipe.scale_l1 else []
     log = TrainLog()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed("dropout", *coordinates))  # for networks of others that draw from the global generator
@@ -155,6 +156,9 @@ def train(
                 if recipe.schedule.per == "step":
                     _set_rate(optimizer, recipe, epoch + step / steps)
                 total += _backward(student, x, target, recipe)
+                for gamma in scales:
+                    assert gamma.grad is not None
+                    gamma.grad.add_(gamma.detach().sign(), alpha=recipe.scale_l1)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if average:
@@ -191,7 +195,7 @@ def _check(
     pixels.refuse_operations_on_floats(images, recipe)
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise UserError(f"labels must be int64 [{len(images)}], not {labels.dtype} {tuple(labels.shape)}")
-    if (recipe.labels == "stored") != (reader is not None):
+    if (recipe.labels in ("stored", "learned")) != (reader is not None):
         raise UserError(f'labels = "{recipe.labels}" and {"a" if reader else "no"} stored label set do not go together')
     if (recipe.labels == "online") != (teacher is not None):
         raise UserError(f'labels = "{recipe.labels}" and {"a" if teacher else "no"} teacher do not go together')

@@ -74,6 +74,7 @@ def test_blobs_within_their_allowance_never_make_the_file_too_long(
     full = data.draw(st.booleans())
     lengths = [a if full else data.draw(st.integers(0, a)) for a in allowances]
     file = LabelFile(bytes(views), bytes(shared), tuple(map(bytes, lengths)))
+    assert file.sizes()["total"] == len(file.to_bytes())
     assert file.sizes()["total"] <= total
     if full:  # and little of the budget is given away: rounding per shard and shorter lengths
         assert total - file.sizes()["total"] <= 4 * len(images)

@@ -10,6 +10,7 @@ import torch
 
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
+from bench.artifacts.size_limits import KEEP_LABELS
 from bench.artifacts.store import read
 from bench.errors import InfeasibleError
 from bench.labels import adapter, making
@@ -75,7 +76,7 @@ class Bench:
         refs = list[Any]()
         for shard in range(shards):
             first = refs[0] if shard else None
-            refs.append(encode_labels(self.ws, trial, self.dataset, [self.teacher], self.condensed, shard, first))
+            refs += encode_labels(self.ws, trial, self.dataset, [self.teacher], self.condensed, [shard], first)
         parts = [read(self.ws.store.root / ref.address).arrays for ref in refs]
         assert len({part["shared"].tobytes() for part in parts}) == 1
         return LabelFile(
@@ -156,10 +157,10 @@ def test_what_shards_share_is_fitted_once_and_is_what_each_would_have_fitted(
     assert len(fitted) == 2  # another budget may be worth another shared part
 
 
-@pytest.mark.parametrize("kept", [1 << 30, 0])
+@pytest.mark.parametrize("kept", ["1GB", "0"])
 @pytest.mark.parametrize("sizes", [[20], [7, 7, 6]])
 def test_several_shards_are_surveyed(
-    bench: Bench, sizes: list[int], kept: int, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, sizes: list[int], kept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some views of all of them, whether raw labels are kept in the store or made anew; a single shard has them."""
     surveys: list[Any] = []
@@ -169,7 +170,7 @@ def test_several_shards_are_surveyed(
         return adapter.fit(module, part, allowance, ctx, survey, **parameters)
 
     monkeypatch.setattr(label, "fit", seen)
-    monkeypatch.setattr(label, "KEEP_RAW_BYTES", kept)
+    monkeypatch.setenv(KEEP_LABELS.variable, kept)
     monkeypatch.setattr(making, "shard_sizes", lambda *_: sizes)
     bench.encode("common_mean", "10x", shards=len(sizes))
     [survey] = surveys

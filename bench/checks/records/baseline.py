@@ -75,7 +75,7 @@ def _bits(pairs: Sequence[Pair], out: Findings) -> None:
         if why := machine.difference(a.environment, b.environment):
             elsewhere[why] += 1
             continue
-        names = ("accuracy", "test_loss", "train_loss", "bytes_images", "bytes_labels")
+        names = ("accuracy", "test_loss", "train_loss", "curve", "bytes_images", "bytes_labels")
         if different := [name for name in names if getattr(a, name) != getattr(b, name)]:
             out.add(
                 "not-bitwise",

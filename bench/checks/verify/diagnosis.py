@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from bench.checks.records.board import row, short
 from bench.checks.verify.rerun import Reruns
@@ -65,6 +66,16 @@ def other_content(claim: Record, rerun: Record) -> Diagnosis | None:
     if None not in counts and counts[0] != counts[1]:
         first, second = (f"{each.values} values and {each.rows} rows" for each in counts if each is not None)
         return Diagnosis("not-reproduced", f"{first} of the labels are claimed to be no probabilities; here {second}")
+    return None
+
+
+def other_curve(claim: Record, rerun: Record) -> Diagnosis | None:
+    """A student before the last one of a trial that trains several, whose figures are others here."""
+    claimed, here = (record.curve or [] for record in (claim, rerun))
+    for number, (first, second) in enumerate(zip_longest(claimed, here), 1):
+        if first != second:
+            told = ["none" if each is None else _percent(each.accuracy) for each in (first, second)]
+            return Diagnosis("not-reproduced", f"student {number}: claimed {told[0]}, here {told[1]}")
     return None
 
 
