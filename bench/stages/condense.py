@@ -21,6 +21,7 @@ from bench.labels.label_file import image_bytes, image_count
 from bench.plugins.context_use import asked_for
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, named_by_content, parse
+from bench.records.schema import COUNTED_AS
 from bench.stages.lend import Lending, surviving
 from bench.stages.method_call import assembled, picked, provenance_of
 from bench.teachers import network_choice
@@ -87,7 +88,8 @@ def condense(
         }
         arrays, provenance = _arrays(spec, _handed_in(spec, handed_in), ws.described(dataset).train, ipc, meta, started)
         counted = image_count(dataset.size, floats=arrays["images"].dtype.kind == "f")
-        meta["provenance"] = _json_values(spec, {**provenance, **_network_names(further_networks), **counted})
+        told = {name: value for name, value in provenance.items() if name != COUNTED_AS}  # that is the harness's word
+        meta["provenance"] = _json_values(spec, {**told, **_network_names(further_networks), **counted})
         return arrays, meta
 
     return _condensed_ref(ws, ws.store.get("condensed", inputs, make))

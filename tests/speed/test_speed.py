@@ -35,3 +35,11 @@ def test_the_engine_carries_files_of_imagenet_in_miniature():
     assert [row.holds for row in rows[-2:]] == [True, True], rows[-2:]
     assert all(row.value >= 0 for row in rows)
     assert len(rows) == 12
+
+
+@pytest.mark.trains  # compressors that compile
+def test_labels_are_made_once_for_five_compressors_in_miniature():
+    seen, peak, *compressors = importlib.import_module("speed.labels_once").measure(quick=True)
+    assert seen.value == 1.0
+    assert peak.holds
+    assert len(compressors) == 5
