@@ -1,8 +1,8 @@
-"""Labels of ImageNet size that are made once: 10,000 images x 30 views x 1,000 classes, 600 MB, read by five compressors.
+"""Labels of ImageNet size, made once: 10,000 images x 30 views x 1,000 classes, 600 MB, read by five compressors.
 
 The images are crops of photographs, 64 pixels; the teacher is an ImageNet network (the extra `photos`). Each compressor
-encodes the set within 30x, from the raw labels in the store. Counted are the images that the teacher sees and the memory
-above its own; with `--quick`, 60 images and a stub in place of the network.
+encodes the set within 30x, from the raw labels in the store. Counted are the images that the teacher sees, and memory
+above its own. With `--quick`, 60 images and a stub in place of the network.
 """
 
 from __future__ import annotations

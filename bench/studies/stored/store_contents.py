@@ -58,6 +58,8 @@ def holdings(root: Path) -> list[Holding]:
 def _states(folder: Path) -> Iterator[os.stat_result]:
     for path, _, names in os.walk(folder):
         for name in names:
+            if name.endswith(".lock"):
+                continue
             try:
                 yield os.stat(os.path.join(path, name), follow_symlinks=False)
             except OSError:
