@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from bench import machine
 from bench.artifacts import duplicates
 from bench.artifacts.opened import TestSplit
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
+from bench.errors import MachineError
 from bench.stages.isolation import refuse_after_method_code
 from bench.stages.points import Point, points
 from bench.stages.train import Trained, coordinates_of, student_course, train_student
@@ -101,14 +103,16 @@ def evaluate(
 def _keep_losses(
     ws: Workspace, trial: Trial, condensed: CondensedRef, labels: Sequence[LabelsRef], losses: Sequence[float]
 ) -> None:
-    """Keep the training loss of every epoch in the store, for plots: records tell the last one alone."""
+    """Keep the training loss of every epoch in the store, for plots: records tell the last one alone. A store that has
+    no room for it costs no result."""
     inputs = {
         "trial": trial.as_dict(),
         "condensed": condensed.address,
         "labels": [each.address for each in labels],
         "last": losses[-1],
     }
-    ws.store.get("losses", inputs, lambda: ({"losses": np.array(losses, np.float64)}, {}))
+    with suppress(MachineError, OSError):
+        ws.store.get("losses", inputs, lambda: ({"losses": np.array(losses, np.float64)}, {}))
 
 
 def _tested(point: Point, trained: Trained, images: torch.Tensor | TestSplit, targets: torch.Tensor) -> loop.Evaluation:

@@ -313,12 +313,12 @@ def distributions(
                 "encoding": {"x": x("quarter"), "x2": {"field": "three_quarters"}, "tooltip": tooltip},
             },
             {
-                "mark": {"type": "tick", "height": 18, "thickness": 2, "color": COLOURS[0]},
+                "mark": {"type": "tick", "size": 18, "thickness": 2, "color": COLOURS[0]},
                 "encoding": {"x": x("median"), "tooltip": tooltip},
             },
             {
                 "data": {"values": list(ticks)},
-                "mark": {"type": "tick", "height": 7, "opacity": 0.7, "yOffset": 10, "color": "#7f7f7f"},
+                "mark": {"type": "tick", "size": 7, "opacity": 0.7, "yOffset": 10, "color": "#7f7f7f"},
                 "encoding": {"x": x("score"), "tooltip": [{"field": "row"}, {"field": "score"}]},
             },
         ],

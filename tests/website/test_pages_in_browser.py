@@ -353,7 +353,7 @@ def test_condensed_sets_stand_side_by_side_with_what_the_teacher_says(browser: B
         assert again.page.locator("#class").input_value() == "3"
     with browser.open(site / "index.html") as watched:
         go_to(watched.page, "digits, small-soft-v1, stored labels")
-        watched.page.locator("#board tbody tr", has_text="herding").click()
+        watched.page.locator("#board tbody tr", has_text="herding").first.click()
         watched.page.get_by_role("link", name="Look at its condensed set").click()
         watched.page.locator("#sets .set").first.wait_for()
         assert watched.page.locator("#set option:checked").inner_text() == "herding"

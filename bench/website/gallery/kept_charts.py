@@ -1,4 +1,4 @@
-"""Plots of what the store still holds: singular values of stored labels, and how hard the picked images are to learn."""
+"""Plots of what the store holds: singular values of labels, how hard picked images are to learn, training losses."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from bench.trials.trial import Trial
 from bench.website import charts
 from bench.website.chart_data import Group, row_name
 from bench.website.charts import Chart, Datum
-from bench.website.gallery.kept_labels import KeptLabels, LabelIndex
 from bench.website.gallery.kept_sets import Cell, KeptSet
+from bench.website.gallery.stored_labels import LabelIndex, StoredLabels
 from bench.website.material import BoardRow
 from bench.website.tables import board_tables
 
-_IMAGES = 32  # of a set whose labels are decomposed, evenly spaced
+_IMAGES = 32  # of a set whose labels are decomposed, evenly spaced in its first shard
 _LEAST = 1e-6  # of the largest singular value: what is smaller is rounding
 _CURVES, _POINTS = 20, 60  # rows whose losses are drawn, and epochs of each
 _TICKS = 200  # picked images that are drawn one by one
@@ -63,8 +63,8 @@ def _learning_curves(ws: Workspace, rows: Sequence[BoardRow]) -> Iterator[Group]
                 title = f"{table.title}, ipc {ipc}, {student}, learning curves"
                 key = hashlib.sha256(f"{title} {table.key}".encode()).hexdigest()[:12]
                 caption = (
-                    "Of the first replicate: the loss of the protocol on the condensed set, mean over an epoch. The test "
-                    "split is opened once, after the last epoch: there is no test curve."
+                    "Of the first replicate: the loss of the protocol on the condensed set, mean over an epoch. The "
+                    "test split is opened once, after the last epoch: there is no test curve."
                 )
                 chart = charts.curves(data, "learning-curves", "Training loss of the student", caption)
                 yield Group(key, visible(title), visible(str(table.first.values["dataset"])), (chart,))
@@ -103,7 +103,7 @@ def _spectra(sets: Sequence[KeptSet], labels: LabelIndex) -> Iterator[Chart]:
         yield charts.spectrum(data, f"singular-values-{number}", visible(title), caption)
 
 
-def spectra(stored: KeptLabels) -> dict[str, np.ndarray]:
+def spectra(stored: StoredLabels) -> dict[str, np.ndarray]:
     """Singular values over the largest one, float64 [min(views, classes)], of logits and of what a student is given."""
     logits = stored.logits
     assert logits is not None
@@ -138,14 +138,14 @@ def _difficulties(ws: Workspace, cell: Cell, sets: Sequence[KeptSet]) -> Iterato
         "error norm, mean over the first epochs",
         "scores",
         "How hard the picked images are",
-        "The distance between a network's probabilities and the class, while it learns the training split: a score that "
-        "several methods select by. Bars: the middle half. Lines: 5 % to 95 %. Ticks: the images of the set of "
+        "The distance between a network's probabilities and the class, while it learns the training split: a score "
+        "that several methods select by. Bars: the middle half. Lines: 5 % to 95 %. Ticks: the images of the set of "
         "replicate 0. Methods hand in images and no scores of their own.",
     )
 
 
 def error_norms(ws: Workspace, dataset: DatasetRef) -> np.ndarray | None:
-    """float64 [N]: of each training image, the mean over epochs of |p - y|; None without training dynamics in the store."""
+    """float64 [N]: of each training image, the mean over epochs of |p - y|; None without dynamics in the store."""
     for path, inputs in ws.store.kept("dynamics"):
         if inputs.get("dataset") != dataset.digest:
             continue

@@ -1,4 +1,4 @@
-"""Pictures of stored labels: views of images with what teachers say of them, and labels before and after a compressor."""
+"""Pictures of stored labels: views of images, with what teachers say of them, and labels before and after coding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from bench.artifacts.describe import find_dataset
-from bench.artifacts.pixels import nearest_levels
+from bench.artifacts.pixels import mapped_tensor, nearest_levels
 from bench.artifacts.refs import Workspace
 from bench.confinement.plugin_limits import PluginFailure
 from bench.errors import UserError
@@ -17,9 +17,9 @@ from bench.plugins.spec import parse
 from bench.training.normalisation import Statistics
 from bench.views.render import render
 from bench.website.gallery import sprites
-from bench.website.gallery.kept_labels import MOST_DECODED, Code, KeptLabels, decoded
 from bench.website.gallery.kept_sets import KeptSet
 from bench.website.gallery.plain_labels import top
+from bench.website.gallery.stored_labels import MOST_DECODED, Code, StoredLabels, decoded
 
 LOOKED_AT = 4  # images of a set: the first of each of its first classes
 VIEWS = 8  # of an image that are shown
@@ -29,7 +29,7 @@ ROWS, COLUMNS = 64, 100  # views and classes of a heat map
 def of_set(
     ws: Workspace,
     kept: KeptSet,
-    stored: KeptLabels,
+    stored: StoredLabels,
     codes: Iterable[tuple[str | None, str | None]],
     statistics: Statistics,
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -44,7 +44,8 @@ def of_set(
     """
     labels = np.asarray(kept.artifact.arrays["labels"])
     _, first = np.unique(labels, return_index=True)
-    images = first[:LOOKED_AT]
+    count = stored.views.n if stored.logits is None else len(stored.logits)
+    images = first[first < count][:LOOKED_AT]
     values: dict[str, Any] = {
         "protocol": stored.protocol,
         "temperature": stored.temperature,
@@ -64,11 +65,11 @@ def of_set(
 
 
 def _views(
-    images: np.ndarray, stored: KeptLabels, places: np.ndarray, shown: int, statistics: Statistics
+    images: np.ndarray, stored: StoredLabels, places: np.ndarray, shown: int, statistics: Statistics
 ) -> np.ndarray:
     """uint8 [images, views, channels, s, s] of the first views, as the nearest grey levels."""
     mean, std = statistics
-    pixels = torch.from_numpy(np.array(images))
+    pixels = mapped_tensor(images)
     if pixels.is_floating_point():  # views of floats are drawn of normalised images: between black and white here
         pixels, mean, std = pixels.to(torch.float32) / 255, (0.0,) * images.shape[1], (1.0,) * images.shape[1]
     centre, spread = (torch.tensor(each).view(-1, 1, 1) for each in (mean, std))
@@ -80,7 +81,7 @@ def _views(
 def _heat(
     ws: Workspace,
     kept: KeptSet,
-    stored: KeptLabels,
+    stored: StoredLabels,
     codes: Iterable[tuple[str | None, str | None]],
     images: np.ndarray,
     pictures: dict[str, bytes],
@@ -88,7 +89,7 @@ def _heat(
     """The heat maps of some images: the teachers' labels, then what is left of them in each code."""
     logits = stored.logits
     assert logits is not None
-    most = MOST_DECODED // (4 * stored.views.n * logits.shape[-1])
+    most = MOST_DECODED // (4 * len(logits) * logits.shape[-1])
     views = np.arange(len(stored.views))[: max(1, min(ROWS, most))]
     original = _softmax(logits[images][:, views], stored.temperature)
     classes = np.sort(np.argsort(-original.mean(axis=(0, 1)), kind="stable")[:COLUMNS])
@@ -97,7 +98,7 @@ def _heat(
     for code in (each for each in stored.codes if (each.compressor, each.budget) in wanted):
         entry: dict[str, Any] = {"title": code.title, "size": None, "at": None, "why": None}
         try:
-            left = _softmax(_decoded(ws, code, stored, kept, images, views), stored.temperature)
+            left = _softmax(_decoded(ws, code, len(logits), kept, images, views), stored.temperature)
         except (UserError, PluginFailure) as error:
             entry["why"] = str(error).splitlines()[0]
         else:
@@ -115,16 +116,14 @@ def _heat(
     }
 
 
-def _decoded(
-    ws: Workspace, code: Code, stored: KeptLabels, kept: KeptSet, images: np.ndarray, views: np.ndarray
-) -> np.ndarray:
+def _decoded(ws: Workspace, code: Code, count: int, kept: KeptSet, images: np.ndarray, views: np.ndarray) -> np.ndarray:
     plugin = parse(ws.registry, "compressor", code.compressor).plugin
     if plugin.digest != code.made_by:
         raise UserError("The compressor's code has changed since these labels were encoded.")
     dataset = find_dataset(ws, kept.name.cell.dataset) if plugin.foreign else None
     if plugin.foreign and dataset is None:
         raise UserError("The compressor is a plugin's, and its data set was never opened here.")
-    return decoded(ws, code, stored, dataset, images, views)
+    return decoded(ws, code, count, dataset, images, views)
 
 
 def _softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

@@ -67,7 +67,7 @@ window.GALLERY = window.GALLERY || {};
         chosen === "all"
           ? set.there.flatMap((count, row) => (count ? [image(set, row, 0)] : []))
           : Array.from({ length: set.there[chosen] ?? 0 }, (_, column) => image(set, Number(chosen), column));
-      const strip = element("div", { class: "strip", tabindex: "0", role: "region", "aria-label": `Images of ${set.method}` }, tiles);
+      const strip = element("div", { class: "strip", tabindex: "0", role: "region", "aria-label": `Images of ${set.method}, set ${set.digest.slice(0, 8)}` }, tiles);
       return element("div", { class: "set", id: `set-${set.key}` }, head(set), strip);
     });
     find("sets").replaceChildren(...shown);
@@ -113,7 +113,7 @@ window.GALLERY = window.GALLERY || {};
 
   const block = (set, stored, at) => {
     const nodes = [element("h3", {}, `${set.method}, ${stored.protocol}`)];
-    const strip = element("div", { class: "strip", tabindex: "0", role: "region", "aria-label": "Augmented views" }, views(set, stored, at));
+    const strip = element("div", { class: "strip", tabindex: "0", role: "region", "aria-label": `Augmented views, ${stored.protocol}` }, views(set, stored, at));
     const said = stored.said ? ", each with what the teacher says of it: its stored label (≠: not the class of the image, as where another one is mixed in)" : "; the store keeps no teacher's labels of a set of this size";
     nodes.push(element("p", {}, `The first ${stored.shown} of ${stored.count} stored views${said}.`), strip);
     if (stored.maps.length) {

@@ -30,7 +30,7 @@ window.PLOTS = window.PLOTS || {};
   /* On a narrow screen a plot is as wide as its place, and its legend stands below. */
   const fitted = (spec, width) => {
     if (width >= 640 || typeof spec.width !== "number") return spec;
-    return { ...spec, width: "container", autosize: { type: "fit-x", contains: "padding" } };
+    return { ...spec, width, autosize: { type: "fit-x", contains: "padding" } };
   };
 
   const draw = async (group) => {
