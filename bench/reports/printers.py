@@ -34,8 +34,8 @@ _LATEX_OPTION = re.compile(
     r"((?:\\\\|\\midrule)\n\s*)([\[*])"
 )  # of a row: the command before it would take it for its own
 _FORMULA = ("=", "+", "-", "@")
-# What Markdown would bring to life (the website's pages use the same expression, in JavaScript): a tag or an address in < >, an entity, the ] of a link or of the name of one, an
-# image, the colon of a web address, www., the @ of a mail address, strikethrough.
+# What Markdown would bring to life: a tag or an address in < >, an entity, the ] of a link or of the name of one, an
+# image, the colon of a web address, www., the @ of a mail address, strikethrough. The website has it in JavaScript.
 LIVELY = re.compile(
     r"<(?=[A-Za-z/!?])|&(?=#?\w{1,32};)|\](?=[(\[])|!(?=\[)|(?<=[A-Za-z]):(?=//)|(?<=\bwww)\."
     r"|(?<=[\w.+-])@(?=[\w-]+\.)|~(?=~)",

@@ -18,7 +18,7 @@ from bench.labels.making import teacher_logits
 from bench.plugins.registry import Registry
 from bench.protocol.recipe import Augment
 from bench.seeds import Coordinate, numpy_generator, seed, torch_generator
-from bench.teachers import further, loaded, teacher_files
+from bench.teachers import further, loaded, network_choice, teacher_files
 from bench.teachers.dynamics import dynamics
 from bench.teachers.ensemble import Ensemble, Member
 from bench.training.normalisation import statistics
@@ -77,7 +77,7 @@ class HarnessContext:
 
     def teachers(self, choice: int | str) -> list[torch.nn.Module]:
         """The teacher and further networks of the data set (bench.teachers.further)."""
-        if self._networks is not None and not further.covers(self._networks, choice):
+        if self._networks is not None and not network_choice.covers(self._networks, choice):
             which = f"{choice} networks" if isinstance(choice, int) else choice
             raise PluginError(
                 f"ctx.teachers({choice!r}): the method does not declare that it uses {which}, but {self._networks}. "
@@ -93,7 +93,7 @@ class HarnessContext:
             others.append(self._backbones[each.ref.digest])
         return further.in_order(choice, self.teacher, others)
 
-    def _further(self, choice: int | str) -> list[further.Further]:
+    def _further(self, choice: int | str) -> list[network_choice.Further]:
         """The networks besides the teacher, made where they are not there yet."""
         opened, device = (self._store, self._registry, self._data), str(self.device)
         return further.further(*opened, self._dataset_digest, self._teacher_ref, choice, device=device)

@@ -29,7 +29,7 @@ from bench.stages.context import HarnessContext
 from bench.stages.isolation import method_code_begins
 from bench.stages.lend import DATASETS, Loan
 from bench.stages.method_call import returned
-from bench.teachers import further
+from bench.teachers.network_choice import Further
 from bench.training import gpus
 
 CODEC = ("encode", "fit", "decode", "rows", "batches", "invalid")
@@ -174,9 +174,9 @@ class LentContext(HarnessContext):
         vars(self._data).update(dataset=sealed)
         self._peer = peer
 
-    def _further(self, choice: int | str) -> list[further.Further]:
+    def _further(self, choice: int | str) -> list[Further]:
         """As HarnessContext: made by the harness."""
-        networks: list[further.Further] = self._peer.ask("networks", choice)
+        networks: list[Further] = self._peer.ask("networks", choice)
         return networks
 
     def features(self) -> np.ndarray:

@@ -38,7 +38,8 @@ def chunks(rows: Sequence[BoardRow]) -> dict[str, list[BoardRow]]:
 
 
 def details(rows: Sequence[BoardRow], registry: Registry, picture_of: Mapping[str, str]) -> dict[str, Any]:
-    """The details of some rows, with what they share in a pool. `picture_of`: key of a row -> where its set is shown."""
+    """The details of some rows, with what they share in a pool. `picture_of`: key of a row -> where its set
+    is shown."""
     pool = Pool()
     shown = {row_key(row): _row(row, registry, pool) for row in rows}
     for key in shown.keys() & picture_of.keys():

@@ -99,7 +99,7 @@ def test_labels_before_and_after_a_compressor_are_those_that_a_student_is_given(
 
 
 def test_singular_values_are_those_of_the_stored_labels(kept: Kept, shown: Gallery) -> None:
-    [group] = [each for each in shown.plots if "stored labels" in each.title]
+    [group] = [each for each in shown.plots if each.title.endswith("condensed sets and stored labels")]
     chart = next(each for each in group.charts if each.key == "singular-values-0")
     drawn = [row["share"] for row in chart.spec["data"]["values"] if row["method"] == "random"]
     [path] = [path for path, inputs in kept.ws.store.kept("raw-labels")
@@ -136,7 +136,9 @@ def test_what_is_not_stored_has_a_colour_of_its_own() -> None:
     assert shown.tolist() == [[0, 127], [254, NOT_STORED]]
 
 
-@pytest.mark.parametrize(("classes", "ipc", "size"), [(10, 1, 8), (100, 10, 32), (1000, 50, 224), (10, 50, 28), (2, 1, 4000)])
+@pytest.mark.parametrize(
+    ("classes", "ipc", "size"), [(10, 1, 8), (100, 10, 32), (1000, 50, 224), (10, 50, 28), (2, 1, 4000)]
+)
 def test_large_sets_are_shown_in_part(classes: int, ipc: int, size: int) -> None:
     labels = np.repeat(np.arange(classes), ipc)
     places = shown_images(labels, classes, size)

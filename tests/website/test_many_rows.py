@@ -33,9 +33,7 @@ def write_rows(folder: Path, count: int) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "seconds", "megabytes"), [(2_000, 2.0, 15), (20_000, 10.0, 150)])
-def test_thousands_of_rows_open(
-    browser: Browser, tmp_path: Path, count: int, seconds: float, megabytes: float
-) -> None:
+def test_thousands_of_rows_open(browser: Browser, tmp_path: Path, count: int, seconds: float, megabytes: float) -> None:
     (tmp_path / "results").mkdir()
     results = write_rows(tmp_path / "results", count)
     site = tmp_path / "site"

@@ -1,4 +1,4 @@
-"""A store with two condensed sets of digits and their stored labels, and the records of the students trained on them."""
+"""A store with two condensed sets of digits and their stored labels, and records of students trained on them."""
 
 from __future__ import annotations
 

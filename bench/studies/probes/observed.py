@@ -19,7 +19,7 @@ from bench.labels.making import teacher_logits
 from bench.protocol.recipe import Augment
 from bench.seeds import seed, torch_generator
 from bench.studies.probes.curvature import LossShape, Norm, cosine
-from bench.teachers import further, loaded, teacher_files, weights
+from bench.teachers import loaded, network_choice, teacher_files, weights
 from bench.teachers.ensemble import Ensemble, Member
 from bench.teachers.teacher_files import TeacherRef
 from bench.views.parameters import Views
@@ -75,7 +75,7 @@ def observers(ws: Workspace, dataset: DatasetRef, names: Sequence[str]) -> list[
     """
     data = ws.described(dataset).sealed()
     out = []
-    for name in names or further.names(dataset.spec, dataset.size):
+    for name in names or network_choice.names(dataset.spec, dataset.size):
         recipe = teacher_files.load_recipe(ws.registry, name, dataset.spec, dataset.classes)
         ref = weights.make_unmeasured(ws.store, data, recipe, dataset.digest, device=ws.device)
         out.append(Observer(name, ref, loaded.member(ref, ws.store, ws.registry, data, device=ws.device)))

@@ -1,4 +1,4 @@
-"""The condensed sets of the page of pictures: side by side, with what teachers say, and how their labels were stored."""
+"""The condensed sets of the page of pictures: side by side, with what teachers say, and their stored labels."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from bench.website.chart_data import Group
 from bench.website.encoding import part
 from bench.website.gallery import label_pictures, sprites
 from bench.website.gallery.kept_charts import kept_groups
-from bench.website.gallery.stored_labels import LabelIndex
 from bench.website.gallery.kept_sets import Cell, KeptSet, NamedSet, kept_sets, missing, named_sets
 from bench.website.gallery.plain_labels import PlainLabels
+from bench.website.gallery.stored_labels import LabelIndex
 from bench.website.material import Material
 from bench.website.tables import board_tables, row_key
 

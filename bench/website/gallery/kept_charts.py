@@ -1,4 +1,4 @@
-"""Plots of what the store still holds: singular values of stored labels, and how hard the picked images are to learn."""
+"""Plots of what the store holds: singular values of labels, how hard picked images are to learn, training losses."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from bench.trials.trial import Trial
 from bench.website import charts
 from bench.website.chart_data import Group, row_name
 from bench.website.charts import Chart, Datum
-from bench.website.gallery.stored_labels import StoredLabels, LabelIndex
 from bench.website.gallery.kept_sets import Cell, KeptSet
+from bench.website.gallery.stored_labels import LabelIndex, StoredLabels
 from bench.website.material import BoardRow
 from bench.website.tables import board_tables
 
@@ -63,8 +63,8 @@ def _learning_curves(ws: Workspace, rows: Sequence[BoardRow]) -> Iterator[Group]
                 title = f"{table.title}, ipc {ipc}, {student}, learning curves"
                 key = hashlib.sha256(f"{title} {table.key}".encode()).hexdigest()[:12]
                 caption = (
-                    "Of the first replicate: the loss of the protocol on the condensed set, mean over an epoch. The test "
-                    "split is opened once, after the last epoch: there is no test curve."
+                    "Of the first replicate: the loss of the protocol on the condensed set, mean over an epoch. The "
+                    "test split is opened once, after the last epoch: there is no test curve."
                 )
                 chart = charts.curves(data, "learning-curves", "Training loss of the student", caption)
                 yield Group(key, visible(title), visible(str(table.first.values["dataset"])), (chart,))
@@ -138,14 +138,14 @@ def _difficulties(ws: Workspace, cell: Cell, sets: Sequence[KeptSet]) -> Iterato
         "error norm, mean over the first epochs",
         "scores",
         "How hard the picked images are",
-        "The distance between a network's probabilities and the class, while it learns the training split: a score that "
-        "several methods select by. Bars: the middle half. Lines: 5 % to 95 %. Ticks: the images of the set of "
+        "The distance between a network's probabilities and the class, while it learns the training split: a score "
+        "that several methods select by. Bars: the middle half. Lines: 5 % to 95 %. Ticks: the images of the set of "
         "replicate 0. Methods hand in images and no scores of their own.",
     )
 
 
 def error_norms(ws: Workspace, dataset: DatasetRef) -> np.ndarray | None:
-    """float64 [N]: of each training image, the mean over epochs of |p - y|; None without training dynamics in the store."""
+    """float64 [N]: of each training image, the mean over epochs of |p - y|; None without dynamics in the store."""
     for path, inputs in ws.store.kept("dynamics"):
         if inputs.get("dataset") != dataset.digest:
             continue

@@ -1,4 +1,4 @@
-"""The condensed sets that records were scored on, as far as the store holds them: each bound by the digest of its content.
+"""The condensed sets that records were scored on, as far as the store holds them: each bound by its content.
 
 Where a file lies, and under which name, proves nothing. A set is shown beside a record only if it has the digest that
 the record tells.

@@ -1,4 +1,4 @@
-"""Pictures of stored labels: views of images with what teachers say of them, and labels before and after a compressor."""
+"""Pictures of stored labels: views of images, with what teachers say of them, and labels before and after coding."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bench.plugins.spec import parse
 from bench.training.normalisation import Statistics
 from bench.views.render import render
 from bench.website.gallery import sprites
-from bench.website.gallery.stored_labels import MOST_DECODED, Code, StoredLabels, decoded
 from bench.website.gallery.kept_sets import KeptSet
 from bench.website.gallery.plain_labels import top
+from bench.website.gallery.stored_labels import MOST_DECODED, Code, StoredLabels, decoded
 
 LOOKED_AT = 4  # images of a set: the first of each of its first classes
 VIEWS = 8  # of an image that are shown
@@ -116,9 +116,7 @@ def _heat(
     }
 
 
-def _decoded(
-    ws: Workspace, code: Code, count: int, kept: KeptSet, images: np.ndarray, views: np.ndarray
-) -> np.ndarray:
+def _decoded(ws: Workspace, code: Code, count: int, kept: KeptSet, images: np.ndarray, views: np.ndarray) -> np.ndarray:
     plugin = parse(ws.registry, "compressor", code.compressor).plugin
     if plugin.digest != code.made_by:
         raise UserError("The compressor's code has changed since these labels were encoded.")

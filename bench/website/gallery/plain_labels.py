@@ -22,7 +22,7 @@ Top = list[tuple[int, float]]  # (class, probability), the most probable first
 
 
 class PlainLabels:
-    """Data sets without their images, and teachers that ship or were made here. Nothing is trained, drawn or fetched."""
+    """Data sets without their images, and teachers that ship or were made here. Nothing is trained or fetched."""
 
     def __init__(self, ws: Workspace) -> None:
         self._ws, self._origins = ws, OriginDigests(ws)

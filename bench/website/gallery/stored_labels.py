@@ -1,4 +1,4 @@
-"""The stored labels of condensed sets, as far as the store holds them: the teacher's logits, and each compressor's code.
+"""The stored labels of condensed sets, as far as the store holds them: teachers' logits, and each compressor's code.
 
 Of a set that was labelled in several shards, the first one is looked at.
 """
