@@ -28,6 +28,8 @@ not depend on a budget), PLACES (methods: dict, parameters that name files -> th
 `ctx.teachers` is asked for, an int, or the name of the parameter that tells how many or which), TEACHER (methods:
 whether the teacher is asked for, where the code does not show it: True, False, or the values of parameters with
 which it is), CHECK_EXCEPTIONS (dict: a rule of `condensebench check plugins` that does not hold here, and why).
+A method that ranks images may also have `scores(train, ctx, *, ...) -> float64 [N]`, low is easy; it is called with all
+of the method's parameters, and `condensebench probe --scores` shows what it gives.
 A file or folder whose name starts with an underscore is shared code, not a plugin.
 """
 
@@ -169,9 +171,13 @@ class Context(Protocol):
         (read-only)."""
         ...
 
-    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
+    def soft_labels(
+        self, images: Tensor | None, k: int, *, crop_scale: float = 0.4, cutmix: bool = False
+    ) -> np.ndarray:
         """float16 [n, k, C]: teacher logits of `k` random-resized-crop (and, where the data set allows, mirrored) views
-        of uint8 images; None stands for the whole training split."""
+        of uint8 images; None stands for the whole training split. A crop keeps `crop_scale` of the area or more, above
+        0 and at most 1. With `cutmix` each view shows a box of another one of these images, drawn for every image and
+        view: the label of an image then depends on its partners."""
         ...
 
 

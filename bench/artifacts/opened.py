@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -160,7 +161,7 @@ class Data:
     @cached_property
     def dataset(self) -> Dataset:
         """What the plugin's `load` returned, checked."""
-        with files_opened() as files:
+        with files_opened() as files, self._ending_nothing():
             dataset = self.spec.plugin.module.load(self.root, **self.spec.parameters)
         self.read_from.update(files)
         if not isinstance(dataset, Dataset):
@@ -182,12 +183,23 @@ class Data:
         """The same function; it notes what files it opens."""
 
         def noting() -> ImageSource:
-            with files_opened() as files:
+            with files_opened() as files, self._ending_nothing():
                 source = opened()
             self.read_from.update(files)
             return source
 
         return noting
+
+    @contextmanager
+    def _ending_nothing(self) -> Iterator[None]:
+        """Code of the data set runs in the block: what would end the program (sys.exit) is an error of the data set."""
+        try:
+            yield
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            kind = type(error).__name__
+            raise PluginError(f"dataset '{self.spec}': its code would end the program ({kind}: {error}).") from error
 
     def where(self, dataset: Dataset | None = None) -> str:
         """What a message names: the folder that the data set is read from, else the plugin's file."""

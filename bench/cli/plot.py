@@ -28,7 +28,7 @@ def command(results: str, out: str, by_student: bool) -> int:
     the records was edited.
     """
     from bench.records import files
-    from bench.reports import curves
+    from bench.reports import student_curves
     from bench.reports.leaderboard.entries import natural
     from bench.reports.plots import SUFFIXES, draw, panels, without_result
 
@@ -41,13 +41,13 @@ def command(results: str, out: str, by_student: bool) -> int:
     for note in loaded.notes:
         print(note, file=sys.stderr)
     if by_student:
-        drawn = curves.panels(loaded)
+        drawn = student_curves.panels(loaded)
         if not drawn:
             raise UserError(
                 f"nothing to plot in {results}: {len(loaded)} records, none of a protocol under which a trial trains "
                 f"several students. Make some with: condensebench run --protocol continual-5-v1 --results {results}"
             )
-        curves.draw(drawn, path)
+        student_curves.draw(drawn, path)
         print(f"{out}: {len(drawn)} panels, {len({line.method for panel in drawn for line in panel.lines})} methods")
         return int(bool(loaded.tampered))
     figure = panels(loaded)

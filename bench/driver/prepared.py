@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from bench import machine
 from bench.artifacts.kept_pixels import pixels_to_keep
 from bench.artifacts.refs import Workspace
-from bench.confinement.plugin_limits import Limits
+from bench.confinement.plugin_limits import OPENING, Limits
 from bench.driver.coming_labels import labels_to_keep
 from bench.driver.defaults import default_arithmetic, default_device, default_store, make_plan
 from bench.errors import UserError, unknown
@@ -151,7 +151,8 @@ def prepare(
     trials = grids.trials(registry)
     default = default_arithmetic(registry, {trial.dataset for trial in trials})
     arithmetic = machine.resolve(options.arithmetic, default)
-    ws = Workspace(options.store.resolve(), registry, default_device(), arithmetic=arithmetic)
+    limits = replace(options.limits, seconds=min(options.limits.seconds, OPENING))  # nothing but data sets runs here
+    ws = Workspace(options.store.resolve(), registry, default_device(), arithmetic=arithmetic, limits=limits)
     return Prepared(options, ws, trials)
 
 

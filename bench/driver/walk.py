@@ -22,7 +22,7 @@ from bench.driver.faults import RayLost
 from bench.driver.outcome import NoValue, Outcome, fault_or_failure, ignore
 from bench.driver.prepared import RERUN, state_of
 from bench.errors import MachineError
-from bench.labels.making import shards
+from bench.labels.label_file import shards
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.records import files

@@ -8,14 +8,18 @@ images with the bytes of their values, the same for every method.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 from PIL import Image
 
 from bench import varint
 from bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 Bytes = bytes | memoryview  # in memory, or mapped from a file
 MAGIC = b"CBL1"
@@ -105,6 +109,14 @@ def shard_sizes(images: int, views: int, classes: int, limit: int = SHARD_BYTES)
     largest = max(1, limit // max(1, views * classes * 2))
     count = -(-images // largest)
     return [images // count + (index < images % count) for index in range(count)]
+
+
+def shards(images: int, views: int, classes: int) -> Iterator[np.ndarray]:
+    """Consecutive int64 image indices of each shard."""
+    start = 0
+    for size in shard_sizes(images, views, classes):
+        yield np.arange(start, start + size)
+        start += size
 
 
 def image_bytes(images: torch.Tensor) -> int:

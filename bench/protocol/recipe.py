@@ -63,7 +63,8 @@ class Schedule(Part):
 
 
 class Loss(Part):
-    """ce: cross-entropy with the hard label (mixed by area under CutMix, by lambda under Mixup).
+    """ce: cross-entropy with the hard label (mixed by area under CutMix, by lambda under Mixup; with mix_labels = false
+        that of the image itself, whatever is mixed in).
     kl: KL(softmax(teacher/T) || softmax(student/T)), summed over classes, mean over the batch.
     soft-ce: cross-entropy of softmax(student/T) under softmax(teacher/T), mean over the batch (SCORE, eq. 2).
     mse: mean over batch and classes of (student - teacher)^2 of raw logits (G-VBSM, EDC).
@@ -75,6 +76,7 @@ class Loss(Part):
     temperature: Positive = 1.0  # kl, soft-ce
     times_t_squared: bool = False  # kl, soft-ce: the soft part is multiplied by T^2
     hard_weight: Annotated[float, Field(ge=0)] = 0.0
+    mix_labels: bool = True  # ce under mixing
 
 
 class Augment(Part):
@@ -169,6 +171,10 @@ class Recipe(Part):
             raise ValueError("labels = 'learned' belong to one image each: augment.mix must be 'none'")
         if self.loss.name == "ce" and self.loss.hard_weight:
             raise ValueError("loss.hard_weight belongs to kl, soft-ce and mse; ce is the hard label already")
+        if not self.loss.mix_labels and (self.loss.name != "ce" or self.augment.mix == "none"):
+            raise ValueError(
+                "loss.mix_labels = false belongs to ce under augment.mix: soft labels are those of the mix"
+            )
         if (self.views > 0) != (self.labels == "stored"):
             raise ValueError(
                 "views, the number of stored views per image, must be at least 1 for labels = 'stored' and 0 otherwise"

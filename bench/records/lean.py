@@ -20,7 +20,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from bench.errors import UserError
 from bench.records.lines import LONGEST, is_name, record_of, whole_fields
 from bench.records.problems import Problem
-from bench.records.schema import LARGEST, SCHEMA, Record, Regime, Status, migrate
+from bench.records.schema import LARGEST, SCHEMA, Record, Regime, Status, migrate, with_later_code
 from bench.trials.budget import Budget
 from bench.trials.trial import Trial
 
@@ -330,6 +330,8 @@ class LeanReader:
             text = _dumped(content)
             if len(self._parts) >= _KEPT:
                 self._parts.clear()
+            if kind == "made_by":
+                content = with_later_code({"made_by": content})["made_by"]
             content = self._shared.setdefault((kind, text), content)
             known = self._parts[key] = (Raw(text.encode()), content)
         return known

@@ -264,8 +264,12 @@ def _from_3(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_4(fields: dict[str, Any]) -> dict[str, Any]:
-    """Schema 4 told neither what plugins did beside their task nor their limits. Some code has changed since that gives
-    the same bytes."""
+    """Schema 4 told neither what plugins did beside their task nor their limits."""
+    return fields
+
+
+def with_later_code(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record as if today's code had made it, where that gives the same bytes as the code that did."""
     return _with_code(fields, equal)
 
 
@@ -282,7 +286,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1,
 
 
 def migrate(fields: dict[str, Any], where: str = "record") -> dict[str, Any]:
-    """The fields of a record of any earlier schema as those of the present one."""
+    """The fields of a record of any schema as those of the present one, and of today's code where that is equal."""
     schema = fields.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise UserError(
@@ -292,4 +296,4 @@ def migrate(fields: dict[str, Any], where: str = "record") -> dict[str, Any]:
     while isinstance(schema, int) and schema < SCHEMA and schema in MIGRATIONS:
         fields = {**MIGRATIONS[schema](fields), "schema": schema + 1}
         schema += 1
-    return fields
+    return with_later_code(fields)

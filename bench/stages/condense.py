@@ -21,8 +21,10 @@ from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, named_by_content, parse
 from bench.stages.lend import Lending, surviving
 from bench.stages.method_call import assembled
-from bench.teachers import further
+from bench.teachers import network_choice
 from bench.teachers.dynamics_recipes import dynamics_identity
+from bench.teachers.further import further
+from bench.teachers.network_choice import Further
 from bench.teachers.teacher_files import TeacherRef, UnusedTeacher, load_recipe
 
 
@@ -54,14 +56,12 @@ def condense(
         identity := dynamics_identity(ws.registry, dataset.spec, dataset.size, dataset.classes)
     ):
         inputs["dynamics"] = identity
-    networks = further.declared(spec)
-    further_networks = list[further.Further]()
-    if further.needs_others(networks):
+    networks = network_choice.declared(spec)
+    further_networks = list[Further]()
+    if network_choice.needs_others(networks):
         assert lent is not None  # the first of several networks is the teacher
         data = ws.described(dataset).sealed()
-        further_networks = further.further(
-            ws.store, ws.registry, data, dataset.digest, lent, networks, device=ws.device
-        )
+        further_networks = further(ws.store, ws.registry, data, dataset.digest, lent, networks, device=ws.device)
         # Only here: the sets of all other methods stay where they are.
         inputs["backbones"] = [network.ref.digest for network in further_networks]
 
@@ -87,7 +87,7 @@ def condense(
             "conduct": conduct,
             "bytes_images": image_bytes(condensed.images),
             "provenance": _json_values(spec, {**condensed.provenance, **_network_names(further_networks)}),
-            "backbones": further.digest_of(further_networks),
+            "backbones": network_choice.digest_of(further_networks),
             "seconds": time.perf_counter() - started,
         }
 
@@ -104,7 +104,7 @@ def lent_teacher(
     return None, recipe.normalisation
 
 
-def _network_names(networks: Sequence[further.Further]) -> dict[str, Any]:
+def _network_names(networks: Sequence[Further]) -> dict[str, Any]:
     """The part of the provenance that names the method's further networks; empty without any."""
     names = [{"recipe": each.recipe, "network": each.ref.network, "digest": each.ref.digest} for each in networks]
     return {"backbones": names} if names else {}

@@ -18,7 +18,7 @@ from bench.labels.making import teacher_logits
 from bench.plugins.registry import Registry
 from bench.protocol.recipe import Augment
 from bench.seeds import Coordinate, numpy_generator, seed, torch_generator
-from bench.teachers import further, loaded, teacher_files
+from bench.teachers import further, loaded, network_choice, teacher_files
 from bench.teachers.dynamics import dynamics
 from bench.teachers.ensemble import Ensemble, Member
 from bench.training.normalisation import statistics
@@ -26,7 +26,7 @@ from bench.views.parameters import Views
 from bench.views.render import normalise
 
 # Views for scores that look at a teacher's labels (ctx.soft_labels): SCORE's crop range, no mixing, since the label of
-# an image must not depend on a partner. Fixed here, so that no method depends on a protocol.
+# an image must not depend on a partner. A method can say otherwise, so that none depends on a protocol.
 SCORING_VIEWS = Augment(crop_scale=(0.4, 1.0), flip=0.5)
 
 
@@ -77,7 +77,7 @@ class HarnessContext:
 
     def teachers(self, choice: int | str) -> list[torch.nn.Module]:
         """The teacher and further networks of the data set (bench.teachers.further)."""
-        if self._networks is not None and not further.covers(self._networks, choice):
+        if self._networks is not None and not network_choice.covers(self._networks, choice):
             which = f"{choice} networks" if isinstance(choice, int) else choice
             raise PluginError(
                 f"ctx.teachers({choice!r}): the method does not declare that it uses {which}, but {self._networks}. "
@@ -93,7 +93,7 @@ class HarnessContext:
             others.append(self._backbones[each.ref.digest])
         return further.in_order(choice, self.teacher, others)
 
-    def _further(self, choice: int | str) -> list[further.Further]:
+    def _further(self, choice: int | str) -> list[network_choice.Further]:
         """The networks besides the teacher, made where they are not there yet."""
         opened, device = (self._store, self._registry, self._data), str(self.device)
         return further.further(*opened, self._dataset_digest, self._teacher_ref, choice, device=device)
@@ -131,21 +131,27 @@ class HarnessContext:
         )
         return artifact.arrays["probabilities"]
 
-    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
+    def soft_labels(
+        self, images: Tensor | None, k: int, *, crop_scale: float = SCORING_VIEWS.crop_scale[0], cutmix: bool = False
+    ) -> np.ndarray:
         """float16 [n, k, C]: teacher logits of k cropped (and mirrored) views; None: of the whole training split."""
+        changes = {"crop_scale": (float(crop_scale), 1.0), "mix": "cutmix" if cutmix else "none"}
+        augment = SCORING_VIEWS.model_copy(update=changes)
         if images is not None:
-            return self._soft_labels(images, k)
-        inputs = {**self._artifact_inputs(), "k": k, "views": SCORING_VIEWS.model_dump(mode="json")}
+            return self._soft_labels(images, k, augment)
+        inputs = {**self._artifact_inputs(), "k": k, "views": augment.model_dump(mode="json")}
         whole = np.arange(len(self._data.train))
         artifact = self._store.get(
-            "scoring-labels", inputs, lambda: ({"logits": self._soft_labels(self._data.train.images(whole), k)}, {})
+            "scoring-labels",
+            inputs,
+            lambda: ({"logits": self._soft_labels(self._data.train.images(whole), k, augment)}, {}),
         )
         return artifact.arrays["logits"]
 
-    def _soft_labels(self, images: Tensor, k: int) -> np.ndarray:
+    def _soft_labels(self, images: Tensor, k: int, augment: Augment) -> np.ndarray:
         dataset = self._data.dataset
         views = Views(
-            SCORING_VIEWS,
+            augment,
             len(images),
             dataset.size,
             mirror=dataset.mirror,

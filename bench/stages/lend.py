@@ -31,7 +31,7 @@ from bench.plugins.spec import Spec
 from bench.seeds import Coordinate
 from bench.sources import ArraySource, FileSource
 from bench.stages.context import HarnessContext
-from bench.teachers import further
+from bench.teachers.network_choice import Further
 from bench.teachers.teacher_files import TeacherRef
 from bench.training import gpus
 
@@ -149,14 +149,16 @@ class Lending:
             device=ws.device,
         )
 
-        def networks(choice: int | str) -> list[further.Further]:
+        def networks(choice: int | str) -> list[Further]:
             return [replace(each, ref=_placed(each.ref, ws.store)) for each in ctx._further(choice)]
 
         return {
             "features": _silent(ctx.features),
             "logits": _silent(ctx.logits),
             "dynamics": _silent(ctx.dynamics),
-            "soft_labels": _silent(lambda k: ctx.soft_labels(None, k)),
+            "soft_labels": _silent(
+                lambda k, crop_scale, cutmix: ctx.soft_labels(None, k, crop_scale=crop_scale, cutmix=cutmix)
+            ),
             "networks": networks,
             "prepare": lambda: prepare(data.train._source),
         }

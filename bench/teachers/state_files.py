@@ -6,6 +6,7 @@ import hashlib
 import io
 import pickle
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -145,21 +146,23 @@ def _bare(names: Mapping[str, Any]) -> dict[str, str]:
 def _likely(given: State, dataset: Dataset) -> str:
     """A sentence that names the network whose tensors these are, if one of the usual ones is it."""
     shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
-    for text, shape in _usual(dataset):
+    for text, shape in usual(dataset.channels, dataset.size, dataset.num_classes):
         if all(name in shapes and shapes[name][1:] == shape[name][1:] for name in shape) and len(shape) == len(shapes):
             return f' Did you mean network = "{text}"?'
     return ""
 
 
-def _usual(dataset: Dataset) -> Iterator[tuple[str, dict[str, tuple[int, ...]]]]:
-    """Spec and shapes of the candidates for images of this size."""
+@cache
+def usual(channels: int, size: int, classes: int) -> tuple[tuple[str, dict[str, tuple[int, ...]]], ...]:
+    """Spec and shapes of the candidates for images of this size; built once, which takes seconds."""
+    return tuple(_built(channels, size, classes))
+
+
+def _built(channels: int, size: int, classes: int) -> Iterator[tuple[str, dict[str, tuple[int, ...]]]]:
     for name, parameters in CANDIDATES:
         try:
             with torch.device("meta"):  # shapes alone
-                network = build(
-                    name, channels=dataset.channels, size=dataset.size, num_classes=dataset.num_classes, seed=0,
-                    **parameters,
-                )  # fmt: skip
+                network = build(name, channels=channels, size=size, num_classes=classes, seed=0, **parameters)
         except (UserError, RuntimeError):
             continue
         state = network.state_dict()

@@ -195,7 +195,7 @@ class Feed:
         classes = self._labels[at]
         if self._targets is not None:
             return _with_soft(Target(classes), self._targets.take(step, at), self.recipe.loss)
-        if view.partner is None or view.lam is None:
+        if view.partner is None or view.lam is None or not self.recipe.loss.mix_labels:
             return Target(classes)
         others = self._labels[torch.from_numpy(view.partner[rows]).to(self.device)]
         return Target(classes, others, torch.from_numpy(view.lam[rows]).to(self.device))

@@ -47,3 +47,8 @@ def select(
     if end == "hard":
         scores = -scores
     return np.concatenate([own[np.argsort(scores[own], kind="stable")[:ipc]] for _, own in groups])
+
+
+def scores(train: Train, ctx: Context, *, epochs: int, **_: object) -> np.ndarray:
+    """What `select` ranks by, float64 [N]: low is easy. `condensebench probe --scores` shows it."""
+    return el2n_scores(ctx.dynamics(epochs), train.labels)

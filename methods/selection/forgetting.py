@@ -60,3 +60,9 @@ def select(
         shuffled = ctx.numpy("ties", label).permutation(own)
         picks.append(shuffled[np.argsort(keys[shuffled], kind="stable")[:ipc]])
     return np.concatenate(picks)
+
+
+def scores(train: Train, ctx: Context, *, epochs: int, never: str, **_: object) -> np.ndarray:
+    """The events that `select` ranks by, float64 [N]: low is easy."""
+    events, learnt = forgetting(ctx.dynamics(epochs), train.labels)
+    return np.where(learnt | (never == "easiest"), events, epochs).astype(np.float64)

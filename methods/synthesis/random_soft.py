@@ -14,7 +14,7 @@ CITATION = "Qin, Deng, Alvarez-Melis, A Label is Worth a Thousand Images in Data
 _SMALLEST = 2.0**-24  # below it, probabilities are stored as 0; the logarithm takes them for that number
 
 
-def synthesize(train: Train, ipc: int, ctx: Context, *, epochs: int = 3) -> Condensed:
+def synthesize(train: Train, ipc: int, ctx: Context, *, epochs: int = 10) -> Condensed:
     """Draw `ipc` images of every class, and label them with an expert of so many epochs.
 
     The expert is the network whose training dynamics the data set has a recipe for. Its labels are those of the image

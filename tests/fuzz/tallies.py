@@ -20,7 +20,7 @@ from tests.fuzz.reader import Reader
 from tests.worlds import ROOT
 
 LONGEST = 1.0  # seconds of process time that one input may take
-WAITING = 2.0  # seconds of wall time in which a process that waits is never taken off a core: nothing will come
+WAITING = 2.0  # seconds of wall time between two looks at whether a process waits for a core, or for what never comes
 SHRINKS = 400  # attempts to make an input at fault smaller
 
 
@@ -137,8 +137,8 @@ def laid_out() -> Iterator[None]:
 @contextmanager
 def _timed() -> Iterator[None]:
     """Have Hang raised in the block once it has computed too long, or waits for what does not come."""
-    global _taken_off
-    _taken_off = _switches()
+    global _ready
+    _ready = None
     signal.setitimer(signal.ITIMER_PROF, LONGEST * 1.05)
     signal.setitimer(signal.ITIMER_REAL, WAITING, WAITING)
     try:
@@ -148,24 +148,30 @@ def _timed() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-_taken_off = 0  # how often this process had been taken off a core when it was last looked at
+_ready: float | None = None  # seconds that this process had been ready to compute, when an input was last looked at
 
 
 def _stop(number: int, _: object) -> None:
-    """Raise Hang, unless the process did not wait for anything but a core."""
-    global _taken_off
-    before, _taken_off = _taken_off, _switches()
-    if number == signal.SIGPROF or _taken_off == before:
+    """Raise Hang, unless the process was ready to compute since the last look, and only lacked a core."""
+    global _ready
+    before, _ready = _ready, _seconds_ready()
+    if number == signal.SIGPROF or (before is not None and _ready - before < WAITING / 10):
         raise Hang
 
 
-def _switches() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+def _seconds_ready() -> float:
+    """Seconds that the main thread has computed, or has waited for a core."""
+    try:
+        computed, waited = Path("/proc/self/schedstat").read_text().split()[:2]
+    except OSError:  # not told here: the watchdog ends what waits
+        return time.monotonic()
+    return (int(computed) + int(waited)) / 1e9
 
 
 def _line(error: BaseException) -> str:
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    # Of Hang the place is where the signal came, not its handler.
+    while trace is not None and trace.tb_next is not None and trace.tb_next.tb_frame.f_code is not _stop.__code__:
         trace = trace.tb_next
     if trace is None:
         return ""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench.errors import UserError
+from bench.plugins.former_code import FILE
 from bench.records import lean
 from bench.records.files import LeanRecord, Record, load, scan
 from bench.records.lean import LeanReader
@@ -71,6 +72,19 @@ def signed(**changed: Any) -> str:
     """A line with any values and the digest that fits them."""
     fields = {**record(0.5).fields(), **changed}
     return json.dumps({**fields, "digest": line_digest(fields)}, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("schema", range(3, SCHEMA + 1))
+def test_a_record_of_code_that_has_changed_without_changing_a_byte_counts_as_of_today(
+    schema: int, tmp_path: Path
+) -> None:
+    """Of every schema: code goes on changing while a schema stays."""
+    before, after = json.loads(FILE.read_text(encoding="utf-8"))["equal"][0]["digests"]["compressor rpca"]
+    path = tmp_path / "records.jsonl"
+    path.write_text(signed(schema=schema, made_by={**made_by(), "compressor": before}), encoding="utf-8")
+    both(path)
+    (only,) = scan(path)
+    assert only.made_by["compressor"] == after
 
 
 def of_trial(**changed: Any) -> dict[str, Any]:

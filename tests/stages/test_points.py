@@ -24,10 +24,11 @@ from bench.plugins.registry import discover
 from bench.protocol.recipe import Recipe
 from bench.records import files
 from bench.records.files import Record
+from bench.records.lean import LeanReader
 from bench.records.schema import line_digest
-from bench.reports.curves import panels
 from bench.reports.leaderboard.page import render
 from bench.reports.leaderboard.rows import leaderboard
+from bench.reports.student_curves import panels
 from bench.sources import ArraySource
 from bench.stages.points import points
 from bench.trials.plan import Grid, Plan
@@ -153,6 +154,15 @@ def test_every_step_is_told_and_the_last_is_the_result(records: Any) -> None:
     assert (line.epochs, line.measured_after, line.test_opened, line.num_test) == (2, 2, 1, 24)
     assert (line.steps, line.images_seen) == (2 * 3, 2 * (2 + 4 + 6))
     assert by_name["quick-hard", "first", 0].curve is None
+    assert "curve" not in by_name["quick-hard", "first", 0].fields()
+
+
+def test_lines_of_several_students_take_the_fast_way_of_reading(records: Any) -> None:
+    _, by_name = records
+    line = by_name["quick-slim", "first", 0]
+    lean = LeanReader()._fast(line.line().encode())
+    assert lean.curve is not None
+    assert [(each.parameters, each.accuracy) for each in lean.curve] == [(e.parameters, e.accuracy) for e in line.curve]
 
 
 def test_networks_grow_slimmer_and_begin_from_the_one_that_learnt_all_data(records: Any) -> None:

@@ -139,4 +139,42 @@ def test_a_mistake_is_answered_with_what_is_allowed(name: str, arguments: dict, 
 
 
 def test_names_lists_what_can_be_built() -> None:
-    assert networks.names() == ["convnet", "dc_convnet", "resnet", "vgg", "timm:NAME", "torchvision:NAME"]
+    stems = ["cifar_alexnet", "cifar_efficientnet_b0", "cifar_mobilenet_v2", "cifar_shufflenet_v2_x0_5"]
+    assert networks.names() == [*stems, "convnet", "dc_convnet", "resnet", "vgg", "timm:NAME", "torchvision:NAME"]
+
+
+STEMS = {"cifar_mobilenet_v2": 16, "cifar_efficientnet_b0": 16, "cifar_shufflenet_v2_x0_5": 8}
+
+
+@pytest.mark.parametrize(("name", "stride"), STEMS.items())
+def test_the_stem_for_32_pixels_is_the_published_one(name: str, stride: int) -> None:
+    """The last map shows the total stride; everything behind the stem is torchvision's."""
+    network = build(name, 3, 32, num_classes=7).eval()
+    usual = build(f"torchvision:{name.removeprefix('cifar_')}", 3, 32, num_classes=7).eval()
+    maps = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    seen: list[torch.Size] = []
+    maps[-1].register_forward_hook(lambda _layer, _inputs, output: seen.append(output.shape))
+    last = maps[-1] if name != "cifar_efficientnet_b0" else network.model.features[-1]
+    last.register_forward_hook(lambda _layer, _inputs, output: seen.append(output.shape))
+    assert network(random_images(2, 3, 32)).shape == (2, 7)
+    assert seen[-1][-1] == 32 // stride
+    assert (maps[0].kernel_size, maps[0].stride, maps[0].bias) == ((3, 3), (1, 1), None)
+    own = {key: value.shape for key, value in network.state_dict().items() if "conv1.0" not in key}
+    theirs = usual.state_dict()
+    behind = {key: shape for key, shape in own.items() if key in theirs and key != "model.conv1.weight"}
+    assert all(theirs[key].shape == shape for key, shape in behind.items())
+    assert len(behind) >= len(theirs) - 7
+    assert build(name, 1, 32).eval()(random_images(2, 1, 32)).shape == (2, 10)
+
+
+def test_the_alexnet_for_32_pixels_is_that_of_the_condensation_literature() -> None:
+    network = build("cifar_alexnet", 3, 32)
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == [128, 192, 256, 192, 192]
+    assert [layer.kernel_size[0] for layer in convolutions] == [5, 5, 3, 3, 3]
+    assert network.classifier.in_features == 192 * 4 * 4
+    assert build("cifar_alexnet", 1, 28).classifier.in_features == 192 * 4 * 4  # as MNIST, padded to 32
+    for size in (8, 28, 32):
+        assert build("cifar_alexnet", 1, size)(random_images(2, 1, size)).shape == (2, 10)
+    with pytest.raises(UserError, match="too small"):
+        build("cifar_alexnet", 1, 7)

@@ -131,8 +131,8 @@ class FakeContext:
             weight -= 0.5 * pixels.T @ (share - target) / len(pixels)
         return log
 
-    def soft_labels(self, images: torch.Tensor | None, k: int) -> np.ndarray:
-        """Logits of k shifted copies (0, 1, -1, 2, ... pixels to the right)."""
+    def soft_labels(self, images: torch.Tensor | None, k: int, **_views: float) -> np.ndarray:
+        """Logits of k shifted copies (0, 1, -1, 2, ... pixels to the right); crops and mixing are left out."""
         own = self.train.images(np.arange(len(self.train))) if images is None else images
         shifts = [(turn + 1) // 2 * (1 if turn % 2 else -1) for turn in range(k)]
         return np.stack([self.predict(own.roll(shift, -1)).numpy() for shift in shifts], axis=1)

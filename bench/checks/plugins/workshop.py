@@ -141,9 +141,11 @@ class Renamed:
         """float16 [epochs, N, C]."""
         return self._base.dynamics(epochs)[:, :, self.order]
 
-    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
+    def soft_labels(
+        self, images: Tensor | None, k: int, *, crop_scale: float = 0.4, cutmix: bool = False
+    ) -> np.ndarray:
         """float16 [n, k, C]."""
-        return self._base.soft_labels(images, k)[:, :, self.order]
+        return self._base.soft_labels(images, k, crop_scale=crop_scale, cutmix=cutmix)[:, :, self.order]
 
     def streams_of_every_class(self) -> bool:
         """Whether the method asked for a generator of each class, by the class's number."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.artifacts.describe import released_dataset_digest
 from bench.artifacts.refs import Workspace
+from bench.confinement.plugin_limits import OPENING, Limits
 from bench.errors import UserError
 from bench.lock import errata, lock_file
 from bench.lock.errata import Withdrawal
@@ -35,7 +36,7 @@ class Prescribed:
     def __init__(self, registry: Registry, store: Path) -> None:
         self.registry = registry
         self.released = lock_file.released()
-        self._origins = OriginDigests(Workspace(store.resolve(), registry))
+        self._origins = OriginDigests(Workspace(store.resolve(), registry, limits=Limits(OPENING)))
         self.engine = self._origins.engine
 
     def unknown_names(self, trial: Trial) -> list[str]:
