@@ -90,7 +90,7 @@ def gallery(material: Material, store: Path) -> Gallery:
 
 
 def _drawable(kept: KeptSet) -> bool:
-    return kept.artifact.arrays["images"].shape[1] in sprites.MODES
+    return kept.artifact.arrays["images"].shape[1] in sprites.CHANNELS
 
 
 def _classes(kept: KeptSet) -> int:
