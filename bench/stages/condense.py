@@ -101,20 +101,22 @@ def _arrays(
     """(the arrays of the condensed set, its provenance). Images that were picked are read block by block; their bytes
     are counted as they pass by, and stand in `meta` after the last one."""
     arrays: dict[str, np.ndarray | Blocks]
+    blocks: Iterator[torch.Tensor]
     if isinstance(result, Condensed):
         condensed = assembled(spec, result, train, ipc)
         images, provenance = condensed.images, condensed.provenance
-        blocks, shape = iter(images.split(max(1, BLOCK_BYTES // max(1, images[0].nbytes)))), tuple(images.shape)
+        shape, kind = tuple(images.shape), images.numpy().dtype
+        blocks = iter(images.split(max(1, BLOCK_BYTES // max(1, images[0].nbytes))))
         arrays = {"labels": condensed.labels.numpy()}
         if condensed.indices is not None:
             arrays["indices"] = condensed.indices
         if condensed.soft_labels is not None:
             arrays["soft_labels"] = condensed.soft_labels.numpy()
     else:
-        indices = picked(spec, result, train, ipc)
+        indices, provenance = picked(spec, result, train, ipc), provenance_of(spec)
+        shape, kind = (len(indices), train.channels, train.size, train.size), np.dtype(np.uint8)
         step = max(1, BLOCK_BYTES // (train.channels * train.source_size**2))
         blocks = ahead(train.images, np.split(indices, range(step, len(indices), step)))
-        shape, provenance = (len(indices), train.channels, train.size, train.size), provenance_of(spec)
         arrays = {"labels": train.labels[indices], "indices": indices}
 
     def counted() -> Iterator[np.ndarray]:
@@ -124,7 +126,6 @@ def _arrays(
             yield block.numpy()
         meta.update(bytes_images=total, seconds=time.perf_counter() - started)
 
-    kind = images.numpy().dtype if isinstance(result, Condensed) else np.dtype(np.uint8)
     arrays["images"] = Blocks(shape, kind, counted())
     return arrays, provenance
 
