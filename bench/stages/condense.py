@@ -88,8 +88,8 @@ def condense(
         }
         arrays, provenance = _arrays(spec, _handed_in(spec, handed_in), ws.described(dataset).train, ipc, meta, started)
         counted = image_count(dataset.size, floats=arrays["images"].dtype.kind == "f")
-        told = {name: value for name, value in provenance.items() if name != COUNTED_AS}  # that is the harness's word
-        meta["provenance"] = _json_values(spec, {**told, **_network_names(further_networks), **counted})
+        words = {name: value for name, value in provenance.items() if name != COUNTED_AS}  # the harness says that
+        meta["provenance"] = _json_values(spec, {**words, **_network_names(further_networks), **counted})
         return arrays, meta
 
     return _condensed_ref(ws, ws.store.get("condensed", inputs, make))
