@@ -37,7 +37,9 @@ def same(ours: LeanRecord, whole: Record) -> bool:
     for name in FIELDS:
         mine, theirs = parts(getattr(ours, name)), parts(getattr(whole, name))
         assert (mine, type(mine)) == (theirs, type(theirs)), name
-    assert ours.provenance == {key: whole.provenance[key] for key in ("pixels", "counted_as") if key in whole.provenance}
+    assert ours.provenance == {
+        key: whole.provenance[key] for key in ("pixels", "counted_as") if key in whole.provenance
+    }
     return True
 
 
