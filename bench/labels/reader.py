@@ -34,7 +34,7 @@ class EncodedLabels:
     """The reader that the training loop is given: rows of the encoded labels, decoded when asked for.
 
     Memory: the encoded bytes, or no more than `HELD` of them where the blobs are mapped; what a compressor makes of the
-    part that all images share (klt: 4 B for each component of each image's mean), and the rows asked for; never images
+    part that all images share (klt: 4 B for each component of each image's mean); and the rows asked for; never images
     x views x classes.
 
     Raises:

@@ -114,9 +114,10 @@ def run(recipe: Recipe, teachers: int) -> Outcome:
     ensemble = ensemble_of(members, recipe)
     losses: list[float] = []
     for point in points(recipe, CLASSES, ("canary",)):
-        student = _Network("student")
+        network = _Network("student")
+        student: nn.Module = network
         if point.kept is not None:
-            student = slimmed(_scaled(student), point.kept)
+            student = slimmed(_scaled(network), point.kept)
         rows = point.rows(labels.numpy())
         log = train(
             student,

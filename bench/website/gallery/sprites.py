@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-MODES = {1: "L", 3: "RGB"}
+CHANNELS = (1, 3)  # grey, or red, green and blue
 NOT_STORED = 255  # index of the colour of what is not there
 _GREY = (128, 128, 128)
 
@@ -16,7 +16,7 @@ def mosaic(tiles: np.ndarray) -> bytes:
     """The PNG file of uint8 [rows, columns, channels, s, s], of one or three channels, without gaps."""
     rows, columns, channels, height, width = tiles.shape
     pixels = tiles.transpose(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
-    return _png(Image.fromarray(np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels), MODES[channels]))
+    return _png(Image.fromarray(np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)))
 
 
 def heat_maps(values: np.ndarray, highest: float) -> bytes:
