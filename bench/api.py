@@ -168,7 +168,12 @@ class Context(Protocol):
     def dynamics(self, epochs: int) -> np.ndarray:
         """float16 [epochs, N, C]: class probabilities of every training image, logged after each epoch of a
         network that is trained from scratch by the data set's recipe, see bench/teachers/dynamics_recipes.py
-        (read-only)."""
+        (read-only, mapped from disk). They take 2 epochs N C bytes of disk: 25.6 GB for 10 epochs of ImageNet-1K, and a
+        message says so. Most scores need `dynamics_scores` alone."""
+        ...
+
+    def dynamics_scores(self, epochs: int) -> DynamicsScores:
+        """Three numbers of every training image after each epoch, of the same training as `dynamics`: 12 bytes each."""
         ...
 
     def soft_labels(
@@ -179,6 +184,26 @@ class Context(Protocol):
         0 and at most 1. With `cutmix` each view shows a box of another one of these images, drawn for every image and
         view: the label of an image then depends on its partners."""
         ...
+
+
+@dataclass(frozen=True)
+class DynamicsScores:
+    """What training dynamics tell of every training image after each epoch; read-only arrays [epochs, N], mapped from
+    disk."""
+
+    error: np.ndarray  # float64: the length of the class probabilities less the one-hot label, at most sqrt(2)
+    own: np.ndarray  # float16: the probability of the image's class
+    other: np.ndarray  # float16: the largest probability of another class; 0 where there is none
+
+    def margin(self, epoch: int) -> np.ndarray:
+        """float64 [N]: own - other after an epoch."""
+        difference: np.ndarray = self.own[epoch].astype(np.float64) - self.other[epoch].astype(np.float64)
+        return difference
+
+    def correct(self, epoch: int) -> np.ndarray:
+        """bool [N]: where the image's class is more probable than every other one; a tie is wrong."""
+        right: np.ndarray = self.own[epoch] > self.other[epoch]
+        return right
 
 
 @dataclass(frozen=True)

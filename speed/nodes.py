@@ -47,7 +47,7 @@ def sleep_instead(*call: Any) -> tuple[Outcome, dict[str, bytes] | None]:
         "condense": lambda: CondensedRef(f"condensed/{args[-1]}.safetensors", 10, 1000, SLEEP, True, {}),
         "evaluate": lambda: {"accuracy": 0.5, "seconds": {"train": SLEEP}, "conduct": None},
     }
-    return Outcome("ok", value=values[stage]()), {}
+    return Outcome("ok", value=values[stage]()), None
 
 
 class _Bench:

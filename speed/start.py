@@ -137,14 +137,14 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def begin(*call: Any) -> tuple[Any, bytes]:
+def begin(*call: Any) -> tuple[Any, None]:
     """Stands for `bench.driver.on_ray._serve`, with its arguments: what comes before the stage, measured."""
     before = spent()
     from bench.driver import on_ray
     from bench.driver.outcome import Outcome
 
-    session_id, session, files, stage = call[:4]
-    on_ray._workspace_with(session_id, session[0], files)
+    session_id, session, files, stage, _, share = call
+    on_ray._workspace_with(session_id, session[0], files, share)
     _ = on_ray.STAGES[stage].function
     heavy = " ".join(sorted({"torch", "timm", "torchvision"} & sys.modules.keys()))
-    return Outcome("ok", {"worker": os.getpid(), "before": before, "began": spent(), "heavy": heavy}), b""
+    return Outcome("ok", {"worker": os.getpid(), "before": before, "began": spent(), "heavy": heavy}), None

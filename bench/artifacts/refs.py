@@ -102,8 +102,9 @@ class Workspace:
                 self._tried[text] = None
             except PluginFailure as failure:
                 self._tried[text] = failure
-        if (failure := self._tried[text]) is not None:
-            raise failure
+        before = self._tried[text]
+        if before is not None:
+            raise before
 
     @lru_cache(maxsize=4)  # noqa: B019
     def described(self, dataset: DatasetRef) -> Data:

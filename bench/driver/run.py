@@ -61,7 +61,7 @@ def run(
         data: folder of the data sets; None: $CONDENSEBENCH_DATA, else data.
         limits: of the processes of plugins (bench.confinement.plugin_limits.Limits); None: the default ones.
         cache_limit: of decoded photographs in the store, such as 200GB; None: $CONDENSEBENCH_CACHE_LIMIT, else 32GB.
-        keep_labels: of raw labels in the store, which all compressors read; None: $CONDENSEBENCH_KEEP_LABELS, else 40GB.
+        keep_labels: of raw labels in the store, which compressors share; None: $CONDENSEBENCH_KEEP_LABELS, else 40GB.
         store_limit: of all that lies in the store; None: $CONDENSEBENCH_STORE_LIMIT, else none.
         gpu_share: of a GPU that every stage which uses one gets at least, in (0, 1]; None: by the memory that it needs.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see

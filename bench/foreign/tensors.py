@@ -107,7 +107,7 @@ def read_torch(file: Path, kind: str = "file of torch") -> Any:
             check_unpacked(file, size, sum(sizes))
             largest = max(sizes, default=0)
         # Of the format before zip every length is a claim: from memory no more is read than there is.
-        source = file if largest is not None else io.BytesIO(file.read_bytes())
+        source: Path | io.BytesIO = file if largest is not None else io.BytesIO(file.read_bytes())
         with torch.serialization.safe_globals(_numbers()):
             content = torch.load(source, map_location="cpu", weights_only=True)
         for tensor in tensors_of(content):

@@ -38,7 +38,7 @@ def refused(error: Exception, most: int) -> int | None:
     no room for `most` bytes."""
     shape, dtype = getattr(error, "shape", None), getattr(error, "dtype", None)
     if shape is not None and dtype is not None:  # numpy's
-        asked = math.prod(shape) * dtype.itemsize
+        asked = int(math.prod(shape) * dtype.itemsize)
     elif found := _TORCH.search(str(error)):
         asked = int(found[1])
     else:

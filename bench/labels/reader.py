@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import reduce
 from types import ModuleType
 from typing import TypeVar
@@ -34,7 +34,7 @@ class EncodedLabels:
     """The reader that the training loop is given: rows of the encoded labels, decoded when asked for.
 
     Memory: the encoded bytes, or no more than `HELD` of them where the blobs are mapped; what a compressor makes of the
-    part that all images share (klt: 4 B for each component of each image's mean), and the rows asked for; never images
+    part that all images share (klt: 4 B for each component of each image's mean); and the rows asked for; never images
     x views x classes.
 
     Raises:
@@ -72,9 +72,7 @@ class EncodedLabels:
     def _each(self, call: Callable[[Bytes], T], rows: int = 0) -> list[T]:
         """What a function of the compressor gives of each blob, where so many rows of logits are asked for."""
         results, read = list[T](), 0
-        logits = 4 * self._images * rows * self._classes
-        encoded = len(self._file.shared) + max(map(len, self._file.blobs), default=0)
-        with self._decoding(FREE + PER_BYTE * (logits + encoded)):
+        with self._decoding(self._most_memory(rows)):
             for blob in self._file.blobs:
                 results.append(call(blob))
                 read += len(blob)
@@ -83,22 +81,30 @@ class EncodedLabels:
                     read = 0
         return results
 
+    def _most_memory(self, rows: int) -> int | None:
+        """Bytes that decoding so many rows may take; None for blobs of other kinds, whose compressors are plugins and
+        decode in processes that have limits of their own."""
+        if not self._classes:
+            return None
+        encoded = len(self._file.shared) + max(map(len, self._file.blobs))
+        return FREE + PER_BYTE * (encoded + 4 * self._images * rows * self._classes)
+
     def _hand_back(self) -> None:
         for blob in self._file.blobs:
             if isinstance(blob, memoryview) and isinstance(blob.obj, np.ndarray):
                 hand_back(blob.obj)
 
     @contextmanager
-    def _decoding(self, most: int) -> Iterator[None]:
+    def _decoding(self, most: int | None) -> Iterator[None]:
         """Whatever a compressor raises at a blob is a CorruptBlobError, and so is a request for more than `most` bytes;
         the cause stays with it. A machine without memory is no damage."""
         try:
-            with bounded_memory(most):
+            with nullcontext() if most is None else bounded_memory(most):
                 yield
         except UserError:
             raise
         except Exception as error:
-            if (asked := refused(error, most)) is not None:
+            if most is not None and (asked := refused(error, most)) is not None:
                 raise CorruptBlobError(
                     f"compressor '{self._name}' asks for {asked:,} bytes to decode the labels, where {most:,} are more "
                     f"than any of this set take. The blob is damaged, or was not made by this compressor for this set."
@@ -122,7 +128,7 @@ class EncodedLabels:
                 f"compressor '{self._name}': the labels say they are of {claimed} images x views; the set has "
                 f"{self._images} x {views}."
             )
-        self._classes = max((c for _, _, c in shapes), default=1000)
+        self._classes = max((c for _, _, c in shapes), default=0)
         if len({c for _, _, c in shapes}) > 1 or any(not 1 <= c <= MOST_CLASSES for _, _, c in shapes):
             raise CorruptBlobError(f"compressor '{self._name}': the labels say they are of {shapes[0][2]} classes.")
 

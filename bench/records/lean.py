@@ -20,7 +20,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from bench.errors import UserError
 from bench.records.lines import LONGEST, is_name, record_of, whole_fields
 from bench.records.problems import Problem
-from bench.records.schema import LARGEST, SCHEMA, Record, Regime, Status, migrate, with_later_code
+from bench.records.schema import COUNTED_AS, LARGEST, SCHEMA, Record, Regime, Status, migrate, with_later_code
 from bench.trials.budget import Budget
 from bench.trials.trial import Trial
 
@@ -121,7 +121,7 @@ class LeanRecord(Struct, frozen=True, gc=False):
     condensed: LeanCondensed | None
     teachers: list[LeanTeacher] | None
     made_by: dict[str, str | None]  # shared by records that are equal in it, as are `environment` and the trial's texts
-    provenance: dict[str, Any]  # of all that the method tells, only "pixels", "soft_labels"
+    provenance: dict[str, Any]  # of all that it tells, only "pixels", "soft_labels" and how images are counted
     seconds: dict[str, float]
     conduct: dict[str, tuple[str, ...]] | None
     limits: str | None
@@ -409,7 +409,7 @@ _SAME = sorted(
 
 
 def _kinds(provenance: dict[str, Any]) -> dict[str, Any]:
-    return {name: provenance[name] for name in ("pixels", "soft_labels") if name in provenance}
+    return {name: provenance[name] for name in ("pixels", "soft_labels", COUNTED_AS) if name in provenance}
 
 
 def _dumped(content: Any) -> str:

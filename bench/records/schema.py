@@ -29,6 +29,7 @@ TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trials.trial.
 }
 
 FIXED = ("dataset", "teacher", "protocol", "engine", "network")  # of `made_by`: what is the same for all of a cell
+COUNTED_AS = "counted_as"  # in provenance: how images are counted, where not as PNG files at their smallest
 # provenance["pixels"] of sets that are not uint8 and provenance["soft_labels"] of sets that have any; bytes of a value.
 FLOATS = {"float32": 4, "float16": 2}
 Status = Literal["ok", "failed", "infeasible"]

@@ -107,7 +107,7 @@ def typed(columns: Mapping[str, Column], rows: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame({key: _series([row[key] for row in rows], each.kind) for key, each in columns.items()})
 
 
-def _series(values: list[Any], kind: Any) -> pd.Series:  # of pandas, as `Column.kind`
+def _series(values: list[Any], kind: Any) -> pd.Series[Any]:  # of pandas, as `Column.kind`
     try:
         return pd.Series(values, dtype=kind)
     except UnicodeEncodeError:  # half a surrogate pair, as a word of another encoding on the command line becomes

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from bench.api import Condensed
+from bench.artifacts.ahead import ahead
+from bench.artifacts.opened import TrainSplit
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace
-from bench.artifacts.store import Artifact
+from bench.artifacts.store import Artifact, Blocks
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError
-from bench.labels.label_file import image_bytes
+from bench.labels.label_file import image_bytes, image_count
 from bench.plugins.context_use import asked_for
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, named_by_content, parse
+from bench.records.schema import COUNTED_AS
 from bench.stages.lend import Lending, surviving
-from bench.stages.method_call import assembled
+from bench.stages.method_call import assembled, picked, provenance_of
 from bench.teachers import network_choice
 from bench.teachers.dynamics_recipes import dynamics_identity
 from bench.teachers.further import further
 from bench.teachers.network_choice import Further
 from bench.teachers.teacher_files import TeacherRef, UnusedTeacher, load_recipe
+
+BLOCK_BYTES = 32 * 2**20  # of images that are written and counted at a time
 
 
 def condense(
@@ -76,22 +81,52 @@ def condense(
             return values, process.conduct
 
         handed_in, conduct = surviving(call)
-        condensed = assembled(spec, _handed_in(spec, handed_in), ws.described(dataset).train, ipc)
-        arrays = {"images": condensed.images.numpy(), "labels": condensed.labels.numpy()}
+        meta: dict[str, Any] = {
+            "random": bool(handed_in["random"]),
+            "conduct": conduct,
+            "backbones": network_choice.digest_of(further_networks),
+        }
+        arrays, provenance = _arrays(spec, _handed_in(spec, handed_in), ws.described(dataset).train, ipc, meta, started)
+        counted = image_count(dataset.size, floats=arrays["images"].dtype.kind == "f")
+        told = {name: value for name, value in provenance.items() if name != COUNTED_AS}  # that is the harness's word
+        meta["provenance"] = _json_values(spec, {**told, **_network_names(further_networks), **counted})
+        return arrays, meta
+
+    return _condensed_ref(ws, ws.store.get("condensed", inputs, make))
+
+
+def _arrays(
+    spec: Spec, result: np.ndarray | Condensed, train: TrainSplit, ipc: int, meta: dict[str, Any], started: float
+) -> tuple[dict[str, np.ndarray | Blocks], Mapping[str, Any]]:
+    """(the arrays of the condensed set, its provenance). Images that were picked are read block by block; their bytes
+    are counted as they pass by, and stand in `meta` after the last one."""
+    arrays: dict[str, np.ndarray | Blocks]
+    if isinstance(result, Condensed):
+        condensed = assembled(spec, result, train, ipc)
+        images, provenance = condensed.images, condensed.provenance
+        blocks, shape = iter(images.split(max(1, BLOCK_BYTES // max(1, images[0].nbytes)))), tuple(images.shape)
+        arrays = {"labels": condensed.labels.numpy()}
         if condensed.indices is not None:
             arrays["indices"] = condensed.indices
         if condensed.soft_labels is not None:
             arrays["soft_labels"] = condensed.soft_labels.numpy()
-        return arrays, {
-            "random": bool(handed_in["random"]),
-            "conduct": conduct,
-            "bytes_images": image_bytes(condensed.images),
-            "provenance": _json_values(spec, {**condensed.provenance, **_network_names(further_networks)}),
-            "backbones": network_choice.digest_of(further_networks),
-            "seconds": time.perf_counter() - started,
-        }
+    else:
+        indices = picked(spec, result, train, ipc)
+        step = max(1, BLOCK_BYTES // (train.channels * train.source_size**2))
+        blocks = ahead(train.images, np.split(indices, range(step, len(indices), step)))
+        shape, provenance = (len(indices), train.channels, train.size, train.size), provenance_of(spec)
+        arrays = {"labels": train.labels[indices], "indices": indices}
 
-    return _condensed_ref(ws, ws.store.get("condensed", inputs, make))
+    def counted() -> Iterator[np.ndarray]:
+        total = 0
+        for block in blocks:
+            total += image_bytes(block)
+            yield block.numpy()
+        meta.update(bytes_images=total, seconds=time.perf_counter() - started)
+
+    kind = images.numpy().dtype if isinstance(result, Condensed) else np.dtype(np.uint8)
+    arrays["images"] = Blocks(shape, kind, counted())
+    return arrays, provenance
 
 
 def lent_teacher(

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from bench.api import Condensed, Dataset, ImageSource, SoftLabels
+from bench.api import Condensed, Dataset, DynamicsScores, ImageSource, SoftLabels
 from bench.artifacts.opened import Data, TrainSplit, sealed_test
 from bench.artifacts.store import Artifact, Store
 from bench.confinement.plugin_side import Peer
@@ -193,6 +193,11 @@ class LentContext(HarnessContext):
         """As HarnessContext.dynamics."""
         self._peer.ask("dynamics", int(epochs))
         return super().dynamics(epochs)
+
+    def dynamics_scores(self, epochs: int) -> DynamicsScores:
+        """As HarnessContext.dynamics_scores."""
+        self._peer.ask("dynamics_scores", int(epochs))
+        return super().dynamics_scores(epochs)
 
     def soft_labels(self, images: Any, k: int, *, crop_scale: float = 0.4, cutmix: bool = False) -> np.ndarray:
         """As HarnessContext.soft_labels."""

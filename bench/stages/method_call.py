@@ -37,9 +37,9 @@ def assembled(spec: Spec, result: np.ndarray | Condensed, train: TrainSplit, ipc
     if not isinstance(result, Condensed):
         indices = _check_indices(spec, result, train, ipc)
         labels = torch.from_numpy(train.labels[indices])
-        return Condensed(train.images(indices), labels, indices, _provenance(spec))
+        return Condensed(train.images(indices), labels, indices, provenance_of(spec))
     _check_condensed(spec, result, train, ipc)
-    provenance = {**_provenance(spec), **result.provenance}
+    provenance = {**provenance_of(spec), **result.provenance}
     if (kind := pixels.kind_of(result.images)) != "uint8":
         provenance["pixels"] = kind
     images, soft = result.images.detach().cpu().contiguous(), result.soft_labels
@@ -49,7 +49,12 @@ def assembled(spec: Spec, result: np.ndarray | Condensed, train: TrainSplit, ipc
     return Condensed(images, result.labels.cpu(), result.indices, provenance, soft)
 
 
-def _provenance(spec: Spec) -> dict[str, Any]:
+def picked(spec: Spec, returned: Any, train: TrainSplit, ipc: int) -> np.ndarray:
+    """int64 [M]: the indices that a method returned, checked again. Raises PluginError."""
+    return _check_indices(spec, returned, train, ipc)
+
+
+def provenance_of(spec: Spec) -> dict[str, Any]:
     """What every record tells of its method, whatever the method says itself."""
     texts = {"source": spec.plugin.constants.get("CITATION", ""), "deviations": spec.plugin.deviations}
     return {"parameters": spec.parameters, **{name: text for name, text in texts.items() if text}}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from bench.artifacts.opened import Data
+from bench.artifacts.pixels import mapped_tensor
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace, read_condensed
 from bench.artifacts.store import Artifact, read
 from bench.confinement.process import PluginProcess
@@ -44,7 +45,7 @@ class Trained:
     log: TrainLog
     mean: tuple[float, ...]  # per channel: what its images are normalised with
     std: tuple[float, ...]
-    images: np.ndarray  # uint8 or float [n, channels, size, size]
+    images: np.ndarray  # uint8 or float [n, channels, size, size], mapped
     classes: np.ndarray  # int64 [n]
     soft_labels: np.ndarray | None  # float [n, C]: those of the method, where the protocol trains on them
     bytes_labels: dict[str, int] | None
@@ -98,7 +99,9 @@ def train_student(
     mean, std = statistics(recipe.normalisation, data.dataset)
     train_set = read_condensed(ws, condensed)
     rows = point.rows(train_set.arrays["labels"])
-    images, classes = (np.array(train_set.arrays[name])[rows] for name in ("images", "labels"))
+    images, classes = train_set.arrays["images"], np.array(train_set.arrays["labels"])[rows]
+    if len(rows) < len(images):
+        images = images[rows]  # else they stay mapped
     teacher = None
     if recipe.labels == "online":
         members = [loaded.member(ref, ws.store, ws.registry, data, device=ws.device) for ref in labellers]
@@ -122,7 +125,7 @@ def train_student(
         reader = stored or learned
         log = train(
             student,
-            torch.from_numpy(images),
+            mapped_tensor(images),
             torch.from_numpy(classes),
             recipe,
             coordinates=coordinates,
@@ -175,7 +178,7 @@ def _reader(
         return
     spec = parse(ws.registry, "compressor", trial.compressor)
     parts = [read(ws.store.root / ref.address).arrays for ref in labels]
-    blobs = tuple(memoryview(part["blob"]) for part in parts)  # mapped: students of one machine share them
+    blobs = tuple(part["blob"].data for part in parts)  # mapped: the students of one machine share them
     file = LabelFile(parts[0]["views"].tobytes(), parts[0]["shared"].tobytes(), blobs)
     with codec_of(ws, spec, dataset, None, ("decode", str(spec))) as (module, process):
         yield EncodedLabels(file, module, condensed.images, trial.compressor), process

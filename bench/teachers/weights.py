@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from scipy.optimize import linear_sum_assignment
 
 from bench.artifacts.opened import Data
+from bench.artifacts.split_images import training_images
 from bench.artifacts.store import Store, arrays_digest
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
@@ -149,7 +150,7 @@ def fit(data: Data, teacher: TeacherRecipe, recipe: Recipe, purpose: str, device
     mean, std = statistics(recipe.normalisation, dataset)
     train(
         model,
-        data.train.images(np.arange(len(data.train))),
+        training_images(data.train),
         torch.from_numpy(np.array(data.train.labels)),
         recipe,
         coordinates=coordinates,

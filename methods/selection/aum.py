@@ -52,11 +52,11 @@ def select(
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; it must be at least 1")
     groups = list(class_members(train, ipc))
-    return lowest(margins(ctx.dynamics(epochs), train.labels, space), groups, ipc, highest=end == "easy")
+    return lowest(margins(ctx.dynamics_scores(epochs), space), groups, ipc, highest=end == "easy")
 
 
 def scores(
     train: Train, ctx: Context, *, epochs: int, space: Literal["probability", "logit"], **_: object
 ) -> np.ndarray:
     """What `select` ranks by, with its sign turned, float64 [N]: low is easy."""
-    return -margins(ctx.dynamics(epochs), train.labels, space)
+    return -margins(ctx.dynamics_scores(epochs), space)

@@ -54,12 +54,12 @@ def hardness(score: str, train: Train, ctx: Context, epochs: int) -> np.ndarray:
     lot = ctx.numpy("lot").random(len(train)) if score in ("forgetting", "random") else np.zeros(len(train))
     if score == "random":
         return lot
-    dynamics = ctx.dynamics(epochs)
+    dynamics = ctx.dynamics_scores(epochs)
     if score == "el2n":
-        return el2n_scores(dynamics, train.labels)
+        return el2n_scores(dynamics)
     if score == "aum":
-        return -margins(dynamics, train.labels, "probability")
-    events, learnt = forgetting(dynamics, train.labels)
+        return -margins(dynamics, "probability")
+    events, learnt = forgetting(dynamics)
     return np.where(learnt, events, epochs) + lot
 
 

@@ -51,6 +51,8 @@ def select(train, ipc, ctx):
 class Inline:
     """Runs every stage at once in this process, and remembers what each asked for."""
 
+    jobs = 2
+
     def __init__(self, ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ws, self._monkeypatch = ws, monkeypatch
         self.calls: list[tuple[str, tuple, tuple[str, ...]]] = []

@@ -30,6 +30,7 @@ LIBRARIES = (
     "builtins", "math", "random", "time", "os", "json", "hashlib", "numpy", "numpy.linalg", "numpy.random",
     "torch", "torch.linalg", "torch.nn", "torch.nn.functional", "torch.optim",
 )  # fmt: skip
+FOLLOWS = ("torch", "Storage")  # torch binds it anew with its default dtype
 SHOWN = 3
 
 
@@ -91,7 +92,7 @@ def _functions() -> Iterator[tuple[tuple[str, str], Any]]:
     """(module or class, name) and object of every function and class."""
     for where, holder in _holders():
         for name, value in list(vars(holder).items()):
-            if callable(value):
+            if callable(value) and (where, name) != FOLLOWS:
                 yield (where, name), value
 
 

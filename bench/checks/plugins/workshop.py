@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from bench.api import DynamicsScores
 from bench.artifacts.opened import Data
 from bench.artifacts.store import Store, arrays_digest
 from bench.checks.plugins import worlds
@@ -140,6 +141,10 @@ class Renamed:
     def dynamics(self, epochs: int) -> np.ndarray:
         """float16 [epochs, N, C]."""
         return self._base.dynamics(epochs)[:, :, self.order]
+
+    def dynamics_scores(self, epochs: int) -> DynamicsScores:
+        """As in the base: the numbers of the classes do not matter."""
+        return self._base.dynamics_scores(epochs)
 
     def soft_labels(
         self, images: Tensor | None, k: int, *, crop_scale: float = 0.4, cutmix: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
@@ -10,6 +10,7 @@ from bench.checks.records.board import row, short
 from bench.checks.verify.rerun import Reruns
 from bench.checks.verify.rounding import EXACT, Limits, result
 from bench.records.files import Record
+from bench.records.schema import COUNTED_AS
 from bench.stages.curve import LearningCurve
 from bench.trials.budget import Budget
 from bench.trials.plan import UNCOMPRESSED
@@ -53,10 +54,9 @@ def other_content(claim: Record, rerun: Record) -> Diagnosis | None:
             "other-images",
             f"the set is {short(claim.condensed.digest)}; here the method makes {short(rerun.condensed.digest)}",
         )
-    sizes: Mapping[str, tuple[int | None, int | None]] = {
-        "images": (claim.bytes_images, rerun.bytes_images),
-        "labels": (_label_bytes(claim), _label_bytes(rerun)),
-    }
+    sizes: dict[str, tuple[int | None, int | None]] = {"labels": (_label_bytes(claim), _label_bytes(rerun))}
+    if claim.provenance.get(COUNTED_AS) == rerun.provenance.get(COUNTED_AS):
+        sizes = {"images": (claim.bytes_images, rerun.bytes_images), **sizes}
     for what, (claimed, measured) in sizes.items():
         if claimed != measured:
             return Diagnosis(
