@@ -25,7 +25,7 @@ from tests.fuzz.readers import READERS
 from tests.fuzz.tallies import Tally, fault_of, input_of, laid_out, shrunk
 from tests.fuzz.watchdog import watched
 
-CHUNK = 500  # inputs between two looks at the clock
+CHUNK = 500  # inputs between two looks at the clock, of a reader that has a whole share
 DIED = "died", "ended", "no end"  # how the fault of an input begins that its process did not survive
 FAULT = "fault.txt"  # beside the files of a saved input
 
@@ -65,7 +65,8 @@ class Campaign:
                 if done >= self.shares[name] or time.monotonic() > until:
                     pending.remove(name)
                     continue
-                part = watched(READERS[name], name, self.seed, range(done, min(done + CHUNK, self.shares[name])))
+                chunk = ceil(CHUNK * READERS[name].share)
+                part = watched(READERS[name], name, self.seed, range(done, min(done + chunk, self.shares[name])))
                 for fault, which in part.faults.items():
                     if fault not in self.tallies[name].faults:
                         print(f"{which}: {fault}", file=sys.stderr, flush=True)
