@@ -101,10 +101,13 @@ def _arrays(
     """(the arrays of the condensed set, its provenance). Images that were picked are read block by block; their bytes
     are counted as they pass by, and stand in `meta` after the last one."""
     arrays: dict[str, np.ndarray | Blocks]
+    blocks: Iterator[torch.Tensor]
     if isinstance(result, Condensed):
         condensed = assembled(spec, result, train, ipc)
         images, provenance = condensed.images, condensed.provenance
-        blocks, shape = iter(images.split(max(1, BLOCK_BYTES // max(1, images[0].nbytes)))), tuple(images.shape)
+        rows = max(1, BLOCK_BYTES // max(1, images[0].nbytes))
+        blocks = (images[first : first + rows] for first in range(0, len(images), rows))
+        shape = tuple(images.shape)
         arrays = {"labels": condensed.labels.numpy()}
         if condensed.indices is not None:
             arrays["indices"] = condensed.indices

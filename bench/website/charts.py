@@ -279,10 +279,8 @@ def _series(
         "height": 340,
         "mark": {"type": "line", "point": len(rows) < MOST_BARS},
         "encoding": {
-            **{
-                axis: {"field": field, "type": "quantitative", "title": field, **more}
-                for axis, (field, more) in (("x", x), ("y", y))
-            },
+            "x": {"field": x[0], "type": "quantitative", "title": x[0], **x[1]},
+            "y": {"field": y[0], "type": "quantitative", "title": y[0], **y[1]},
             "color": {"field": series, "type": "nominal", "title": None},
             "opacity": {"condition": {"param": "shown", "value": 1}, "value": 0.1},
             "tooltip": [{"field": each} for each in (series, x[0], y[0])],

@@ -21,10 +21,10 @@ SENTENCE = "teacher cifar-resnet18-v1 on cifar10: epoch 3.4 of 200, 512 images/s
 @pytest.fixture
 def tell(tmp_path: Path):
     """Says in a folder how far this process's training is."""
-    from bench.training import course
+    from bench.training import standing
 
     tell_in(str(tmp_path / "told"))
-    yield course._watch
+    yield standing._watch
     watch_trainings(None)
 
 
