@@ -8,6 +8,7 @@ file; what does not fit is made again.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -54,12 +55,12 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Blocks:
-    """An array that is written block by block, along its first axis, and never stands in memory.
+    """An array that is written block by block and never stands in memory.
 
     Args:
         shape: of the whole array.
         dtype: one of DTYPES.
-        blocks: arrays [n, *shape[1:]], in order; they are asked for while the file is written.
+        blocks: arrays whose values follow each other in C order; they are asked for while the file is written.
     """
 
     shape: tuple[int, ...]
@@ -70,6 +71,12 @@ class Blocks:
     def nbytes(self) -> int:
         """Of the whole array."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+def blocks_of_rows(rows: int, blocks: Iterator[np.ndarray]) -> Blocks:
+    """An array of so many rows from its blocks; the first one, made now, tells its type and the rest of its shape."""
+    first = next(blocks)
+    return Blocks((rows, *first.shape[1:]), first.dtype, itertools.chain([first], blocks))
 
 
 def size_of(arrays: Mapping[str, np.ndarray | Blocks]) -> int:
@@ -106,11 +113,10 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray | Blocks], meta: Mapping[s
             file.seek(begin + entries[name]["data_offsets"][0])
             _write_array(file.write, name, arrays[name])
         file.flush()
-        if streamed:
-            content = _content(_arrays(path, entries, begin), meta)
-        else:
-            content = _content({name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}, meta)
-        header = _header(entries, {**meta, "content": content})
+        whole = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+        told = dict(meta)  # what was learnt with the blocks is there now
+        content = _content(_arrays(path, entries, begin) if streamed else whole, told)
+        header = _header(entries, {**told, "content": content})
         if len(header) > room:
             raise ValueError(f"the metadata grew by more than {_ROOM} bytes while blocks were written")
         file.seek(0)
@@ -125,22 +131,24 @@ def _header(entries: Mapping[str, Any], meta: Mapping[str, Any]) -> bytes:
 
 
 def _write_array(put: Callable[[memoryview], Any], name: str, array: np.ndarray | Blocks) -> None:
-    rows = 0
+    values = 0
     for block in array.blocks if isinstance(array, Blocks) else [array]:
-        if block.dtype != array.dtype or (isinstance(array, Blocks) and block.shape[1:] != array.shape[1:]):
-            raise ValueError(f"{name}: a block is {block.dtype} {block.shape}, of {array.dtype} {array.shape}")
-        rows += len(block) if block.ndim else 1
+        if block.dtype != array.dtype:
+            raise ValueError(f"{name}: a block is {block.dtype}, the array {array.dtype}")
+        values += block.size
+        if values > math.prod(array.shape):
+            break
         if block.size:
             put(np.ascontiguousarray(block).data.cast("B"))
-    if isinstance(array, Blocks) and rows != array.shape[0]:
-        raise ValueError(f"{name}: its blocks have {rows} rows, not {array.shape[0]}")
+    if values != math.prod(array.shape):
+        raise ValueError(f"{name}: its blocks hold {values} values, or more, where {array.shape} takes others")
 
 
 def read(path: Path) -> Artifact:
     """Memory-map one artifact. Raises MachineError if it is gone, DamagedArtifact if it is not what was written."""
     if not path.is_file():
         raise MachineError(f"{path} is gone: the store was emptied while it was in use.")
-    artifact, content = _mapped(path)
+    artifact, content = mapped(path)
     state = path.stat()
     known = (state.st_ino, state.st_mtime_ns, state.st_size)
     if _intact.get(str(path)) != known:
@@ -155,7 +163,7 @@ def read(path: Path) -> Artifact:
     return artifact
 
 
-def _mapped(path: Path) -> tuple[Artifact, str | None]:
+def mapped(path: Path) -> tuple[Artifact, str | None]:
     """(a file's arrays, mapped, and metadata; the digest that it carries), unchecked. Raises DamagedArtifact if it
     cannot be read at all."""
     try:
@@ -173,6 +181,11 @@ def _mapped(path: Path) -> tuple[Artifact, str | None]:
             f"{path} is no readable artifact ({cut(str(error), 200)}). Delete the file; it will be made again."
         ) from None
     return Artifact(path, arrays, meta), content
+
+
+def metadata(path: Path) -> Mapping[str, Any]:
+    """What an artifact tells of itself; its arrays are not looked at. Raises DamagedArtifact."""
+    return mapped(path)[0].meta
 
 
 def _arrays(path: Path, entries: Mapping[str, Any], data: int) -> dict[str, np.ndarray]:

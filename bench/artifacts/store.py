@@ -12,9 +12,10 @@ import contextlib
 import fcntl
 import shutil
 import tempfile
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -27,16 +28,21 @@ from bench.artifacts.artifact_file import (
     DamagedArtifact,
     arrays_digest,
     atomic,
+    blocks_of_rows,
     discard,
+    mapped,
     read,
     size_of,
     write,
 )
 from bench.artifacts.size_limits import refuse_if_too_large
-from bench.errors import MachineError
+from bench.errors import MachineError, UserError
 from bench.fingerprint import digest
 
-__all__ = ["LOG", "Artifact", "Blocks", "DamagedArtifact", "Store", "arrays_digest", "discard", "read", "write"]
+__all__ = [
+    "LOG", "Artifact", "Blocks", "DamagedArtifact", "Store", "alone", "arrays_digest", "blocks_of_rows", "discard",
+    "read", "write",
+]  # fmt: skip
 
 IN_USE = ".in-use"  # the file that every process which works in a store holds a shared lock on
 _IN_USE: dict[Path, IO[str]] = {}  # of this process, by the store's root
@@ -73,14 +79,26 @@ class Store:
             discard(path, str(error))
             return None
 
+    def kept(self, kind: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+        """(file, inputs) of every artifact of a kind, in order of their names. Files that cannot be read are left out;
+        what a file holds is checked by `read`, not here."""
+        for path in sorted((self.root / kind).glob("*.safetensors")):
+            if not path.name.startswith(UNFINISHED):
+                try:
+                    inputs = mapped(path)[0].meta.get("inputs")
+                except DamagedArtifact:
+                    continue
+                if isinstance(inputs, dict):
+                    yield path, inputs
+
     def get(
         self,
         kind: str,
         inputs: Mapping[str, Any],
         make: Callable[[], tuple[Mapping[str, np.ndarray | Blocks], Mapping[str, Any]]],
     ) -> Artifact:
-        """The artifact made from `inputs`, made now by `make() -> (arrays, metadata)` if it is not there yet. Arrays may
-        be `Blocks`; then `metadata` is read after the last one.
+        """The artifact made from `inputs`, made now by `make() -> (arrays, metadata)` if it is not there yet. Arrays
+        may be `Blocks`; then `metadata` is read after the last one.
 
         Raises:
             MachineError: it would exceed the store's limit, or fill its disk.
@@ -93,7 +111,7 @@ class Store:
                 if artifact is None:
                     arrays, meta = make()
                     refuse_if_too_large(self.root, size_of(arrays), f"An artifact of kind {kind}")
-                    write(path, arrays, {**meta, "inputs": inputs})
+                    write(path, arrays, ChainMap({"inputs": dict(inputs)}, cast(dict[str, Any], meta)))
         return artifact or read(path)
 
     def adopt(self, relative: str, content: bytes) -> None:
@@ -114,16 +132,13 @@ class Store:
         if not any(left.values()):
             return {}
         try:
-            with (self.root / IN_USE).open("a") as other:
-                handle = _IN_USE.get(self.root, other)  # this process may use the store itself
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with alone(self.root):
                 for path in (path for paths in left.values() for path in paths):
                     if path.is_dir():
                         shutil.rmtree(path)
                     else:
                         path.unlink()
-                fcntl.flock(handle, fcntl.LOCK_SH)
-        except OSError:  # in use, not ours to write, or without locks
+        except (OSError, UserError):  # in use, not ours to write, or without locks
             return {}
         return {kind: len(paths) for kind, paths in left.items()}
 
@@ -166,3 +181,18 @@ class Store:
                 yield
             finally:  # whoever waits for it sees the artifact, or makes it
                 lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Work in a store while no other process does. Raises UserError where one does, OSError without locks."""
+    with (root / IN_USE).open("a") as other:
+        handle = _IN_USE.get(root, other)  # this process may use the store itself
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{root} is in use by another process. Type the same command when it has ended.") from None
+        try:
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_SH)

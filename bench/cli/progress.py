@@ -92,7 +92,7 @@ class RunProgress:
         self._total = len(self._prepared.chosen)
         if self._total and self._console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),  # names of plugins stand in it
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),

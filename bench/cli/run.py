@@ -66,6 +66,12 @@ SHOWN_FAILURES = 5
     "[default: portable for embedded data, else native]",
 )
 @plugin_limits("86400, a day")
+@click.option(
+    "--gpu-share",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    metavar="SHARE",
+    help="Of a GPU, that each stage which uses one gets at least [default: by the memory that it needs].",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it may take; run nothing.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
@@ -86,6 +92,7 @@ def command(
     stage_timeout: float | None,
     stage_memory: float | None,
     stage_processes: int | None,
+    gpu_share: float | None,
     dry_run: bool,
     limit: int | None,
     store: str | None,
@@ -97,7 +104,7 @@ def command(
 
     limits = limits_of(stage_timeout, stage_memory, stage_processes)
     place = Path(store) if store else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits)
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits, gpu_share)
     prepared = prepare(options, plugins, plan=plan, **grid)
     if (code := carry_out(prepared, dry_run=dry_run)) is not None:
         return code

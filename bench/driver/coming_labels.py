@@ -47,8 +47,8 @@ def _line(name: str, size: int, most: int, limit: int, ws: Workspace) -> str:
     sets = "the raw labels of a condensed set" if most > 1 else "the raw labels"
     if size > limit:
         return (
-            f"{name}: {sets} take {shown(size)}, more than may be kept ({shown(limit)}): every compressor and budget asks "
-            f"the teacher again. {KEEP_LABELS.option} {-(-size // 10**9)}GB keeps them."
+            f"{name}: {sets} take {shown(size)}, more than may be kept ({shown(limit)}): every compressor and budget "
+            f"asks the teacher again. {KEEP_LABELS.option} {-(-size // 10**9)}GB keeps them."
         )
     several = f", up to {most} sets" if most > 1 else ""
     beyond = "; sets beyond the limit are labelled again for every compressor and budget" if most * size > limit else ""

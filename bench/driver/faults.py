@@ -23,6 +23,7 @@ ERRNOS = frozenset(
 )  # fmt: skip
 # Ray's exceptions that a task causes: what it raised, and the end of its process.
 OF_A_TASK = ("RayTaskError", "WorkerCrashedError")
+GPU_FULL = "GpuFull"  # error type of an outcome: a GPU's memory did not do
 _OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 

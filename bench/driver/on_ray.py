@@ -1,8 +1,9 @@
 """Runs stages on Ray: tasks of one thread in reused worker processes. The only file that imports ray.
 
 Two kinds of worker never share a process: those that have methods and encoders run, and those that train and test
-students. Ray keeps worker processes apart by their runtime environment, which carries the role. Code of methods, and of
-compressors that plugins give, runs in neither: bench/confinement/ forks a process for it.
+students. Ray keeps worker processes apart by their runtime environment, which carries the role, and the name of the
+data set where a plugin gives it. Code of methods, and of compressors that plugins give, runs in neither:
+bench/confinement/ forks a process for it.
 
 On one machine every task sees the same store and only addresses travel. With an address (other machines, no shared
 folder) a task returns the file that it made, Ray's object store carries it, and the task that needs it puts it in
@@ -15,6 +16,7 @@ import asyncio
 import atexit
 import contextlib
 import heapq
+import importlib
 import itertools
 import logging
 import os
@@ -24,12 +26,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from types import FrameType, ModuleType
+from typing import Any, Literal, cast
 
 # Ray starts workers at niceness 15; beside any other load an `import torch` then takes most of a minute.
 os.environ.setdefault("RAY_worker_niceness", "0")
@@ -44,49 +47,57 @@ import ray
 from ray.experimental import internal_kv as kv
 
 from bench import machine
-from bench.artifacts.describe import describe
-from bench.artifacts.refs import Workspace
+from bench.artifacts.refs import DatasetRef, Workspace
 from bench.artifacts.size_limits import given
 from bench.artifacts.store import LOG
 from bench.confinement import fork_server
 from bench.confinement.plugin_limits import KILLED, Limits
-from bench.driver.faults import RayLost, memory_fault, oom_kills
+from bench.driver.faults import GPU_FULL, RayLost, memory_fault, oom_kills
 from bench.driver.leftovers import session_folder
 from bench.driver.outcome import Outcome, attempt, fault_or_failure, notes_of_the_log
 from bench.driver.pulse import Pulse
 from bench.driver.running_stages import ENDING, told
 from bench.driver.session import Session, made_files, place_data_of, project_digest, store_of
+from bench.driver.shares import Share, Shares, gpu_full, plugins_that_wish, unmet
 from bench.errors import MachineError, UserError
 from bench.foreign.named_files import known_sets
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
-from bench.plugins.spec import parse
-from bench.stages.condense import condense
-from bench.stages.curve import learning_curve
-from bench.stages.encode import encode_labels
-from bench.stages.evaluate import evaluate
-from bench.stages.teach import teach
 from bench.training.progress_files import Sink, folder_sink, tell_in
+from bench.trials.trial import Trial
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage as Ray runs it: its function, the kind of worker, and its share of a machine."""
+    """A stage as Ray runs it: its function (or `module:function`), the kind of worker, and its share of a GPU where
+    nothing is known of the memory that it needs (bench/driver/shares.py).
 
-    function: Callable[..., Any]
+    The driver hands out stages and runs none, so it does not load their modules, nor torch, which they compute with.
+    """
+
+    place: str | Callable[..., Any]
     role: Literal["student", "method"]
-    gpus: float | None  # None: what NUM_GPUS of the method says, else none
-    cpus: float = 1.0
+    gpus: float | None  # None: what the method's module says
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What runs: its module is loaded now, unless it was."""
+        if callable(self.place):
+            return self.place
+        module, _, name = self.place.partition(":")
+        return cast(Callable[..., Any], getattr(importlib.import_module(module), name))
 
 
 STAGES = {
-    "describe": Stage(describe, "student", gpus=0.0),
-    "teach": Stage(teach, "student", gpus=1.0),
-    "condense": Stage(condense, "method", gpus=None),
-    "encode_labels": Stage(encode_labels, "method", gpus=1.0),
-    "evaluate": Stage(evaluate, "student", gpus=1.0),
-    "learning_curve": Stage(learning_curve, "student", gpus=1.0),
+    "describe": Stage("bench.artifacts.describe:describe", "student", gpus=0.0),
+    "teach": Stage("bench.stages.teach:teach", "student", gpus=1.0),
+    "condense": Stage("bench.stages.condense:condense", "method", gpus=None),
+    "encode_labels": Stage("bench.stages.encode:encode_labels", "method", gpus=1.0),
+    "evaluate": Stage("bench.stages.evaluate:evaluate", "student", gpus=1.0),
+    "learning_curve": Stage("bench.stages.curve:learning_curve", "student", gpus=1.0),
 }
+WITHOUT_TORCH = {"describe"}  # where the data set was described before
+OUT_OF_GPU_MEMORY = "OutOfMemoryError"  # torch's name of it
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 RETRIES = 2  # for a worker that dies: killed, out of memory, its machine gone
 OBJECT_STORE_BYTES = 256 * 2**20  # on one machine nothing but addresses and small values go through it
@@ -99,6 +110,8 @@ SHUTDOWN_WITHIN = 60.0  # seconds for Ray to end
 THROUGH_RAY = "ray:"  # before a session's name: what workers say goes through the cluster
 KV_NAMESPACE = "condensebench"
 MIRROR_EVERY = 2.0  # seconds between looks at what the workers of a cluster say
+NODES_WITHIN = 60.0  # seconds for machines of a cluster to join, where those that are there cannot do what is wished
+PROBE_WITHIN = 30.0  # seconds for a machine of a cluster to tell the memory of its GPUs
 TOKEN = secrets.token_hex(32)  # of the Ray processes that this process starts
 
 _folders = contextlib.ExitStack()  # of the Ray that this process started
@@ -124,6 +137,7 @@ class RayExecutor:
         limits: of the processes of plugins; None: the default ones.
         results: folder of the records, in which plugins have nothing to write.
         progress: folder where it stands which stages run, and how far long trainings are; None: nowhere.
+        gpu_share: of a GPU that every stage which uses one gets at least; None: by the memory that it needs.
     """
 
     def __init__(
@@ -138,6 +152,7 @@ class RayExecutor:
         limits: Limits | None = None,
         results: Path | None = None,
         progress: Path | None = None,
+        gpu_share: float | None = None,
     ) -> None:
         self._registry, self._switches = registry, machine.switches(arithmetic)
         self._owns = not ray.is_initialized()
@@ -148,6 +163,12 @@ class RayExecutor:
         if self.ship:  # this machine need not be like those that compute
             device = "cuda" if resources.get("GPU", 0) else "cpu"
         self._device = device
+        # A process that has used one GPU cannot change to another: where a machine has several, no task with a GPU is
+        # given the process of another task, which Ray would do.
+        self._fresh = max((node.get("GPU", 0.0) for node in nodes()), default=0.0) > 1
+        self._gpu_memory = 0 if device == "cpu" else _smallest_gpu(self.ship)
+        self._shares = Shares(registry, self._gpu_memory, gpu_share)
+        self._too_small: set[tuple[str, float]] = set()  # (stage, share of a GPU) that did not do
         code = project_digest() if self.ship else ""
         folders = () if results is None else (results.resolve(),)
         facts = self.ship, code, data_places(), known_sets(), given()
@@ -191,10 +212,12 @@ class RayExecutor:
         ticket = uuid.uuid4().hex
         try:
             files = {address: self._files[address] for address in needs if address in self._files}
+            share = self._share(stage, *args)
             for left in reversed(range(1 + RETRIES)):
                 # The session is wrapped, so that a worker unpacks it once and not for every task.
-                outcome_ref, file_ref = _task.options(**self.task_options(stage, *args)).remote(
-                    self._session_id, [self._session, ticket], files, stage, args
+                task = _fresh_task if share.gpus and self._fresh else _task
+                outcome_ref, file_ref = task.options(**self.task_options(stage, *args, share=share)).remote(
+                    self._session_id, [self._session, ticket], files, stage, args, share.gpus
                 )
                 try:
                     outcome: Outcome = await outcome_ref
@@ -207,8 +230,13 @@ class RayExecutor:
                     raise
                 for note in outcome.notes:
                     LOG.warning("%s", note)
-                if outcome.error_type != KILLED or not left:
+                if outcome.error_type == GPU_FULL and share.gpus < 1 and left:
+                    self._too_small.add((stage, share.gpus))
+                    share = replace(share, gpus=1.0)
+                elif outcome.error_type != KILLED or not left:
                     break
+            if outcome.error_type == GPU_FULL:
+                return replace(outcome, message=gpu_full(stage, share, self._gpu_memory, outcome.message))
             if outcome.error_type == KILLED and oom_kills() > self._oom_kills:
                 return self._out_of_memory(stage)
             if self.ship:
@@ -240,16 +268,46 @@ class RayExecutor:
         message = f"the machine ran out of memory while it ran '{stage}'; fewer --jobs need less"
         return Outcome("lost", message=message)
 
-    def task_options(self, stage: str, *args: Any) -> dict[str, Any]:
+    def task_options(self, stage: str, *args: Any, share: Share | None = None) -> dict[str, Any]:
         """The role of the worker and the share of the machine that a stage gets, as Ray reads them."""
-        role, gpus = STAGES[stage].role, STAGES[stage].gpus
-        if gpus is None:
-            gpus = float(parse(self._registry, "method", args[0]).plugin.constants.get("NUM_GPUS", 0.0))
-        environment = {"env_vars": {**ONE_THREAD, **self._switches, "CONDENSEBENCH_ROLE": role}}
-        options: dict[str, Any] = {"runtime_env": environment, "num_cpus": STAGES[stage].cpus}
-        if gpus and self._device != "cpu":
-            options["num_gpus"] = gpus
+        if share is None:
+            gpus = STAGES[stage].gpus
+            share = self._of_this_machine(self._shares.of_method(args[0]) if gpus is None else Share(gpus))
+        kind = {"CONDENSEBENCH_ROLE": STAGES[stage].role, **self._own_workers(args)}
+        environment = {"env_vars": {**ONE_THREAD, **self._switches, **kind}}
+        options: dict[str, Any] = {"runtime_env": environment, "num_cpus": share.cpus}
+        if share.gpus:
+            options["num_gpus"] = share.gpus
+        if share.memory:
+            options["memory"] = share.memory
         return options
+
+    def _share(self, stage: str, *args: Any) -> Share:
+        """What a stage gets: a GPU of its own where so little did not do before."""
+        share = self._of_this_machine(self._shares.of(stage, *args))
+        return replace(share, gpus=1.0) if (stage, share.gpus) in self._too_small else share
+
+    def _of_this_machine(self, share: Share) -> Share:
+        return replace(share, gpus=0.0) if self._device == "cpu" else share
+
+    def expect(self, trials: Sequence[Trial]) -> None:
+        """Raise UserError where what a plugin of these trials wishes for is on no machine: Ray would wait for ever.
+        Machines of a cluster may come late: they are waited for, for NODES_WITHIN."""
+        deadline = time.monotonic() + (NODES_WITHIN if self.ship else 0.0)
+        for who, share in plugins_that_wish(self._shares, trials):
+            while (reason := unmet(self._of_this_machine(share), nodes())) is not None:
+                if time.monotonic() >= deadline:
+                    raise UserError(f"{who} cannot run here: {reason}.")
+                time.sleep(1.0)
+
+    def _own_workers(self, args: tuple[Any, ...]) -> dict[str, str]:
+        """What keeps the workers that open a plugin's data set apart: its code runs in them, and whatever that changes
+        of torch, say, stays changed. Nothing for the data sets of this project."""
+        specs = [each.spec for each in args if isinstance(each, DatasetRef)] or [str(args[0])]
+        name = specs[0].partition(":")[0]
+        if name not in self._registry.names("dataset") or not self._registry.get("dataset", name).foreign:
+            return {}
+        return {"CONDENSEBENCH_DATASET": name}
 
     async def _slot(self, priority: int) -> None:
         if self._free > 0:
@@ -473,15 +531,27 @@ def _private_token() -> Iterator[None]:
 
 
 def _serve(
-    session_id: str, session: list[Any], files: dict[str, Any], stage: str, args: tuple[Any, ...]
+    session_id: str,
+    session: list[Any],
+    files: dict[str, Any],
+    stage: str,
+    args: tuple[Any, ...],
+    share: float = 0.0,
 ) -> tuple[Outcome, dict[str, bytes] | None]:
-    """One stage in a worker process: how it came out, and the files that it made, if other machines may need them."""
+    """One stage in a worker process: how it came out, and the files that it made, if other machines may need them.
+    `share`: of a GPU, which Ray has chosen."""
+    if stage not in WITHOUT_TORCH:
+        _one_thread()
     with notes_of_the_log() as notes:
-        ready = attempt(_workspace_with, session_id, session[0], files)
+        ready = attempt(_workspace_with, session_id, session[0], files, share)
         with told(_tells, "".join(session[1:]), stage, args):
             outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
+    if share:
+        _gpus().hand_back()
+    if share and outcome.error_type == OUT_OF_GPU_MEMORY:  # of a method as well: a larger GPU would do
+        outcome = Outcome("lost", error_type=GPU_FULL, message=outcome.message)
     # No method runs there: what lacks is the machine's.
-    if STAGES[stage].role == "student" and (fault := memory_fault(outcome.error_type, outcome.message)) is not None:
+    elif STAGES[stage].role == "student" and (fault := memory_fault(outcome.error_type, outcome.message)) is not None:
         outcome = Outcome("lost", message=f"{fault} while it ran '{stage}'")
     outcome = replace(outcome, notes=tuple(notes))
     contents = None
@@ -490,24 +560,61 @@ def _serve(
     return outcome, contents
 
 
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def _serve_in_worker(*args: Any) -> tuple[Outcome, dict[str, bytes] | None]:
     """`_serve` in a process of Ray. What plugins' processes are forked from comes first: nothing is computed yet."""
-    fork_server.start()
+    stage = args[3]
+    if stage not in WITHOUT_TORCH or "CONDENSEBENCH_DATASET" in os.environ:
+        fork_server.start_early("bench.stages.lent")
     return _serve(*args)
 
 
-def as_task(serve: Callable[..., tuple[Outcome, dict[str, bytes] | None]]) -> Any:
+def as_task(serve: Callable[..., tuple[Outcome, dict[str, bytes] | None]], *, calls: int = 0) -> Any:
     """A function with the arguments of `_serve` as Ray runs it in a worker. The function travels by name, and so shares
-    its module's state there."""
-    return ray.remote(max_retries=RETRIES, num_returns=2)(serve)
+    its module's state there. `calls`: after which the worker's process ends; 0: it is kept."""
+    return ray.remote(max_retries=RETRIES, num_returns=2, max_calls=calls)(serve)
 
 
 _task = as_task(_serve_in_worker)
+_fresh_task = as_task(_serve_in_worker, calls=1)
 
 
-def _workspace_with(session_id: str, session: Any, files: dict[str, Any]) -> Workspace:
-    """The session's workspace, with files that other machines made in its store."""
+def nodes() -> list[dict[str, float]]:
+    """Ray's resources of each machine that is there."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _smallest_gpu(ship: bool) -> int:
+    """Bytes of the smallest GPU, of this machine or of all that a cluster has; 0 where a machine does not tell."""
+    if not ship:
+        return min(_gpus().memory(), default=0)
+    probe = ray.remote(max_calls=1)(_gpus().memory)
+    asked = [
+        probe.options(num_cpus=0, num_gpus=0.01, resources={f"node:{node['NodeManagerAddress']}": 0.001}).remote()
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and node["Resources"].get("GPU")
+    ]
+    answers, silent = ray.wait(asked, num_returns=len(asked), timeout=PROBE_WITHIN)
+    for reference in silent:
+        ray.cancel(reference)
+    told = [ray.get(answer) for answer in answers]
+    return 0 if silent or not all(told) else min(each for answer in told for each in answer)
+
+
+def _gpus() -> ModuleType:
+    """bench.training.gpus, which loads torch: a driver and a stage without a GPU do without."""
+    return importlib.import_module("bench.training.gpus")
+
+
+def _workspace_with(session_id: str, session: Any, files: dict[str, Any], share: float) -> Workspace:
+    """The session's workspace on this task's device, with files that other machines made in its store."""
     ws = _workspace_for(session_id, session)
+    ws.device, ws.gpu_share = _gpus().device(share) if share else "cpu", share
     missing: dict[Any, list[str]] = {}
     for address, reference in files.items():
         if not (ws.store.root / address).is_file():
@@ -523,9 +630,6 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
     """The workspace (plugins, opened data sets), kept for the next task of the same session."""
     global _session_id, _workspace, _tells
     if _workspace is None or session_id != _session_id:
-        import torch
-
-        torch.set_num_threads(1)
         session: Session = ray.get(reference)
         if session.ship and project_digest() != session.code:
             raise MachineError(
@@ -533,11 +637,9 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
                 "Install the same version on every machine."
             )
         place_data_of(session)
-        device = session.device if torch.cuda.is_available() else "cpu"
         _workspace = Workspace(
             store_of(session),
             session.registry,
-            device,
             checks=session.ship,
             limits=session.limits,
             results=session.results,

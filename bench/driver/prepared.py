@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from bench import machine
 from bench.artifacts.kept_pixels import pixels_to_keep
 from bench.artifacts.refs import Workspace
-from bench.confinement.plugin_limits import Limits
+from bench.confinement.plugin_limits import OPENING, Limits
 from bench.driver.coming_labels import labels_to_keep
 from bench.driver.defaults import default_arithmetic, default_device, default_store, make_plan
 from bench.errors import UserError, unknown
@@ -49,6 +49,7 @@ class RunOptions:
     limit: int | None = None
     arithmetic: str | None = None
     limits: Limits = field(default_factory=Limits)
+    gpu_share: float | None = None
 
     def __post_init__(self) -> None:
         if self.rerun not in RERUN:
@@ -96,8 +97,8 @@ class Prepared:
         for trial in self.chosen:
             for name in origins.teacher_recipes(trial):
                 who = users.setdefault((name, trial.dataset), [])
-                labelled = origins.protocol(trial.protocol).labels(trial.dataset) != "hard"
-                who.append(trial.protocol if labelled else trial.method)
+                asked = origins.protocol(trial.protocol).asks_teachers(trial.dataset)
+                who.append(trial.protocol if asked else trial.method)
         lines = []
         for (name, dataset), who in users.items():
             recipe = teacher_to_train(self.workspace, name, dataset)
@@ -150,7 +151,8 @@ def prepare(
     trials = grids.trials(registry)
     default = default_arithmetic(registry, {trial.dataset for trial in trials})
     arithmetic = machine.resolve(options.arithmetic, default)
-    ws = Workspace(options.store.resolve(), registry, default_device(), arithmetic=arithmetic)
+    limits = replace(options.limits, seconds=min(options.limits.seconds, OPENING))  # nothing but data sets runs here
+    ws = Workspace(options.store.resolve(), registry, default_device(), arithmetic=arithmetic, limits=limits)
     return Prepared(options, ws, trials)
 
 

@@ -40,6 +40,7 @@ def run(
     cache_limit: str | None = None,
     keep_labels: str | None = None,
     store_limit: str | None = None,
+    gpu_share: float | None = None,
     **grid: Any,
 ) -> list[Record]:
     """Run what is missing and return the records of all trials of the plan.
@@ -60,8 +61,9 @@ def run(
         data: folder of the data sets; None: $CONDENSEBENCH_DATA, else data.
         limits: of the processes of plugins (bench.confinement.plugin_limits.Limits); None: the default ones.
         cache_limit: of decoded photographs in the store, such as 200GB; None: $CONDENSEBENCH_CACHE_LIMIT, else 32GB.
-        keep_labels: of raw labels in the store, which all compressors read; None: $CONDENSEBENCH_KEEP_LABELS, else 40GB.
+        keep_labels: of raw labels in the store, which compressors share; None: $CONDENSEBENCH_KEEP_LABELS, else 40GB.
         store_limit: of all that lies in the store; None: $CONDENSEBENCH_STORE_LIMIT, else none.
+        gpu_share: of a GPU that every stage which uses one gets at least, in (0, 1]; None: by the memory that it needs.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see
             bench.trials.plan.Grid).
 
@@ -78,7 +80,9 @@ def run(
         if size is not None:
             setting.place(size)
     place = Path(store) if store is not None else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits or Limits())
+    options = RunOptions(
+        Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits or Limits(), gpu_share
+    )
     prepared = prepare(options, plugins, plan=plan, **grid)
     for note in prepared.notes:
         print(note, file=sys.stderr)
@@ -122,8 +126,10 @@ def run_prepared(
     executor = RayExecutor(
         ws.registry, ws.store.root, jobs=options.jobs, address=options.ray_address, device=ws.device,
         arithmetic=ws.store.arithmetic, limits=options.limits, results=options.results, progress=prepared.progress,
+        gpu_share=options.gpu_share,
     )  # fmt: skip
     try:
+        executor.expect(prepared.chosen)
         job = Run(
             ws, executor, options.results, prepared.existing,
             rerun=options.rerun, limits=options.limits, on_record=on_record, on_skip=on_skip, on_lost=on_lost,

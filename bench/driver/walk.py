@@ -22,7 +22,7 @@ from bench.driver.faults import RayLost
 from bench.driver.outcome import NoValue, Outcome, fault_or_failure, ignore
 from bench.driver.prepared import RERUN, state_of
 from bench.errors import MachineError
-from bench.labels.making import shards
+from bench.labels.label_file import shards
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.records import files
@@ -30,7 +30,6 @@ from bench.records.files import Failure, ReadRecord, Record
 from bench.stages.origins import OriginDigests
 from bench.teachers.teacher_files import TeacherRef, UnusedTeacher
 from bench.trials.budget import reference_bytes
-from bench.trials.cell import cell_recipe
 from bench.trials.trial import Trial
 
 if TYPE_CHECKING:
@@ -148,7 +147,7 @@ class Run:
         if state_of(trial, made_by, self._latest) not in self._rerun:
             return None
 
-        _, recipe = cell_recipe(self._ws.registry, trial, dataset.classes)
+        recipe = self._origins.recipe(trial, dataset.classes)
         fields["recipe"] = recipe.digest
         lent = self._lent(trial, labellers)
         condensed_key = ("condense", trial.dataset, lent, trial.method, trial.ipc)
@@ -179,10 +178,10 @@ class Run:
             fields["seconds"]["encode"] = sum(part.seconds for part in labels)
             _tell(fields["conduct"], *(part.conduct for part in labels))
 
-        online = labellers if recipe.labels == "online" else ()
+        asked = labellers if recipe.labels == "online" or recipe.kept_channels else ()
         outcome = await self._executor.run(
-            "evaluate", trial, dataset, condensed, labels, online,
-            priority=priority, needs=(condensed.address, *(part.address for part in labels), *_addresses(online)),
+            "evaluate", trial, dataset, condensed, labels, asked,
+            priority=priority, needs=(condensed.address, *(part.address for part in labels), *_addresses(asked)),
         )  # fmt: skip
         measured = dict(outcome.get())
         fields["seconds"] |= measured.pop("seconds")

@@ -51,7 +51,7 @@ def kept_set(
     if size > limit:
         return False
     files = [store.path(RAW, each).name for each in shards]
-    with locked(folder / "sets"):
+    with locked(folder / ".sets"):
         if mark.is_file():
             return True
         if size + sum(reserved(folder).values()) > limit or not _fits(store.root, size):

@@ -19,6 +19,7 @@ from bench.plugins.registry import Plugin
 from bench.plugins.spec import Spec
 
 OF_TEACHER = frozenset({"teacher", "teachers", "features", "logits", "predict", "soft_labels"})  # of bench.api.Context
+OF_DYNAMICS = frozenset({"dynamics", "dynamics_scores"})
 CONTEXT = "ctx"  # what this project's methods call it
 
 
@@ -35,7 +36,8 @@ def uses_teacher(method: Spec) -> bool:
 
 
 def asked_for(plugin: Plugin) -> frozenset[str]:
-    """Of `teacher` and `dynamics`, those that a method's code asks its context for. Kept for the plugin's lifetime."""
+    """Of `teacher`, `dynamics` and `device`, those that a method's code asks its context for. Kept for the plugin's
+    lifetime. `device` is also what a tensor has: whoever names it computes on one."""
     known: frozenset[str] | None = vars(plugin).get("asked_for")
     if known is None:
         known = frozenset(_asked_for(plugin))
@@ -50,7 +52,9 @@ def _asked_for(plugin: Plugin) -> Iterator[str]:
         for word in _words(tree):
             if word in OF_TEACHER:
                 yield "teacher"
-            elif word == "dynamics":
+            elif word in OF_DYNAMICS:
+                yield "dynamics"
+            elif word == "device":
                 yield word
         if _hands_on(module, unit, tree, names):
             yield from ("teacher", "dynamics")

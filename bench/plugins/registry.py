@@ -49,6 +49,8 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "NAME": str,
     "CITATION": str,
     "NUM_GPUS": (int, float),
+    "GPU_MEMORY_GB": (int, float),  # what a call takes of a GPU, and
+    "MEMORY_GB": (int, float),  # of the machine; see bench/driver/shares.py
     "PUBLISHED": dict,
     "TAKES_BUDGET": bool,
     "BACKBONES": (int, str),  # how many networks a method uses, or the parameter that tells which

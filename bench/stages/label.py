@@ -19,8 +19,8 @@ from bench.engine import ENGINE_VERSION
 from bench.errors import InfeasibleError
 from bench.labels.adapter import encode, fit, takes_shared
 from bench.labels.kept_labels import RAW, kept_set
-from bench.labels.label_file import LabelFile, blob_allowance, smallest_total
-from bench.labels.making import label_views, shards, teacher_logits
+from bench.labels.label_file import LabelFile, blob_allowance, shards, smallest_total
+from bench.labels.making import label_views, teacher_logits
 from bench.plugins.spec import Spec
 from bench.protocol.options import seeded_as
 from bench.protocol.recipe import Recipe
@@ -31,7 +31,6 @@ from bench.teachers import loaded
 from bench.teachers.ensemble import Ensemble, ensemble_of, view_norms
 from bench.teachers.teacher_files import TeacherRef
 from bench.trials.budget import Budget, reference_bytes
-
 
 
 class Labelling:

@@ -275,9 +275,9 @@ def test_an_array_is_written_block_by_block_and_metadata_are_read_at_the_end(tmp
 @pytest.mark.parametrize(
     ("blocks", "why"),
     [
-        ([np.zeros((2, 3))], "have 2 rows, not 4"),
-        ([np.zeros((2, 3)), np.zeros((2, 2))], r"\(2, 2\), of float64 \(4, 3\)"),
-        ([np.zeros((4, 3), np.float32)], "a block is float32"),
+        ([np.zeros((2, 3))], r"hold 6 values, or more, where \(4, 3\)"),
+        ([np.zeros((2, 3)), np.zeros((3, 3))], "hold 15 values"),
+        ([np.zeros((4, 3), np.float32)], "a block is float32, the array float64"),
     ],
 )
 def test_blocks_that_are_not_the_array_leave_nothing(tmp_path: Path, blocks: list[np.ndarray], why: str) -> None:

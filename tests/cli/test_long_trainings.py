@@ -12,8 +12,8 @@ import pytest
 from bench.cli import progress
 from bench.cli.progress import RunProgress
 from bench.driver.running_stages import told
-from bench.training.course import Standing, watch_trainings
 from bench.training.progress_files import folder_sink, standings, tell_in, teller
+from bench.training.standing import Standing, watch_trainings
 from tests.worlds.records import record
 
 STANDING = Standing("teacher cifar-resnet18-v1 on cifar10", 3.4, 200, 512.3, 5000.0)
@@ -23,10 +23,10 @@ SENTENCE = "teacher cifar-resnet18-v1 on cifar10: epoch 3.4 of 200, 512 images/s
 @pytest.fixture
 def tell(tmp_path: Path):
     """Says in a folder how far this process's training is."""
-    from bench.training import course
+    from bench.training import standing
 
     tell_in(str(tmp_path / "told"))
-    yield course._watch
+    yield standing._watch
     watch_trainings(None)
 
 

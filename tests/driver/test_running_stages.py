@@ -16,9 +16,8 @@ from bench.driver.on_ray import STAGES, RayExecutor
 from bench.driver.running_stages import RunningStage, name_of, running_stages, told
 from bench.plugins.registry import discover
 from bench.teachers.teacher_files import UnusedTeacher
-from bench.training import course
-from bench.training.course import Standing
 from bench.training.progress_files import folder_sink, standings, tell_in
+from bench.training.standing import Standing, watch_of_this_process
 from bench.trials.trial import Trial
 from tests.worlds.run import World, make_world
 
@@ -88,14 +87,15 @@ def test_what_is_told_through_ray_comes_out_as_files(tmp_path: Path) -> None:
     assert sink is not None
     try:
         tell_in(sink)
-        assert course._watch is not None
-        course._watch(Standing("teacher x on y", 1.5, 3, 10.0, 20.0))
+        watch = watch_of_this_process()
+        assert watch is not None
+        watch(Standing("teacher x on y", 1.5, 3, 10.0, 20.0))
         sink("1.stage", b'{"name": "method herding", "teller": "7-a"}')
         sink("2.stage", b'{"name": "method of a killed worker", "teller": "8-b"}')
         mirror._look()
         assert running_stages(tmp_path)["1"] == RunningStage("method herding", "7-a")
         assert [each.name for each in standings(tmp_path)] == ["teacher x on y"]
-        course._watch(None)
+        watch(None)
         sink("1.stage", None)
         mirror.over.add("2.stage")
         mirror._look()

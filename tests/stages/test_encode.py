@@ -13,7 +13,7 @@ from bench.artifacts.refs import Workspace
 from bench.artifacts.size_limits import KEEP_LABELS
 from bench.artifacts.store import read
 from bench.errors import InfeasibleError
-from bench.labels import adapter, making
+from bench.labels import adapter, label_file
 from bench.labels.label_file import LabelFile
 from bench.labels.reader import EncodedLabels
 from bench.plugins.registry import discover
@@ -126,7 +126,7 @@ def test_the_whole_file_stays_within_its_budget(bench: Bench, ratio: str) -> Non
 
 
 def test_a_shared_part_counts_once_and_shards_are_read_as_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "shard_sizes", lambda *_: [7, 7, 6])
+    monkeypatch.setattr(label_file, "shard_sizes", lambda *_: [7, 7, 6])
     budget = f"{2 * 2 * 20 * 10 + 300}B"  # two views of 20 images, and what little else there is
     with pytest.raises(InfeasibleError, match="one view of each image"):
         bench.encode("common_mean", "300B", shards=3)
@@ -143,7 +143,7 @@ def test_a_shared_part_counts_once_and_shards_are_read_as_one(bench: Bench, monk
 def test_what_shards_share_is_fitted_once_and_is_what_each_would_have_fitted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(making, "shard_sizes", lambda *_: [7, 7, 6])
+    monkeypatch.setattr(label_file, "shard_sizes", lambda *_: [7, 7, 6])
     fitted: list[bytes] = []
 
     def counted(*arguments: Any, **parameters: Any) -> bytes:
@@ -171,7 +171,7 @@ def test_several_shards_are_surveyed(
 
     monkeypatch.setattr(label, "fit", seen)
     monkeypatch.setenv(KEEP_LABELS.variable, kept)
-    monkeypatch.setattr(making, "shard_sizes", lambda *_: sizes)
+    monkeypatch.setattr(label_file, "shard_sizes", lambda *_: sizes)
     bench.encode("common_mean", "10x", shards=len(sizes))
     [survey] = surveys
     if len(sizes) == 1:

@@ -20,7 +20,7 @@ from bench.artifacts.size_limits import KEEP_LABELS, STORE_LIMIT
 from bench.artifacts.store import Store
 from bench.driver import walk
 from bench.driver.coming_labels import labels_to_keep
-from bench.labels import kept_labels, making
+from bench.labels import kept_labels, label_file
 from bench.labels.kept_labels import RAW, kept_set, marks, reserved
 from bench.plugins.registry import discover
 from bench.stages import isolation, label
@@ -51,7 +51,7 @@ class Desk:
             return original(ensemble, images, views, indices, *rest)
 
         monkeypatch.setattr(label, "teacher_logits", counted)
-        monkeypatch.setattr(making, "shard_sizes", lambda *_: SHARDS)
+        monkeypatch.setattr(label_file, "shard_sizes", lambda *_: SHARDS)
 
     def encode(self, compressor: str, budget: str | None = "3x") -> list[bytes]:
         trial = Trial("digits", "small-soft-v1", "random", 2, compressor, budget, "convnet", 0)

@@ -34,6 +34,7 @@ def serve_in_process(monkeypatch: pytest.MonkeyPatch, **resources: float) -> Non
     stand_in = SimpleNamespace(
         is_initialized=lambda: True,
         cluster_resources=lambda: {"CPU": 1.0, **resources},
+        nodes=lambda: [{"Alive": True, "Resources": {"CPU": 1.0, "memory": 2.0**40, **resources}}],
         put=lambda value: value,
         get=lambda value: value,
         exceptions=ray.exceptions,
@@ -41,6 +42,7 @@ def serve_in_process(monkeypatch: pytest.MonkeyPatch, **resources: float) -> Non
     monkeypatch.setattr(on_ray, "ray", stand_in)
     monkeypatch.setattr(on_ray, "servers", lambda _: {})
     monkeypatch.setattr(on_ray, "_task", _Task())
+    monkeypatch.setattr(on_ray, "_fresh_task", _Task())
     monkeypatch.setattr(on_ray, "_session_id", "")
     monkeypatch.setattr(on_ray, "_workspace", None)
     monkeypatch.setattr(isolation, "_method_code_ran", False)  # by an earlier test

@@ -33,6 +33,9 @@ accumulation_weight = "images"
 normalisation = "dataset"
 ema = 0.9
 siamese = []
+scale_l1 = 0.0  # no slimming
+class_steps = 0  # no continual learning
+kept_channels = []  # no slimming
 
 [recipe.optimizer]
 name = "adamw"

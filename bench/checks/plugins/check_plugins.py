@@ -164,6 +164,7 @@ def bound(plugin: Plugin, shop: Workshop | None) -> list[tuple[str, Callable[[],
     def subject() -> Subject:
         if not subjects:
             subjects.append(_SUBJECTS[plugin.kind](plugin, shop or workshop()))
+            subjects[0].watch_import()
         return subjects[0]
 
     def run(check: Check) -> list[Finding]:

@@ -15,6 +15,7 @@ from typing import Any
 from bench.checks.records.baseline import check_drift
 from bench.checks.records.board import Cell, Line, cells
 from bench.checks.records.contents import check_contents
+from bench.checks.records.curve_rules import check_curves
 from bench.checks.records.fairness import check_cell
 from bench.checks.records.label_bytes import check_bytes
 from bench.checks.records.prescribed import Prescribed
@@ -113,6 +114,7 @@ def check_lines(
     for cell in board:
         check_cell(cell, prescribed, out)
         check_bytes(cell, prescribed, out)
+        check_curves(cell, prescribed, out)
         check_copies(cell, out)
     check_contents(board, out)
     check_conduct(lines, out)

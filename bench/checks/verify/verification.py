@@ -20,7 +20,7 @@ from bench.checks.records.fairness import check_code
 from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import Findings
 from bench.checks.records.watched import check_conduct
-from bench.checks.verify.diagnosis import made_otherwise, other_content, other_result
+from bench.checks.verify.diagnosis import made_otherwise, other_content, other_curve, other_result
 from bench.checks.verify.elsewhere import judged_by_statistics
 from bench.checks.verify.rerun import Reruns
 from bench.checks.verify.rounding import result
@@ -134,6 +134,7 @@ def verify(
                         diagnosis = other_content(claim, record)
                         if diagnosis is None and result(claim) != result(record):
                             diagnosis = other_result(claim, line.trial, reruns)
+                        diagnosis = diagnosis or other_curve(claim, record)
                         exact += diagnosis is None
                     elif diagnosis is None:
                         elsewhere.append(line)

@@ -18,7 +18,7 @@ from bench.plugins.registry import discover
 from bench.protocol.definition import load
 from bench.stages.context import HarnessContext
 from bench.stages.teach import teach
-from bench.teachers import further, teacher_files, weights
+from bench.teachers import network_choice, teacher_files, weights
 from methods.synthesis import edc, gvbsm, rded
 from tests.worlds.fakes import digits, digits_context
 
@@ -195,13 +195,13 @@ def test_the_lists_name_recipes_that_exist_and_follow_gvbsm():
     fixed = load(registry, "gvbsm-v1")
     for dataset in ("cifar10", "cifar100", "tiny-imagenet", "imagenet-1k"):
         listed = tuple(fixed.teachers(dataset))
-        assert listed == further.LISTED[dataset][: len(listed)]
-    assert [len(further.LISTED[each]) for each in ("cifar10", "cifar100", "imagenet-1k")] == [8, 8, 5]  # EDC's
-    for recipes in further.LISTED.values():
+        assert listed == network_choice.LISTED[dataset][: len(listed)]
+    assert [len(network_choice.LISTED[each]) for each in ("cifar10", "cifar100", "imagenet-1k")] == [8, 8, 5]  # EDC's
+    for recipes in network_choice.LISTED.values():
         for name in recipes:
             assert teacher_files.load_recipe(registry, name, "cifar10", 10).network
-    assert tuple(fixed.teachers("glyphs")) == further.SMALL
-    assert tuple(fixed.teachers("imagenette")) == further.SUBSET
+    assert tuple(fixed.teachers("glyphs")) == network_choice.SMALL
+    assert tuple(fixed.teachers("imagenette")) == network_choice.SUBSET
 
 
 def test_edc_has_the_values_of_the_paper_and_of_the_scripts_for_each_data_set():
