@@ -28,7 +28,7 @@ from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace, read_condensed
 from bench.plugins.registry import discover
 from bench.records import files
-from bench.records.schema import Record
+from bench.records.schema import CondensedSet, Record
 from bench.seeds import numpy_generator
 from bench.stages import isolation
 from bench.stages.condense import condense
@@ -193,7 +193,7 @@ def _record(dataset: str, classes: int, condensed: Any, facts: dict[str, Any]) -
         num_classes=classes,
         num_images=condensed.images,
         bytes_images=condensed.bytes_images,
-        condensed=facts,
+        condensed=CondensedSet(**facts),
         provenance=dict(condensed.provenance),
     )
 

@@ -29,11 +29,11 @@ from bench.artifacts.store import Blocks
 from bench.errors import UserError
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
-from bench.protocol.recipe import Augment, Recipe
+from bench.protocol.recipe import Augment, Loss, Recipe
 from bench.seeds import numpy_generator
-from bench.stages import label
 from bench.stages.label import Labelling
 from bench.studies.label_sets import photos
+from bench.teachers import loaded
 from bench.teachers.ensemble import Member
 from bench.teachers.teacher_files import TeacherRef
 from speed.row import Row
@@ -110,12 +110,12 @@ def encode_all(folder: Path, images: int, quick: bool) -> dict[str, Any]:
     address = ws.store.relative(ws.store.get("condensed", {"images": images, "quick": quick}, make))
     condensed = CondensedRef(address, images, 0, 0.0, False, {})
     recipe = Recipe(
-        epochs=VIEWS, batch=100, views=VIEWS, labels="stored", loss={"name": "kl"},
+        epochs=VIEWS, batch=100, views=VIEWS, labels="stored", loss=Loss(name="kl"),
         augment=Augment(crop_scale=(0.4, 1.0), flip=0.5, mix="cutmix"),
     )  # fmt: skip
     ref = TeacherRef("teacher/none", False, "convnet", hashlib.sha256(str(quick).encode()).hexdigest(), 0.0)
     member = Member(sight.network, photos.MEAN, photos.STD)
-    with mock.patch.object(label.loaded, "member", return_value=member):
+    with mock.patch.object(loaded, "member", return_value=member):
         _encode(ws, dataset, condensed, recipe, ref, "svd", some=[0])  # libraries are there, the allocators are warm
         before, rows = _peak(), []
         for compressor in COMPRESSORS:

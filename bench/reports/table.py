@@ -109,9 +109,10 @@ def typed(columns: Mapping[str, Column], rows: Sequence[Row]) -> pd.DataFrame:
 
 def _series(values: list[Any], kind: Any) -> pd.Series[Any]:  # of pandas, as `Column.kind`
     try:
-        return pd.Series(values, dtype=kind)
+        series: pd.Series[Any] = pd.Series(values, dtype=kind)
     except UnicodeEncodeError:  # half a surrogate pair, as a word of another encoding on the command line becomes
-        return pd.Series([visible(each) if isinstance(each, str) else each for each in values], dtype=kind)
+        series = pd.Series([visible(each) if isinstance(each, str) else each for each in values], dtype=kind)
+    return series
 
 
 def by_key(columns: Iterable[AnyColumn]) -> dict[str, AnyColumn]:

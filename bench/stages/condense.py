@@ -106,7 +106,8 @@ def _arrays(
         condensed = assembled(spec, result, train, ipc)
         images, provenance = condensed.images, condensed.provenance
         shape, kind = tuple(images.shape), images.numpy().dtype
-        blocks = iter(images.split(max(1, BLOCK_BYTES // max(1, images[0].nbytes))))
+        rows = max(1, BLOCK_BYTES // max(1, images[0].nbytes))
+        blocks = (images[first : first + rows] for first in range(0, len(images), rows))
         arrays = {"labels": condensed.labels.numpy()}
         if condensed.indices is not None:
             arrays["indices"] = condensed.indices

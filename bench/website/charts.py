@@ -117,8 +117,8 @@ def against_size(rows: Sequence[Datum], key: str, title: str, caption: str, fall
         "y": accuracy("mean"),
         "color": {"field": series, "type": "nominal", "title": series},
     }
-    if 1 < shapes <= MOST_SHAPES:
-        points["shape"] = {"field": "method", "type": "nominal", "title": "method"}
+    # Of the points alone: Vega-Lite adds points to rules that have a shape.
+    shape = {"shape": {"field": "method", "type": "nominal", "title": "method"}} if 1 < shapes <= MOST_SHAPES else {}
     spec = {
         "height": 380,
         "layer": [
@@ -137,7 +137,7 @@ def against_size(rows: Sequence[Datum], key: str, title: str, caption: str, fall
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 70, "opacity": 0.95},
-                "encoding": {**points, "tooltip": _tooltip(rows)},
+                "encoding": {**points, **shape, "tooltip": _tooltip(rows)},
                 "params": [{"name": "shown", "select": {"type": "point", "fields": [series]}, "bind": "legend"}],
             },
         ],
@@ -279,10 +279,8 @@ def _series(
         "height": 340,
         "mark": {"type": "line", "point": len(rows) < MOST_BARS},
         "encoding": {
-            **{
-                axis: {"field": field, "type": "quantitative", "title": field, **more}
-                for axis, (field, more) in (("x", x), ("y", y))
-            },
+            "x": {"field": x[0], "type": "quantitative", "title": x[0], **x[1]},
+            "y": {"field": y[0], "type": "quantitative", "title": y[0], **y[1]},
             "color": {"field": series, "type": "nominal", "title": None},
             "opacity": {"condition": {"param": "shown", "value": 1}, "value": 0.1},
             "tooltip": [{"field": each} for each in (series, x[0], y[0])],

@@ -216,7 +216,9 @@ def test_a_stage_that_was_given_too_little_runs_again_on_a_gpu_of_its_own_and_so
 
 def test_a_gpu_that_is_too_small_is_a_fault_of_the_machine_that_says_what_to_set(executor, monkeypatch):
     def student(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90.00 GiB. GPU 0 has a total capacity of 24")
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 90.00 GiB. GPU 0 has a total capacity of 24"
+        )
 
     with_stage(monkeypatch, student)
     outcome = evaluated(executor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bench.checks.records.board import Cell, Line
 from bench.checks.records.prescribed import Prescribed
@@ -10,6 +10,8 @@ from bench.checks.records.rules import Findings
 from bench.checks.records.values import ROUNDING
 from bench.errors import UserError
 from bench.records.files import ReadRecord
+from bench.records.lean import LeanPoint
+from bench.records.schema import Point
 
 
 def check_curves(cell: Cell, prescribed: Prescribed, out: Findings) -> None:
@@ -27,7 +29,7 @@ def check_curves(cell: Cell, prescribed: Prescribed, out: Findings) -> None:
 
 def _other(record: ReadRecord, trainings: tuple[int, ...], slimmed: bool) -> Iterator[str]:
     """What is not as prescribed, one message each."""
-    curve = record.curve or []
+    curve: Sequence[Point | LeanPoint] = record.curve or []
     if tuple(point.classes for point in curve) != trainings:
         told = [point.classes for point in curve]
         yield f"its students were trained on {told} classes; the protocol prescribes {list(trainings)}"

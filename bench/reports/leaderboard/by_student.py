@@ -100,8 +100,9 @@ def page_of_students(frame: pd.DataFrame) -> Page:
         return Page([], frame, nothing=NO_RECORDS)
     tables = []
     for (dataset, protocol, labels, ipc, shared), table in frame.groupby(list(_TABLE), sort=False):
-        heading = f"{dataset}, {protocol}, {labels} labels, ipc {ipc} (fixed but for the student: {shared[:8]})"
-        tables.append(_table(marked(heading, table["official"].all(), table["default_recipe"].any()), table))
+        heading = f"{dataset}, {protocol}, {labels} labels, ipc {ipc} (fixed but for the student: {str(shared)[:8]})"
+        official, default = bool(table["official"].all()), bool(table["default_recipe"].any())
+        tables.append(_table(marked(heading, official, default), table))
     return Page(tables, frame, notes=list(_notes(frame)))
 
 

@@ -160,7 +160,8 @@ def _direction(weight: torch.Tensor, generator: torch.Generator) -> torch.Tensor
         return torch.zeros_like(weight)
     drawn = torch.randn(weight.shape, dtype=weight.dtype, generator=generator).to(weight.device)
     lengths = [each.flatten(1).norm(dim=1) for each in (weight, drawn)]
-    return drawn * (lengths[0] / lengths[1]).reshape(-1, *[1] * (weight.ndim - 1))
+    scaled: torch.Tensor = drawn * (lengths[0] / lengths[1]).reshape(-1, *[1] * (weight.ndim - 1))
+    return scaled
 
 
 def _flat(parts: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -163,7 +163,9 @@ def _stored(
 ) -> Iterator[tuple[dict[str, Any], dict[str, bytes]]]:
     """The stored labels of a set, of each protocol that its rows were run on."""
     dataset = plain.dataset(kept.name.cell.dataset)
-    for stored in labels.of(kept.address) if dataset else ():
+    if dataset is None:
+        return
+    for stored in labels.of(kept.address):
         codes = {
             (row.values["compressor"], row.values["budget"])
             for row in kept.name.rows
