@@ -92,7 +92,11 @@ class TestSplit:
     __test__ = False  # no test of pytest's
 
     def __init__(
-        self, source: ImageSource, size: int, check: Callable[[np.ndarray], None], rows: np.ndarray | None = None
+        self,
+        source: ImageSource,
+        size: int,
+        rows: np.ndarray | None = None,
+        check: Callable[[np.ndarray], None] = lambda _: None,
     ) -> None:
         prepare(source)
         self._source, self._size, self._check = source, size, check
@@ -103,7 +107,7 @@ class TestSplit:
 
     def only(self, rows: np.ndarray) -> TestSplit:
         """Its images at these places, int64 [n]."""
-        return TestSplit(self._source, self._size, self._check, self._rows[rows])
+        return TestSplit(self._source, self._size, self._rows[rows], self._check)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -256,7 +260,7 @@ class Data:
 
         if isinstance(source, FileSource) or len(source) * self.dataset.channels * self.dataset.source_size**2 > WHOLE:
             check(source.read(np.array([0])))
-            return TestSplit(source, self.dataset.size, check), labels
+            return TestSplit(source, self.dataset.size, check=check), labels
         read = source.read(np.arange(len(source.labels)))
         check(read)
         return shrink(torch.from_numpy(read), self.dataset.size), labels
