@@ -40,7 +40,7 @@ from speed.row import Row
 
 IMAGES, VIEWS, QUICK = 10_000, 30, 60
 SIDE, CLASSES, BUDGET = 64, 1000, "20x"  # one component of 30 views takes more than 30x
-COMPRESSORS = ("svd", "quant", "topk", "pq", "klt")
+COMPRESSORS = ("svd", "rsvd", "topk", "pq", "klt")
 MOST = 1024.0  # MiB above the network
 DATASET = '''
 """A data set of 1,000 classes whose training split is not looked at."""
