@@ -61,6 +61,7 @@ name = { by = "dataset", digits = "ce", default = "kl" }
 temperature = { by = "dataset", digits = 1.0, default = 4.0 }
 times_t_squared = false
 hard_weight = 0.0
+mix_labels = true
 
 [recipe.augment]
 randaugment_ops = 0
