@@ -99,7 +99,9 @@ def test_features_logits_and_soft_labels_are_those_of_the_whole_split(small: Ope
     context, images = small.context(), small.data.train.images(np.arange(300))
     assert np.array_equal(context.logits(), context._predict(images).numpy())
     assert np.array_equal(context.features(), context._predict(images, features=True).numpy())
-    assert np.array_equal(context.soft_labels(None, 3), context._soft_labels(images, 3))
+    for cutmix in (False, True):
+        whole = context.soft_labels(images, 3, cutmix=cutmix)
+        assert np.array_equal(context.soft_labels(None, 3, cutmix=cutmix), whole)
 
 
 @pytest.mark.parametrize("augment", [Augment(flip=0.5, pad=0.125), Augment(crop_scale=(0.3, 1.0), mix="cutmix")])
@@ -263,7 +265,7 @@ def test_nobody_asks_for_more_than_a_part_of_a_split(n: int, tmp_path: Path, mon
     assert evaluate(context.teacher, images, labels, mean=half, std=half).n == n
     some = world.data.train.images(np.arange(10)).numpy()
     condensed_facts(some, np.arange(10), images[:200], classes=5, train_in_test=0)
-    assert max(reads) == 1000 < n
+    assert 1000 <= max(reads) < 1100 < n  # a block of batches of the training is 800 KiB of float images
     assert sum(reads) > 6 * n
 
 
