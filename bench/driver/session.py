@@ -31,7 +31,7 @@ class Session:
     size_limits: Mapping[str, str] = field(default_factory=dict)  # of the store (bench.artifacts.size_limits), by name
     limits: Limits = field(default_factory=Limits)  # of the processes of plugins
     results: tuple[Path, ...] = ()  # the folders of records that plugins have nothing to write in
-    progress: str = ""  # the folder where workers say how far long trainings are; "": nowhere
+    progress: str = ""  # where workers say what they do: a folder, or `ray:` and a name; "": nowhere
 
 
 def use_cluster_token() -> None:
