@@ -20,14 +20,15 @@ no file can have, is given by the constant NAME.
                                      (bench/sources.py has sources to return: ArraySource, FileSource; bench/places.py
                                      finds the files that the user has)
 
-Optional module constants: NAME (str, where it is not the file's stem), CITATION (str), NUM_GPUS (float, share of a
-GPU a task asks for; unsaid, a method whose code uses a network or the device asks for a whole one), GPU_MEMORY_GB and
-MEMORY_GB (float, what a task takes of a GPU and of the machine), PUBLISHED (dict of published settings), TAKES_BUDGET (compressors: False when the size does
-not depend on a budget), PLACES (methods: dict, parameters that name files -> the one that may give their digest, or
-""; a trial holds name and digest of the content, never the path), BACKBONES (methods: how many networks
-`ctx.teachers` is asked for, an int, or the name of the parameter that tells how many or which), TEACHER (methods:
-whether the teacher is asked for, where the code does not show it: True, False, or the values of parameters with
-which it is), CHECK_EXCEPTIONS (dict: a rule of `condensebench check plugins` that does not hold here, and why).
+Optional module constants: NAME (str, where it is not the file's stem), CITATION (str), NUM_GPUS (float, share of a GPU
+a task asks for; unsaid, a method whose code uses a network or the device asks for a whole one), GPU_MEMORY_GB and
+MEMORY_GB (float, what a task takes of a GPU and of the machine), PUBLISHED (dict of published settings), TAKES_BUDGET
+(compressors: False when the size does not depend on a budget), PLACES (methods: dict, parameters that name files -> the
+one that may give their digest, or ""; a trial holds name and digest of the content, never the path), BACKBONES
+(methods: how many networks `ctx.teachers` is asked for, an int, or the name of the parameter that tells how many or
+which), TEACHER (methods: whether the teacher is asked for, where the code does not show it: True, False, or the values
+of parameters with which it is), CHECK_EXCEPTIONS (dict: a rule of `condensebench check plugins` that does not hold
+here, and why).
 A file or folder whose name starts with an underscore is shared code, not a plugin.
 """
 

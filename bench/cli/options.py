@@ -51,6 +51,23 @@ CACHE_LIMIT = click.option(
     help="Of decoded photographs in the store, for instance 200GB; 0 keeps none "
     "[default: $CONDENSEBENCH_CACHE_LIMIT, else 32GB].",
 )
+
+
+def _place_speed_ups(context: click.Context, option: click.Parameter, names: tuple[str, ...]) -> None:  # noqa: ARG001 (click's)
+    if names:
+        from bench.training.speed_ups import place_speed_ups
+
+        place_speed_ups(names)
+
+
+SPEED_UP = click.option(
+    "--speed-up",
+    multiple=True,
+    metavar="NAME",
+    expose_value=False,
+    callback=_place_speed_ups,
+    help="Of trainings: compile, graphs or prefetch; repeatable. Records tell which.",
+)
 RESULTS = click.option(
     "--results", default="results/local", show_default=True, metavar="DIR", help="Folder of the records."
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import CACHE_LIMIT, DATA, JOBS, PLUGIN, STORE
+from bench.cli.options import CACHE_LIMIT, DATA, JOBS, PLUGIN, SPEED_UP, STORE
 from bench.machine import ARITHMETICS
 
 if TYPE_CHECKING:
@@ -79,6 +79,14 @@ SHOWN_FAILURES = 5
     metavar="SHARE",
     help="Of a GPU, that each stage which uses one gets at least [default: by the memory that it needs].",
 )
+@click.option(
+    "--teacher-gpus",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    help="That train a teacher [default: 1].",
+)
+@SPEED_UP
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it may take; run nothing.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
@@ -98,6 +106,7 @@ def command(
     stage_memory: float | None,
     stage_processes: int | None,
     gpu_share: float | None,
+    teacher_gpus: int,
     dry_run: bool,
     limit: int | None,
     store: str | None,
@@ -112,7 +121,8 @@ def command(
         stage_timeout or SECONDS, int(stage_memory * 2**20) if stage_memory else None, stage_processes or PROCESSES
     )
     place = Path(store) if store else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits, gpu_share)
+    on_gpus = gpu_share, teacher_gpus
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits, *on_gpus)
     prepared = prepare(options, plugins, plan=plan, **grid)
     if (code := carry_out(prepared, dry_run=dry_run)) is not None:
         return code

@@ -14,6 +14,7 @@ from bench.driver.outcome import Outcome
 from bench.foreign import named_files
 from bench.photographs import cache_limits
 from bench.plugins.registry import ROOT, Registry
+from bench.training import speed_ups
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Session:
     cache_limit: str = ""  # of decoded photographs (bench.photographs.cache_limits), where one was given
     limits: Limits = field(default_factory=Limits)  # of the processes of plugins
     results: tuple[Path, ...] = ()  # the folders of records that plugins have nothing to write in
+    speed_ups: str = ""  # bench.training.speed_ups, where any were asked for
     progress: str = ""  # the folder where workers say how far long trainings are; "": nowhere
 
 
@@ -61,10 +63,14 @@ def store_of(session: Session) -> Path:
 
 
 def place_data_of(session: Session) -> None:
-    """Look for data sets where the driver does, and keep as much of them; on other machines, a machine's own variables
-    say first."""
+    """Look for data sets where the driver does, keep as much of them, and train with its speed-ups. Where data lie,
+    other machines' own variables say first."""
     if session.data and not (session.ship and places.VARIABLE in os.environ):
         os.environ[places.VARIABLE] = session.data
+    if session.speed_ups:
+        os.environ[speed_ups.VARIABLE] = session.speed_ups
+    else:
+        os.environ.pop(speed_ups.VARIABLE, None)
     if session.named_files:
         os.environ[named_files.VARIABLE] = session.named_files
     if session.cache_limit and not (session.ship and cache_limits.VARIABLE in os.environ):

@@ -18,6 +18,7 @@ from bench.artifacts.store import Store
 from bench.fingerprint import digest
 from bench.training import checkpoint
 from bench.training.checkpoint import Parts
+from bench.training.speed_ups import speed_ups
 
 TELL_AFTER = 10.0  # seconds of training, and
 TELL_EVERY = 2.0  # seconds between two words of it
@@ -136,6 +137,7 @@ def kept_course(store: Store, name: str, decides: Mapping[str, Any], device: str
         also: what grows beside the network.
     """
     here = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device}
+    here |= {"speed_ups": speed_ups()} if speed_ups() else {}
     address = digest({**decides, **here, "arithmetic": store.arithmetic})[:32]
     return Course(name, store.root / "checkpoints" / address, _watch, also)
 

@@ -33,6 +33,9 @@ accumulation_weight = "images"
 normalisation = "dataset"
 ema = 0.9
 siamese = []
+precision = "fp32"
+memory_format = "device"
+deterministic = false
 
 [recipe.optimizer]
 name = "adamw"
