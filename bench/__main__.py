@@ -50,7 +50,7 @@ def _run() -> None:
     from bench.cli import cli
     from bench.cli.terminal import protect_streams
     from bench.errors import UserError, with_short_paths
-    from bench.texts import cut
+    from bench.texts import cut, visible
 
     protect_streams()
     try:
@@ -68,6 +68,13 @@ def _run() -> None:
     except OSError as error:  # a folder that may not be written, a disk that is full, a path that is too long
         place = f"{error.filename}: " if error.filename else ""
         print(f"Error: {place}{error.strerror or error}.", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:  # of a data set that a plugin gives; all else is this project's fault
+        from bench.confinement.plugin_limits import PluginFailure
+
+        if not isinstance(error, PluginFailure):
+            raise
+        print(f"Error: {visible(cut(str(error)))}", file=sys.stderr)
         sys.exit(2)
 
 

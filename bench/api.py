@@ -20,8 +20,8 @@ no file can have, is given by the constant NAME.
                                      (bench/sources.py has sources to return: ArraySource, FileSource; bench/places.py
                                      finds the files that the user has)
 
-Optional module constants: NAME (str, where it is not the file's stem), CITATION (str), NUM_GPUS (float, share of a GPU
-a task asks for; unsaid, a method whose code uses a network or the device asks for a whole one), GPU_MEMORY_GB and
+Optional module constants: NAME (str, where it is not the file's stem), CITATION (str), NUM_GPUS (float, share of a
+GPU a task asks for; unsaid, a method whose code uses a network or the device asks for a whole one), GPU_MEMORY_GB and
 MEMORY_GB (float, what a task takes of a GPU and of the machine), PUBLISHED (dict of published settings), TAKES_BUDGET
 (compressors: False when the size does not depend on a budget), PLACES (methods: dict, parameters that name files -> the
 one that may give their digest, or ""; a trial holds name and digest of the content, never the path), BACKBONES
@@ -29,6 +29,8 @@ one that may give their digest, or ""; a trial holds name and digest of the cont
 which), TEACHER (methods: whether the teacher is asked for, where the code does not show it: True, False, or the values
 of parameters with which it is), CHECK_EXCEPTIONS (dict: a rule of `condensebench check plugins` that does not hold
 here, and why).
+A method that ranks images may also have `scores(train, ctx, *, ...) -> float64 [N]`, low is easy; it is called with all
+of the method's parameters, and `condensebench probe --scores` shows what it gives.
 A file or folder whose name starts with an underscore is shared code, not a plugin.
 """
 
@@ -167,13 +169,42 @@ class Context(Protocol):
     def dynamics(self, epochs: int) -> np.ndarray:
         """float16 [epochs, N, C]: class probabilities of every training image, logged after each epoch of a
         network that is trained from scratch by the data set's recipe, see bench/teachers/dynamics_recipes.py
-        (read-only)."""
+        (read-only, mapped from disk). They take 2 epochs N C bytes of disk: 25.6 GB for 10 epochs of ImageNet-1K, and a
+        message says so. Most scores need `dynamics_scores` alone."""
         ...
 
-    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
-        """float16 [n, k, C]: teacher logits of `k` random-resized-crop (and, where the data set allows, mirrored) views
-        of uint8 images; None stands for the whole training split."""
+    def dynamics_scores(self, epochs: int) -> DynamicsScores:
+        """Three numbers of every training image after each epoch, of the same training as `dynamics`: 12 bytes each."""
         ...
+
+    def soft_labels(
+        self, images: Tensor | None, k: int, *, crop_scale: float = 0.4, cutmix: bool = False
+    ) -> np.ndarray:
+        """float16 [n, k, C]: teacher logits of `k` random-resized-crop (and, where the data set allows, mirrored) views
+        of uint8 images; None stands for the whole training split. A crop keeps `crop_scale` of the area or more, above
+        0 and at most 1. With `cutmix` each view shows a box of another one of these images, drawn for every image and
+        view: the label of an image then depends on its partners."""
+        ...
+
+
+@dataclass(frozen=True)
+class DynamicsScores:
+    """What training dynamics tell of every training image after each epoch; read-only arrays [epochs, N], mapped from
+    disk."""
+
+    error: np.ndarray  # float64: the length of the class probabilities less the one-hot label, at most sqrt(2)
+    own: np.ndarray  # float16: the probability of the image's class
+    other: np.ndarray  # float16: the largest probability of another class; 0 where there is none
+
+    def margin(self, epoch: int) -> np.ndarray:
+        """float64 [N]: own - other after an epoch."""
+        difference: np.ndarray = self.own[epoch].astype(np.float64) - self.other[epoch].astype(np.float64)
+        return difference
+
+    def correct(self, epoch: int) -> np.ndarray:
+        """bool [N]: where the image's class is more probable than every other one; a tie is wrong."""
+        right: np.ndarray = self.own[epoch] > self.other[epoch]
+        return right
 
 
 @dataclass(frozen=True)
@@ -183,12 +214,18 @@ class Condensed:
     Images are grey levels: 0 is black, 255 is white. uint8 images take the bytes of lossless PNG files. Float images
     may lie between the levels and beyond black and white. They reach students neither rounded nor clipped, and take 4
     (float32) or 2 (float16) bytes a value. A normalised image becomes one by 255 * (image * std + mean).
+
+    `soft_labels` are labels of the method's own, one row an image: logits. Students learn from them under protocols
+    with `labels = "learned"`, and there alone; whatever view of an image is shown, its row is the same. Probabilities
+    are handed in as their logarithms; protocols of squared error (`loss.name = "mse"`) take any values as they are.
+    They take 4 (float32) or 2 (float16) bytes a value.
     """
 
     images: Tensor  # uint8, float32 or float16 [M, channels, size, size]
     labels: Tensor  # int64 [M]
     indices: np.ndarray | None = None  # int64 [M]: where the images stand in the training split, if they are real ones
     provenance: Mapping[str, Any] = field(default_factory=dict)  # JSON values: what was resolved, deviations, scores
+    soft_labels: Tensor | None = None  # float32 or float16 [M, C], finite
 
 
 @dataclass(frozen=True)

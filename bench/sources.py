@@ -6,9 +6,11 @@ by a `Policy` for each split how a file becomes pixels. The harness decodes, has
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -17,11 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import UserError
+from bench.foreign.bounds import regular, unpacked_limit
 from bench.photographs.cache_limits import cache_limit
 from bench.photographs.decoding import Policy, cores, decode, decoder_digest, original
 from bench.photographs.listing import SUFFIXES, FileList, joined, list_files, list_folder
 from bench.photographs.manifest import content_digests, known_digests
 from bench.photographs.pixel_cache import KeptPixels, PixelCache
+from bench.texts import read_text
 
 __all__ = [
     "SUFFIXES",
@@ -35,6 +39,8 @@ __all__ = [
     "list_files",
     "list_folder",
     "listing",
+    "read_content",
+    "read_lines",
 ]
 
 _CHUNK = 4096  # images hashed at a time: memory stays bounded for splits that are mapped from disk
@@ -218,9 +224,34 @@ def listing(files: Iterable[str | Path]) -> str:
     content = hashlib.sha256()
     for file in files:
         folder, name = os.path.split(file)
-        try:
-            state = os.stat(file)
-        except OSError as error:
-            raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+        state = regular(Path(file)).stat()
         content.update(f"{os.path.basename(folder)}/{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
     return content.hexdigest()
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a text file that comes with a data set: UTF-8, with or without a byte order mark, any line ends.
+
+    Raises:
+        UserError: no regular file, or no such text.
+    """
+    return read_text(regular(file)).split("\n")
+
+
+def read_content(file: Path) -> bytes:
+    """The bytes of a file of a data set, unpacked where its name ends in .gz.
+
+    Raises:
+        UserError: no regular file, cut short, or it would unpack to more than any data set's does.
+    """
+    try:
+        if regular(file).suffix != ".gz":
+            return file.read_bytes()
+        limit = unpacked_limit(file.stat().st_size)
+        with gzip.open(file) as opened:
+            content = opened.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file} is no whole gzip file: {error}") from None
+    if len(content) > limit:
+        raise UserError(f"{file} would unpack to more than {limit:,} bytes, as no data set does. It was not unpacked.")
+    return content

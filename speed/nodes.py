@@ -37,7 +37,7 @@ MOST_MS = 10.0  # milliseconds of the driver a trial
 ROOT = Path(__file__).parents[1]
 
 
-def sleep_instead(*call: Any) -> tuple[Outcome, bytes | None]:
+def sleep_instead(*call: Any) -> tuple[Outcome, dict[str, bytes] | None]:
     """Stands for `bench.driver.on_ray._serve`, with its arguments: what a stage gives, after a moment."""
     stage, args, _ = call[-3:]
     time.sleep(SLEEP)
@@ -47,7 +47,7 @@ def sleep_instead(*call: Any) -> tuple[Outcome, bytes | None]:
         "condense": lambda: CondensedRef(f"condensed/{args[-1]}.safetensors", 10, 1000, SLEEP, True, {}),
         "evaluate": lambda: {"accuracy": 0.5, "seconds": {"train": SLEEP}, "conduct": None},
     }
-    return Outcome("ok", value=values[stage]()), b""
+    return Outcome("ok", value=values[stage]()), None
 
 
 class _Bench:

@@ -17,7 +17,7 @@ from bench.records.files import Record
 
 HEAD = """\
 # How far apart the results of one seed lie under other instruction sets: root mean square over pairs, of accuracies
-# and of the logarithms of losses. Measured by python -m speed.rounding on the trials of results/default-plan.toml.
+# and of the logarithms of losses. Measured by python -m speed.rounding on the trials of results/former-plan.toml.
 """
 
 

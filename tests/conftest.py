@@ -16,6 +16,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 # Files of runs on Ray. They go to one process, which starts Ray once: its workers, which import torch, serve them all.
 ON_RAY = (
     "tests/checks/test_unfair_submissions.py",
+    "tests/checks/test_whole_way.py",
     "tests/driver/test_run.py",
     "tests/driver/test_bad_plugins_run.py",
     "tests/plugins/test_walk.py",
@@ -46,6 +47,7 @@ TRAINS = (
     "tests/checks/test_conformance.py",
     "tests/checks/test_conformance_planted.py",
     "tests/checks/test_unfair_submissions.py",
+    "tests/checks/test_whole_way.py",
     "tests/cli/test_wheel.py",
     "tests/driver/test_on_ray.py",
     "tests/driver/test_bad_plugins_run.py",

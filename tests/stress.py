@@ -1,10 +1,13 @@
-"""Kills at random moments: `python -m tests.stress [--kills 100] [--seed 0]`.
+"""Kills at random moments: `python -m tests.stress [--kills 100] [--seed 0] [--into DIR] [--minutes M]`.
 
 A plan of short trials runs again and again while its driver, its process group, a worker, Ray's raylet or Ray's
 gcs_server is killed (SIGKILL), at a random moment: three in four after the run's first record. Whenever the plan is
 complete, a new results folder begins. Every trial must then stand there once, no line torn, and all that a record says
 of its result must be equal to a run that nobody disturbed. Every run must end as it should: with 0 where the plan was
 completed, with 2 and one sentence where Ray was lost. Exit code 1 where anything is otherwise.
+
+Nearly all that a kill takes is the start of Ray. So a run that goes on, as it does where a worker dies, has several
+workers killed. With `--into` counts and records are kept in a folder, and the same command continues.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from tests.worlds.run import make_world
 ENDS = {"driver": -signal.SIGKILL, "group": -signal.SIGKILL, "worker": 0, "raylet": 2, "gcs_server": 2}
 VICTIMS = tuple(ENDS)
 REPLICATES = 12  # of two methods
+WORKERS = 2  # of one run that are killed, one after the other; a stage is tried once more often
 LIMIT = 1800.0  # seconds for a run that is over in one minute on a machine that does nothing else
 VARY = {"finished", "seconds", "digest"}  # fields that differ between two runs of one trial
 AFTER_FIRST = 0.75  # share of the kills that wait for a record of their run
@@ -58,54 +62,92 @@ class Tally:
     trials: int = 0
     faults: list[str] = field(default_factory=list)
 
+    @property
+    def number(self) -> int:
+        """Of all kills."""
+        return sum(self.kills.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as `from_json` reads it."""
+        counts = {name: [[*key, count] for key, count in getattr(self, name).items()] for name in ("kills", "ends")}
+        return {**counts, "plans": self.plans, "trials": self.trials, "faults": self.faults}
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> Tally:
+        """The inverse of to_json."""
+        counts = {name: Counter({(each[0], each[1]): each[2] for each in kept[name]}) for name in ("kills", "ends")}
+        return cls(**{**kept, **counts})
+
 
 class Stress:
     """One world, its undisturbed records, and the runs that are killed.
 
     Args:
-        root: an empty folder.
+        root: an empty folder, or that of a `Stress` which ended; this one continues it.
         seed: of the moments and the victims.
         report: called with a line for every kill and every fault.
     """
 
     def __init__(self, root: Path, seed: int, report: Any = print) -> None:
-        self._random, self._report, self.tally = random.Random(seed), report, Tally()
+        self._seed, self._report = seed, report
         self._world = make_world(root)
         self._world.add("slow.py", SLOW)
-        (root / "home").mkdir()
-        (root / "temporary").mkdir()
+        (root / "home").mkdir(exist_ok=True)
+        self._kept = root / f"tally-{seed}.json"
+        kept = json.loads(self._kept.read_text()) if self._kept.exists() else {"tally": Tally().to_json(), "runs": 0}
+        self.tally, self._runs = Tally.from_json(kept["tally"]), kept["runs"]
         self._results = 0
-        self._reference = self._undisturbed()
+        self._reference, self._until_first, self._until_end = self._undisturbed()
+        self._results = 1 + self.tally.plans
 
-    def kill(self, victim: str) -> None:
-        """Start or continue the plan, and kill once; the run is waited for."""
+    def kill(self, victim: str | None = None, most: int = WORKERS) -> None:
+        """Start or continue the plan, and kill once, a worker up to `most` times; the run is waited for.
+
+        Args:
+            victim: of `VICTIMS`; None: drawn, as are the moments, from the seed and the number of runs before.
+            most: times.
+        """
+        self._random = random.Random(f"{self._seed}/{self._runs}")
+        victim = victim or self._random.choice(VICTIMS)
         before = len(self._lines())
         driver = self._start()
         wait_for_record = self._random.random() < AFTER_FIRST
         self._wait(driver, before + 1 if wait_for_record else 0)
-        deadline = time.monotonic() + self._random.uniform(0, 3 if wait_for_record else 20)
-        while driver.poll() is None and not (time.monotonic() > deadline and self._kill(victim, driver)):
-            time.sleep(0.01)
-        killed = driver.poll() is None or driver.returncode == -signal.SIGKILL
-        recorded = len(self._lines()) > before
+        longest = (self._until_end - self._until_first) / 2 if wait_for_record else self._until_first
+        for _ in range(min(most, WORKERS) if victim == "worker" else 1):
+            deadline = time.monotonic() + self._random.uniform(0, longest)
+            struck = False
+            while driver.poll() is None and not struck:
+                struck = time.monotonic() > deadline and self._kill(victim, driver)
+                time.sleep(0.01)
+            if not struck:
+                break
+            self.tally.kills[victim, "after" if len(self._lines()) > before else "before"] += 1
+            longest = (self._until_end - self._until_first) / WORKERS
         _, error = driver.communicate(timeout=LIMIT)
-        if killed:
-            self.tally.kills[victim, "after" if recorded else "before"] += 1
-            self.tally.ends[victim, driver.returncode] += 1
+        self._runs += 1
+        self.tally.ends[victim, driver.returncode] += 1
         self._report(f"{victim}: exit code {driver.returncode}, {len(self._lines())} records", file=sys.stderr)
         self._judge(victim, driver.returncode, error)
         self._check_lines()
         if len(self._lines()) == len(self._reference):
             self._check_plan()
+        self._kept.write_text(json.dumps({"tally": self.tally.to_json(), "runs": self._runs}))
 
-    def _undisturbed(self) -> dict[str, dict[str, Any]]:
-        driver = self._start()
-        _, error = driver.communicate(timeout=LIMIT)
-        if driver.returncode != 0:
-            raise SystemExit(f"the undisturbed run ended with {driver.returncode}:\n{error}")
-        reference = {line["id"]: line for line in map(json.loads, self._lines())}
-        self._new_plan()
-        return reference
+    def _undisturbed(self) -> tuple[dict[str, dict[str, Any]], float, float]:
+        """(the records of a run that nobody disturbs, by trial; seconds until its first record, and until its end)."""
+        times = self._world.root / "times.json"
+        if not times.exists():
+            began = time.monotonic()
+            driver = self._start()
+            self._wait(driver, 1)
+            first = time.monotonic() - began
+            _, error = driver.communicate(timeout=LIMIT)
+            if driver.returncode != 0:
+                raise SystemExit(f"the undisturbed run ended with {driver.returncode}:\n{error}")
+            times.write_text(json.dumps([first, time.monotonic() - began]))
+        first, end = json.loads(times.read_text())
+        return {line["id"]: line for line in map(json.loads, self._lines())}, first, end
 
     def _start(self) -> subprocess.Popen[str]:
         world, root = self._world, self._world.root
@@ -115,7 +157,9 @@ class Stress:
         return subprocess.Popen(
             [sys.executable, "-m", "bench", *flags, *(f"{name}={place}" for name, place in places.items()),
              f"--replicates={REPLICATES}", "--jobs=2"],
-            env={**os.environ, "HOME": str(root / "home"), "PYTHONPATH": str(ROOT)},
+            # Ray would start a worker for each job that no stage ever uses: theirs have an environment of their own.
+            env={**os.environ, "HOME": str(root / "home"), "PYTHONPATH": str(ROOT),
+                 "RAY_prestart_worker_first_driver": "0"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -192,9 +236,6 @@ class Stress:
                 self._fault(f"{line['trial']}: {', '.join(sorted(moved))} differ from the undisturbed run")
         self.tally.plans += 1
         self.tally.trials += len(self._reference)
-        self._new_plan()
-
-    def _new_plan(self) -> None:
         self._results += 1
 
     def _fault(self, text: str) -> None:
@@ -236,12 +277,16 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=VICTIMS, help="kill nothing else")
+    parser.add_argument("--into", type=Path, metavar="DIR", help="keep counts and records here, and continue")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after so long")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="condensebench-stress-", ignore_cleanup_errors=True) as folder:
-        stress = Stress(Path(folder), options.seed)
-        order = random.Random(options.seed)
-        while sum(stress.tally.kills.values()) < options.kills:
-            stress.kill(options.only or order.choice(VICTIMS))
+    until = time.monotonic() + 60 * options.minutes
+    with tempfile.TemporaryDirectory(prefix="condensebench-stress-", ignore_cleanup_errors=True) as temporary:
+        folder = options.into or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        stress = Stress(folder, options.seed)
+        while stress.tally.number < options.kills and time.monotonic() < until:
+            stress.kill(options.only, options.kills - stress.tally.number)
         print(table(stress.tally))
         sys.exit(1 if stress.tally.faults else 0)
 

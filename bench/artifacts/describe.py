@@ -11,6 +11,7 @@ from typing import Any
 from bench.artifacts import duplicates
 from bench.artifacts.opened import Data
 from bench.artifacts.refs import DatasetRef, Workspace
+from bench.artifacts.tried import try_to_open
 from bench.errors import UserError
 from bench.fingerprint import digest
 from bench.plugins.registry import discover
@@ -43,6 +44,8 @@ def describe(ws: Workspace, spec: str) -> DatasetRef:
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
         data = ws.data(spec)
+        if data.spec.plugin.foreign:
+            try_to_open(data.spec, data.root, ws.limits, splits=True)
         d = data.dataset
         splits = data.digests()
         ref = DatasetRef(

@@ -16,11 +16,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bench.artifacts.artifact_file import hand_back
 from bench.artifacts.pixels import nearest_levels
 
 NEAR = 6.0  # levels of 255, root mean square over all pixels and channels
 _GRID = 8  # cells per side of the coarse images that are compared first
-_BLOCK = 4096  # test images that are compared at once
+BLOCK_BYTES = 16 * 2**20  # of images that are compared at once; as floats they take four times as much
+_ROWS = 1024  # coarse images whose distances stand in memory at once
 
 
 class Slices(Protocol):
@@ -33,7 +35,7 @@ class Slices(Protocol):
 
 def image_digests(images: np.ndarray) -> list[bytes]:
     """16 bytes for each of [n, channels, s, s]; equal for images of equal bytes."""
-    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in np.ascontiguousarray(images)]
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
 
 
 def equal_count(batches: Iterable[np.ndarray], others: Slices) -> int:
@@ -43,7 +45,13 @@ def equal_count(batches: Iterable[np.ndarray], others: Slices) -> int:
 
 
 def condensed_facts(
-    images: np.ndarray, labels: np.ndarray, test: Slices, *, classes: int, train_in_test: int
+    images: np.ndarray,
+    labels: np.ndarray,
+    test: Slices,
+    *,
+    classes: int,
+    train_in_test: int,
+    soft_labels: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The fields of bench.records.files.CondensedSet.
 
@@ -53,36 +61,60 @@ def condensed_facts(
         test: uint8 [T, channels, s, s], the test split.
         classes: of the data set; one without an image has 0.
         train_in_test: as the description of the data set tells it.
+        soft_labels: float [M, C], where students learn from them.
     """
-    levels, known = nearest_levels(images), {each for block in _blocks(test) for each in image_digests(block)}
-    exact = np.array([each in known for each in image_digests(levels)])
-    counts, per_class = Counter(image_digests(images)), np.bincount(labels, minlength=classes)
+    counts, per_class = Counter(_digests(images)), np.bincount(labels, minlength=classes)
+    levels = _Levels(images)
+    known = {each for block in _blocks(test) for each in image_digests(block)}
+    exact = np.array([each in known for each in _digests(levels)], bool)
     return {
-        "digest": set_digest(images, labels),
+        "digest": set_digest(images, labels, soft_labels),
         "per_class": (int(per_class.min()), int(per_class.max())),
         "repeated": sum(count for count in counts.values() if count > 1),
         "in_test_exact": int(exact.sum()),
-        "in_test_near": int(near(levels[~exact], test).sum()),
+        "in_test_near": int((near(levels, test) & ~exact).sum()),
         "train_in_test": train_in_test,
     }
 
 
-def set_digest(images: np.ndarray, labels: np.ndarray) -> str:
-    """Hex sha256 of the shape, the pixels and the labels (int64) of a condensed set, all little-endian.
+def set_digest(images: np.ndarray, labels: np.ndarray, soft_labels: np.ndarray | None = None) -> str:
+    """Hex sha256 of the shape, the pixels, the labels (int64) and the soft labels, if any, of a condensed set, all
+    little-endian.
 
     Pixels are uint8 or floats; of floats, the type is part of the digest as well.
     """
     content = hashlib.sha256(repr(tuple(map(int, images.shape))).encode())
     if images.dtype.kind == "f":
         content.update(images.dtype.name.encode())
-        content.update(np.ascontiguousarray(images, images.dtype.newbyteorder("<")).tobytes())
+        dtype = images.dtype.newbyteorder("<")
     else:
-        content.update(np.ascontiguousarray(images, np.uint8).tobytes())
+        dtype = np.dtype(np.uint8)
+    for block in _blocks(images):
+        content.update(np.ascontiguousarray(block, dtype).tobytes())
     content.update(np.ascontiguousarray(labels, "<i8").tobytes())
+    if soft_labels is not None:
+        content.update(_floats(soft_labels))
     return content.hexdigest()
 
 
-def near(images: np.ndarray, others: Slices, limit: float = NEAR) -> np.ndarray:
+def _floats(values: np.ndarray) -> bytes:
+    return values.dtype.name.encode() + np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
+
+
+class _Levels:
+    """The nearest grey levels of images, by slices."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return nearest_levels(self._images[part])
+
+
+def near(images: Slices, others: Slices, limit: float = NEAR) -> np.ndarray:
     """bool [n]: which images have one among `others` within `limit` levels, root mean square.
 
     Coarse images (sums over cells, divided by the root of their pixels: an orthogonal projection) are never further
@@ -93,25 +125,40 @@ def near(images: np.ndarray, others: Slices, limit: float = NEAR) -> np.ndarray:
         limit: in levels of 255.
     """
     matched = np.zeros(len(images), bool)
-    most = limit * limit * images[0].size if len(images) else 0.0
-    coarse = _coarse(images)
+    if not len(images):
+        return matched
+    most = limit * limit * images[:1].size
+    coarse = np.concatenate([_coarse(block) for block in _blocks(images)])
     squares = (coarse * coarse).sum(axis=1)
     for block in _blocks(others):
         left = np.flatnonzero(~matched)
         if not len(left):
             break
         coarse_block = _coarse(block)
-        total = squares[left, None] + (coarse_block * coarse_block).sum(axis=1)
-        distance = total - 2 * (coarse[left] @ coarse_block.T)
-        # A float32 product of this length is exact to a few parts in a million of its terms.
-        for row, candidates in zip(left, distance <= most + 1e-5 * total, strict=True):
-            matched[row] = _any_within(images[row], block, np.flatnonzero(candidates), most)
+        squares_block = (coarse_block * coarse_block).sum(axis=1)
+        for rows in np.split(left, range(_ROWS, len(left), _ROWS)):
+            total = squares[rows, None] + squares_block
+            distance = total - 2 * (coarse[rows] @ coarse_block.T)
+            # A float32 product of this length is exact to a few parts in a million of its terms.
+            for row, candidates in zip(rows, distance <= most + 1e-5 * total, strict=True):
+                if candidates.any():
+                    image = np.asarray(images[row : row + 1])[0]
+                    matched[row] = _any_within(image, block, np.flatnonzero(candidates), most)
     return matched
 
 
+def _digests(images: Slices) -> Iterator[bytes]:
+    for block in _blocks(images):
+        yield from image_digests(block)
+
+
 def _blocks(images: Slices) -> Iterator[np.ndarray]:
-    for start in range(0, len(images), _BLOCK):
-        yield np.asarray(images[start : start + _BLOCK])
+    """The images in blocks of bounded memory; what was mapped for a block is handed back."""
+    step = max(1, BLOCK_BYTES // max(1, images[:1].nbytes))
+    for start in range(0, len(images), step):
+        yield np.asarray(images[start : start + step])
+        if isinstance(images, np.ndarray):
+            hand_back(images)
 
 
 def _any_within(image: np.ndarray, others: np.ndarray, candidates: np.ndarray, most: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.artifacts.refs import Workspace
+from bench.artifacts.tried import try_to_open
 from bench.photographs.cache_limits import cache_limit, shown
 from bench.sources import FileSource
 
@@ -14,7 +15,12 @@ def pixels_to_keep(ws: Workspace, spec: str) -> str | None:
     """
     limit = cache_limit()
     try:
-        dataset = ws.data(spec).dataset
+        data = ws.data(spec)
+        dataset = data.dataset
+        if not dataset.files():  # drawn, or part of a package: opening it would take longer than the rest of a start
+            return None
+        if data.spec.plugin.foreign:
+            try_to_open(data.spec, data.root, ws.limits, splits=True)
         splits = {"train": dataset.train(), "test": dataset.test()}
         sizes = {name: each.undecoded() for name, each in splits.items() if isinstance(each, FileSource)}
     except Exception:  # its files are not here, or its `load` fails: whoever opens it tells why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 # A data set's file -> the files that its code opened in this process. Many keep what they read for all that follow.
 _READ_FROM: dict[str, set[str]] = {}
+
+
+WHOLE = 64 * 2**20  # bytes of a test split up to which it is read whole
 
 
 class TrainSplit:
@@ -83,16 +87,23 @@ class TrainSplit:
 
 
 class TestSplit:
-    """The images of the test split, read when they are asked for: a split of photographs need not fit into memory."""
+    """The images of the test split, read when they are asked for: a split need not fit into memory."""
 
     __test__ = False  # no test of pytest's
 
-    def __init__(self, source: ImageSource, size: int) -> None:
+    def __init__(
+        self, source: ImageSource, size: int, check: Callable[[np.ndarray], None], rows: np.ndarray | None = None
+    ) -> None:
         prepare(source)
-        self._source, self._size = source, size
+        self._source, self._size, self._check = source, size, check
+        self._rows = np.arange(len(source)) if rows is None else rows
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._rows)
+
+    def only(self, rows: np.ndarray) -> TestSplit:
+        """Its images at these places, int64 [n]."""
+        return TestSplit(self._source, self._size, self._check, self._rows[rows])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -103,7 +114,9 @@ class TestSplit:
         """uint8 [n, channels, size, size] of a slice."""
         import torch
 
-        return shrink(torch.from_numpy(self._source.read(np.arange(len(self))[part])), self._size)
+        read = self._source.read(self._rows[part])
+        self._check(read)
+        return shrink(torch.from_numpy(read), self._size)
 
 
 def prepare(source: ImageSource) -> None:
@@ -155,7 +168,7 @@ class Data:
     @cached_property
     def dataset(self) -> Dataset:
         """What the plugin's `load` returned, checked."""
-        with files_opened() as files:
+        with files_opened() as files, self._ending_nothing():
             dataset = self.spec.plugin.module.load(self.root, **self.spec.parameters)
         self.read_from.update(files)
         if not isinstance(dataset, Dataset):
@@ -177,12 +190,23 @@ class Data:
         """The same function; it notes what files it opens."""
 
         def noting() -> ImageSource:
-            with files_opened() as files:
+            with files_opened() as files, self._ending_nothing():
                 source = opened()
             self.read_from.update(files)
             return source
 
         return noting
+
+    @contextmanager
+    def _ending_nothing(self) -> Iterator[None]:
+        """Code of the data set runs in the block: what would end the program (sys.exit) is an error of the data set."""
+        try:
+            yield
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            kind = type(error).__name__
+            raise PluginError(f"dataset '{self.spec}': its code would end the program ({kind}: {error}).") from error
 
     def where(self, dataset: Dataset | None = None) -> str:
         """What a message names: the folder that the data set is read from, else the plugin's file."""
@@ -216,21 +240,25 @@ class Data:
         check_classes(source.labels, self.dataset, what, self.where())
 
     def test_images(self) -> tuple[torch.Tensor | TestSplit, torch.Tensor]:
-        """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split; of files, images that are read
-        when a slice is asked for. Only bench/stages/evaluate.py calls this (once per trial, after the last epoch),
-        bench/artifacts/describe.py (once per data set) and bench/teachers/weights.py (once per teacher that is made);
-        bench/stages/curve.py, of which no result comes, calls it too."""
+        """(images uint8 [M, channels, size, size], labels int64 [M]) of the test split; of files, and of a split that
+        is large, images that are read when a slice is asked for. Only bench/stages/evaluate.py calls this (once per
+        trial, after the last epoch), bench/artifacts/describe.py (once per data set) and bench/teachers/weights.py
+        (once per teacher that is made); bench/stages/curve.py, of which no result comes, calls it too."""
         import torch
 
         self.opened.append("test")
         source = self.dataset.test()
         self.check_test(source)
         what, labels = f"dataset '{self.spec}', test split", torch.from_numpy(np.array(source.labels, dtype=np.int64))
-        if isinstance(source, FileSource):
-            check_test_images(source.read(np.array([0])), self.dataset, what, self.where())
-            return TestSplit(source, self.dataset.size), labels
+
+        def check(images: np.ndarray) -> None:
+            check_test_images(images, self.dataset, what, self.where())
+
+        if isinstance(source, FileSource) or len(source) * self.dataset.channels * self.dataset.source_size**2 > WHOLE:
+            check(source.read(np.array([0])))
+            return TestSplit(source, self.dataset.size, check), labels
         read = source.read(np.arange(len(source.labels)))
-        check_test_images(read, self.dataset, what, self.where())
+        check(read)
         return shrink(torch.from_numpy(read), self.dataset.size), labels
 
 

@@ -6,6 +6,7 @@ as DC, DSA, DM and MTT train and evaluate them. They take `itemsize` bytes a val
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +47,15 @@ def fault_of(images: torch.Tensor) -> str:
 def kind_of(images: torch.Tensor | np.ndarray) -> str:
     """Type of the pixels as a record calls it: uint8, float32 or float16."""
     return str(images.dtype).removeprefix("torch.")
+
+
+def mapped_tensor(array: np.ndarray) -> torch.Tensor:
+    """A tensor over an array that is mapped from a file, without a copy. It is not to be written to."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def nearest_levels(images: np.ndarray) -> np.ndarray:

@@ -11,10 +11,11 @@ from typing import Any
 
 from bench.artifacts.opened import Data
 from bench.artifacts.store import Artifact, Store, read
-from bench.confinement.plugin_limits import Limits
+from bench.artifacts.tried import try_to_open
+from bench.confinement.plugin_limits import Limits, PluginFailure
 from bench.errors import MachineError
 from bench.plugins.registry import Registry
-from bench.plugins.spec import parse
+from bench.plugins.spec import Spec, parse
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,29 @@ class Workspace:
         self.registry = registry
         self.device = device
         self.checks = checks
+        self._tried: dict[str, PluginFailure | None] = {}  # data sets of plugins -> how they failed to open
         self.gpu_share = 0.0  # of the device, that the present task was given
 
     @lru_cache(maxsize=4)  # noqa: B019 (a workspace lives as long as its process)
     def data(self, spec: str) -> Data:
-        """The data set, opened."""
-        return Data(parse(self.registry, "dataset", spec), self.store.root / "datasets")
+        """The data set, opened when it is first used. One that a plugin gives is opened in a process of its own first
+        (bench/artifacts/tried.py), which raises PluginFailure where it has no end, or a bad one."""
+        parsed, root = parse(self.registry, "dataset", spec), self.store.root / "datasets"
+        if parsed.plugin.foreign:
+            self._try(spec, parsed, root)
+        return Data(parsed, root)
+
+    def _try(self, text: str, spec: Spec, root: Path) -> None:
+        """Once: what took until its limit takes it no second time."""
+        if text not in self._tried:
+            try:
+                try_to_open(spec, root, self.limits)
+                self._tried[text] = None
+            except PluginFailure as failure:
+                self._tried[text] = failure
+        before = self._tried[text]
+        if before is not None:
+            raise before
 
     @lru_cache(maxsize=4)  # noqa: B019
     def described(self, dataset: DatasetRef) -> Data:
@@ -113,5 +131,6 @@ class Workspace:
 
 
 def read_condensed(ws: Workspace, condensed: CondensedRef) -> Artifact:
-    """The condensed set from the store: the arrays `images`, `labels` and, for real images, `indices`."""
+    """The condensed set from the store: the arrays `images` and `labels`; `indices` of real images, and `soft_labels`
+    where the method hands them in."""
     return read(ws.store.root / condensed.address)

@@ -24,6 +24,7 @@ GROUPS = {
     "look": "Look at what there is and at what came out",
     "check": "Check",
     "extend": "Extend",
+    "publish": "Share",
 }
 
 
@@ -81,7 +82,7 @@ class Verbs(WholeSentences):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         """The command of a verb, imported now; None where no file holds it."""
         file = self._folder / f"{name}.py"
-        if not name.isidentifier() or not file.is_file() or read_verb(file) is None:
+        if file not in self._folder.glob("*.py") or read_verb(file) is None:  # looked up: a typed word is never a path
             return None
         command = importlib.import_module(f"{self._package}.{name}").command
         assert isinstance(command, click.Command), file

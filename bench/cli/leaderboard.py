@@ -14,7 +14,11 @@ GROUP = "look"
 
 @click.command()
 @RESULTS
-@click.option("--by", type=click.Choice(["protocol"]), help="One column per protocol: what a recipe alone is worth.")
+@click.option(
+    "--by",
+    type=click.Choice(["protocol", "student"]),
+    help="One column per protocol (what a recipe alone is worth) or per student (cross-architecture).",
+)
 @click.option("--scores", type=click.Choice(["dd-ranking"]), help="IOR, HLR, LRS and ARS instead of accuracies.")
 @click.option("--full-data", metavar="DIR", help="For HLR and LRS: hard-label results on all training images.")
 @click.option(
@@ -62,6 +66,10 @@ def command(
         from bench.reports.leaderboard.by_protocol import by_protocol, render_across
 
         print(render_across(by_protocol(latest, released()), format_))
+    elif by == "student":
+        from bench.reports.leaderboard.by_student import by_student, render_students
+
+        print(render_students(by_student(latest, released()), format_))
     else:
         from bench.reports.leaderboard.page import render
         from bench.reports.leaderboard.rows import leaderboard

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from bench.confinement.plugin_limits import Limits
 
 PLUGIN = click.option(
     "--plugin",
     "plugins",
     multiple=True,
     metavar="FILE",
-    help="A method, compressor, data set (.py) or protocol (.toml) of your own; repeatable.",
+    help="A method, compressor, data set (.py) or protocol (.toml) of your own, or a folder of such; repeatable.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 STORE = click.option(
@@ -68,6 +71,30 @@ SPEED_UP = click.option(
     callback=_place_speed_ups,
     help="Of trainings: compile, graphs or prefetch; repeatable. Records tell which.",
 )
+
+
+def _place_size(context: click.Context, option: click.Parameter, size: str | None) -> None:  # noqa: ARG001 (click's)
+    if size:
+        from bench.artifacts.size_limits import KEEP_LABELS, STORE_LIMIT
+
+        {limit.option: limit for limit in (KEEP_LABELS, STORE_LIMIT)}[option.opts[0]].place(size)
+
+
+KEEP_LABELS = click.option(
+    "--keep-labels",
+    metavar="SIZE",
+    expose_value=False,
+    callback=_place_size,
+    help="Of raw labels in the store, which all compressors read; 0 keeps none "
+    "[default: $CONDENSEBENCH_KEEP_LABELS, else 40GB].",
+)
+STORE_LIMIT = click.option(
+    "--store-limit",
+    metavar="SIZE",
+    expose_value=False,
+    callback=_place_size,
+    help="Of all that lies in the store, for instance 500GB [default: $CONDENSEBENCH_STORE_LIMIT, else none].",
+)
 RESULTS = click.option(
     "--results", default="results/local", show_default=True, metavar="DIR", help="Folder of the records."
 )
@@ -91,3 +118,40 @@ def condensed_sets(verb: Callable[..., Any]) -> Callable[..., Any]:
     ):
         verb = option(verb)
     return verb
+
+
+def plugin_limits(timeout: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The limits of plugins, of a verb that runs some; `limits_of` reads them. `timeout`: the default, in words."""
+
+    def decorate(verb: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option(
+                "--stage-processes",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="That a plugin may have at once [default: 256].",
+            ),
+            click.option(
+                "--stage-memory",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="MIB",
+                help="Of all processes of a plugin [default: 80 % of the machine's].",
+            ),
+            click.option(
+                "--stage-timeout",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="SECONDS",
+                help=f"Of one call of a plugin [default: {timeout}].",
+            ),
+        ):
+            verb = option(verb)
+        return verb
+
+    return decorate
+
+
+def limits_of(timeout: float | None, memory: float | None, processes: int | None) -> Limits:
+    """The limits that were typed, with the defaults for the others."""
+    from bench.confinement.plugin_limits import PROCESSES, SECONDS, Limits
+
+    return Limits(timeout or SECONDS, int(memory * 2**20) if memory else None, processes or PROCESSES)

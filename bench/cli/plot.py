@@ -1,4 +1,4 @@
-"""The verb `plot`: accuracy against true bytes of labels, as a figure."""
+"""The verb `plot`: accuracy against true bytes of labels, or by student, as a figure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ GROUP = "look"
 @click.command()
 @RESULTS
 @click.option("--out", required=True, metavar="FILE", help="Ending in .png, .svg or .pdf.")
-def command(results: str, out: str) -> int:
+@click.option(
+    "--by-student",
+    is_flag=True,
+    help="Of continual and slimming protocols: accuracy against classes seen, or parameters kept.",
+)
+def command(results: str, out: str, by_student: bool) -> int:
     """Draw accuracy against true bytes of labels: a panel per data set and method, a line per compressor.
 
-    What has no result is named below. Exit code 1 if a line of the records was edited.
+    With --by-student: a panel per table, a line per method. What has no result is named below. Exit code 1 if a line of
+    the records was edited.
     """
     from bench.records import files
+    from bench.reports import student_curves
     from bench.reports.leaderboard.entries import natural
     from bench.reports.plots import SUFFIXES, draw, panels, without_result
 
@@ -33,6 +40,16 @@ def command(results: str, out: str) -> int:
     loaded = files.load(results)
     for note in loaded.notes:
         print(note, file=sys.stderr)
+    if by_student:
+        drawn = student_curves.panels(loaded)
+        if not drawn:
+            raise UserError(
+                f"nothing to plot in {results}: {len(loaded)} records, none of a protocol under which a trial trains "
+                f"several students. Make some with: condensebench run --protocol continual-5-v1 --results {results}"
+            )
+        student_curves.draw(drawn, path)
+        print(f"{out}: {len(drawn)} panels, {len({line.method for panel in drawn for line in panel.lines})} methods")
+        return int(bool(loaded.tampered))
     figure = panels(loaded)
     if not any(panel.points for panel in figure):
         raise UserError(

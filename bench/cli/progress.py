@@ -6,6 +6,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from bench.checks.records.board import Line
 from bench.cli.terminal import unread
 from bench.driver.estimate import committed_records, estimate_seconds
 from bench.driver.prepared import Prepared
@@ -61,7 +64,11 @@ class RunProgress:
         counts = Counter(states.values())
         parts = ", ".join(f"{counts[state]} {state}" for state in ("done", "missing", "failed", "stale"))
         self._print(f"{len(states)} trials: {parts}; {len(chosen)} to run.")
-        for line in (*self._prepared.pixels_to_keep, *self._prepared.trainings):
+        for line in (
+            *self._prepared.pixels_to_keep,
+            *self._prepared.labels_to_keep,
+            *self._prepared.trainings,
+        ):
             self._print(line)
         if chosen:
             seconds, unknown = estimate_seconds(chosen, self._prepared.existing)
@@ -84,7 +91,7 @@ class RunProgress:
         self._total = len(self._prepared.chosen)
         if self._total and self._console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),  # names of plugins stand in it
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
@@ -175,6 +182,19 @@ class RunProgress:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextmanager
+def progress_of_reruns(lines: Sequence[Line]) -> Iterator[Callable[[Record], None]]:
+    """How many records are run again and for how long, and a bar on a terminal; gives what is told each that ended."""
+    console = Console(stderr=True)
+    seconds, _ = estimate_seconds([line.trial for line in lines], [line.record for line in lines])
+    console.print(
+        f"{len(lines)} trials run again, about {max(1, round(seconds / 60))} min of work on one core", highlight=False
+    )
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("trials", total=len(lines))
+        yield lambda _: bar.update(task, advance=1)
 
 
 def _cores() -> int:

@@ -45,6 +45,7 @@ def command(
     """Make a website of records: leaderboard, plots, pictures, claims and checks, in one folder.
 
     The folder opens from the disk (SITE/index.html) and works on any static host; it asks nothing of the network.
+    Condensed sets and stored labels are shown as far as the store still holds them; nothing is run for them.
     Exit code 1 if a line of the records was edited.
     """
     from bench.driver.defaults import default_store
@@ -59,7 +60,7 @@ def command(
     for case in material.disagreements:
         if case.kind == "conflict":
             print(f"conflict: {case.trial}: {case.text}", file=sys.stderr)
-    named = {"--results": folders, "--claims": claims, "--pictures": pictures}
+    named = {"--results": folders, "--claims": claims, "--pictures": pictures, "--store": (store,) if store else ()}
     options = [part for option, values in named.items() for value in values for part in (option, value)]
     typed = shlex.join(["condensebench", "report", *options, "--out", out])
     files = write(material, Path(out), Wishes(title, typed, place, claims, pictures, figures))

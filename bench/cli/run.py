@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import CACHE_LIMIT, DATA, JOBS, PLUGIN, SPEED_UP, STORE
+from bench.cli.options import (
+    CACHE_LIMIT,
+    DATA,
+    JOBS,
+    KEEP_LABELS,
+    PLUGIN,
+    SPEED_UP,
+    STORE,
+    STORE_LIMIT,
+    limits_of,
+    plugin_limits,
+)
 from bench.machine import ARITHMETICS
 
 if TYPE_CHECKING:
@@ -55,24 +66,7 @@ SHOWN_FAILURES = 5
     help="Portable: the same bits on every x86-64 machine with AVX2. Native: the machine's fastest. "
     "[default: portable for embedded data, else native]",
 )
-@click.option(
-    "--stage-timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Of one call of a plugin [default: 86400, a day].",
-)
-@click.option(
-    "--stage-memory",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="MIB",
-    help="Of all processes of a plugin [default: 80 % of the machine's].",
-)
-@click.option(
-    "--stage-processes",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="That a plugin may have at once [default: 256].",
-)
+@plugin_limits("86400, a day")
 @click.option(
     "--gpu-share",
     type=click.FloatRange(min=0, max=1, min_open=True),
@@ -92,6 +86,8 @@ SHOWN_FAILURES = 5
 @STORE
 @DATA
 @CACHE_LIMIT
+@KEEP_LABELS
+@STORE_LIMIT
 @PLUGIN
 def command(
     *,
@@ -113,13 +109,10 @@ def command(
     **grid: Any,
 ) -> int:
     """Run trials; the same command again runs only what is missing."""
-    from bench.confinement.plugin_limits import PROCESSES, SECONDS, Limits
     from bench.driver.defaults import default_store
     from bench.driver.prepared import RunOptions, prepare
 
-    limits = Limits(
-        stage_timeout or SECONDS, int(stage_memory * 2**20) if stage_memory else None, stage_processes or PROCESSES
-    )
+    limits = limits_of(stage_timeout, stage_memory, stage_processes)
     place = Path(store) if store else default_store()
     on_gpus = gpu_share, teacher_gpus
     options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits, *on_gpus)

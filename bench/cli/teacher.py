@@ -44,7 +44,7 @@ def command(dataset: str, recipe: str, ship: bool, store: str | None, plugins: t
     from bench.artifacts.refs import Workspace
     from bench.stages.teach import teach
     from bench.teachers.weights import ship as ship_weights
-    from bench.training.course import watch_trainings
+    from bench.training.standing import watch_trainings
 
     place = Path(store) if store else default_store()
     ws = Workspace(place.resolve(), registry, default_device())

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import DATA, JOBS, JSON, PLUGIN
-
-if TYPE_CHECKING:
-    from bench.checks.records.board import Line
-    from bench.records.files import Record
 
 GROUP = "check"
 
@@ -48,6 +41,7 @@ def command(
     from bench.checks.records.board import cells
     from bench.checks.records.rules import Findings
     from bench.checks.verify.verification import drawn, select, verify
+    from bench.cli.progress import progress_of_reruns
     from bench.plugins.registry import discover
 
     registry = discover(plugins)
@@ -56,28 +50,10 @@ def command(
     chosen = drawn(chosen, sample) if sample is not None else chosen
     place = Path(store) if store else None
     try:
-        summary = verify(chosen, cells(everything), registry, out, store=place, jobs=jobs, progress=_progress)
+        summary = verify(chosen, cells(everything), registry, out, store=place, jobs=jobs, progress=progress_of_reruns)
     except KeyboardInterrupt:
         print("\nInterrupted. Nothing was compared yet; --sample N takes less time.", file=sys.stderr)
         return 130
     findings = tuple(out)
     print(finding.as_json(findings) if as_json else finding.as_text(findings, summary))
     return finding.exit_code(findings)
-
-
-@contextmanager
-def _progress(lines: Sequence[Line]) -> Iterator[Callable[[Record], None]]:
-    """What is to be run, and a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from bench.driver.estimate import estimate_seconds
-
-    console = Console(stderr=True)
-    seconds, _ = estimate_seconds([line.trial for line in lines], [line.record for line in lines])
-    console.print(
-        f"{len(lines)} trials run again, about {max(1, round(seconds / 60))} min of work on one core", highlight=False
-    )
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("trials", total=len(lines))
-        yield lambda _: bar.update(task, advance=1)

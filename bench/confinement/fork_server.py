@@ -35,7 +35,7 @@ class Order:
     limits: Limits
     folder: str  # the current one
     environment: dict[str, str]
-    threads: int  # of torch
+    threads: int | None  # of torch; None: as many as it takes
 
 
 _server: socket.socket | None = None
@@ -68,7 +68,7 @@ def start_early(module: str) -> None:
 
 
 def _launch() -> socket.socket:
-    """The server of this process, started as a new one where there is none."""
+    """The server of this process, started as a new one where there is none. Raises Closed where that does not start."""
     global _server, _server_owner
     if _server is None or _server_owner != os.getpid():
         here, there = socket.socketpair()
@@ -78,20 +78,21 @@ def _launch() -> socket.socket:
             stdin=subprocess.DEVNULL,
         )
         there.close()
+        wire.receive(here)  # it has imported all: what takes long on a busy machine is not a plugin's time
         _server, _server_owner = here, os.getpid()
     return _server
 
 
 def order(limits: Limits) -> tuple[socket.socket, socket.socket]:
     """(the end that speaks with a new plugin's process, the end that speaks with its warden)."""
-    import torch
-
-    wanted = pickle.dumps(Order(limits, os.getcwd(), dict(os.environ), torch.get_num_threads()))
+    torch = sys.modules.get("torch")
+    threads = None if torch is None else torch.get_num_threads()
+    wanted = pickle.dumps(Order(limits, os.getcwd(), dict(os.environ), threads))
     for attempt in (1, 2):
-        server = _launch()
         plugin, plugins_end = socket.socketpair()
         control, wardens_end = socket.socketpair()
         try:
+            server = _launch()
             socket.send_fds(server, [b"."], [plugins_end.fileno(), wardens_end.fileno()])
             wire.send(server, wanted)
         except (OSError, wire.Closed):  # it was killed
@@ -149,7 +150,8 @@ def _become_warden(wanted: Order, plugins_end: socket.socket, wardens_end: socke
         os.chdir(wanted.folder)
         os.environ.clear()
         os.environ.update(wanted.environment)
-        _set_threads(wanted.threads)
+        if wanted.threads is not None:
+            _set_threads(wanted.threads)
         serve(plugins_end, tell, fork)
 
     Warden(wardens_end, wanted.limits).run(plugin, plugins_end)
@@ -167,6 +169,7 @@ def main() -> NoReturn:
     end = socket.socket(fileno=int(sys.argv[1]))
     for module in sys.argv[2:]:
         importlib.import_module(module)
+    wire.send(end, b"ready")
     with contextlib.suppress(KeyboardInterrupt):
         _serve(end)
     os._exit(0)

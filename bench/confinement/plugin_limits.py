@@ -9,6 +9,7 @@ import psutil
 from bench.errors import UserError
 
 SECONDS = 24 * 3600.0
+OPENING = 600.0  # of the opening of a data set, where nothing else waits for it but a person
 PROCESSES = 256
 DIED, KILLED = "died", "killed"  # kinds of PluginDied
 MEMORY_SHARE = 0.8  # of the machine's

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 HEAD = struct.Struct("<Q")
 LARGEST_ANSWER = 64 * 2**20  # bytes of JSON that a plugin may send; arrays go by file
@@ -105,6 +104,8 @@ def _tree(value: Any, arrays: list[np.ndarray]) -> Any:
         return {type(value).__name__: [_tree(each, arrays) for each in value]}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {"dict": {key: _tree(each, arrays) for key, each in value.items()}}
+    import torch  # where values travel; the process that hands out stages does without
+
     kind = {bytes: "bytes", np.ndarray: "array", torch.Tensor: "tensor"}.get(type(value))
     if kind is None:
         raise TypeError(f"a value of type {type(value).__name__}")
@@ -142,7 +143,13 @@ def _value(tree: Any, file: Path) -> Any:
         raise ValueError(f"{part.name} is no file")
     array = np.load(part, mmap_mode="c", allow_pickle=False)
     part.unlink()
-    return {"bytes": array.tobytes, "array": lambda: array, "tensor": lambda: torch.from_numpy(array)}[kind]()
+    return {"bytes": array.tobytes, "array": lambda: array, "tensor": lambda: _tensor(array)}[kind]()
+
+
+def _tensor(array: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(array)
 
 
 def from_plugin(content: bytes) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterable
 from dataclasses import fields
@@ -39,10 +40,21 @@ def default_store() -> Path:
 
 
 def default_device() -> str:
-    """`cuda` where there is a CUDA device, else `cpu`."""
+    """`cuda` where torch can use a graphics card, else `cpu`. Torch, which takes a second to load, is asked only where
+    the machine has a driver for one: NVIDIA's library, or the device of AMD's kernel driver."""
+    if not (_loads("libcuda.so.1") or Path("/dev/kfd").exists()):
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def work_as_runs_do(registry: Registry, datasets: Iterable[str]) -> None:

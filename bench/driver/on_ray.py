@@ -1,8 +1,9 @@
 """Runs stages on Ray: tasks of one thread in reused worker processes. The only file that imports ray.
 
 Two kinds of worker never share a process: those that have methods and encoders run, and those that train and test
-students. Ray keeps worker processes apart by their runtime environment, which carries the role. Code of methods, and of
-compressors that plugins give, runs in neither: bench/confinement/ forks a process for it.
+students. Ray keeps worker processes apart by their runtime environment, which carries the role, and the name of the
+data set where a plugin gives it. Code of methods, and of compressors that plugins give, runs in neither:
+bench/confinement/ forks a process for it.
 
 On one machine every task sees the same store and only addresses travel. With an address (other machines, no shared
 folder) a task returns the file that it made, Ray's object store carries it, and the task that needs it puts it in
@@ -15,6 +16,7 @@ import asyncio
 import atexit
 import contextlib
 import heapq
+import importlib
 import itertools
 import logging
 import os
@@ -29,8 +31,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from types import FrameType, ModuleType
+from typing import Any, Literal, cast
 
 # Ray starts workers at niceness 15; beside any other load an `import torch` then takes most of a minute.
 os.environ.setdefault("RAY_worker_niceness", "0")
@@ -44,8 +46,8 @@ os.environ.setdefault("RAY_task_oom_retries", "2")
 import ray
 
 from bench import machine
-from bench.artifacts.describe import describe
-from bench.artifacts.refs import Workspace
+from bench.artifacts.refs import DatasetRef, Workspace
+from bench.artifacts.size_limits import given
 from bench.artifacts.store import LOG
 from bench.confinement import fork_server
 from bench.confinement.plugin_limits import KILLED, Limits
@@ -53,19 +55,12 @@ from bench.driver.faults import GPU_FULL, RayLost, memory_fault, oom_kills
 from bench.driver.leftovers import session_folder
 from bench.driver.outcome import Outcome, attempt, fault_or_failure, notes_of_the_log
 from bench.driver.pulse import Pulse
-from bench.driver.session import Session, made_file, place_data_of, project_digest, store_of
+from bench.driver.session import Session, made_files, place_data_of, project_digest, store_of
 from bench.driver.shares import Share, Shares, gpu_full, plugins_that_wish, unmet
 from bench.errors import MachineError, UserError
 from bench.foreign.named_files import known_sets
-from bench.photographs import cache_limits as limits_of_caches
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
-from bench.stages.condense import condense
-from bench.stages.curve import learning_curve
-from bench.stages.encode import encode_labels
-from bench.stages.evaluate import evaluate
-from bench.stages.teach import teach
-from bench.training import gpus
 from bench.training.progress_files import tell_in
 from bench.training.speed_ups import speed_ups
 from bench.trials.trial import Trial
@@ -73,22 +68,34 @@ from bench.trials.trial import Trial
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage as Ray runs it: its function, the kind of worker, and its share of a GPU where nothing is known of the
-    memory that it needs (bench/driver/shares.py)."""
+    """A stage as Ray runs it: its function (or `module:function`), the kind of worker, and its share of a GPU where
+    nothing is known of the memory that it needs (bench/driver/shares.py).
 
-    function: Callable[..., Any]
+    The driver hands out stages and runs none, so it does not load their modules, nor torch, which they compute with.
+    """
+
+    place: str | Callable[..., Any]
     role: Literal["student", "method"]
     gpus: float | None  # None: what the method's module says
 
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What runs: its module is loaded now, unless it was."""
+        if callable(self.place):
+            return self.place
+        module, _, name = self.place.partition(":")
+        return cast(Callable[..., Any], getattr(importlib.import_module(module), name))
+
 
 STAGES = {
-    "describe": Stage(describe, "student", gpus=0.0),
-    "teach": Stage(teach, "student", gpus=1.0),
-    "condense": Stage(condense, "method", gpus=None),
-    "encode_labels": Stage(encode_labels, "method", gpus=1.0),
-    "evaluate": Stage(evaluate, "student", gpus=1.0),
-    "learning_curve": Stage(learning_curve, "student", gpus=1.0),
+    "describe": Stage("bench.artifacts.describe:describe", "student", gpus=0.0),
+    "teach": Stage("bench.stages.teach:teach", "student", gpus=1.0),
+    "condense": Stage("bench.stages.condense:condense", "method", gpus=None),
+    "encode_labels": Stage("bench.stages.encode:encode_labels", "method", gpus=1.0),
+    "evaluate": Stage("bench.stages.evaluate:evaluate", "student", gpus=1.0),
+    "learning_curve": Stage("bench.stages.curve:learning_curve", "student", gpus=1.0),
 }
+WITHOUT_TORCH = {"describe"}  # where the data set was described before
 OUT_OF_GPU_MEMORY = "OutOfMemoryError"  # torch's name of it
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 RETRIES = 2  # for a worker that dies: killed, out of memory, its machine gone
@@ -160,8 +167,8 @@ class RayExecutor:
         self._shares = Shares(registry, self._gpu_memory, gpu_share, teacher_gpus)
         self._too_small: set[tuple[str, float]] = set()  # (stage, share of a GPU) that did not do
         code = project_digest() if self.ship else ""
-        cache, folders = os.environ.get(limits_of_caches.VARIABLE, ""), () if results is None else (results.resolve(),)
-        facts = self.ship, code, data_places(), known_sets(), cache
+        folders = () if results is None else (results.resolve(),)
+        facts = self.ship, code, data_places(), known_sets(), given()
         courses = "" if progress is None or self.ship else str(progress)
         faster = ",".join(speed_ups())
         session = Session(registry, str(store), device, *facts, limits or Limits(), folders, faster, courses)
@@ -172,7 +179,8 @@ class RayExecutor:
         self._free = 2 * cores if self.jobs == cores else self.jobs
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = itertools.count()
-        self._files: dict[str, Any] = {}  # address in the store -> reference to the file's bytes, when shipping
+        # When shipping: address in the store -> reference to the bytes of files by address, this one's among them.
+        self._files: dict[str, Any] = {}
         self._pulse = Pulse(servers(address), patience=PATIENCE if self.ship else 0.0)
         self._oom_kills = oom_kills()
         self._lost = False
@@ -226,8 +234,8 @@ class RayExecutor:
                 return replace(outcome, message=gpu_full(stage, share, self._gpu_memory, outcome.message))
             if outcome.error_type == KILLED and oom_kills() > self._oom_kills:
                 return self._out_of_memory(stage)
-            if self.ship and (address := made_file(outcome)) is not None:
-                self._files[address] = file_ref
+            if self.ship:
+                self._files |= dict.fromkeys(made_files(outcome), file_ref)
             return outcome
         finally:
             self._release()
@@ -252,7 +260,8 @@ class RayExecutor:
         if share is None:
             gpus = STAGES[stage].gpus
             share = self._of_this_machine(self._shares.of_method(args[0]) if gpus is None else Share(gpus))
-        environment = {"env_vars": {**ONE_THREAD, **self._switches, "CONDENSEBENCH_ROLE": STAGES[stage].role}}
+        kind = {"CONDENSEBENCH_ROLE": STAGES[stage].role, **self._own_workers(args)}
+        environment = {"env_vars": {**ONE_THREAD, **self._switches, **kind}}
         options: dict[str, Any] = {"runtime_env": environment, "num_cpus": share.cpus}
         if share.gpus:
             options["num_gpus"] = share.gpus
@@ -279,6 +288,15 @@ class RayExecutor:
                 if time.monotonic() >= deadline:
                     raise UserError(f"{who} cannot run here: {reason}.")
                 time.sleep(1.0)
+
+    def _own_workers(self, args: tuple[Any, ...]) -> dict[str, str]:
+        """What keeps the workers that open a plugin's data set apart: its code runs in them, and whatever that changes
+        of torch, say, stays changed. Nothing for the data sets of this project."""
+        specs = [each.spec for each in args if isinstance(each, DatasetRef)] or [str(args[0])]
+        name = specs[0].partition(":")[0]
+        if name not in self._registry.names("dataset") or not self._registry.get("dataset", name).foreign:
+            return {}
+        return {"CONDENSEBENCH_DATASET": name}
 
     async def _slot(self, priority: int) -> None:
         if self._free > 0:
@@ -449,32 +467,43 @@ def _serve(
     stage: str,
     args: tuple[Any, ...],
     share: float = 0.0,
-) -> tuple[Outcome, bytes | None]:
-    """One stage in a worker process: how it came out, and the file that it made, if other machines may need it.
+) -> tuple[Outcome, dict[str, bytes] | None]:
+    """One stage in a worker process: how it came out, and the files that it made, if other machines may need them.
     `share`: of a GPU, which Ray has chosen."""
+    if stage not in WITHOUT_TORCH:
+        _one_thread()
     with notes_of_the_log() as notes:
         ready = attempt(_workspace_with, session_id, session[0], files, share)
         outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
-    gpus.hand_back()
+    if share:
+        _gpus().hand_back()
     if share and outcome.error_type == OUT_OF_GPU_MEMORY:  # of a method as well: a larger GPU would do
         outcome = Outcome("lost", error_type=GPU_FULL, message=outcome.message)
     # No method runs there: what lacks is the machine's.
     elif STAGES[stage].role == "student" and (fault := memory_fault(outcome.error_type, outcome.message)) is not None:
         outcome = Outcome("lost", message=f"{fault} while it ran '{stage}'")
     outcome = replace(outcome, notes=tuple(notes))
-    content = None
-    if _workspace is not None and _workspace.checks and (address := made_file(outcome)) is not None:
-        content = (_workspace.store.root / address).read_bytes()
-    return outcome, content
+    contents = None
+    if _workspace is not None and _workspace.checks:
+        contents = {address: (_workspace.store.root / address).read_bytes() for address in made_files(outcome)}
+    return outcome, contents
 
 
-def _serve_in_worker(*args: Any) -> tuple[Outcome, bytes | None]:
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _serve_in_worker(*args: Any) -> tuple[Outcome, dict[str, bytes] | None]:
     """`_serve` in a process of Ray. What plugins' processes are forked from comes first: nothing is computed yet."""
-    fork_server.start()
+    stage = args[3]
+    if stage not in WITHOUT_TORCH or "CONDENSEBENCH_DATASET" in os.environ:
+        fork_server.start_early("bench.stages.lent")
     return _serve(*args)
 
 
-def as_task(serve: Callable[..., tuple[Outcome, bytes | None]], *, calls: int = 0) -> Any:
+def as_task(serve: Callable[..., tuple[Outcome, dict[str, bytes] | None]], *, calls: int = 0) -> Any:
     """A function with the arguments of `_serve` as Ray runs it in a worker. The function travels by name, and so shares
     its module's state there. `calls`: after which the worker's process ends; 0: it is kept."""
     return ray.remote(max_retries=RETRIES, num_returns=2, max_calls=calls)(serve)
@@ -492,8 +521,8 @@ def nodes() -> list[dict[str, float]]:
 def _smallest_gpu(ship: bool) -> int:
     """Bytes of the smallest GPU, of this machine or of all that a cluster has; 0 where a machine does not tell."""
     if not ship:
-        return min(gpus.memory(), default=0)
-    probe = ray.remote(max_calls=1)(gpus.memory)
+        return min(_gpus().memory(), default=0)
+    probe = ray.remote(max_calls=1)(_gpus().memory)
     asked = [
         probe.options(num_cpus=0, num_gpus=0.01, resources={f"node:{node['NodeManagerAddress']}": 0.001}).remote()
         for node in ray.nodes()  # type: ignore[no-untyped-call]
@@ -506,13 +535,23 @@ def _smallest_gpu(ship: bool) -> int:
     return 0 if silent or not all(told) else min(each for answer in told for each in answer)
 
 
+def _gpus() -> ModuleType:
+    """bench.training.gpus, which loads torch: a driver and a stage without a GPU do without."""
+    return importlib.import_module("bench.training.gpus")
+
+
 def _workspace_with(session_id: str, session: Any, files: dict[str, Any], share: float) -> Workspace:
     """The session's workspace on this task's device, with files that other machines made in its store."""
     ws = _workspace_for(session_id, session)
-    ws.device, ws.gpu_share = gpus.device(share), share
+    ws.device, ws.gpu_share = _gpus().device(share) if share else "cpu", share
+    missing: dict[Any, list[str]] = {}
     for address, reference in files.items():
         if not (ws.store.root / address).is_file():
-            ws.store.adopt(address, ray.get(reference))
+            missing.setdefault(reference, []).append(address)
+    for reference, addresses in missing.items():
+        contents = ray.get(reference)
+        for address in addresses:
+            ws.store.adopt(address, contents[address])
     return ws
 
 
@@ -520,9 +559,6 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
     """The workspace (plugins, opened data sets), kept for the next task of the same session."""
     global _session_id, _workspace
     if _workspace is None or session_id != _session_id:
-        import torch
-
-        torch.set_num_threads(1)
         session: Session = ray.get(reference)
         if session.ship and project_digest() != session.code:
             raise MachineError(

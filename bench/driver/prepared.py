@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 from bench import machine
 from bench.artifacts.kept_pixels import pixels_to_keep
 from bench.artifacts.refs import Workspace
-from bench.confinement.plugin_limits import Limits
+from bench.confinement.plugin_limits import OPENING, Limits
+from bench.driver.coming_labels import labels_to_keep
 from bench.driver.defaults import default_arithmetic, default_device, default_store, make_plan
 from bench.errors import UserError, unknown
 from bench.foreign.named_files import name_and_place
@@ -80,6 +81,11 @@ class Prepared:
         return [line for dataset in datasets if (line := pixels_to_keep(self.workspace, dataset))]
 
     @cached_property
+    def labels_to_keep(self) -> Sequence[str]:
+        """A line for each kind of large label set that a run makes: what it takes, and whether it is kept."""
+        return labels_to_keep(self.workspace, self.chosen)
+
+    @cached_property
     def progress(self) -> Path:
         """Where the workers of this run say how far long trainings are."""
         return self.workspace.store.root / "progress" / uuid.uuid4().hex
@@ -92,8 +98,8 @@ class Prepared:
         for trial in self.chosen:
             for name in origins.teacher_recipes(trial):
                 who = users.setdefault((name, trial.dataset), [])
-                labelled = origins.protocol(trial.protocol).labels(trial.dataset) != "hard"
-                who.append(trial.protocol if labelled else trial.method)
+                asked = origins.protocol(trial.protocol).asks_teachers(trial.dataset)
+                who.append(trial.protocol if asked else trial.method)
         lines = []
         for (name, dataset), who in users.items():
             recipe = teacher_to_train(self.workspace, name, dataset)
@@ -146,7 +152,8 @@ def prepare(
     trials = grids.trials(registry)
     default = default_arithmetic(registry, {trial.dataset for trial in trials})
     arithmetic = machine.resolve(options.arithmetic, default)
-    ws = Workspace(options.store.resolve(), registry, default_device(), arithmetic=arithmetic)
+    limits = replace(options.limits, seconds=min(options.limits.seconds, OPENING))  # nothing but data sets runs here
+    ws = Workspace(options.store.resolve(), registry, default_device(), arithmetic=arithmetic, limits=limits)
     return Prepared(options, ws, trials)
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bench.artifacts.size_limits import KEEP_LABELS, STORE_LIMIT
 from bench.confinement.plugin_limits import Limits
 from bench.driver.defaults import default_store
 from bench.driver.leftovers import sweep
@@ -37,6 +38,8 @@ def run(
     data: str | Path | None = None,
     limits: Limits | None = None,
     cache_limit: str | None = None,
+    keep_labels: str | None = None,
+    store_limit: str | None = None,
     gpu_share: float | None = None,
     teacher_gpus: int = 1,
     speed_ups: Iterable[str] = (),
@@ -60,6 +63,8 @@ def run(
         data: folder of the data sets; None: $CONDENSEBENCH_DATA, else data.
         limits: of the processes of plugins (bench.confinement.plugin_limits.Limits); None: the default ones.
         cache_limit: of decoded photographs in the store, such as 200GB; None: $CONDENSEBENCH_CACHE_LIMIT, else 32GB.
+        keep_labels: of raw labels in the store, which compressors share; None: $CONDENSEBENCH_KEEP_LABELS, else 40GB.
+        store_limit: of all that lies in the store; None: $CONDENSEBENCH_STORE_LIMIT, else none.
         gpu_share: of a GPU that every stage which uses one gets at least, in (0, 1]; None: by the memory that it needs.
         teacher_gpus: that train a teacher together.
         speed_ups: of trainings (bench.training.speed_ups): compile, graphs, prefetch.
@@ -79,6 +84,9 @@ def run(
         from bench.training.speed_ups import place_speed_ups
 
         place_speed_ups(speed_ups)
+    for setting, size in ((KEEP_LABELS, keep_labels), (STORE_LIMIT, store_limit)):
+        if size is not None:
+            setting.place(size)
     place = Path(store) if store is not None else default_store()
     options = RunOptions(
         Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits or Limits(), gpu_share, teacher_gpus
@@ -87,7 +95,7 @@ def run(
     for note in prepared.notes:
         print(note, file=sys.stderr)
     with files.locked(options.results):
-        for note in prepared.pixels_to_keep:
+        for note in (*prepared.pixels_to_keep, *prepared.labels_to_keep):
             print(note, file=sys.stderr)
         run_prepared(prepared)
     wanted = {trial.id for trial in prepared.trials}

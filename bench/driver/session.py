@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import places
+from bench.artifacts import size_limits
 from bench.confinement.plugin_limits import Limits
 from bench.driver.outcome import Outcome
 from bench.foreign import named_files
-from bench.photographs import cache_limits
 from bench.plugins.registry import ROOT, Registry
 from bench.training import speed_ups
 
@@ -28,7 +29,7 @@ class Session:
     code: str  # digest of this project's files, where other machines have to have the same
     data: str = ""  # the folders of data sets (bench.places), where there are any
     named_files: str = ""  # where files lie that methods name by their content (bench.foreign.named_files)
-    cache_limit: str = ""  # of decoded photographs (bench.photographs.cache_limits), where one was given
+    size_limits: Mapping[str, str] = field(default_factory=dict)  # of the store (bench.artifacts.size_limits), by name
     limits: Limits = field(default_factory=Limits)  # of the processes of plugins
     results: tuple[Path, ...] = ()  # the folders of records that plugins have nothing to write in
     speed_ups: str = ""  # bench.training.speed_ups, where any were asked for
@@ -73,12 +74,12 @@ def place_data_of(session: Session) -> None:
         os.environ.pop(speed_ups.VARIABLE, None)
     if session.named_files:
         os.environ[named_files.VARIABLE] = session.named_files
-    if session.cache_limit and not (session.ship and cache_limits.VARIABLE in os.environ):
-        os.environ[cache_limits.VARIABLE] = session.cache_limit
+    size_limits.place(session.size_limits, ours_first=session.ship)
 
 
-def made_file(outcome: Outcome) -> str | None:
-    """The address of the artifact that a stage made, if it made one that other stages read from the store."""
-    if outcome.status != "ok" or getattr(outcome.value, "shipped", False):
-        return None
-    return getattr(outcome.value, "address", None)
+def made_files(outcome: Outcome) -> list[str]:
+    """The addresses of the artifacts that a stage made and that other stages read from the store."""
+    if outcome.status != "ok":
+        return []
+    refs = outcome.value if isinstance(outcome.value, list) else [outcome.value]
+    return [each.address for each in refs if hasattr(each, "address") and not getattr(each, "shipped", False)]

@@ -17,7 +17,6 @@ from bench.plugins.context_use import asked_for, uses_teacher
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, parse
 from bench.teachers.teacher_files import TeacherRef, load_recipe
-from bench.training import footprint
 from bench.trials.cell import cell_recipe
 from bench.trials.trial import Trial
 
@@ -99,6 +98,8 @@ class Shares:
         """The share of a trial's student."""
 
         def needed() -> int:
+            from bench.training import footprint
+
             _, recipe = cell_recipe(self._registry, trial, dataset.classes)
             teachers = [self._network(ref.network) for ref in labellers]
             student, sizes = self._network(trial.student), _sizes(dataset)
@@ -110,6 +111,8 @@ class Shares:
         """The share of the training of a teacher; of one that has published weights, that of asking it."""
 
         def needed() -> int:
+            from bench.training import footprint
+
             recipe, sizes = load_recipe(self._registry, name, dataset.spec, dataset.classes), _sizes(dataset)
             if recipe.recipe is None:
                 return footprint.labelling([recipe.network], images=dataset.train_images, **sizes)
@@ -123,6 +126,8 @@ class Shares:
         """What labelling a condensed set asks for, and the compressor beside it."""
 
         def needed() -> int:
+            from bench.training import footprint
+
             teachers = [self._network(ref.network) for ref in labellers]
             return footprint.labelling(teachers, images=condensed.images, **_sizes(dataset))
 

@@ -22,7 +22,7 @@ from bench.driver.faults import RayLost
 from bench.driver.outcome import NoValue, Outcome, fault_or_failure, ignore
 from bench.driver.prepared import RERUN, state_of
 from bench.errors import MachineError
-from bench.labels.making import shards
+from bench.labels.label_file import shards
 from bench.plugins.spec import parse
 from bench.protocol.recipe import Recipe
 from bench.records import files
@@ -30,13 +30,13 @@ from bench.records.files import Failure, ReadRecord, Record
 from bench.stages.origins import OriginDigests
 from bench.teachers.teacher_files import TeacherRef, UnusedTeacher
 from bench.trials.budget import reference_bytes
-from bench.trials.cell import cell_recipe
 from bench.trials.trial import Trial
 
 if TYPE_CHECKING:
     from bench.driver.on_ray import RayExecutor
 
 RECORDS = "records.jsonl"
+SHARDS = 16  # that one task encodes at most: a GiB of raw labels, by one loading of teachers and set
 CONTINUES = "What had ended is recorded; the same command continues."
 
 
@@ -147,7 +147,7 @@ class Run:
         if state_of(trial, made_by, self._latest) not in self._rerun:
             return None
 
-        _, recipe = cell_recipe(self._ws.registry, trial, dataset.classes)
+        recipe = self._origins.recipe(trial, dataset.classes)
         fields["recipe"] = recipe.digest
         lent = self._lent(trial, labellers)
         condensed_key = ("condense", trial.dataset, lent, trial.method, trial.ipc)
@@ -178,10 +178,10 @@ class Run:
             fields["seconds"]["encode"] = sum(part.seconds for part in labels)
             _tell(fields["conduct"], *(part.conduct for part in labels))
 
-        online = labellers if recipe.labels == "online" else ()
+        asked = labellers if recipe.labels == "online" or recipe.kept_channels else ()
         outcome = await self._executor.run(
-            "evaluate", trial, dataset, condensed, labels, online,
-            priority=priority, needs=(condensed.address, *(part.address for part in labels), *_addresses(online)),
+            "evaluate", trial, dataset, condensed, labels, asked,
+            priority=priority, needs=(condensed.address, *(part.address for part in labels), *_addresses(asked)),
         )  # fmt: skip
         measured = dict(outcome.get())
         fields["seconds"] |= measured.pop("seconds")
@@ -204,31 +204,32 @@ class Run:
         condensed: CondensedRef,
         priority: int,
     ) -> list[LabelsRef]:
-        """Labels of every shard. Raises NoValue with the outcome of the first shard that has none."""
+        """Labels of every shard; a task has many of them. Raises NoValue with the outcome of the first task that has
+        none."""
         # Students share the labels wherever the protocol fixes the same values for them.
         key = ("encode", trial.protocol, recipe.model_dump_json(), trial.compressor, trial.budget, condensed.address)
         needs = (*_addresses(labellers), condensed.address)
         first: LabelsRef | None = None
-        rest = range(len(list(shards(condensed.images, recipe.views, dataset.classes))))
+        rest = list(range(len(list(shards(condensed.images, recipe.views, dataset.classes)))))
         assert trial.compressor is not None
         if len(rest) > 1 and "fit" in parse(self._ws.registry, "compressor", trial.compressor).plugin.functions:
             # What all shards share is fitted with the first: the others get it from there, wherever they run.
             outcome = await self._once(
-                (*key, 0), "encode_labels", trial, dataset, labellers, condensed, 0, None,
+                (*key, 0), "encode_labels", trial, dataset, labellers, condensed, [0], None,
                 priority=priority, needs=needs,
             )  # fmt: skip
-            first, rest = outcome.get(), rest[1:]
+            first, rest = outcome.get()[0], rest[1:]
             needs = (*needs, first.address)
         outcomes = await asyncio.gather(
             *(
                 self._once(
-                    (*key, shard), "encode_labels", trial, dataset, labellers, condensed, shard, first,
+                    (*key, some[0]), "encode_labels", trial, dataset, labellers, condensed, some, first,
                     priority=priority, needs=needs,
                 )
-                for shard in rest
+                for some in _groups(rest, 2 * self._executor.jobs)
             )
         )  # fmt: skip
-        parts = [outcome.get() for outcome in outcomes]
+        parts = [part for outcome in outcomes for part in outcome.get()]
         return parts if first is None else [first, *parts]
 
     async def _once(
@@ -238,6 +239,13 @@ class Run:
         if key not in self._shared:
             self._shared[key] = asyncio.ensure_future(self._executor.run(stage, *args, priority=priority, needs=needs))
         return await self._shared[key]
+
+
+def _groups(shards: Sequence[int], tasks: int) -> list[list[int]]:
+    """The shards of each task, in order: as many tasks as asked for where there is work for them, and more where a task
+    would have more than SHARDS."""
+    size = max(1, min(SHARDS, -(-len(shards) // tasks)))
+    return [list(shards[start : start + size]) for start in range(0, len(shards), size)]
 
 
 def _addresses(refs: Sequence[TeacherRef]) -> tuple[str, ...]:

@@ -41,6 +41,20 @@ class Member:
     read: Callable[[], bytes]
 
 
+def _member(name: str, read: Callable[[], bytes], file: Path) -> Member:
+    """A member of a tree or an archive, read when it is asked for: what cannot be read then is a UserError."""
+
+    def read_whole() -> bytes:
+        try:
+            return read()
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # a checksum, a cut end, a right that was taken away
+            raise UserError(f"{file}: {name} cannot be read: {error or type(error).__name__}") from None
+
+    return Member(name, read_whole)
+
+
 def is_junk(name: str) -> bool:
     """Whether a file manager left it behind (`.DS_Store`, `._0.png`, `__MACOSX/...`), or it is hidden."""
     return any(part.startswith(".") or part in JUNK for part in name.split("/"))
@@ -63,7 +77,7 @@ def tree_members(root: Path) -> list[Member]:
         for name in files:
             if not is_junk(name):
                 path = regular(place / name)
-                members.append(Member(path.relative_to(root).as_posix(), path.read_bytes))
+                members.append(_member(path.relative_to(root).as_posix(), path.read_bytes, path))
         check_members(root, len(members))
     return sorted(members, key=lambda member: member.name)
 
@@ -104,7 +118,7 @@ def _zip_members(file: Path) -> Iterator[Member]:
     for info in listed:
         if info.flag_bits & 1:
             raise UserError(f"{file}: {info.filename} is encrypted.")
-        yield Member(_clean(info.filename), partial(archive.read, info))
+        yield _member(_clean(info.filename), partial(archive.read, info), file)
 
 
 def _tar_members(file: Path) -> Iterator[Member]:
@@ -116,7 +130,7 @@ def _tar_members(file: Path) -> Iterator[Member]:
         if reader is None:
             with tarfile.open(fileobj=raw, mode="r:") as archive:
                 for member in _files_of(archive, file):
-                    yield Member(_clean(member.name), partial(_read_at, file, member.offset_data, member.size))
+                    yield _member(_clean(member.name), partial(_read_at, file, member.offset_data, member.size), file)
             return
         bounded = _Bounded(reader(raw), limit, file)
         with tarfile.open(fileobj=bounded, mode="r|") as archive:

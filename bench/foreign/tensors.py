@@ -6,6 +6,7 @@ order of this machine.
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import zipfile
@@ -105,8 +106,10 @@ def read_torch(file: Path, kind: str = "file of torch") -> Any:
                 sizes = [info.file_size for info in archive.infolist()]
             check_unpacked(file, size, sum(sizes))
             largest = max(sizes, default=0)
+        # Of the format before zip every length is a claim: from memory no more is read than there is.
+        source: Path | io.BytesIO = file if largest is not None else io.BytesIO(file.read_bytes())
         with torch.serialization.safe_globals(_numbers()):
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(source, map_location="cpu", weights_only=True)
         for tensor in tensors_of(content):
             _check_storage(tensor, size if largest is None else largest)
         return content

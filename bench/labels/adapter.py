@@ -33,7 +33,7 @@ def takes_survey(compressor: ModuleType) -> bool:
     return hasattr(compressor, "fit") and "survey" in inspect.signature(compressor.fit).parameters
 
 
-def invalid(compressor: ModuleType, blob: bytes) -> tuple[int, int] | None:
+def invalid(compressor: ModuleType, blob: bytes | memoryview) -> tuple[int, int] | None:
     """What `invalid(blob)` tells, checked: (negative probabilities, rows of them whose sum is not one). None where the
     compressor does not count. Raises PluginError, or what the compressor raises."""
     if not hasattr(compressor, "invalid"):

@@ -8,16 +8,24 @@ images with the bytes of their values, the same for every method.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from PIL import Image
 
 from bench import varint
 from bench.errors import UserError
+from bench.records.schema import COUNTED_AS
 
+if TYPE_CHECKING:
+    import torch
+
+Bytes = bytes | memoryview  # in memory, or mapped from a file
 MAGIC = b"CBL1"
+SMALL_SIDE = 64  # pixels of an image up to which zlib searches for the best coding
 SHARD_BYTES = 64 * 2**20  # raw fp16 logits that are in memory at once
 
 
@@ -27,13 +35,15 @@ class LabelFile:
 
     views: bytes
     shared: bytes
-    blobs: tuple[bytes, ...]
+    blobs: tuple[Bytes, ...]
 
     def to_bytes(self) -> bytes:
         """The file: magic, lengths as variable-length integers, then the parts."""
+        return self._header() + b"".join((self.views, self.shared, *self.blobs))
+
+    def _header(self) -> bytes:
         parts = (self.views, self.shared, *self.blobs)
-        lengths = b"".join(varint.encode(n) for n in (len(parts), *(len(p) for p in parts)))
-        return MAGIC + lengths + b"".join(parts)
+        return MAGIC + b"".join(varint.encode(n) for n in (len(parts), *(len(p) for p in parts)))
 
     @staticmethod
     def from_bytes(data: bytes) -> LabelFile:
@@ -59,13 +69,9 @@ class LabelFile:
         return LabelFile(parts[0], parts[1], tuple(parts[2:]))
 
     def sizes(self) -> dict[str, int]:
-        """Bytes: total (the file's length), shared, blobs, views; the container is what remains."""
-        return {
-            "total": len(self.to_bytes()),
-            "shared": len(self.shared),
-            "blobs": sum(len(b) for b in self.blobs),
-            "views": len(self.views),
-        }
+        """Bytes: total (the file's length), shared, blobs, views; the container is what remains. No file is made."""
+        views, shared, blobs = len(self.views), len(self.shared), sum(len(b) for b in self.blobs)
+        return {"total": len(self._header()) + views + shared + blobs, "shared": shared, "blobs": blobs, "views": views}
 
 
 def blob_allowance(total: int, *, views: int, shared: int, shard_sizes: Sequence[int]) -> list[int]:
@@ -108,14 +114,33 @@ def shard_sizes(images: int, views: int, classes: int, limit: int = SHARD_BYTES)
     return [images // count + (index < images % count) for index in range(count)]
 
 
+def shards(images: int, views: int, classes: int) -> Iterator[np.ndarray]:
+    """Consecutive int64 image indices of each shard."""
+    start = 0
+    for size in shard_sizes(images, views, classes):
+        yield np.arange(start, start + size)
+        start += size
+
+
 def image_bytes(images: torch.Tensor) -> int:
-    """Bytes of [n, channels, s, s]: of uint8 as lossless PNG files, of floats as their values lie in memory."""
+    """Bytes of [n, channels, s, s]: of uint8 as lossless PNG files, of floats as their values lie in memory.
+
+    Images of more than `SMALL_SIDE` pixels are compressed with zlib's run lengths instead of its best search: a
+    photograph of 224 pixels takes 3 instead of 48 ms, and 2 % more bytes.
+    """
     if images.is_floating_point():
         return images.numel() * images.element_size()
+    options: dict[str, Any] = {"optimize": True} if images.shape[-1] <= SMALL_SIDE else {"compress_type": zlib.Z_RLE}
     total = 0
     for image in images.numpy():
         pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
         buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+        Image.fromarray(pixels).save(buffer, "PNG", **options)
         total += buffer.tell()
     return total
+
+
+def image_count(size: int, *, floats: bool) -> dict[str, str]:
+    """What a record's provenance says beside the number that `image_bytes` gives; nothing for the count that earlier
+    versions made of all sets."""
+    return {} if floats or size <= SMALL_SIDE else {COUNTED_AS: "png-rle"}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from bench.labels.label_file import shard_sizes
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers.ensemble import Ensemble, label_view
@@ -51,11 +50,3 @@ def teacher_logits(
         for k in (range(len(views)) if some is None else some)
     ]
     return torch.stack(columns, dim=1)
-
-
-def shards(images: int, views: int, classes: int) -> Iterator[np.ndarray]:
-    """Consecutive int64 image indices of each shard."""
-    start = 0
-    for size in shard_sizes(images, views, classes):
-        yield np.arange(start, start + size)
-        start += size

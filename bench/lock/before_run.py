@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bench.artifacts.store import Store
 from bench.errors import LockError, UserError
 from bench.finding import Finding
 from bench.lock import differences, errata, lock_file
+from bench.lock.canary_process import CanaryProcess
 from bench.lock.lock_file import Lock
 from bench.plugins.registry import Registry
 from bench.protocol.definition import load
@@ -53,8 +55,9 @@ def guard(registry: Registry, protocols: Iterable[str], store: Path, lock_path: 
     for name in used:
         findings += differences.changed_protocol(name, present, lock_path)
     _stop_at(dict.fromkeys(findings))
-    for name in used:
-        _try_canaries(name, present, Store(store))
+    with CanaryProcess(present) as canaries:
+        for name in used:
+            _try_canaries(name, present, Store(store), canaries)
 
 
 def _refuse_withdrawn(registry: Registry, names: list[str], lock_path: Path) -> None:
@@ -65,9 +68,9 @@ def _refuse_withdrawn(registry: Registry, names: list[str], lock_path: Path) -> 
             raise UserError(f"Protocol {name} was withdrawn on {withdrawal.date}: {withdrawal.reason}")
 
 
-def _try_canaries(name: str, present: Lock, store: Store) -> None:
+def _try_canaries(name: str, present: Lock, store: Store, canaries: CanaryProcess) -> None:
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
-        _stop_at(differences.moved_canaries(name, present))
+        _stop_at(canaries.moved(name))
         return {}, {"passed": files.now()}
 
     store.get("canaries", passed_under(name, present), make)
@@ -80,15 +83,21 @@ def _stop_at(findings: Iterable[Finding]) -> None:
 
 def passed_under(name: str, present: Lock) -> dict[str, Any]:
     """Everything that can move the canaries of a protocol."""
-    content = hashlib.sha256()
-    for file in sorted(CODE.rglob("*.py")):
-        content.update(file.relative_to(CODE).as_posix().encode())
-        content.update(file.read_bytes())
     return {
         "protocol": name,
         "entry": present.protocols[name].model_dump(mode="json"),
         "tolerance": present.tolerance,
-        "code": content.hexdigest(),
+        "code": _content(CODE),
         "libraries": {library: version(library) for library in LIBRARIES},
         "environment": {key: value for key, value in machine.environment().items() if key != "instructions"},
     }
+
+
+@cache
+def _content(folder: Path) -> str:
+    """Hex sha256 of all code in a folder."""
+    content = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        content.update(file.relative_to(folder).as_posix().encode())
+        content.update(file.read_bytes())
+    return content.hexdigest()

@@ -25,13 +25,17 @@ from torch import nn
 
 from bench.api import Dataset
 from bench.labels.label_file import LabelFile
+from bench.labels.learned import LearnedLabels
 from bench.labels.making import label_views, teacher_logits
 from bench.labels.reader import EncodedLabels
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
+from bench.stages.points import Point, points
 from bench.teachers.ensemble import Ensemble, Member, ensemble_of
+from bench.training.feed import LabelReader
 from bench.training.loop import evaluate, train
 from bench.training.normalisation import statistics
+from bench.training.slimming import slimmed
 
 CLASSES, IMAGES, TEST_IMAGES = 3, 22, 32  # 22 images in batches of 8: the last one is short
 SIZE = 12  # pixels, unless the patch grid asks for another
@@ -108,22 +112,29 @@ def run(recipe: Recipe, teachers: int) -> Outcome:
     mean, std = statistics(recipe.normalisation, _dataset(size))
     members = [Member(_Teacher(f"teacher {k}").eval(), MEAN, STD) for k in range(min(teachers, 2))]
     ensemble = ensemble_of(members, recipe)
-    student = _Network("student")
-    log = train(
-        student,
-        images,
-        labels,
-        recipe,
-        coordinates=("canary",),
-        mean=mean,
-        std=std,
-        mirror=True,
-        reader=_stored(recipe, ensemble, images) if recipe.labels == "stored" else None,
-        teacher=ensemble.online(mean, std) if recipe.labels == "online" else None,
-    )
+    losses: list[float] = []
+    for point in points(recipe, CLASSES, ("canary",)):
+        network = _Network("student")
+        student: nn.Module = network
+        if point.kept is not None:
+            student = slimmed(_scaled(network), point.kept)
+        rows = point.rows(labels.numpy())
+        log = train(
+            student,
+            images[rows],
+            labels[rows],
+            recipe,
+            coordinates=("canary", *point.name),
+            mean=mean,
+            std=std,
+            mirror=True,
+            reader=_reader(recipe, ensemble, images, point),
+            teacher=ensemble.online(mean, std) if recipe.labels == "online" else None,
+        )
+        losses += log.losses
     tested = evaluate(student, test_images, test_labels, mean=mean, std=std)
     weights = torch.stack([p.detach().square().sum() for p in student.parameters()]).sum().sqrt()
-    return Outcome(tuple(log.losses), tested.loss, float(weights))
+    return Outcome(tuple(losses), tested.loss, float(weights))
 
 
 def _size(recipe: Recipe) -> int:
@@ -145,6 +156,29 @@ def _dataset(size: int) -> Dataset:
         raise NotImplementedError("a canary's data set has no splits")
 
     return Dataset(CLASSES, 3, size, size, True, MEAN, STD, split, split)
+
+
+def _scaled(network: _Network) -> _Network:
+    """The network with scales of batch norm that are all different, in no order."""
+    with torch.no_grad():
+        for layer in network.layers:
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.weight.copy_(1 + torch.arange(len(layer.weight)) * 3 % 8 / 8)
+    return network
+
+
+def _reader(recipe: Recipe, ensemble: Ensemble, images: torch.Tensor, point: Point) -> LabelReader | None:
+    """Stored labels as `run` makes them, or labels of a method as training reads them."""
+    if recipe.labels == "stored":
+        return _stored(recipe, ensemble, images)
+    if recipe.labels != "learned":
+        return None
+    rows = point.rows(np.arange(len(images)) % CLASSES)
+    # Whole eighths, a row for each image.
+    labels = ((np.arange(len(images))[:, None] * 5 + np.arange(CLASSES) * 7) % 33 - 16) / FINENESS
+    coordinates = ("canary", *point.name)
+    values = labels[rows].astype(np.float32)
+    return LearnedLabels(values, recipe, size=images.shape[-1], mirror=True, coordinates=coordinates)
 
 
 def _stored(recipe: Recipe, ensemble: Ensemble, images: torch.Tensor) -> EncodedLabels:

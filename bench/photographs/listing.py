@@ -102,6 +102,8 @@ def list_folder(folder: str | Path) -> FileList:
                     states.append((entry.path, _state(entry)))
     except (FileNotFoundError, NotADirectoryError):
         pass
+    except (OSError, ValueError) as error:  # no right to look, a name that no file system takes
+        raise UserError(f"{os.fspath(folder)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     return _listed(sorted(states))
 
 
@@ -109,8 +111,9 @@ def _state(file: str | Path | os.DirEntry[str]) -> tuple[int, int]:
     """(bytes, time of the last change in nanoseconds)."""
     try:
         state = file.stat() if isinstance(file, os.DirEntry) else os.stat(file)
-    except OSError as error:
-        raise UserError(f"{os.fspath(file)} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        name = os.fspath(file)
+        raise UserError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not stat.S_ISREG(state.st_mode):
         raise UserError(f"{os.fspath(file)} cannot be read: it has the name of an image and is no file.")
     return state.st_size, state.st_mtime_ns

@@ -42,7 +42,7 @@ def content_digests(files: FileList, folder: Path | None, report: Callable[[int]
     if digests is None:
         manifest = _path(files, folder)
         with locked(manifest):
-            if not manifest.is_file():
+            if _rows(manifest) is None:  # not there, or damaged
                 _make(files, manifest, report)
         digests = known_digests(files, folder)
         assert digests is not None
@@ -51,8 +51,8 @@ def content_digests(files: FileList, folder: Path | None, report: Callable[[int]
 
 def known_digests(files: FileList, folder: Path) -> np.ndarray | None:
     """What `content_digests` gives, where every file was hashed already; else None."""
-    manifest = _path(files, folder)
-    return None if not manifest.is_file() else np.ascontiguousarray(np.load(manifest, allow_pickle=False)["sha256"])
+    rows = _rows(_path(files, folder))
+    return np.ascontiguousarray(rows["sha256"]) if rows is not None and len(rows) == len(files) else None
 
 
 def _path(files: FileList, folder: Path) -> Path:
@@ -83,17 +83,31 @@ def _known(keys: np.ndarray, folder: Path, digests: np.ndarray) -> np.ndarray:
     known = np.zeros(len(keys), bool)
     wanted = np.ascontiguousarray(keys).view("<u8")
     for manifest in sorted(folder.glob(f"*{SUFFIX}")):
-        with contextlib.suppress(ValueError, OSError):  # not one of ours; what is missing is hashed
-            rows = np.load(manifest, allow_pickle=False)
-            if rows.dtype != ROW or not len(rows):
-                continue
-            others = np.ascontiguousarray(rows["key"]).view("<u8")
-            order = np.argsort(others[:, 0], kind="stable")
-            place = order[np.searchsorted(others[order, 0], wanted[:, 0]).clip(max=len(order) - 1)]
-            same = (others[place] == wanted).all(axis=1) & ~known
-            digests[same] = rows["sha256"][place[same]]
-            known |= same
+        rows = _rows(manifest)
+        if rows is None or not len(rows):
+            continue  # what is missing is hashed
+        others = np.ascontiguousarray(rows["key"]).view("<u8")
+        order = np.argsort(others[:, 0], kind="stable")
+        place = order[np.searchsorted(others[order, 0], wanted[:, 0]).clip(max=len(order) - 1)]
+        same = (others[place] == wanted).all(axis=1) & ~known
+        digests[same] = rows["sha256"][place[same]]
+        known |= same
     return known
+
+
+def _rows(manifest: Path) -> np.ndarray | None:
+    """What a manifest holds, `ROW` [N]; None where it is not there, or is none: it can always be made anew."""
+    try:
+        with manifest.open("rb") as opened:
+            np.lib.format.read_magic(opened)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(opened)
+            content = opened.read()
+        rows = np.frombuffer(content, ROW)
+    except MemoryError:
+        raise
+    except Exception:  # the header's parser raises what comes
+        return None
+    return rows if dtype == ROW and shape == rows.shape else None
 
 
 def _hashed(files: FileList) -> np.ndarray:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import io
 import json
+import logging
 import math
 import mmap
 import os
@@ -28,6 +29,7 @@ from bench.photographs.decoding import Policy, cores, decode, decoder_version
 from bench.photographs.listing import FileList
 from bench.photographs.manifest import locked
 
+LOG = logging.getLogger("condensebench")
 PIXELS, PART, MARKS = ".pixels.npy", ".pixels.part", ".marks"
 CHUNK_BYTES = 64 * 2**20
 LEAST_CHUNKS = 64  # of a small set, so that all cores have work to the end
@@ -100,8 +102,14 @@ class PixelCache:
         return self.folder / f"{self._identity(0, len(self.files)).hex()[:32]}{PIXELS}"
 
     def find(self) -> KeptPixels | None:
-        """The mapped pixels, or None where the cache is not complete."""
-        return KeptPixels(self.path) if self.path.is_file() else None
+        """The mapped pixels, or None where the cache is not complete. A file that is none of its kind is removed."""
+        if not self.path.is_file():
+            return None
+        if not _begins_as(self.path, header := _header(self.shape), len(header) + self.total_bytes):
+            LOG.warning("%s is no whole cache of these photographs. It is made again.", self.path)
+            self.path.unlink(missing_ok=True)
+            return None
+        return KeptPixels(self.path)
 
     def make(self, report: Callable[[int], object] | None = None) -> KeptPixels:
         """The mapped pixels, decoded now where they are not there yet; other processes that ask wait.
@@ -254,12 +262,15 @@ def _header(shape: tuple[int, ...]) -> bytes:
 
 def _is_part(part: Path, marks: Path, header: bytes, size: int, chunks: int) -> bool:
     try:
-        if part.stat().st_size != size or marks.stat().st_size != 32 * chunks:
-            return False
-        with part.open("rb") as opened:
-            return opened.read(len(header)) == header
+        return marks.stat().st_size == 32 * chunks and _begins_as(part, header, size)
     except FileNotFoundError:
         return False
+
+
+def _begins_as(file: Path, header: bytes, size: int) -> bool:
+    """Whether a file has this beginning and so many bytes. Raises FileNotFoundError."""
+    with file.open("rb") as opened:
+        return os.fstat(opened.fileno()).st_size == size and opened.read(len(header)) == header
 
 
 @contextlib.contextmanager

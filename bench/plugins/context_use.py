@@ -19,6 +19,7 @@ from bench.plugins.registry import Plugin
 from bench.plugins.spec import Spec
 
 OF_TEACHER = frozenset({"teacher", "teachers", "features", "logits", "predict", "soft_labels"})  # of bench.api.Context
+OF_DYNAMICS = frozenset({"dynamics", "dynamics_scores"})
 CONTEXT = "ctx"  # what this project's methods call it
 
 
@@ -51,7 +52,9 @@ def _asked_for(plugin: Plugin) -> Iterator[str]:
         for word in _words(tree):
             if word in OF_TEACHER:
                 yield "teacher"
-            elif word in ("dynamics", "device"):
+            elif word in OF_DYNAMICS:
+                yield "dynamics"
+            elif word == "device":
                 yield word
         if _hands_on(module, unit, tree, names):
             yield from ("teacher", "dynamics")

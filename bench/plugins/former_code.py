@@ -26,7 +26,9 @@ def former(digest: str) -> tuple[str, ...]:
 
 def equal(digest: str | None) -> str | None:
     """The digest of later code that gives the same bytes as the code of this one; as it is where there is none."""
-    return digest if digest is None else _equal().get(digest, digest)
+    while digest is not None and digest in _equal():  # code that changed twice
+        digest = _equal()[digest]
+    return digest
 
 
 @cache

@@ -199,14 +199,37 @@ def discover(plugin_files: Iterable[str | Path] = ()) -> Registry:
         if path.name != "errata.toml":  # what was withdrawn
             registry.add_protocol(path)
     for file in plugin_files:
-        path = Path(file).expanduser().resolve()
-        if not path.is_file():
-            raise UserError(f"--plugin {file}: there is no such file.")
-        if path.suffix == ".toml":
-            (registry.add_teacher if _is_teacher(path) else registry.add_protocol)(path)
-        else:
-            registry.add(read(path, kind=None, module_name=None))
+        for path in files_named_by(file):
+            add_file(registry, path)
     return registry
+
+
+def add_file(registry: Registry, path: Path) -> None:
+    """Register what a file given with --plugin holds: a method, a compressor, a data set or a network (.py), a
+    protocol or a teacher recipe (.toml).
+
+    Raises:
+        PluginError: the file is no plugin.
+        UserError: its name is taken.
+    """
+    if path.suffix == ".toml":
+        (registry.add_teacher if _is_teacher(path) else registry.add_protocol)(path)
+    else:
+        registry.add(read(path, kind=None, module_name=None))
+
+
+def files_named_by(file: str | Path) -> list[Path]:
+    """The files that one --plugin names: the file, or all .py and .toml files of the folder. Raises UserError where
+    there is none."""
+    path = Path(file).expanduser().resolve()
+    if path.is_dir():
+        files = [each for each in sorted(path.iterdir()) if each.suffix in (".py", ".toml") and each.is_file()]
+        if not files:
+            raise UserError(f"--plugin {file}: the folder holds no .py and no .toml file.")
+        return files
+    if not path.is_file():
+        raise UserError(f"--plugin {file}: there is no such file.")
+    return [path]
 
 
 def _is_teacher(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Protocols: one TOML file each; values may depend on data set, ipc and student (bench/protocol/conditions.py).
 
-    labels = "stored"                       # hard | stored | online
+    labels = "stored"                       # hard | stored | online | learned
     teacher = "small-teacher-v1"            # a recipe in protocols/teachers/, or a list of them
     student = "convnet"                     # the default; --student names another
     [recipe]
@@ -41,7 +41,7 @@ from bench.protocol.toml_file import read_toml
 
 TOP_LEVEL = {"title", "source", "labels", "teacher", "student", "recipe", "notes", "extends"}
 TEXTS = {"title", "source", "notes"}
-REGIMES = ("hard", "stored", "online")
+REGIMES = ("hard", "stored", "online", "learned")
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,12 @@ class Protocol:
         return tuple(regime for regime in REGIMES if regime in used)
 
     def labels(self, dataset: str) -> str:
-        """The label regime: hard, stored or online."""
+        """The label regime: hard, stored, online or learned."""
         return str(self._named("labels", dataset))
+
+    def asks_teachers(self, dataset: str) -> bool:
+        """Whether every trial uses the teachers, whatever its method: they label the images, or are slimmed."""
+        return self.labels(dataset) in ("stored", "online") or bool(self.values["recipe"]["kept_channels"])
 
     def teachers(self, dataset: str) -> tuple[str, ...]:
         """Names of the teacher recipes. The first one is the teacher that methods see. A miniature's teachers are

@@ -20,6 +20,7 @@ SSRS_EPOCHS = 12  # and for SSRS, which jumps after 5/6 of them: one before, one
 BATCH = 8
 VIEWS = 3  # fewer than epochs, so that they come round again
 WARMUP = 2
+STEPS = 2  # trainings of a trial
 SIZES = ("epochs", "batch", "views", "lr")  # never off
 
 
@@ -87,6 +88,8 @@ def short(recipe: Recipe) -> Recipe:
         "epochs": epochs,
         "batch": min(recipe.batch, chunks * max(2, BATCH // chunks)),
         "views": min(recipe.views, VIEWS),
+        "class_steps": min(recipe.class_steps, STEPS),
+        "kept_channels": recipe.kept_channels[-STEPS:],
     }
     values["schedule"] |= {
         "warmup": min(recipe.schedule.warmup, WARMUP, epochs - 1),

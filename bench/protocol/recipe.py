@@ -63,7 +63,8 @@ class Schedule(Part):
 
 
 class Loss(Part):
-    """ce: cross-entropy with the hard label (mixed by area under CutMix, by lambda under Mixup).
+    """ce: cross-entropy with the hard label (mixed by area under CutMix, by lambda under Mixup; with mix_labels = false
+        that of the image itself, whatever is mixed in).
     kl: KL(softmax(teacher/T) || softmax(student/T)), summed over classes, mean over the batch.
     soft-ce: cross-entropy of softmax(student/T) under softmax(teacher/T), mean over the batch (SCORE, eq. 2).
     mse: mean over batch and classes of (student - teacher)^2 of raw logits (G-VBSM, EDC).
@@ -75,6 +76,7 @@ class Loss(Part):
     temperature: Positive = 1.0  # kl, soft-ce
     times_t_squared: bool = False  # kl, soft-ce: the soft part is multiplied by T^2
     hard_weight: Annotated[float, Field(ge=0)] = 0.0
+    mix_labels: bool = True  # ce under mixing
 
 
 class Augment(Part):
@@ -106,10 +108,11 @@ class Recipe(Part):
     """All that is fixed in one cell.
 
     `labels` is the label regime. hard: class labels. stored: teacher logits of K views, made once, encoded by a
-    compressor. online: the teacher answers for every batch while the student trains; nothing is stored.
+    compressor. online: the teacher answers for every batch while the student trains; nothing is stored. learned: the
+    labels that the method hands in beside its images (bench.api.Condensed.soft_labels), read as a teacher's logits.
     """
 
-    labels: Literal["hard", "stored", "online"]
+    labels: Literal["hard", "stored", "online", "learned"]
     views: Annotated[int, Field(ge=0)] = 0  # K, stored views per image; 0 for other regimes
     # Which stored view a step is shown. epoch: epoch e shows view e mod K. batch: every step draws one stored batch
     # with replacement; a short last batch gives way to the one before it (LPLD).
@@ -139,21 +142,45 @@ class Recipe(Part):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     memory_format: Literal["device", "contiguous", "channels_last"] = "device"  # device: channels_last on processors
     deterministic: bool = False  # of a GPU's sums: in a fixed order, so that a run gives the same bits again there
+    # Network slimming: the derivative of so many times the sum of |scale| of all batch norms is added to every step.
+    scale_l1: Annotated[float, Field(ge=0)] = 0.0
+    # Applications of a condensed set, in which a trial trains several students; its result is the last one's, and its
+    # record tells all. Class-incremental continual learning: classes come in so many steps, and at each a student is
+    # trained from scratch on the images of the classes so far; 0 is off.
+    class_steps: Annotated[int, Field(ge=0)] = 0
+    # Network slimming: the protocol's last teacher keeps these shares of its channels, those with the largest scales of
+    # batch norm, and is trained on the condensed set; () is off.
+    kept_channels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
 
     @property
     def digest(self) -> str:
         """Hex sha256 of the canonical JSON of what is not at its default."""
         return digest(self.model_dump(mode="json", exclude_defaults=True))
 
+    def trainings(self, classes: int) -> tuple[int, ...]:
+        """How many of a data set's classes each training of a trial is on, the last one on all; one training without an
+        application."""
+        if self.class_steps:
+            return tuple(
+                dict.fromkeys(-(-classes * step // self.class_steps) for step in range(1, self.class_steps + 1))
+            )
+        return (classes,) * max(1, len(self.kept_channels))
+
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         if (self.loss.name == "ce") != (self.labels == "hard"):
             raise ValueError(
                 f"loss '{self.loss.name}' does not go with labels = '{self.labels}': ce is for hard labels, "
-                f"kl, soft-ce and mse are for stored and online ones"
+                f"kl, soft-ce and mse are for stored, online and learned ones"
             )
+        if self.labels == "learned" and self.augment.mix != "none":
+            raise ValueError("labels = 'learned' belong to one image each: augment.mix must be 'none'")
         if self.loss.name == "ce" and self.loss.hard_weight:
             raise ValueError("loss.hard_weight belongs to kl, soft-ce and mse; ce is the hard label already")
+        if not self.loss.mix_labels and (self.loss.name != "ce" or self.augment.mix == "none"):
+            raise ValueError(
+                "loss.mix_labels = false belongs to ce under augment.mix: soft labels are those of the mix"
+            )
         if (self.views > 0) != (self.labels == "stored"):
             raise ValueError(
                 "views, the number of stored views per image, must be at least 1 for labels = 'stored' and 0 otherwise"
@@ -164,6 +191,16 @@ class Recipe(Part):
             )
         if self.siamese and self.labels == "stored":
             raise ValueError("siamese is drawn for every batch anew and does not go with labels = 'stored'")
+        if self.class_steps and (self.kept_channels or self.labels == "stored"):
+            raise ValueError("class_steps goes neither with kept_channels nor with labels = 'stored'")
+        if self.class_steps == 1:
+            raise ValueError("class_steps is at least 2: one step is no continual learning")
+        if self.kept_channels and self.labels not in ("hard", "learned"):
+            raise ValueError(
+                "kept_channels goes with labels = 'hard' or 'learned': the teacher is the network that is slimmed"
+            )
+        if list(self.kept_channels) != sorted(set(self.kept_channels), reverse=True):
+            raise ValueError("kept_channels go down, from the largest share to the smallest")
         if self.batch % self.accumulation:
             raise ValueError(f"accumulation = {self.accumulation} does not divide batch = {self.batch}")
         if self.schedule.warmup >= self.epochs:

@@ -20,7 +20,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from bench.errors import UserError
 from bench.records.lines import LONGEST, is_name, record_of, whole_fields
 from bench.records.problems import Problem
-from bench.records.schema import LARGEST, SCHEMA, Record, Regime, Status, migrate
+from bench.records.schema import COUNTED_AS, LARGEST, SCHEMA, Record, Regime, Status, migrate, with_later_code
 from bench.trials.budget import Budget
 from bench.trials.trial import Trial
 
@@ -71,6 +71,17 @@ class LeanTeacher(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     accuracy: Annotated[float, Meta(ge=0, le=1)]
 
 
+class LeanPoint(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """See bench.records.schema.Point."""
+
+    classes: _Count
+    parameters: _Count
+    num_test: _Count
+    accuracy: Annotated[float, Meta(ge=0, le=1)]
+    test_loss: float | None
+    train_loss: float | None
+
+
 class LeanFailure(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """See bench.records.schema.Failure."""
 
@@ -97,6 +108,7 @@ class LeanRecord(Struct, frozen=True, gc=False):
     images_seen: int | None
     measured_after: int | None
     num_test: int | None
+    curve: list[LeanPoint] | None
     test_opened: int | None
     bytes_images: int | None
     bytes_labels: LeanBytes | None
@@ -109,7 +121,7 @@ class LeanRecord(Struct, frozen=True, gc=False):
     condensed: LeanCondensed | None
     teachers: list[LeanTeacher] | None
     made_by: dict[str, str | None]  # shared by records that are equal in it, as are `environment` and the trial's texts
-    provenance: dict[str, Any]  # of all that the method tells, only "pixels"
+    provenance: dict[str, Any]  # of all that it tells, only "pixels", "soft_labels" and how images are counted
     seconds: dict[str, float]
     conduct: dict[str, tuple[str, ...]] | None
     limits: str | None
@@ -157,6 +169,7 @@ class _Line(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     images_seen: _OptionalCount = UNSET
     measured_after: _OptionalCount = UNSET
     num_test: _OptionalCount = UNSET
+    curve: Raw | UnsetType = UNSET
     test_opened: _OptionalCount = UNSET
     bytes_images: _OptionalCount = UNSET
     bytes_labels: LeanBytes | UnsetType | None = UNSET
@@ -214,7 +227,8 @@ class LeanReader:
         accuracy, test_loss, train_loss = whole.accuracy, whole.test_loss, whole.train_loss
         whole.made_by, whole.environment = raw_made_by, raw_environment
         whole.provenance, provenance = self._provenance(whole.provenance)
-        whole.teachers, teachers = self._teachers(whole.teachers)
+        whole.teachers, teachers = self._listed(whole.teachers, LeanTeacher)
+        whole.curve, curve = self._listed(whole.curve, LeanPoint)
         if hashlib.sha256(_encode(whole)).hexdigest() != claimed:
             raise _Odd
         schema, trial = whole.schema, whole.trial
@@ -237,6 +251,7 @@ class LeanReader:
             _none(whole.images_seen),
             _none(whole.measured_after),
             _none(whole.num_test),
+            curve,
             _none(whole.test_opened),
             _none(whole.bytes_images),
             _none(whole.bytes_labels),
@@ -315,6 +330,8 @@ class LeanReader:
             text = _dumped(content)
             if len(self._parts) >= _KEPT:
                 self._parts.clear()
+            if kind == "made_by":
+                content = with_later_code({"made_by": content})["made_by"]
             content = self._shared.setdefault((kind, text), content)
             known = self._parts[key] = (Raw(text.encode()), content)
         return known
@@ -328,17 +345,17 @@ class LeanReader:
             content = json.loads(key)
             if not isinstance(content, dict):
                 raise _Odd
-            known = self._kept(key, content, _pixels(content))
+            known = self._kept(key, content, _kinds(content))
         return known
 
-    def _teachers(self, raw: Raw | UnsetType) -> tuple[Any, list[LeanTeacher] | None]:
-        """(the teachers, in the order of their keys; what is read of them)."""
+    def _listed(self, raw: Raw | UnsetType, kind: type[Any]) -> tuple[Any, list[Any] | None]:
+        """(a list of parts, in the order of their keys; what is read of them)."""
         if raw is UNSET:
             return UNSET, None
         known = self._told.get(key := bytes(raw))
         if known is None:
             content = json.loads(key)
-            known = self._kept(key, content, msgspec.convert(content, list[LeanTeacher] | None))
+            known = self._kept(key, content, msgspec.convert(content, list[kind] | None))  # type: ignore[valid-type]
         return known
 
     def _kept(self, key: bytes, content: Any, read: Any) -> tuple[Raw, Any]:
@@ -372,7 +389,8 @@ class LeanReader:
             id=record.id,
             run=record.run,
             teachers=None if record.teachers is None else [part(LeanTeacher, each) for each in record.teachers],
-            provenance=_pixels(record.provenance),
+            curve=None if record.curve is None else [part(LeanPoint, each) for each in record.curve],
+            provenance=_kinds(record.provenance),
             bytes_labels=part(LeanBytes, record.bytes_labels),
             invalid_labels=part(LeanInvalid, record.invalid_labels),
             condensed=part(LeanCondensed, record.condensed),
@@ -386,12 +404,12 @@ class LeanReader:
 _SAME = sorted(
     {field.name for field in msgspec.structs.fields(LeanRecord)}
     - {"id", "run", "bytes_labels", "invalid_labels", "condensed", "error", "made_by", "environment"}
-    - {"teachers", "provenance"}
+    - {"teachers", "curve", "provenance"}
 )
 
 
-def _pixels(provenance: dict[str, Any]) -> dict[str, Any]:
-    return {"pixels": provenance["pixels"]} if "pixels" in provenance else {}
+def _kinds(provenance: dict[str, Any]) -> dict[str, Any]:
+    return {name: provenance[name] for name in ("pixels", "soft_labels", COUNTED_AS) if name in provenance}
 
 
 def _dumped(content: Any) -> str:

@@ -29,9 +29,11 @@ TRIAL_KEYS: dict[str, tuple[type, ...]] = {  # the fields of bench.trials.trial.
 }
 
 FIXED = ("dataset", "teacher", "protocol", "engine", "network")  # of `made_by`: what is the same for all of a cell
-FLOAT_PIXELS = {"float32": 4, "float16": 2}  # provenance["pixels"] of sets that are not uint8, and bytes of a value
+COUNTED_AS = "counted_as"  # in provenance: how images are counted, where not as PNG files at their smallest
+# provenance["pixels"] of sets that are not uint8 and provenance["soft_labels"] of sets that have any; bytes of a value.
+FLOATS = {"float32": 4, "float16": 2}
 Status = Literal["ok", "failed", "infeasible"]
-Regime = Literal["hard", "stored", "online"]  # of labels, see bench.protocol.recipe.Recipe
+Regime = Literal["hard", "stored", "online", "learned"]  # of labels, see bench.protocol.recipe.Recipe
 
 
 def now() -> str:
@@ -115,6 +117,17 @@ class TeacherFacts(_Part):
     accuracy: Annotated[float, Field(ge=0, le=1)]  # on the test split, measured when it was made
 
 
+class Point(_Part):
+    """One of the students that a trial trains under a protocol of continual learning or network slimming."""
+
+    classes: Count  # that it was trained and tested on
+    parameters: Count  # of the student
+    num_test: Count  # test images of these classes
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    test_loss: Loss = None
+    train_loss: Loss = None
+
+
 class Failure(_Part):
     """What a failed trial raised."""
 
@@ -147,10 +160,12 @@ class Record(_Part):
     images_seen: Count | None = None  # by the student, over all epochs
     measured_after: Count | None = None  # epochs that the student had been trained when it was measured
     num_test: Count | None = None  # images in the test split
+    # Of protocols under which a trial trains several students: all of them, in their order; the last one is the result.
+    curve: list[Point] | None = None
     test_opened: Count | None = None  # times that the test split was opened while the trial was evaluated
 
     bytes_images: Count | None = None  # encoded images
-    bytes_labels: LabelBytes | None = None  # None where labels are hard
+    bytes_labels: LabelBytes | None = None  # None where none are stored: labels are hard, or a teacher is asked online
     bytes_labels_reference: Count | None = None  # what "1x" is: fp16 logits and 25 B of view parameters per row
     smallest_bytes: Count | None = None  # infeasible: what the compressor needs at the least
     invalid_labels: InvalidLabels | None = None  # None where the compressor does not count
@@ -210,7 +225,10 @@ class Record(_Part):
 
     def fields(self) -> dict[str, Any]:
         """JSON values of every field, without the line's digest."""
-        return self.model_dump(mode="json", by_alias=True)
+        fields = self.model_dump(mode="json", by_alias=True)
+        if self.curve is None:  # lines of all other protocols stay what they were
+            del fields["curve"]
+        return fields
 
     @property
     def digest(self) -> str:
@@ -247,8 +265,12 @@ def _from_3(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_4(fields: dict[str, Any]) -> dict[str, Any]:
-    """Schema 4 told neither what plugins did beside their task nor their limits. Some code has changed since that gives
-    the same bytes."""
+    """Schema 4 told neither what plugins did beside their task nor their limits."""
+    return fields
+
+
+def with_later_code(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record as if today's code had made it, where that gives the same bytes as the code that did."""
     return _with_code(fields, equal)
 
 
@@ -265,7 +287,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1,
 
 
 def migrate(fields: dict[str, Any], where: str = "record") -> dict[str, Any]:
-    """The fields of a record of any earlier schema as those of the present one."""
+    """The fields of a record of any schema as those of the present one, and of today's code where that is equal."""
     schema = fields.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise UserError(
@@ -275,4 +297,4 @@ def migrate(fields: dict[str, Any], where: str = "record") -> dict[str, Any]:
     while isinstance(schema, int) and schema < SCHEMA and schema in MIGRATIONS:
         fields = {**MIGRATIONS[schema](fields), "schema": schema + 1}
         schema += 1
-    return fields
+    return with_later_code(fields)

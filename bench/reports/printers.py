@@ -35,8 +35,8 @@ _LATEX_OPTION = re.compile(
 )  # of a row: the command before it would take it for its own
 _FORMULA = ("=", "+", "-", "@")
 # What Markdown would bring to life: a tag or an address in < >, an entity, the ] of a link or of the name of one, an
-# image, the colon of a web address, www., the @ of a mail address, strikethrough.
-_LIVELY = re.compile(
+# image, the colon of a web address, www., the @ of a mail address, strikethrough. The website has it in JavaScript.
+LIVELY = re.compile(
     r"<(?=[A-Za-z/!?])|&(?=#?\w{1,32};)|\](?=[(\[])|!(?=\[)|(?<=[A-Za-z]):(?=//)|(?<=\bwww)\."
     r"|(?<=[\w.+-])@(?=[\w-]+\.)|~(?=~)",
     re.ASCII | re.IGNORECASE,
@@ -126,7 +126,7 @@ def markdown_text(text: str) -> str:
     """
     if isinstance(text, Markdown):
         return _one_line(text)
-    return _LIVELY.sub(r"\\\g<0>", _one_line(text).replace("\\", r"\\"))
+    return LIVELY.sub(r"\\\g<0>", _one_line(text).replace("\\", r"\\"))
 
 
 def markdown_paragraph(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from bench.reports.quantities import MISSING
+from bench.texts import visible
 
 Row = Mapping[str, Any]  # key of a column -> raw value
 AnyColumn = TypeVar("AnyColumn", bound="Column")
@@ -103,7 +104,15 @@ class Page:
 def typed(columns: Mapping[str, Column], rows: Sequence[Row]) -> pd.DataFrame:
     """Rows as a frame with these columns in their order."""
     # Column by column with its type, since pandas would guess another one for a column that lacks values.
-    return pd.DataFrame({key: pd.Series([row[key] for row in rows], dtype=each.kind) for key, each in columns.items()})
+    return pd.DataFrame({key: _series([row[key] for row in rows], each.kind) for key, each in columns.items()})
+
+
+def _series(values: list[Any], kind: Any) -> pd.Series[Any]:  # of pandas, as `Column.kind`
+    try:
+        series: pd.Series[Any] = pd.Series(values, dtype=kind)
+    except UnicodeEncodeError:  # half a surrogate pair, as a word of another encoding on the command line becomes
+        series = pd.Series([visible(each) if isinstance(each, str) else each for each in values], dtype=kind)
+    return series
 
 
 def by_key(columns: Iterable[AnyColumn]) -> dict[str, AnyColumn]:

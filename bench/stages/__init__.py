@@ -1,6 +1,6 @@
 """The stages of a trial, each a pure function of its inputs; what it makes lies in the store under their digest.
 
-    describe ─► teach (each teacher) ─► condense ─► encode_labels (one call a shard) ─► evaluate
+    describe ─► teach (each teacher) ─► condense ─► encode_labels (some shards a call) ─► evaluate
 
 A stage returns small values only. `describe` (bench/artifacts/describe.py) and `teach` see both splits, before any code
 of a method has run; `condense` sees the training split; `evaluate` opens the test split once, after the last epoch, and

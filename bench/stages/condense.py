@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from bench.api import Condensed
+from bench.artifacts.ahead import ahead
+from bench.artifacts.opened import TrainSplit
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace
-from bench.artifacts.store import Artifact
+from bench.artifacts.store import Artifact, Blocks
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError
-from bench.labels.label_file import image_bytes
+from bench.labels.label_file import image_bytes, image_count
 from bench.plugins.context_use import asked_for
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, named_by_content, parse
+from bench.records.schema import COUNTED_AS
 from bench.stages.lend import Lending, surviving
-from bench.stages.method_call import assembled
-from bench.teachers import further
+from bench.stages.method_call import assembled, picked, provenance_of
+from bench.teachers import network_choice
 from bench.teachers.dynamics_recipes import dynamics_identity
+from bench.teachers.further import further
+from bench.teachers.network_choice import Further
 from bench.teachers.teacher_files import TeacherRef, UnusedTeacher, load_recipe
+
+BLOCK_BYTES = 32 * 2**20  # of images that are written and counted at a time
 
 
 def condense(
@@ -54,14 +61,12 @@ def condense(
         identity := dynamics_identity(ws.registry, dataset.spec, dataset.size, dataset.classes)
     ):
         inputs["dynamics"] = identity
-    networks = further.declared(spec)
-    further_networks = list[further.Further]()
-    if further.needs_others(networks):
+    networks = network_choice.declared(spec)
+    further_networks = list[Further]()
+    if network_choice.needs_others(networks):
         assert lent is not None  # the first of several networks is the teacher
         data = ws.described(dataset).sealed()
-        further_networks = further.further(
-            ws.store, ws.registry, data, dataset.digest, lent, networks, device=ws.device
-        )
+        further_networks = further(ws.store, ws.registry, data, dataset.digest, lent, networks, device=ws.device)
         # Only here: the sets of all other methods stay where they are.
         inputs["backbones"] = [network.ref.digest for network in further_networks]
 
@@ -76,20 +81,55 @@ def condense(
             return values, process.conduct
 
         handed_in, conduct = surviving(call)
-        condensed = assembled(spec, _handed_in(spec, handed_in), ws.described(dataset).train, ipc)
-        arrays = {"images": condensed.images.numpy(), "labels": condensed.labels.numpy()}
-        if condensed.indices is not None:
-            arrays["indices"] = condensed.indices
-        return arrays, {
+        meta: dict[str, Any] = {
             "random": bool(handed_in["random"]),
             "conduct": conduct,
-            "bytes_images": image_bytes(condensed.images),
-            "provenance": _json_values(spec, {**condensed.provenance, **_network_names(further_networks)}),
-            "backbones": further.digest_of(further_networks),
-            "seconds": time.perf_counter() - started,
+            "backbones": network_choice.digest_of(further_networks),
         }
+        arrays, provenance = _arrays(spec, _handed_in(spec, handed_in), ws.described(dataset).train, ipc, meta, started)
+        counted = image_count(dataset.size, floats=arrays["images"].dtype.kind == "f")
+        told = {name: value for name, value in provenance.items() if name != COUNTED_AS}  # that is the harness's word
+        meta["provenance"] = _json_values(spec, {**told, **_network_names(further_networks), **counted})
+        return arrays, meta
 
     return _condensed_ref(ws, ws.store.get("condensed", inputs, make))
+
+
+def _arrays(
+    spec: Spec, result: np.ndarray | Condensed, train: TrainSplit, ipc: int, meta: dict[str, Any], started: float
+) -> tuple[dict[str, np.ndarray | Blocks], Mapping[str, Any]]:
+    """(the arrays of the condensed set, its provenance). Images that were picked are read block by block; their bytes
+    are counted as they pass by, and stand in `meta` after the last one."""
+    arrays: dict[str, np.ndarray | Blocks]
+    blocks: Iterator[torch.Tensor]
+    if isinstance(result, Condensed):
+        condensed = assembled(spec, result, train, ipc)
+        images, provenance = condensed.images, condensed.provenance
+        rows = max(1, BLOCK_BYTES // max(1, images[0].nbytes))
+        blocks = (images[first : first + rows] for first in range(0, len(images), rows))
+        shape = tuple(images.shape)
+        arrays = {"labels": condensed.labels.numpy()}
+        if condensed.indices is not None:
+            arrays["indices"] = condensed.indices
+        if condensed.soft_labels is not None:
+            arrays["soft_labels"] = condensed.soft_labels.numpy()
+    else:
+        indices = picked(spec, result, train, ipc)
+        step = max(1, BLOCK_BYTES // (train.channels * train.source_size**2))
+        blocks = ahead(train.images, np.split(indices, range(step, len(indices), step)))
+        shape, provenance = (len(indices), train.channels, train.size, train.size), provenance_of(spec)
+        arrays = {"labels": train.labels[indices], "indices": indices}
+
+    def counted() -> Iterator[np.ndarray]:
+        total = 0
+        for block in blocks:
+            total += image_bytes(block)
+            yield block.numpy()
+        meta.update(bytes_images=total, seconds=time.perf_counter() - started)
+
+    kind = images.numpy().dtype if isinstance(result, Condensed) else np.dtype(np.uint8)
+    arrays["images"] = Blocks(shape, kind, counted())
+    return arrays, provenance
 
 
 def lent_teacher(
@@ -102,7 +142,7 @@ def lent_teacher(
     return None, recipe.normalisation
 
 
-def _network_names(networks: Sequence[further.Further]) -> dict[str, Any]:
+def _network_names(networks: Sequence[Further]) -> dict[str, Any]:
     """The part of the provenance that names the method's further networks; empty without any."""
     names = [{"recipe": each.recipe, "network": each.ref.network, "digest": each.ref.digest} for each in networks]
     return {"backbones": names} if names else {}
@@ -114,7 +154,9 @@ def _handed_in(spec: Spec, values: Mapping[str, Any]) -> np.ndarray | Condensed:
         if "images" not in values:
             return np.array(values["indices"])
         images, labels = (torch.from_numpy(np.asarray(values[name])) for name in ("images", "labels"))
-        return Condensed(images, labels, values["indices"], json.loads(values["provenance"]))
+        soft = values.get("soft_labels")
+        soft = None if soft is None else torch.from_numpy(np.asarray(soft))
+        return Condensed(images, labels, values["indices"], json.loads(values["provenance"]), soft)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise PluginError(f"method '{spec}': its process sent no condensed set ({error}).") from None
 

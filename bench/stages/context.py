@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from bench.api import DynamicsScores
 from bench.artifacts.opened import Data
-from bench.artifacts.store import Store
+from bench.artifacts.split_images import SplitImages
+from bench.artifacts.store import Blocks, Store, blocks_of_rows
 from bench.engine import ENGINE_VERSION
 from bench.errors import PluginError
 from bench.labels.making import teacher_logits
 from bench.plugins.registry import Registry
 from bench.protocol.recipe import Augment
 from bench.seeds import Coordinate, numpy_generator, seed, torch_generator
-from bench.teachers import further, loaded, teacher_files
-from bench.teachers.dynamics import dynamics
-from bench.teachers.ensemble import Ensemble, Member
+from bench.teachers import further, loaded, network_choice, teacher_files
+from bench.teachers.dynamics import dynamics, dynamics_scores
+from bench.teachers.ensemble import Ensemble, Member, teacher_batches
 from bench.training.normalisation import statistics
-from bench.views.parameters import Views
+from bench.views.parameters import View, Views
 from bench.views.render import normalise
 
 # Views for scores that look at a teacher's labels (ctx.soft_labels): SCORE's crop range, no mixing, since the label of
-# an image must not depend on a partner. Fixed here, so that no method depends on a protocol.
+# an image must not depend on a partner. A method can say otherwise, so that none depends on a protocol.
 SCORING_VIEWS = Augment(crop_scale=(0.4, 1.0), flip=0.5)
 
 
@@ -77,7 +81,7 @@ class HarnessContext:
 
     def teachers(self, choice: int | str) -> list[torch.nn.Module]:
         """The teacher and further networks of the data set (bench.teachers.further)."""
-        if self._networks is not None and not further.covers(self._networks, choice):
+        if self._networks is not None and not network_choice.covers(self._networks, choice):
             which = f"{choice} networks" if isinstance(choice, int) else choice
             raise PluginError(
                 f"ctx.teachers({choice!r}): the method does not declare that it uses {which}, but {self._networks}. "
@@ -93,7 +97,7 @@ class HarnessContext:
             others.append(self._backbones[each.ref.digest])
         return further.in_order(choice, self.teacher, others)
 
-    def _further(self, choice: int | str) -> list[further.Further]:
+    def _further(self, choice: int | str) -> list[network_choice.Further]:
         """The networks besides the teacher, made where they are not there yet."""
         opened, device = (self._store, self._registry, self._data), str(self.device)
         return further.further(*opened, self._dataset_digest, self._teacher_ref, choice, device=device)
@@ -131,31 +135,66 @@ class HarnessContext:
         )
         return artifact.arrays["probabilities"]
 
-    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
-        """float16 [n, k, C]: teacher logits of k cropped (and mirrored) views; None: of the whole training split."""
-        if images is not None:
-            return self._soft_labels(images, k)
-        inputs = {**self._artifact_inputs(), "k": k, "views": SCORING_VIEWS.model_dump(mode="json")}
-        whole = np.arange(len(self._data.train))
-        artifact = self._store.get(
-            "scoring-labels", inputs, lambda: ({"logits": self._soft_labels(self._data.train.images(whole), k)}, {})
+    def dynamics_scores(self, epochs: int) -> DynamicsScores:
+        """Float arrays [epochs, N], see bench.api.DynamicsScores."""
+        artifact = dynamics_scores(
+            self._store, self._registry, self._data, self._dataset_digest, epochs, device=str(self.device)
         )
-        return artifact.arrays["logits"]
+        return DynamicsScores(**artifact.arrays)
 
-    def _soft_labels(self, images: Tensor, k: int) -> np.ndarray:
+    def soft_labels(
+        self, images: Tensor | None, k: int, *, crop_scale: float = SCORING_VIEWS.crop_scale[0], cutmix: bool = False
+    ) -> np.ndarray:
+        """float16 [n, k, C]: teacher logits of k cropped (and mirrored) views; None: of the whole training split."""
+        changes = {"crop_scale": (float(crop_scale), 1.0), "mix": "cutmix" if cutmix else "none"}
+        augment = SCORING_VIEWS.model_copy(update=changes)
+        if images is not None:
+            return self._soft_labels(images, k, augment)
+        inputs = {**self._artifact_inputs(), "k": k, "views": augment.model_dump(mode="json")}
+
+        def make() -> tuple[dict[str, Blocks], dict[str, Any]]:
+            return {"logits": blocks_of_rows(len(self._data.train), self._scoring_labels(k, augment))}, {}
+
+        return self._store.get("scoring-labels", inputs, make).arrays["logits"]
+
+    def _soft_labels(self, images: Tensor, k: int, augment: Augment) -> np.ndarray:
+        everything, views = np.arange(len(images)), self._views(len(images), k, augment)
+        return teacher_logits(self._alone, images.to(self.device), views, everything).numpy()
+
+    def _scoring_labels(self, k: int, augment: Augment) -> Iterator[np.ndarray]:
+        """float16 [n, k, C] of the training split, in the batches that `_soft_labels` would show the teacher. An image
+        is read once for all its views, where views mix no images."""
+        images, every = SplitImages(self._data.train, self.device), np.arange(len(self._data.train))
+        views, batches = list(self._views(len(images), k, augment)), teacher_batches(every)
+        mixed = [view.partner for view in views if view.partner is not None]
+        images.expect(
+            wanted
+            for rows in batches
+            for wanted in ([rows] if not mixed else [each for partner in mixed for each in (rows, partner[rows])])
+        )
+        for rows in batches:
+            if mixed:
+                said = [self._alone.say(cast(Tensor, images), view, rows)[0] for view in views]
+            else:
+                shown = images[torch.from_numpy(rows)]
+                said = [self._alone.say(shown, part_of(view, rows), np.arange(len(rows)))[0] for view in views]
+            yield torch.stack([each.to(torch.float16).cpu() for each in said], dim=1).numpy()
+
+    @property
+    def _alone(self) -> Ensemble:
+        return Ensemble([Member(self.teacher, self._mean, self._std)])
+
+    def _views(self, images: int, k: int, augment: Augment) -> Views:
         dataset = self._data.dataset
-        views = Views(
-            SCORING_VIEWS,
-            len(images),
+        return Views(
+            augment,
+            images,
             dataset.size,
             mirror=dataset.mirror,
-            batch=len(images),
+            batch=images,
             seed=seed("scoring-views", self._dataset_digest),
             count=k,
         )
-        everything = np.arange(len(images))
-        alone = Ensemble([Member(self.teacher, self._mean, self._std)])
-        return teacher_logits(alone, images.to(self.device), views, everything).numpy()
 
     def _predict(self, images: Tensor, *, features: bool = False) -> Tensor:
         return loaded.predict(
@@ -163,11 +202,24 @@ class HarnessContext:
         )
 
     def _of_train(self, what: str) -> np.ndarray:
-        def make() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-            pieces = [self._predict(x, features=what == "features") for _, x in self._data.train.batches(1000)]
-            return {what: torch.cat(pieces).numpy()}, {}
+        def said() -> Iterator[np.ndarray]:
+            images, every = SplitImages(self._data.train), np.arange(len(self._data.train))
+            parts = [every[start : start + 1000] for start in range(0, len(every), 1000)]
+            images.expect(parts)
+            for part in parts:
+                yield self._predict(images[torch.from_numpy(part)], features=what == "features").numpy()
+
+        def make() -> tuple[dict[str, Blocks], dict[str, Any]]:
+            return {what: blocks_of_rows(len(self._data.train), said())}, {}
 
         return self._store.get(what, self._artifact_inputs(), make).arrays[what]
 
     def _artifact_inputs(self) -> dict[str, object]:
         return {"engine": ENGINE_VERSION, "dataset": self._dataset_digest, "teacher": self._teacher_ref.identity}
+
+
+def part_of(view: View, rows: np.ndarray) -> View:
+    """A view of some images alone, in the order of `rows` (int64 [n]); of views that mix no images."""
+    assert view.partner is None
+    values = {field.name: getattr(view, field.name) for field in fields(view)}
+    return replace(view, **{name: value[rows] for name, value in values.items() if isinstance(value, np.ndarray)})

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace
-from bench.stages.train import train_student
+from bench.stages.points import points
+from bench.stages.train import coordinates_of, train_student
 from bench.teachers.teacher_files import TeacherRef
 from bench.training.loop import Evaluation, evaluate
 from bench.training.normalisation import statistics
@@ -57,8 +58,17 @@ def learning_curve(
     def test(student: torch.nn.Module) -> None:
         seen.append(evaluate(student, images, targets, mean=mean, std=std))
 
+    last = points(recipe, dataset.classes, coordinates_of(trial))[-1]  # the result is its
     trained = train_student(
-        ws, trial, dataset, condensed, labels, labellers, recipe, on_epoch_end=lambda _, student: test(student)
+        ws,
+        trial,
+        dataset,
+        condensed,
+        labels,
+        labellers,
+        recipe,
+        on_epoch_end=lambda _, student: test(student),
+        point=last,
     )
     seen.pop()  # the last epoch's own parameters; what counts may be their average
     test(trained.student)

@@ -1,9 +1,10 @@
-"""The stage that labels a shard of a condensed set and encodes the labels."""
+"""The stage that labels shards of a condensed set and encodes the labels."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,13 @@ def encode_labels(
     dataset: DatasetRef,
     labellers: Sequence[TeacherRef],
     condensed: CondensedRef,
-    shard: int,
+    some: Sequence[int],
     first: LabelsRef | None = None,
-) -> LabelsRef:
-    """Label one shard of a condensed set by all teachers together, and encode it within its share of the budget.
+) -> list[LabelsRef]:
+    """Label some shards of a condensed set by all teachers together, and encode each within its share of the budget.
+    The teachers and the set are opened once for all of them, and only where something is left to do.
 
-    What all shards share is fitted with shard 0; for another one, `first` names the labels of that.
+    What all shards share is fitted with shard 0; for others, `first` names the labels of that.
 
     Raises:
         InfeasibleError: the budget cannot hold the smallest code; the message counts the whole label file.
@@ -45,15 +47,18 @@ def encode_labels(
         "compressor": str(spec),
         "code": spec.plugin.digest,
         "budget": trial.budget,
-        "shard": shard,
     }
     if first is not None:
         inputs["first"] = first.address
 
-    def make() -> tuple[dict[str, Any], dict[str, Any]]:
-        started = time.perf_counter()
-        work = Labelling(ws, fixed.id, recipe, dataset, labellers, condensed)
+    @cache
+    def opened() -> tuple[Labelling, bytes | None]:
         shared = read(ws.store.root / first.address).arrays["shared"].tobytes() if first else None
+        return Labelling(ws, fixed.id, recipe, dataset, labellers, condensed), shared
+
+    def make(shard: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        started = time.perf_counter()
+        work, shared = opened()
         file = work.encode_shard(spec, trial.budget, shard, shared)
         arrays = {
             name: np.frombuffer(part, dtype=np.uint8)
@@ -62,7 +67,10 @@ def encode_labels(
         conduct = None if work.process is None else work.process.conduct
         return arrays, {"seconds": time.perf_counter() - started, "conduct": conduct}
 
-    artifact = ws.store.get("labels", inputs, make)
-    conduct = artifact.meta.get("conduct")
-    seen = None if conduct is None else tuple(conduct)
-    return LabelsRef(ws.store.relative(artifact), artifact.meta["seconds"], seen)
+    refs = []
+    for shard in some:
+        artifact = ws.store.get("labels", {**inputs, "shard": shard}, partial(make, shard))
+        conduct = artifact.meta.get("conduct")
+        seen = None if conduct is None else tuple(conduct)
+        refs.append(LabelsRef(ws.store.relative(artifact), artifact.meta["seconds"], seen))
+    return refs

@@ -42,7 +42,8 @@ class ForeignCodec:
 
     def _function(self, name: str) -> Callable[..., Any]:
         def call(*args: Any, **keywords: Any) -> Any:
-            return self.process.call("bench.stages.lent:call", name, args, keywords)
+            sent = tuple(bytes(each) if isinstance(each, memoryview) else each for each in args)  # of a mapped file
+            return self.process.call("bench.stages.lent:call", name, sent, keywords)
 
         return call
 

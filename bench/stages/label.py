@@ -11,14 +11,16 @@ import numpy as np
 import torch
 
 from bench.api import SoftLabels, Survey
-from bench.artifacts.pixels import refuse_operations_on_floats
+from bench.artifacts.artifact_file import hand_back
+from bench.artifacts.pixels import mapped_tensor, refuse_operations_on_floats
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace, read_condensed
 from bench.confinement.process import PluginProcess
 from bench.engine import ENGINE_VERSION
 from bench.errors import InfeasibleError
 from bench.labels.adapter import encode, fit, takes_shared
-from bench.labels.label_file import LabelFile, blob_allowance, smallest_total
-from bench.labels.making import label_views, shards, teacher_logits
+from bench.labels.kept_labels import RAW, kept_set
+from bench.labels.label_file import LabelFile, blob_allowance, shards, smallest_total
+from bench.labels.making import label_views, teacher_logits
 from bench.plugins.spec import Spec
 from bench.protocol.options import seeded_as
 from bench.protocol.recipe import Recipe
@@ -29,8 +31,6 @@ from bench.teachers import loaded
 from bench.teachers.ensemble import Ensemble, ensemble_of, view_norms
 from bench.teachers.teacher_files import TeacherRef
 from bench.trials.budget import Budget, reference_bytes
-
-KEEP_RAW_BYTES = 256 * 2**20  # raw labels up to this size are kept, so that every compressor reads the same file
 
 
 class Labelling:
@@ -76,32 +76,47 @@ class Labelling:
 
     @cached_property
     def images(self) -> torch.Tensor:
-        """uint8 or float [N, channels, size, size] on the device: the whole condensed set."""
-        return torch.from_numpy(np.array(self.set.arrays["images"])).to(self.ws.device)
+        """uint8 or float [N, channels, size, size] on the device: the whole condensed set, mapped on a CPU."""
+        return mapped_tensor(self.set.arrays["images"]).to(self.ws.device)
 
     def raw(self, shard: int) -> SoftLabels:
-        """float16 logits of a shard: kept in the store while the whole set is small, else made and dropped."""
+        """float16 logits of a shard: made once and kept in the store within the limit of raw labels, else made and
+        dropped."""
         indices = self.shards[shard]
-
-        def make() -> tuple[dict[str, Any], dict[str, Any]]:
-            logits = teacher_logits(self.ensemble, self.images, self.views, indices, self._norms())
-            return {"logits": logits.numpy()}, {}
-
         if self._kept:
-            logits = self.ws.store.get("raw-labels", {**self._inputs(), "shard": shard}, make).arrays["logits"]
+            kept = self._shard_in_store(shard)
+            logits = np.array(kept)
+            hand_back(kept)
         else:
-            logits = make()[0]["logits"]
+            logits = self._made(indices).numpy()
         return SoftLabels(
-            logits=torch.from_numpy(np.array(logits)),
+            logits=torch.from_numpy(logits),
             hard=self._hard(indices),
             views=self.views,
             images=indices,
         )
 
-    @property
+    def _made(self, indices: np.ndarray, some: Sequence[int] | None = None) -> torch.Tensor:
+        """float16 [n, views, C] of these images, made now; `some`: of these views alone."""
+        return teacher_logits(self.ensemble, self.images, self.views, indices, self._norms(), some)
+
+    def _shard_in_store(self, shard: int) -> np.ndarray:
+        """float16 [n, views, C], mapped; made now where it is not there yet."""
+
+        def make() -> tuple[dict[str, Any], dict[str, Any]]:
+            return {"logits": self._made(self.shards[shard]).numpy()}, {}
+
+        return self.ws.store.get(RAW, self._shard_inputs(shard), make).arrays["logits"]
+
+    def _shard_inputs(self, shard: int) -> dict[str, object]:
+        return {**self._inputs(), "shard": shard}
+
+    @cached_property
     def _kept(self) -> bool:
         """Whether raw labels stay in the store."""
-        return self.condensed.images * self.recipe.views * self.dataset.classes * 2 <= KEEP_RAW_BYTES
+        size = self.condensed.images * self.recipe.views * self.dataset.classes * 2
+        name = f"{self.dataset.spec}, {self.condensed.images} images x {self.recipe.views} views, {self.protocol_id}"
+        return kept_set(self.ws.store, name, self._inputs(), map(self._shard_inputs, range(len(self.shards))), size)
 
     @property
     def survey(self) -> Survey | None:
@@ -112,9 +127,11 @@ class Labelling:
         shown = [self.views[k] for k in views]
         for shard, indices in enumerate(self.shards):
             if self._kept:
-                logits = self.raw(shard).logits[:, list(views)]
+                kept = self._shard_in_store(shard)
+                logits = torch.from_numpy(kept[:, list(views)])
+                hand_back(kept)
             else:
-                logits = teacher_logits(self.ensemble, self.images, self.views, indices, self._norms(), some=views)
+                logits = self._made(indices, views)
             yield SoftLabels(logits, self._hard(indices), shown, indices)
 
     def _hard(self, indices: np.ndarray) -> torch.Tensor:

@@ -21,7 +21,7 @@ import numpy as np
 from bench.api import ImageSource
 from bench.artifacts.opened import Data, prepare
 from bench.artifacts.refs import DatasetRef, Workspace
-from bench.artifacts.store import Store
+from bench.artifacts.store import Blocks, Store
 from bench.confinement.plugin_limits import KILLED, PluginDied
 from bench.confinement.process import PluginProcess, plugin_process
 from bench.confinement.watch import Watched
@@ -31,11 +31,12 @@ from bench.plugins.spec import Spec
 from bench.seeds import Coordinate
 from bench.sources import ArraySource, FileSource
 from bench.stages.context import HarnessContext
-from bench.teachers import further
+from bench.teachers.network_choice import Further
 from bench.teachers.teacher_files import TeacherRef
 from bench.training import gpus
 
 T = TypeVar("T")
+COPIED = 64 * 2**20  # bytes of images that are copied at a time
 RETRIES = 2  # for a process that is killed from outside
 DATASETS = "protocols.datasets"  # the package of this project's data sets
 
@@ -149,14 +150,17 @@ class Lending:
             device=ws.device,
         )
 
-        def networks(choice: int | str) -> list[further.Further]:
+        def networks(choice: int | str) -> list[Further]:
             return [replace(each, ref=_placed(each.ref, ws.store)) for each in ctx._further(choice)]
 
         return {
             "features": _silent(ctx.features),
             "logits": _silent(ctx.logits),
             "dynamics": _silent(ctx.dynamics),
-            "soft_labels": _silent(lambda k: ctx.soft_labels(None, k)),
+            "dynamics_scores": _silent(ctx.dynamics_scores),
+            "soft_labels": _silent(
+                lambda k, crop_scale, cutmix: ctx.soft_labels(None, k, crop_scale=crop_scale, cutmix=cutmix)
+            ),
             "networks": networks,
             "prepare": lambda: prepare(data.train._source),
         }
@@ -189,8 +193,11 @@ def _lendable(store: Store, dataset: DatasetRef, data: Data) -> ImageSource:
         return source
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
-        everything = np.arange(len(source))
-        return {"images": source.read(everything), "labels": np.array(source.labels, np.int64)}, {}
+        first = source.read(np.arange(min(1, len(source))))
+        step = max(1, COPIED // max(1, first.nbytes))
+        parts = (source.read(np.arange(start, min(start + step, len(source)))) for start in range(0, len(source), step))
+        images = Blocks((len(source), *first.shape[1:]), first.dtype, parts)
+        return {"images": images, "labels": np.array(source.labels, np.int64)}, {}
 
     # By the digest of its content: a data set of another release is another one.
     arrays = store.get("train-split", {"train": dataset.train_digest}, make).arrays

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from bench.api import Condensed, Dataset, ImageSource, SoftLabels
+from bench.api import Condensed, Dataset, DynamicsScores, ImageSource, SoftLabels
 from bench.artifacts.opened import Data, TrainSplit, sealed_test
 from bench.artifacts.store import Artifact, Store
 from bench.confinement.plugin_side import Peer
@@ -29,7 +29,7 @@ from bench.stages.context import HarnessContext
 from bench.stages.isolation import method_code_begins
 from bench.stages.lend import DATASETS, Loan
 from bench.stages.method_call import returned
-from bench.teachers import further
+from bench.teachers.network_choice import Further
 from bench.training import gpus
 
 CODEC = ("encode", "fit", "decode", "rows", "batches", "invalid")
@@ -61,9 +61,17 @@ def condense(peer: Peer, ipc: int) -> dict[str, Any]:
             "indices": result.indices,
             "provenance": json.dumps(dict(result.provenance)),
         }
+        if result.soft_labels is not None:
+            handed_in["soft_labels"] = result.soft_labels.detach().cpu().contiguous().numpy()
     else:
         handed_in = {"indices": result}
     return {**handed_in, "random": context.asked_for_randomness}
+
+
+def scores(peer: Peer) -> np.ndarray:
+    """What the method says of every image of the training split."""
+    spec: Spec = peer.kept["spec"]
+    return np.asarray(spec.plugin.module.scores(peer.kept["train"], peer.kept["context"], **spec.parameters))
 
 
 def codec(peer: Peer) -> dict[str, list[str]]:
@@ -166,9 +174,9 @@ class LentContext(HarnessContext):
         vars(self._data).update(dataset=sealed)
         self._peer = peer
 
-    def _further(self, choice: int | str) -> list[further.Further]:
+    def _further(self, choice: int | str) -> list[Further]:
         """As HarnessContext: made by the harness."""
-        networks: list[further.Further] = self._peer.ask("networks", choice)
+        networks: list[Further] = self._peer.ask("networks", choice)
         return networks
 
     def features(self) -> np.ndarray:
@@ -186,8 +194,13 @@ class LentContext(HarnessContext):
         self._peer.ask("dynamics", int(epochs))
         return super().dynamics(epochs)
 
-    def soft_labels(self, images: Any, k: int) -> np.ndarray:
+    def dynamics_scores(self, epochs: int) -> DynamicsScores:
+        """As HarnessContext.dynamics_scores."""
+        self._peer.ask("dynamics_scores", int(epochs))
+        return super().dynamics_scores(epochs)
+
+    def soft_labels(self, images: Any, k: int, *, crop_scale: float = 0.4, cutmix: bool = False) -> np.ndarray:
         """As HarnessContext.soft_labels."""
         if images is None:
-            self._peer.ask("soft_labels", int(k))
-        return super().soft_labels(images, k)
+            self._peer.ask("soft_labels", int(k), float(crop_scale), bool(cutmix))
+        return super().soft_labels(images, k, crop_scale=crop_scale, cutmix=cutmix)

@@ -37,16 +37,24 @@ def assembled(spec: Spec, result: np.ndarray | Condensed, train: TrainSplit, ipc
     if not isinstance(result, Condensed):
         indices = _check_indices(spec, result, train, ipc)
         labels = torch.from_numpy(train.labels[indices])
-        return Condensed(train.images(indices), labels, indices, _provenance(spec))
+        return Condensed(train.images(indices), labels, indices, provenance_of(spec))
     _check_condensed(spec, result, train, ipc)
-    provenance = {**_provenance(spec), **result.provenance}
+    provenance = {**provenance_of(spec), **result.provenance}
     if (kind := pixels.kind_of(result.images)) != "uint8":
         provenance["pixels"] = kind
-    images = result.images.detach().cpu().contiguous()
-    return Condensed(images, result.labels.cpu(), result.indices, provenance)
+    images, soft = result.images.detach().cpu().contiguous(), result.soft_labels
+    if soft is not None:
+        soft = soft.detach().cpu().contiguous()
+        provenance["soft_labels"] = pixels.kind_of(soft)
+    return Condensed(images, result.labels.cpu(), result.indices, provenance, soft)
 
 
-def _provenance(spec: Spec) -> dict[str, Any]:
+def picked(spec: Spec, returned: Any, train: TrainSplit, ipc: int) -> np.ndarray:
+    """int64 [M]: the indices that a method returned, checked again. Raises PluginError."""
+    return _check_indices(spec, returned, train, ipc)
+
+
+def provenance_of(spec: Spec) -> dict[str, Any]:
     """What every record tells of its method, whatever the method says itself."""
     texts = {"source": spec.plugin.constants.get("CITATION", ""), "deviations": spec.plugin.deviations}
     return {"parameters": spec.parameters, **{name: text for name, text in texts.items() if text}}
@@ -88,6 +96,7 @@ def _check_condensed(spec: Spec, condensed: Any, train: TrainSplit, ipc: int) ->
     if fault := pixels.fault_of(images):
         raise PluginError(f"method '{spec}': {fault}.")
     _check_balance(spec, labels.cpu().numpy(), train.num_classes, ipc)
+    _check_soft_labels(spec, condensed.soft_labels, len(labels), train.num_classes)
     indices = condensed.indices
     if indices is not None:
         if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu" or indices.shape != labels.shape:
@@ -98,6 +107,24 @@ def _check_condensed(spec: Spec, condensed: Any, train: TrainSplit, ipc: int) ->
         json.dumps(dict(condensed.provenance))
     except (TypeError, ValueError) as error:
         raise PluginError(f"method '{spec}': provenance must hold JSON values only ({error}).") from None
+
+
+def _check_soft_labels(spec: Spec, soft: Any, images: int, classes: int) -> None:
+    if soft is None:
+        return
+    kind = str(getattr(soft, "dtype", type(soft))).removeprefix("torch.")
+    if not isinstance(soft, torch.Tensor) or kind not in pixels.FLOATS or tuple(soft.shape) != (images, classes):
+        shape = list(getattr(soft, "shape", ()))
+        raise PluginError(
+            f"method '{spec}': soft_labels must be a float32 or float16 torch tensor [{images}, {classes}], a row of "
+            f"logits for each image; it returned {kind} {shape}."
+        )
+    if not bool(soft.isfinite().all()):
+        row = int((~soft.isfinite()).any(dim=1).nonzero()[0])
+        raise PluginError(
+            f"method '{spec}': soft_labels must be finite; row {row} is not. The logarithm of a probability of 0 is "
+            f"handed in as a large negative number."
+        )
 
 
 def _check_balance(spec: Spec, labels: np.ndarray, classes: int, ipc: int) -> None:

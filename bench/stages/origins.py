@@ -7,7 +7,8 @@ checks of records hold them against this installation's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 from bench.artifacts.describe import find_dataset
@@ -18,6 +19,8 @@ from bench.plugins.registry import Plugin
 from bench.plugins.spec import parse
 from bench.protocol import definition
 from bench.protocol.definition import Protocol
+from bench.protocol.recipe import Recipe
+from bench.teachers import network_choice
 from bench.teachers.dynamics_recipes import dynamics_identity
 from bench.teachers.teacher_files import TeacherRecipe, TeacherRef, find, load_recipe, shipped_path, teachers_digest
 from bench.trials.trial import Trial
@@ -48,8 +51,13 @@ class OriginDigests:
             **self._dynamics(trial, dataset),
         }
 
-    def known(self, trial: Trial) -> dict[str, str | None]:
+    def known(self, trial: Trial) -> Mapping[str, str | None]:
         """`made_by` as far as it is known before anything runs: by data sets and teachers opened here before."""
+        return self._known(replace(trial, ipc=1, budget=None, replicate=0))
+
+    @cache
+    def _known(self, trial: Trial) -> Mapping[str, str | None]:
+        """`known`, once for all trials that differ in nothing that is made by code."""
         dataset = self.dataset(trial.dataset)
         if dataset is None:
             return self.made_by(trial)
@@ -58,11 +66,11 @@ class OriginDigests:
         return self.made_by(trial, dataset, labellers or ())
 
     def teacher_recipes(self, trial: Trial) -> tuple[str, ...]:
-        """The teachers that a trial uses, by the names of their recipes: all of the protocol's where they label the
-        images, the first one where only the method asks for it, else none. Raises UserError for an unknown name."""
+        """The teachers that a trial uses, by the names of their recipes: all of the protocol's where it asks them, the
+        first one where only the method does, else none. Raises UserError for an unknown name."""
         fixed = self.protocol(trial.protocol)
         recipes = fixed.teachers(trial.dataset)
-        if fixed.labels(trial.dataset) != "hard":
+        if fixed.asks_teachers(trial.dataset):
             return recipes
         return recipes[:1] if self.method_uses_teacher(trial.method) else ()
 
@@ -84,6 +92,14 @@ class OriginDigests:
     def protocol(self, name: str) -> Protocol:
         """The protocol of a name. Raises UserError where there is none."""
         return definition.load(self.ws.registry, name)
+
+    def recipe(self, trial: Trial, classes: int) -> Recipe:
+        """The protocol's values for a trial's cell; `classes`: of its data set."""
+        return self._recipe(trial.protocol, trial.dataset, trial.ipc, trial.student, classes)
+
+    @cache
+    def _recipe(self, protocol: str, dataset: str, ipc: int, student: str, classes: int) -> Recipe:
+        return self.protocol(protocol).recipe(dataset=dataset, ipc=ipc, student=student, classes=classes)
 
     @cache
     def protocol_digest(self, name: str) -> str:
@@ -117,10 +133,8 @@ class OriginDigests:
     @cache
     def _networks(self, method: str) -> str | None:
         """The choice of networks of a method; None where that is the teacher alone."""
-        from bench.teachers import further  # loads torch, which a check of records can do without
-
-        choice = further.declared(parse(self.ws.registry, "method", method))
-        return choice if further.needs_others(choice) else None
+        choice = network_choice.declared(parse(self.ws.registry, "method", method))
+        return choice if network_choice.needs_others(choice) else None
 
     def _dynamics(self, trial: Trial, dataset: DatasetRef | None) -> dict[str, str | None]:
         """The identity of the training dynamics that a method asks for; nothing where it asks for none, or where they
@@ -137,12 +151,10 @@ class OriginDigests:
         choice = self._networks(trial.method)
         if choice is None:
             return {}
-        from bench.teachers import further
-
         networks = None
         if dataset and labellers:
-            networks = further.made_before(self.ws.store, self.ws.registry, dataset, labellers[0], choice)
-        return {"backbones": further.digest_of(networks or ())}
+            networks = network_choice.made_before(self.ws.store, self.ws.registry, dataset, labellers[0], choice)
+        return {"backbones": network_choice.digest_of(networks or ())}
 
 
 def teacher_to_train(ws: Workspace, name: str, dataset: str) -> TeacherRecipe | None:

@@ -9,24 +9,32 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from bench.artifacts.opened import Data
+from bench.artifacts.pixels import mapped_tensor
 from bench.artifacts.refs import CondensedRef, DatasetRef, LabelsRef, Workspace, read_condensed
-from bench.artifacts.store import read
+from bench.artifacts.store import Artifact, read
 from bench.confinement.process import PluginProcess
 from bench.engine import ENGINE_VERSION
+from bench.errors import UserError
 from bench.labels.label_file import LabelFile
+from bench.labels.learned import LearnedLabels
 from bench.labels.reader import EncodedLabels
 from bench.plugins.spec import parse
 from bench.protocol.options import seeded_as
 from bench.protocol.recipe import Recipe
-from bench.seeds import seed
+from bench.seeds import Coordinate, seed
 from bench.stages.foreign_codec import codec_of
+from bench.stages.points import Point
 from bench.teachers import loaded, teacher_files
 from bench.teachers.ensemble import ensemble_of
 from bench.training.course import Course, kept_course
 from bench.training.loop import TrainLog, train
 from bench.training.networks import build_network
 from bench.training.normalisation import statistics
+from bench.training.slimming import slimmed
 from bench.trials.trial import Trial
+
+WHOLE = Point()
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,9 @@ class Trained:
     log: TrainLog
     mean: tuple[float, ...]  # per channel: what its images are normalised with
     std: tuple[float, ...]
-    images: np.ndarray  # uint8 or float [n, channels, size, size]
+    images: np.ndarray  # uint8 or float [n, channels, size, size], mapped
     classes: np.ndarray  # int64 [n]
+    soft_labels: np.ndarray | None  # float [n, C]: those of the method, where the protocol trains on them
     bytes_labels: dict[str, int] | None
     invalid_labels: dict[str, int] | None  # see bench.records.schema.InvalidLabels
     conduct: tuple[str, ...] | None = (
@@ -54,6 +63,7 @@ def student_course(
     labels: Sequence[LabelsRef],
     labellers: Sequence[teacher_files.TeacherRef],
     recipe: Recipe,
+    point: Point = WHOLE,
 ) -> Course:
     """The course of the training of a trial's student. Arguments as of `train_student`."""
     decides = {
@@ -66,7 +76,9 @@ def student_course(
         "labels": [each.address for each in labels],
         "teachers": [each.identity for each in labellers],
     }
-    return kept_course(ws.store, f"student {trial}", decides, ws.device)
+    if point.name:
+        decides["point"] = list(point.name)
+    return kept_course(ws.store, " ".join(map(str, ("student", trial, *point.name))), decides, ws.device)
 
 
 def train_student(
@@ -79,29 +91,41 @@ def train_student(
     recipe: Recipe,
     on_epoch_end: Callable[[int, torch.nn.Module], None] | None = None,
     course: Course | None = None,
+    point: Point = WHOLE,
 ) -> Trained:
     """The student of a trial, trained by `recipe`. Arguments as of bench.stages.evaluate.evaluate; `course`: see
-    `student_course`."""
+    `student_course`; `point`: which student, where the trial trains several."""
     data = ws.described(dataset)
     mean, std = statistics(recipe.normalisation, data.dataset)
     train_set = read_condensed(ws, condensed)
-    images, classes = (np.array(train_set.arrays[name]) for name in ("images", "labels"))
+    rows = point.rows(train_set.arrays["labels"])
+    images, classes = train_set.arrays["images"], np.array(train_set.arrays["labels"])[rows]
+    if len(rows) < len(images):
+        images = images[rows]  # else they stay mapped
     teacher = None
     if recipe.labels == "online":
         members = [loaded.member(ref, ws.store, ws.registry, data, device=ws.device) for ref in labellers]
         teacher = ensemble_of(members, recipe).online(mean, std)
-    coordinates = ("student", seeded_as(trial.protocol), trial.dataset, trial.ipc, trial.student, trial.replicate)
-    student = build_network(
-        parse(ws.registry, "network", trial.student),
-        channels=dataset.channels,
-        size=dataset.size,
-        classes=dataset.classes,
-        seed=seed(*coordinates, "init"),
-    ).to(ws.device)
-    with _reader(ws, trial, dataset, condensed, labels) as (reader, process):
+    coordinates = (*coordinates_of(trial), *point.name)
+    if point.kept is None:
+        student = build_network(
+            parse(ws.registry, "network", trial.student),
+            channels=dataset.channels,
+            size=dataset.size,
+            classes=dataset.classes,
+            seed=seed(*coordinates, "init"),
+        ).to(ws.device)
+    else:
+        student = slimmed(_whole_network(ws, trial, data, labellers[-1]), point.kept)
+    soft_labels = _soft_labels(trial, train_set)[rows] if recipe.labels == "learned" else None
+    learned = None
+    if soft_labels is not None:
+        learned = LearnedLabels(soft_labels, recipe, size=dataset.size, mirror=dataset.mirror, coordinates=coordinates)
+    with _reader(ws, trial, dataset, condensed, labels) as (stored, process):
+        reader = stored or learned
         log = train(
             student,
-            torch.from_numpy(images),
+            mapped_tensor(images),
             torch.from_numpy(classes),
             recipe,
             coordinates=coordinates,
@@ -116,7 +140,32 @@ def train_student(
         )
     sizes, invalid = (None, None) if reader is None else (reader.sizes(), reader.invalid)
     conduct = None if process is None else process.conduct
-    return Trained(student, log, mean, std, images, classes, sizes, invalid, conduct)
+    return Trained(student, log, mean, std, images, classes, soft_labels, sizes, invalid, conduct)
+
+
+def coordinates_of(trial: Trial) -> tuple[Coordinate, ...]:
+    """What seeds a trial's students: all that the protocol fixes for them, and the replicate; not the method."""
+    return ("student", seeded_as(trial.protocol), trial.dataset, trial.ipc, trial.student, trial.replicate)
+
+
+def _whole_network(ws: Workspace, trial: Trial, data: Data, ref: teacher_files.TeacherRef) -> torch.nn.Module:
+    """The network that is slimmed, with its weights. Raises UserError where it is not the trial's student."""
+    if ref.network != trial.student:
+        raise UserError(
+            f"--student {trial.student}: protocol '{trial.protocol}' slims its teacher {ref.recipe}, which is the "
+            f"network {ref.network}. Leave --student out."
+        )
+    return loaded.load(ref, ws.store, ws.registry, data, device=ws.device)
+
+
+def _soft_labels(trial: Trial, condensed: Artifact) -> np.ndarray:
+    """The labels that the method handed in. Raises UserError where it handed in none."""
+    if "soft_labels" not in condensed.arrays:
+        raise UserError(
+            f"method '{trial.method}' hands in no labels (Condensed.soft_labels), and protocol '{trial.protocol}' "
+            "trains on those of the method. Name a method that has some, or a protocol with labels of its own."
+        )
+    return np.array(condensed.arrays["soft_labels"])
 
 
 @contextmanager
@@ -128,11 +177,8 @@ def _reader(
         yield None, None
         return
     spec = parse(ws.registry, "compressor", trial.compressor)
-    parts = [read(ws.store.root / ref.address) for ref in labels]
-    file = LabelFile(
-        parts[0].arrays["views"].tobytes(),
-        parts[0].arrays["shared"].tobytes(),
-        tuple(part.arrays["blob"].tobytes() for part in parts),
-    )
+    parts = [read(ws.store.root / ref.address).arrays for ref in labels]
+    blobs = tuple(part["blob"].data for part in parts)  # mapped: the students of one machine share them
+    file = LabelFile(parts[0]["views"].tobytes(), parts[0]["shared"].tobytes(), blobs)
     with codec_of(ws, spec, dataset, None, ("decode", str(spec))) as (module, process):
         yield EncodedLabels(file, module, condensed.images, trial.compressor), process

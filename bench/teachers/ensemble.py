@@ -195,8 +195,12 @@ def label_view(
 
 def _in_pieces(ensemble: Ensemble, images: torch.Tensor, view: View, indices: np.ndarray) -> torch.Tensor:
     """float32 [teachers, len(indices), C], a bounded number of images at a time."""
-    pieces = np.array_split(indices, max(1, -(-len(indices) // TEACHER_BATCH)))
-    return torch.cat([ensemble.say(images, view, piece) for piece in pieces], dim=1)
+    return torch.cat([ensemble.say(images, view, piece) for piece in teacher_batches(indices)], dim=1)
+
+
+def teacher_batches(indices: np.ndarray) -> list[np.ndarray]:
+    """The images that teachers are shown at a time."""
+    return np.array_split(indices, max(1, -(-len(indices) // TEACHER_BATCH)))
 
 
 def _by_whole_batches(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import nn
 
 from bench.api import Dataset
 from bench.errors import UserError
+from bench.foreign.bounds import regular
 from protocols.networks import build
 
 State = dict[str, torch.Tensor]
@@ -49,7 +52,12 @@ def read_state(path: Path) -> State:
     """The tensors of a file by name: safetensors, or what torch.save wrote of a state dict or a checkpoint around one.
     Raises UserError where it holds none, or more than tensors."""
     try:
-        content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        if regular(path).suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            with path.open("rb") as file:  # of the format before zip, no more is read from memory than there is
+                packed = file.read(2) == b"PK"
+            content = torch.load(path if packed else io.BytesIO(path.read_bytes()), "cpu", weights_only=True)
     except SafetensorError as error:
         raise UserError(f"{path} is no readable safetensors file ({error}).") from None
     except pickle.UnpicklingError:
@@ -57,8 +65,11 @@ def read_state(path: Path) -> State:
             f"{path} holds more than tensors, and loading it would run its code. Save the weights alone: "
             f"torch.save(network.state_dict(), FILE), or safetensors.torch.save_file(network.state_dict(), FILE)."
         ) from None
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
-        raise UserError(f"{path} is no file of torch.save ({str(error).partition(chr(10))[0]}).") from None
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # torch's readers raise what comes
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} is no file of torch.save ({why}).") from None
     outermost = content
     while isinstance(content, Mapping) and (inner := next((w for w in WRAPPERS if _holds(content, w)), None)):
         content = content[inner]
@@ -135,21 +146,23 @@ def _bare(names: Mapping[str, Any]) -> dict[str, str]:
 def _likely(given: State, dataset: Dataset) -> str:
     """A sentence that names the network whose tensors these are, if one of the usual ones is it."""
     shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
-    for text, shape in _usual(dataset):
+    for text, shape in usual(dataset.channels, dataset.size, dataset.num_classes):
         if all(name in shapes and shapes[name][1:] == shape[name][1:] for name in shape) and len(shape) == len(shapes):
             return f' Did you mean network = "{text}"?'
     return ""
 
 
-def _usual(dataset: Dataset) -> Iterator[tuple[str, dict[str, tuple[int, ...]]]]:
-    """Spec and shapes of the candidates for images of this size."""
+@cache
+def usual(channels: int, size: int, classes: int) -> tuple[tuple[str, dict[str, tuple[int, ...]]], ...]:
+    """Spec and shapes of the candidates for images of this size; built once, which takes seconds."""
+    return tuple(_built(channels, size, classes))
+
+
+def _built(channels: int, size: int, classes: int) -> Iterator[tuple[str, dict[str, tuple[int, ...]]]]:
     for name, parameters in CANDIDATES:
         try:
             with torch.device("meta"):  # shapes alone
-                network = build(
-                    name, channels=dataset.channels, size=dataset.size, num_classes=dataset.num_classes, seed=0,
-                    **parameters,
-                )  # fmt: skip
+                network = build(name, channels=channels, size=size, num_classes=classes, seed=0, **parameters)
         except (UserError, RuntimeError):
             continue
         state = network.state_dict()

@@ -29,6 +29,7 @@ from bench.protocol.definition import validated, with_defaults
 from bench.protocol.own_teacher import content_digest, given_file
 from bench.protocol.recipe import Recipe, scaled
 from bench.protocol.toml_file import read_toml
+from bench.texts import cut
 
 FOLDER = ROOT / "protocols" / "teachers"
 TEXTS = {"title", "source", "notes"}
@@ -119,7 +120,10 @@ def read_recipe(path: Path, registry: Registry, dataset: str, classes: int, text
             f"{', '.join(sorted(WITH_WEIGHTS))})."
         )
     cell = {"dataset": dataset, "ipc": 0, "classes": classes, "images": 0, "student": ""}
-    network = parse(registry, "network", resolve(content["network"], cell, f"{path}, network"))
+    named = resolve(content["network"], cell, f"{path}, network")
+    if not isinstance(named, str):
+        raise UserError(f'{path}: network = {cut(repr(named), 80)} must be a text, such as "convnet:width=16".')
+    network = parse(registry, "network", named)
     if "weights" in content:
         from bench.teachers import pretrained  # with torchvision, whose weights they are
 

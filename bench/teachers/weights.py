@@ -6,7 +6,6 @@ They are made once, and kept. bench/teachers/teacher_files.py tells where recipe
 from __future__ import annotations
 
 import json
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,13 @@ from safetensors.torch import save_file
 from scipy.optimize import linear_sum_assignment
 
 from bench.artifacts.opened import Data
+from bench.artifacts.split_images import training_images
 from bench.artifacts.store import Store, arrays_digest
 from bench.errors import UserError
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers import loaded, pretrained
+from bench.teachers.network_choice import find_unmeasured
 from bench.teachers.teacher_files import TeacherRecipe, TeacherRef, find, shipped_path
 from bench.training.course import Course, kept_course
 from bench.training.loop import evaluate, train
@@ -83,18 +84,6 @@ def make_unmeasured(
         course.end()
         ref = find_unmeasured(store, recipe, str(data.spec), dataset_digest)
         assert ref is not None
-    return ref
-
-
-def find_unmeasured(store: Store, recipe: TeacherRecipe, dataset: str, dataset_digest: str) -> TeacherRef | None:
-    """What `make_unmeasured` gives, if that is known here; else None."""
-    ref = find(store, recipe, dataset, dataset_digest)
-    if ref is None:
-        for wanted in recipe.made_from(dataset_digest):
-            artifact = store.find("backbone", {"made": wanted})
-            if artifact is not None:
-                place = store.relative(artifact), False, str(recipe.network), artifact.meta["digest"], math.nan
-                return TeacherRef(*place, recipe.normalisation)
     return ref
 
 
@@ -184,7 +173,7 @@ def fit(
     training = train if processes == 1 else partial(train_together, train, processes=processes)
     training(
         model,
-        data.train.images(np.arange(len(data.train))),
+        training_images(data.train),
         torch.from_numpy(np.array(data.train.labels)),
         recipe,
         coordinates=coordinates,

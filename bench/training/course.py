@@ -7,8 +7,7 @@ of epochs, so that neither costs more than a hundredth of the training.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,31 +18,12 @@ from bench.fingerprint import digest
 from bench.training import checkpoint
 from bench.training.checkpoint import Parts
 from bench.training.speed_ups import speed_ups
+from bench.training.standing import Standing, Watch, watch_of_this_process
 
 TELL_AFTER = 10.0  # seconds of training, and
 TELL_EVERY = 2.0  # seconds between two words of it
 KEEP_EVERY = 60.0  # seconds between two checkpoints, but
 KEEP_SHARE = 100  # times as long as writing one takes
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How far a training is."""
-
-    name: str  # what is trained
-    epoch: float  # epochs done, the share of the present one included
-    epochs: int
-    rate: float  # images a second
-    seconds_left: float
-
-    def __str__(self) -> str:
-        hours, rest = divmod(round(self.seconds_left), 3600)
-        left = f"{hours} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"
-        return f"{self.name}: epoch {self.epoch:.1f} of {self.epochs}, {self.rate:,.0f} images/s, {left} left"
-
-
-Watch = Callable[[Standing | None], None]
-_watch: Watch | None = None  # of this process, see `watch_trainings`
 
 
 class Kept(Protocol):
@@ -139,10 +119,4 @@ def kept_course(store: Store, name: str, decides: Mapping[str, Any], device: str
     here = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device}
     here |= {"speed_ups": speed_ups()} if speed_ups() else {}
     address = digest({**decides, **here, "arithmetic": store.arithmetic})[:32]
-    return Course(name, store.root / "checkpoints" / address, _watch, also)
-
-
-def watch_trainings(watch: Watch | None) -> None:
-    """Have all courses of this process told to `watch`; with None where one has ended."""
-    global _watch
-    _watch = watch
+    return Course(name, store.root / "checkpoints" / address, watch_of_this_process(), also)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 
+from bench.artifacts.split_images import SplitImages
 from bench.errors import UserError
 from bench.protocol.recipe import Loss, Recipe
 from bench.seeds import Coordinate, numpy_generator, seed
@@ -68,7 +69,7 @@ class Feed:
 
     def __init__(
         self,
-        images: torch.Tensor,
+        images: torch.Tensor | SplitImages,
         labels: torch.Tensor,
         recipe: Recipe,
         *,
@@ -84,11 +85,12 @@ class Feed:
         self.n, self.recipe, self.coordinates, self.device = len(images), recipe, tuple(coordinates), device
         self._mean, self._std = mean, std
         self._siamese = without_flip(recipe.siamese, mirror=mirror)
-        self._images, self._labels = images.to(device), labels.to(device)
+        self._images: torch.Tensor | SplitImages = images.to(device)
+        self._labels = labels.to(device)
         self._image_bytes = 4 * images[0].numel()
         # RandAugment works on raw pixels. Float images are always normalised first: views take floats as normalised.
         small = not recipe.augment.randaugment_ops and self.n * self._image_bytes <= _SOURCE
-        if small or images.is_floating_point():
+        if isinstance(self._images, torch.Tensor) and (small or images.is_floating_point()):
             self._images = normalise(self._images, mean, std)
         self.bounds = batch_bounds(self.n, recipe.batch)
         self._chunk = max(8, _CHUNK // self._image_bytes)
@@ -152,11 +154,10 @@ class Feed:
         view = self._views[int(plan[0])]
         order = order if view.order is None else view.order
         base = self._resample_all(view) if view.partner is not None and self.n * self._image_bytes <= _WHOLE else None
-        batch = 0
-        while batch < len(self.bounds):
-            last = batch + 1
-            while last < len(self.bounds) and self.bounds[last][1] - self.bounds[batch][0] <= self._chunk:
-                last += 1
+        blocks = list(self._blocks())
+        if isinstance(self._images, SplitImages):
+            self._images.expect(self._requests(view, order, blocks))
+        for batch, last in blocks:
             begin = self.bounds[batch][0]
             rows = order[begin : self.bounds[last - 1][1]]
             images, target = self._render(view, rows, base), self._target(view, rows, first)
@@ -164,7 +165,24 @@ class Feed:
                 part = slice(start - begin, stop - begin)
                 shown = self._operated(images[part], epoch, number)
                 yield shown, self._answered(shown, target[part])
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        """(first, last + 1) of the batches that are rendered together."""
+        batch = 0
+        while batch < len(self.bounds):
+            last = batch + 1
+            while last < len(self.bounds) and self.bounds[last][1] - self.bounds[batch][0] <= self._chunk:
+                last += 1
+            yield batch, last
             batch = last
+
+    def _requests(self, view: View, order: np.ndarray, blocks: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
+        """The rows that `render` will take, in its order: those of a block, then their partners."""
+        for batch, last in blocks:
+            rows = order[self.bounds[batch][0] : self.bounds[last - 1][1]]
+            yield rows
+            if view.partner is not None:
+                yield view.partner[rows]
 
     @torch.no_grad()
     def _operated(self, images: torch.Tensor, epoch: int, batch: int) -> torch.Tensor:
@@ -176,6 +194,7 @@ class Feed:
 
     @torch.no_grad()
     def _resample_all(self, view: View) -> torch.Tensor:
+        assert isinstance(self._images, torch.Tensor)  # a split that is read is larger than _WHOLE
         out = torch.empty(self._images.shape, dtype=torch.float32, device=self.device)
         for start in range(0, self.n, self._chunk):
             part = slice(start, start + self._chunk)
@@ -186,7 +205,8 @@ class Feed:
     @torch.no_grad()
     def _render(self, view: View, rows: np.ndarray, base: torch.Tensor | None) -> torch.Tensor:
         if base is None or view.partner is None:
-            return render(self._images, view, rows, mean=self._mean, std=self._std)
+            # Rows are taken from it, nothing else: so a split that is read stands for a tensor.
+            return render(cast(torch.Tensor, self._images), view, rows, mean=self._mean, std=self._std)
         return finish(base[torch.from_numpy(rows)], base[torch.from_numpy(view.partner[rows])], view, rows)
 
     @torch.no_grad()
@@ -195,7 +215,7 @@ class Feed:
         classes = self._labels[at]
         if self._targets is not None:
             return _with_soft(Target(classes), self._targets.take(step, at), self.recipe.loss)
-        if view.partner is None or view.lam is None:
+        if view.partner is None or view.lam is None or not self.recipe.loss.mix_labels:
             return Target(classes)
         others = self._labels[torch.from_numpy(view.partner[rows]).to(self.device)]
         return Target(classes, others, torch.from_numpy(view.lam[rows]).to(self.device))

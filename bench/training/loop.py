@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.artifacts import pixels
+from bench.artifacts.ahead import ahead
+from bench.artifacts.split_images import SplitImages
 from bench.errors import UserError
 from bench.protocol.recipe import Optimizer, Recipe
 from bench.seeds import Coordinate, seed
@@ -28,12 +30,15 @@ from bench.training.course import Course
 from bench.training.feed import Feed, LabelReader, Teacher
 from bench.training.losses import Target, batch_loss, scale
 from bench.training.rates import factor
-from bench.training.speed_ups import ahead, compiled
+from bench.training.speed_ups import compiled, prefetched
 from bench.training.together import my_rows, rank, shared, summed, world
 from bench.views.parameters import batch_bounds
 from bench.views.render import normalise
 
 __all__ = ["Evaluation", "LabelReader", "Teacher", "TrainLog", "TrainingDiverged", "evaluate", "normalise", "train"]
+
+
+LABEL_BLOCK_BYTES = 256 * 2**20  # of decoded labels that are held at a time; at least one view is
 
 
 class TrainingDiverged(UserError, RuntimeError):
@@ -70,7 +75,7 @@ class Evaluation:
 
 def train(
     student: nn.Module,
-    images: torch.Tensor,
+    images: torch.Tensor | SplitImages,
     labels: torch.Tensor,
     recipe: Recipe,
     *,
@@ -82,7 +87,7 @@ def train(
     reader: LabelReader | None = None,
     teacher: Teacher | None = None,
     on_epoch_end: Callable[[int, nn.Module], None] | None = None,
-    block_bytes: int = 256 * 2**20,
+    block_bytes: int = LABEL_BLOCK_BYTES,
     course: Course | None = None,
     stop_after: int | None = None,
 ) -> TrainLog:
@@ -97,7 +102,8 @@ def train(
 
     Args:
         student: normalised float32 images -> logits [n, C]; already initialised. Moved to `device`.
-        images: uint8, float32 or float16 [N, channels, size, size], grey levels.
+        images: uint8, float32 or float16 [N, channels, size, size], grey levels; a split that does not fit into memory
+            is read batch by batch.
         labels: int64 [N], class of each image.
         recipe: every fixed value.
         coordinates: name this run, for example (protocol id, replicate): data order, hard-label views, the draws from
@@ -105,7 +111,7 @@ def train(
         mean, std: what the student's images are normalised with, per channel, in [0, 1].
         mirror: whether a mirrored image keeps its class (stored views know it already).
         device: where to train.
-        reader: stored labels; needed for, and only for, `recipe.labels == "stored"`.
+        reader: stored or learned labels; needed for, and only for, `recipe.labels` of these kinds.
         teacher: needed for, and only for, `recipe.labels == "online"`: maps a batch as the student sees it (normalised,
             mixed, erased; float32 [n, channels, size, size]) to teacher logits [n, classes]. Called without gradients.
         on_epoch_end: called as (epoch, student) after each epoch; may evaluate, must not train.
@@ -125,6 +131,7 @@ def train(
     parameters: list[torch.Tensor] = [p for p in student.parameters() if p.requires_grad]
     optimizer = make_optimizer(student, recipe.optimizer)
     average = [p.detach().clone() for p in parameters] if recipe.ema else []
+    scales = [m.weight for m in student.modules() if isinstance(m, nn.BatchNorm2d)] if recipe.scale_l1 else []
     log = TrainLog()
     with arithmetic(recipe, device), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # For networks of others that draw from the global generator.
@@ -155,10 +162,13 @@ def train(
                 optimizer = parts.optimizer = make_optimizer(student, recipe.optimizer)
             _set_rate(optimizer, recipe, epoch)
             total, seen = torch.zeros((), device=device), 0
-            for step, (x, target) in enumerate(ahead(feed.epoch(epoch))):
+            for step, (x, target) in enumerate(prefetched(feed.epoch(epoch))):
                 if recipe.schedule.per == "step":
                     _set_rate(optimizer, recipe, epoch + step / steps)
                 total += _backward(network, x, target, recipe)
+                for gamma in scales:
+                    assert gamma.grad is not None
+                    gamma.grad.add_(gamma.detach().sign(), alpha=recipe.scale_l1)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if average:
@@ -187,16 +197,21 @@ def train(
 
 
 def _check(
-    images: torch.Tensor, labels: torch.Tensor, recipe: Recipe, reader: LabelReader | None, teacher: Teacher | None
+    images: torch.Tensor | SplitImages,
+    labels: torch.Tensor,
+    recipe: Recipe,
+    reader: LabelReader | None,
+    teacher: Teacher | None,
 ) -> None:
     if images.ndim != 4 or images.shape[-1] != images.shape[-2] or not len(images):
         raise UserError(f"images must be [N, channels, size, size], not {images.dtype} {tuple(images.shape)}")
-    if fault := pixels.fault_of(images):
-        raise UserError(fault)
-    pixels.refuse_operations_on_floats(images, recipe)
+    if isinstance(images, torch.Tensor):
+        if fault := pixels.fault_of(images):
+            raise UserError(fault)
+        pixels.refuse_operations_on_floats(images, recipe)
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise UserError(f"labels must be int64 [{len(images)}], not {labels.dtype} {tuple(labels.shape)}")
-    if (recipe.labels == "stored") != (reader is not None):
+    if (recipe.labels in ("stored", "learned")) != (reader is not None):
         raise UserError(f'labels = "{recipe.labels}" and {"a" if reader else "no"} stored label set do not go together')
     if (recipe.labels == "online") != (teacher is not None):
         raise UserError(f'labels = "{recipe.labels}" and {"a" if teacher else "no"} teacher do not go together')
@@ -249,6 +264,13 @@ class ImageSlices(Protocol):
     def __getitem__(self, part: slice, /) -> torch.Tensor: ...
 
 
+def _read(images: ImageSlices, slices: Sequence[slice]) -> Iterable[torch.Tensor]:
+    """The slices of images, read ahead where they are not in memory."""
+    if isinstance(images, torch.Tensor):
+        return (images[part] for part in slices)
+    return ahead(images.__getitem__, slices)
+
+
 def evaluate(
     student: nn.Module,
     images: ImageSlices,
@@ -277,8 +299,9 @@ def evaluate(
     correct = torch.zeros((), dtype=torch.int64, device=device)
     total = torch.zeros((), dtype=torch.float64, device=device)
     with torch.inference_mode():
-        for start in range(0, len(labels), batch):
-            x, y = images[start : start + batch], labels[start : start + batch].to(device)
+        slices = [slice(start, start + batch) for start in range(0, len(labels), batch)]
+        for part, x in zip(slices, _read(images, slices), strict=True):
+            y = labels[part].to(device)
             logits = student(normalise(x.to(device), mean, std))
             correct += (logits.argmax(dim=1) == y).sum()
             total += F.cross_entropy(logits, y, reduction="sum").double()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.training.course import Standing, watch_trainings
+from bench.training.standing import Standing, watch_trainings
 
 STALE = 120.0  # seconds after which a file is of a process that was killed
 

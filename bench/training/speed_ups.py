@@ -7,16 +7,16 @@ graphs: as compile, and the kernels of a step are launched as one CUDA graph.
 
 from __future__ import annotations
 
+import itertools
 import os
-import queue
-import threading
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import nn
-
+from bench.artifacts.ahead import ahead
 from bench.errors import UserError, unknown
+
+if TYPE_CHECKING:  # a driver reads the names, and loads no torch
+    from torch import nn
 
 VARIABLE = "CONDENSEBENCH_SPEED_UPS"  # of this process and of its workers
 NAMES = ("compile", "graphs", "prefetch")
@@ -45,48 +45,18 @@ def speed_ups() -> tuple[str, ...]:
 def compiled(network: nn.Module) -> Any:
     """The network as the loop calls it: compiled where that is asked for. It shares its parameters."""
     chosen = speed_ups()
+    if not {"compile", "graphs"} & set(chosen):
+        return network
+    import torch
+
     if "graphs" in chosen:
         return torch.compile(network, backend=BACKEND, mode="reduce-overhead" if BACKEND == "inductor" else None)
-    return torch.compile(network, backend=BACKEND) if "compile" in chosen else network
+    return torch.compile(network, backend=BACKEND)
 
 
-def ahead(batches: Iterator[T]) -> Iterator[T]:
-    """The same batches, made ahead by a thread where that is asked for."""
-    return _ahead(batches) if "prefetch" in speed_ups() else batches
-
-
-def _ahead(batches: Iterator[T]) -> Iterator[T]:
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(DEPTH)
-    left = threading.Event()
-
-    def put(item: tuple[T | None, BaseException | None]) -> bool:
-        while not left.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def make() -> None:
-        try:
-            for batch in batches:
-                if not put((batch, None)):
-                    return
-            put((None, None))
-        except BaseException as error:
-            put((None, error))
-
-    maker = threading.Thread(target=make, name="batches", daemon=True)
-    maker.start()
-    try:
-        while True:
-            batch, error = ready.get()
-            if error is not None:
-                raise error
-            if batch is None:
-                return
-            yield batch
-    finally:
-        left.set()
-        maker.join()
+def prefetched(batches: Iterator[T]) -> Iterator[T]:
+    """The same batches, made by a thread while the ones before are used, where that is asked for."""
+    if "prefetch" not in speed_ups():
+        return batches
+    coming = ahead(lambda _: next(batches, None), itertools.repeat(None), DEPTH)
+    return (batch for batch in itertools.takewhile(lambda batch: batch is not None, coming) if batch is not None)

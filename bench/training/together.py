@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bench.artifacts.split_images import SplitImages
 from bench.errors import UserError
 from bench.training.checkpoint import Parts
 from bench.training.course import Course
@@ -63,7 +66,7 @@ def shared(network: nn.Module, device: torch.device) -> nn.Module:
 def train_together(
     train: Callable[..., Any],
     network: nn.Module,
-    images: torch.Tensor,
+    images: torch.Tensor | SplitImages,
     labels: torch.Tensor,
     recipe: Any,
     *,
@@ -91,7 +94,7 @@ def train_together(
         )
     place = next(network.parameters()).device
     network.cpu().share_memory()
-    images, labels = (each.share_memory_() for each in (images, labels))  # type: ignore[no-untyped-call]
+    images, labels = (each.share_memory_() for each in (_whole(images), labels))  # type: ignore[no-untyped-call]
     folder, name = (None, "") if course is None else (course.folder, course.name)
     with tempfile.TemporaryDirectory(prefix="condensebench-together-") as meeting:
         arguments = (
@@ -110,6 +113,19 @@ def train_together(
         if (failure := Path(meeting, "failure")).is_file():
             raise UserError(json.loads(failure.read_text(encoding="utf-8")))
     network.to(place)
+
+
+def _whole(images: torch.Tensor | SplitImages) -> torch.Tensor:
+    """All images in memory, which the processes share. Raises UserError where they do not fit."""
+    if isinstance(images, torch.Tensor):
+        return images
+    needed, there = math.prod(images.shape), psutil.virtual_memory().available
+    if needed > there:
+        raise UserError(
+            f"--teacher-gpus: {needed / 1e9:.1f} GB of training images have to lie in memory, which all processes "
+            f"share, and {there / 1e9:.1f} GB are free. Train the teacher by one process."
+        )
+    return images[torch.arange(len(images))]
 
 
 class _Follower(Course):

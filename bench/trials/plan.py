@@ -27,8 +27,8 @@ UNCOMPRESSED = "none"  # the compressor of a soft-label protocol where the plan 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of the listed names. Where a protocol stores no labels (class labels, or a teacher
-    online), compressors and budgets do not apply."""
+    """Every combination of the listed names. Where a protocol stores no teacher's labels (class labels, a
+    teacher online, labels of the methods), compressors and budgets do not apply."""
 
     datasets: Sequence[str] = ()
     protocols: Sequence[str] = ()
@@ -142,6 +142,11 @@ def _checked(grid: Grid, registry: Registry) -> _Names:
             f"that does, for instance --compressor svd."
         )
     regimes = {fixed.labels(dataset) for dataset in datasets for fixed in protocols}
+    if "learned" in regimes and "stored" not in regimes and any(name != UNCOMPRESSED for name, _ in codes):
+        raise UserError(
+            f"--compressor {codes[0][0]}: {', '.join(grid.protocols)} trains on labels that methods hand in. They "
+            "count as they are; compressors are for the labels of a protocol's teacher. Leave --compressor out."
+        )
     typed = grid.students or {fixed.student(dataset) for dataset in datasets for fixed in protocols}
     return _Names(
         datasets=datasets,

@@ -18,6 +18,7 @@ from bench.texts import visible
 from bench.trials.plan import UNCOMPRESSED
 from bench.website import charts
 from bench.website.charts import Chart, Datum
+from bench.website.encoding import Pool
 from bench.website.material import BoardRow, Material
 from bench.website.tables import BoardTable, board_tables
 
@@ -46,6 +47,16 @@ def groups(material: Material) -> Iterator[Group]:
         if found := list(_students(table)):
             yield _group(f"{table.title}, by student", dataset, found, table.key)
     yield from _protocols(material)
+
+
+def pooled(group: Group) -> dict[str, Any]:
+    """The charts of a group as the page loads them: rows that several charts draw stand once, in `rows`."""
+    pool = Pool()
+    shown = []
+    for chart in group.charts:
+        rows = [pool.number(row) for row in chart.spec["data"]["values"]]
+        shown.append({**vars(chart), "spec": {**chart.spec, "data": {"rows": rows}}})
+    return {"rows": pool.values, "charts": shown}
 
 
 def _group(title: str, dataset: str, found: Sequence[Chart], digests: str = "") -> Group:
@@ -88,10 +99,9 @@ def _datum(row: BoardRow) -> Datum:
     values = row.values
     half = 0.0 if math.isnan(values["ci95"]) else 100 * values["ci95"]
     stored = stored_as(values)
-    name = values["method"] if stored in (MISSING, UNCOMPRESSED) else f"{values['method']} {stored}"
     shown = {key: COLUMNS[key].cell(values) for key in ("mean", "rank", "bpc", "seconds")}
     return {
-        "row": visible(name),
+        "row": row_name(row),
         "method": visible(values["method"]),
         "compressor": visible(values["compressor"] or ""),
         "stored": visible(stored),
@@ -112,6 +122,13 @@ def _datum(row: BoardRow) -> Datum:
         "shown_size": f"{_text(COLUMNS['bytes_labels'].cell(values))} of labels, {_text(shown['bpc'])} bits/class",
         "shown_time": _text(shown["seconds"]),
     }
+
+
+def row_name(row: BoardRow) -> str:
+    """What plots call a row: its method, and how its labels are stored where they are compressed."""
+    stored = stored_as(row.values)
+    method = row.values["method"]
+    return visible(method if stored in (MISSING, UNCOMPRESSED) else f"{method} {stored}")
 
 
 def _text(cell: str | Shown) -> str:

@@ -252,6 +252,78 @@ def lines(rows: Sequence[Datum], x: str, y: str, series: str, key: str, title: s
     return _chart(key, title, caption, spec, rows)
 
 
+def spectrum(rows: Sequence[Datum], key: str, title: str, caption: str) -> Chart:
+    """Singular values of each method, falling, on a logarithmic axis. Rows: component, share, method."""
+    share = {"title": "singular value / largest", "scale": {"type": "log"}, "axis": {"format": "~g"}}
+    return _series(rows, ("component", {"axis": {"tickMinStep": 1}}), ("share", share), "method", (key, title, caption))
+
+
+def curves(rows: Sequence[Datum], key: str, title: str, caption: str) -> Chart:
+    """A line for each row of a table. Rows: epoch, loss, row."""
+    loss = {"title": "training loss", "scale": {"zero": False}}
+    return _series(rows, ("epoch", {"axis": {"tickMinStep": 1}}), ("loss", loss), "row", (key, title, caption))
+
+
+def _series(
+    rows: Sequence[Datum], x: tuple[str, Datum], y: tuple[str, Datum], series: str, texts: tuple[str, str, str]
+) -> Chart:
+    """Lines through many points; a click on the legend leaves one of them alone.
+
+    Args:
+        rows: with the fields of x, y and the series.
+        x, y: field, and what its axis has beside the defaults.
+        series: the field that tells lines apart.
+        texts: key, title and caption of the chart.
+    """
+    spec = {
+        "height": 340,
+        "mark": {"type": "line", "point": len(rows) < MOST_BARS},
+        "encoding": {
+            "x": {"field": x[0], "type": "quantitative", "title": x[0], **x[1]},
+            "y": {"field": y[0], "type": "quantitative", "title": y[0], **y[1]},
+            "color": {"field": series, "type": "nominal", "title": None},
+            "opacity": {"condition": {"param": "shown", "value": 1}, "value": 0.1},
+            "tooltip": [{"field": each} for each in (series, x[0], y[0])],
+        },
+        "params": [{"name": "shown", "select": {"type": "point", "fields": [series]}, "bind": "legend"}],
+    }
+    return _chart(*texts, spec, rows)
+
+
+def distributions(
+    rows: Sequence[Datum], ticks: Sequence[Datum], score: str, key: str, title: str, caption: str
+) -> Chart:
+    """Where the values of every row lie. Rows: row, low, quarter, median, three_quarters, high, images; ticks: row,
+    score."""
+    y = {"field": "row", "type": "nominal", "sort": [row["row"] for row in rows], "title": None}
+
+    def x(field: str) -> Datum:
+        return {"field": field, "type": "quantitative", "title": score, "scale": {"zero": False, "nice": False}}
+
+    tooltip = [{"field": each} for each in rows[0]]
+    spec = {
+        "height": {"step": 26},
+        "encoding": {"y": y},
+        "layer": [
+            {"mark": "rule", "encoding": {"x": x("low"), "x2": {"field": "high"}, "tooltip": tooltip}},
+            {
+                "mark": {"type": "bar", "height": 12, "opacity": 0.6, "color": COLOURS[1]},
+                "encoding": {"x": x("quarter"), "x2": {"field": "three_quarters"}, "tooltip": tooltip},
+            },
+            {
+                "mark": {"type": "tick", "size": 18, "thickness": 2, "color": COLOURS[0]},
+                "encoding": {"x": x("median"), "tooltip": tooltip},
+            },
+            {
+                "data": {"values": list(ticks)},
+                "mark": {"type": "tick", "size": 7, "opacity": 0.7, "yOffset": 10, "color": "#7f7f7f"},
+                "encoding": {"x": x("score"), "tooltip": [{"field": "row"}, {"field": "score"}]},
+            },
+        ],
+    }
+    return _chart(key, title, caption, spec, rows)
+
+
 def _chart(key: str, title: str, caption: str, spec: dict[str, Any], rows: Sequence[Datum]) -> Chart:
     whole = {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",

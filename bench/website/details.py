@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.finding import Finding
@@ -37,10 +37,14 @@ def chunks(rows: Sequence[BoardRow]) -> dict[str, list[BoardRow]]:
     return {f"details-{number}": list(rows[at : at + ROWS_PER_FILE]) for number, at in enumerate(starts)}
 
 
-def details(rows: Sequence[BoardRow], registry: Registry) -> dict[str, Any]:
-    """The details of some rows, with what they share in a pool."""
+def details(rows: Sequence[BoardRow], registry: Registry, picture_of: Mapping[str, str]) -> dict[str, Any]:
+    """The details of some rows, with what they share in a pool. `picture_of`: key of a row -> where its set
+    is shown."""
     pool = Pool()
-    return {"rows": {row_key(row): _row(row, registry, pool) for row in rows}, "pool": pool.values, "shared": SHARED}
+    shown = {row_key(row): _row(row, registry, pool) for row in rows}
+    for key in shown.keys() & picture_of.keys():
+        shown[key]["picture"] = picture_of[key]
+    return {"rows": shown, "pool": pool.values, "shared": SHARED}
 
 
 def _row(row: BoardRow, registry: Registry, pool: Pool) -> dict[str, Any]:
@@ -95,7 +99,9 @@ def _fields(record: Record, pool: Pool) -> dict[str, Any]:
     return {**fields, "trial": [pool.number(list(record.trial)), pool.number(rest), single]}
 
 
-def files(rows: Sequence[BoardRow], registry: Registry) -> Iterator[tuple[str, dict[str, Any]]]:
+def files(
+    rows: Sequence[BoardRow], registry: Registry, picture_of: Mapping[str, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """(name of a file, its content), one after the other: few rows are in memory at a time."""
     for name, members in chunks(rows).items():
-        yield name, details(members, registry)
+        yield name, details(members, registry, picture_of)

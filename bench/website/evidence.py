@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from bench.errors import UserError, with_short_paths
 from bench.finding import ORDER, Finding
 from bench.lock import lock_file
 from bench.lock.differences import changed_defaults, changed_protocol
+from bench.records.files import Record
 from bench.reports.claims.claim_file import check_names, read_claims
 from bench.reports.claims.claims_page import RULES, cells_table, evidence_lines
 from bench.reports.claims.verdict import Weighed, weigh
@@ -118,22 +119,39 @@ def locked(material: Material) -> dict[str, Any]:
 
 
 def teachers(material: Material, store: Path) -> Grid:
-    """The teachers of every data set and protocol, with their accuracy on the test split, as far as they are known."""
+    """The teachers of every data set and protocol, with their accuracy on the test split, as far as they are known.
+
+    What records tell stands first. Others are looked up by the digest of the data set: shipped, or in the store.
+    """
     origins = OriginDigests(Workspace(store.resolve(), material.registry))
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in material.records:
+        groups[record.trial["dataset"], record.trial["protocol"]].append(record)
     rows = []
-    for dataset, protocol in dict.fromkeys((r.trial["dataset"], r.trial["protocol"]) for r in material.records):
-        known = list(_teachers(origins, dataset, protocol))
-        rows += [[visible(dataset), visible(protocol), *cells] for cells in known or [["-", "-", "not known here"]]]
+    for (dataset, protocol), records in groups.items():
+        known = dict.fromkeys(facts for record in records for facts in _told(record))
+        known = known or dict.fromkeys(facts for record in records[:1] for facts in _looked_up(origins, record))
+        cells = [[name, digest[:16], percent(accuracy)] for name, digest, accuracy in known]
+        rows += [[visible(dataset), visible(protocol), *each] for each in cells or [["-", "-", "not known here"]]]
     headings = ["data set", "protocol", "teacher", "weights", "accuracy % (test split)"]
     return Grid(headings, [True, True, True, True, False], rows)
 
 
-def _teachers(origins: OriginDigests, dataset: str, protocol: str) -> Iterable[list[str]]:
+def _told(record: Record) -> Iterable[tuple[str, str, float]]:
+    """(recipe and network, digest, accuracy) of the teachers that a record tells of."""
+    for facts in record.teachers or ():
+        yield visible(f"{facts.recipe} ({facts.network})"), facts.digest, facts.accuracy
+
+
+def _looked_up(origins: OriginDigests, record: Record) -> Iterable[tuple[str, str, float]]:
+    """The same of the teachers of the record's protocol that are here."""
+    dataset, digest = record.trial["dataset"], record.made_by.get("dataset")
+    if digest is None or record.num_classes is None:
+        return
     try:
-        described = origins.dataset(dataset)
-        recipes = origins.protocol(protocol).teachers(dataset)
-        refs = origins.teachers(recipes, dataset, described.digest, described.classes) if described else None
+        recipes = origins.protocol(record.trial["protocol"]).teachers(dataset)
+        refs = origins.teachers(recipes, dataset, digest, record.num_classes)
     except UserError:
         return
-    for recipe, ref in zip(recipes, refs or (), strict=False):
-        yield [f"{recipe} ({ref.network})", ref.digest[:16], percent(ref.accuracy)]
+    for ref in refs or ():
+        yield visible(f"{ref.recipe} ({ref.network})"), ref.digest, ref.accuracy

@@ -16,6 +16,7 @@ from bench.reports.leaderboard.page import render
 from bench.texts import visible
 from bench.website import bibtex, chart_data, charts, details, evidence, pictures, tables, vendored
 from bench.website.encoding import part, script
+from bench.website.gallery.gallery import MOST_BYTES, Gallery, gallery
 from bench.website.material import Material
 
 MARK = "condensebench-report.json"  # what tells a folder that this program wrote, and may write anew
@@ -63,6 +64,7 @@ def write(material: Material, out: Path, wishes: Wishes) -> list[Path]:
     """
     pictured = pictures.pictures(wishes.pictures, material)
     weighed = evidence.claims(wishes.claims, material)
+    kept = gallery(material, wishes.store)
     _make_room(out)
     written = []
 
@@ -76,9 +78,9 @@ def write(material: Material, out: Path, wishes: Wishes) -> list[Path]:
     for picture in pictured:
         add(f"pictures/{picture.name}", picture.file.read_bytes())
     pages = [
-        _leaderboard(material, add),
-        _plots(material, add, wishes.figures),
-        Page("pictures.html", "Pictures", values={"pictures": pictured}),
+        _leaderboard(material, kept, add),
+        _plots([*chart_data.groups(material), *kept.plots], add, wishes.figures),
+        _pictures(pictured, kept, add),
         _checks(material, weighed, wishes.store),
     ]
     add("assets/LICENSES.txt", vendored.licences())
@@ -89,7 +91,7 @@ def write(material: Material, out: Path, wishes: Wishes) -> list[Path]:
     return written
 
 
-def _leaderboard(material: Material, add: Add) -> Page:
+def _leaderboard(material: Material, kept: Gallery, add: Add) -> Page:
     """The page of the tables, its data, and what stands behind their numbers."""
     script_, style = vendored.datatables()
     add("assets/datatables.js", script_)
@@ -99,19 +101,19 @@ def _leaderboard(material: Material, add: Add) -> Page:
     chunk_of = {tables.row_key(row): name for name, members in details.chunks(rows).items() for row in members}
     board = {**tables.data(material, chunk_of), "bibtex": bibtex.entries(material.registry)}
     add("data/leaderboard.js", script("window.LEADERBOARD", board))
-    for name, content in details.files(rows, material.registry):
+    for name, content in details.files(rows, material.registry, kept.address_of):
         add(f"data/{name}.js", part("DETAILS", name, content))
     scripts = ("assets/datatables.js", "data/leaderboard.js", "assets/exports.js", "assets/details.js")
     return Page("index.html", "Leaderboard", (*scripts, "assets/leaderboard.js"), ("datatables.css",))
 
 
-def _plots(material: Material, add: Add, figures: bool) -> Page:
+def _plots(groups: Sequence[chart_data.Group], add: Add, figures: bool) -> Page:
     """The page of the plots, and their data."""
     add("assets/vega.js", vendored.vega())
     index = []
-    for number, group in enumerate(chart_data.groups(material)):
+    for number, group in enumerate(groups):
         file = f"plots-{number}"
-        add(f"data/{file}.js", part("PLOTS", group.key, [vars(chart) for chart in group.charts]))
+        add(f"data/{file}.js", part("PLOTS", group.key, chart_data.pooled(group)))
         names = {"key": group.key, "title": group.title, "dataset": group.dataset, "file": file}
         index.append({**names, "weight": sum(len(chart.spec["data"]["values"]) for chart in group.charts)})
         if figures:
@@ -121,6 +123,15 @@ def _plots(material: Material, add: Add, figures: bool) -> Page:
     config = {theme: charts.config(theme) for theme in ("light", "dark")}
     add("data/plots.js", script("window.PLOT_INDEX", {"groups": index, "config": config}))
     return Page("plots.html", "Plots", ("assets/vega.js", "data/plots.js", "assets/plots.js"))
+
+
+def _pictures(pictured: Sequence[pictures.Pictured], kept: Gallery, add: Add) -> Page:
+    """The page of the condensed sets, and their data."""
+    for name, content in kept.files.items():
+        add(name, content)
+    add("data/gallery.js", script("window.GALLERY_INDEX", kept.index))
+    values = {"pictures": pictured, "gallery": kept, "most_megabytes": MOST_BYTES // 10**6}
+    return Page("pictures.html", "Pictures", ("data/gallery.js", "assets/pictures.js"), values=values)
 
 
 def _checks(material: Material, weighed: Sequence[Mapping[str, Any]], store: Path) -> Page:

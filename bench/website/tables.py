@@ -12,7 +12,7 @@ from typing import Any
 from bench.records.schema import FIXED
 from bench.reports.leaderboard.columns import COLUMNS
 from bench.reports.leaderboard.page import columns_shown, notes, resolution
-from bench.reports.printers import LATEX
+from bench.reports.printers import LATEX, LIVELY
 from bench.reports.table import Column, MarkNote, Shown, by_key, typed
 from bench.website.material import BoardRow, Material
 
@@ -93,6 +93,7 @@ def data(material: Material, chunk_of: dict[str, str]) -> dict[str, Any]:
         "keys": list(COLUMNS),
         "row_keys": ROW_KEYS,
         "latex": LATEX,
+        "lively": LIVELY.pattern,
         "columns": [
             {"key": each.key, "title": each.title, "left": each.left, "mark": each.starred} for each in columns
         ],

@@ -13,6 +13,7 @@ from methods._coding_rate.global_order import select_global
 from methods._coding_rate.objective import make_problem
 from methods._coding_rate.round_robin import select_round_robin
 from methods._coding_rate.running import select_running
+from methods._coding_rate.sampled import select_sampled
 from methods._coding_rate.sequential import select_sequential
 
 Normaliser = Literal["budget", "running"]
@@ -47,6 +48,8 @@ def greedy(
     normaliser: Normaliser = "budget",
     order: Order = "round_robin",
     unit_norm: bool = False,
+    candidates: int = 0,
+    generator: np.random.Generator | None = None,
 ) -> Selection:
     """Pick min(ipc, rows of the class) rows of each class by exact greedy on R_I - alpha R_P - beta R_C.
 
@@ -68,11 +71,14 @@ def greedy(
         order: "round_robin" (a pick per class and round, by ascending label), "sequential" (class after class, by
             ascending label) or "global" (the best row of any class whose quota is open).
         unit_norm: divide every row by its norm first (class by class: no copy of the features is made).
+        candidates: rows that a pick is the best of, drawn anew for each pick; 0 is all rows that may be picked.
+        generator: draws them.
 
     Time and memory beside the features, budget normaliser, N_c rows and t picks per class, C classes:
         sequential   2 N d^2 + 4 N d t flops,           O(N_c d + d^2)
         round_robin  2 N d min(C, d) t flops,           a float64 copy up to 2 GiB, above that O(N_c d); O(M d)
         global       up to 2 N d M flops,               O(N + M d)
+        candidates   2 candidates d^2 flops a pick
     running: d^3 / 3 flops a pick and 4 d^2 for each candidate whose bound reaches the best.
 
     Raises:
@@ -82,6 +88,11 @@ def greedy(
         raise ValueError(f'normaliser must be "budget" or "running"; got {normaliser!r}')
     if order not in _BUDGET:
         raise ValueError(f'order must be "round_robin", "sequential" or "global"; got {order!r}')
+    if candidates < 0 or (candidates and (generator is None or normaliser == "running")):
+        raise ValueError(
+            f"candidates must be 0 (all), or at least 1 with a generator and normaliser 'budget'; got {candidates} "
+            f"with '{normaliser}'"
+        )
     problem = make_problem(
         features,
         labels,
@@ -95,7 +106,9 @@ def greedy(
     )
     # Many small products in a dependent chain: a second BLAS thread only spins, and numpy's and scipy's pools fight.
     with threadpool_limits(limits=1, user_api="blas"):
-        if normaliser == "running":
+        if candidates and generator is not None:
+            indices, gains = select_sampled(problem, order, candidates, generator)
+        elif normaliser == "running":
             indices, gains = select_running(problem, order)
         else:
             indices, gains = _BUDGET[order](problem)

@@ -27,6 +27,7 @@ class PublishedSet:
     images: Sequence[Picture] | np.ndarray  # files, or uint8 or float32 (grey levels) [M, c, h, w]
     labels: np.ndarray  # int64 [M], ascending
     names: tuple[str, ...] = ()  # of the classes, by number; empty where the source has none
+    soft: np.ndarray | None = None  # float32 [M, C]: labels that were learnt with the images
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,11 +58,14 @@ class PublishedSet:
         return np.stack([_fitted(picture, size) for picture in pictures])
 
 
-def in_class_order(images: Sequence[Picture] | np.ndarray, labels: np.ndarray, names: Sequence[str]) -> PublishedSet:
+def in_class_order(
+    images: Sequence[Picture] | np.ndarray, labels: np.ndarray, names: Sequence[str], soft: np.ndarray | None = None
+) -> PublishedSet:
     """The set with its images class after class; within a class, in the order that they have."""
     order = np.argsort(labels, kind="stable")
     chosen = images[order] if isinstance(images, np.ndarray) else [images[at] for at in order]
-    return PublishedSet(chosen, labels[order].astype(np.int64), tuple(names))
+    learnt = None if soft is None else soft[order].astype(np.float32)
+    return PublishedSet(chosen, labels[order].astype(np.int64), tuple(names), learnt)
 
 
 def check_labels(labels: np.ndarray, images: int, classes: int, source: str) -> None:

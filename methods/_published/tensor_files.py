@@ -4,6 +4,7 @@
 |---|---|---|
 | DC, DSA, DM | `res_*.pt`: {"data": [[images, labels], ...]}, a pair for each experiment | normalised |
 | MTT | `images_best.pt` and, beside it, `labels_best.pt` | normalised |
+| TESLA, DATM | as MTT's; `labels_best.pt` holds learnt labels, floats [M, C] | normalised |
 | IDC | `data.pt`: [images, labels] | in [0, 1] |
 """
 
@@ -54,7 +55,11 @@ def constants(undo: str) -> Constants | None:
 
 
 def open_tensors(file: Path, layout: str, classes: int, undo: str, experiment: int) -> PublishedSet:
-    """A file of tensors: images uint8, or floats that `undo` brings to grey levels, [M, c, h, w]; labels [M].
+    """A file of tensors: images uint8, or floats that `undo` brings to grey levels, [M, c, h, w]; labels [M], or learnt
+    ones [M, C] (in safetensors and npz `soft_labels`, beside `labels` or alone).
+
+    The class of an image without a whole number is that of the largest value of its learnt label. Where that leaves
+    classes of different sizes, images stand class after class, as the authors' code writes them.
 
     Args:
         file: to read.
@@ -67,16 +72,18 @@ def open_tensors(file: Path, layout: str, classes: int, undo: str, experiment: i
         UserError: it is none, a tensor is missing or of another kind, a label is out of range.
     """
     if layout == "pt":
-        images, labels = _of_torch(file, experiment)
+        images, labels, soft = _of_torch(file, experiment)
     else:
         arrays = read_npz(file) if layout == "npz" else read_safetensors(file)
-        missing = [name for name in ("images", "labels") if name not in arrays]
+        soft = arrays.get("soft_labels")
+        needed = ("images", "labels") if soft is None else ("images",)
+        missing = [name for name in needed if name not in arrays]
         if missing:
             raise UserError(
                 f"{file} has no tensor {' and '.join(map(repr, missing))}; it has {some(list(arrays))}. "
                 f"images [M, c, h, w] and labels [M] are needed."
             )
-        images, labels = arrays["images"], arrays["labels"]
+        images, labels = arrays["images"], arrays.get("labels")
     if layout != "pt" and experiment:
         raise UserError(
             f"experiment={experiment} is for files of DC, DSA and DM that hold several; {file} holds one set."
@@ -85,10 +92,33 @@ def open_tensors(file: Path, layout: str, classes: int, undo: str, experiment: i
         raise UserError(
             f"{file}: images must be uint8 or floats [M, c, h, w]; they are {images.dtype} {list(images.shape)}."
         )
+    if soft is not None:
+        _check_soft(soft, len(images), classes, str(file))
+    if labels is None:
+        assert soft is not None  # one of both is there
+        labels = _classes_of(soft, classes)
     check_labels(labels, len(images), classes, str(file))
     if 0 in images.shape:
         raise UserError(f"{file}: images are {list(images.shape)}; a side of 0 pixels holds no picture.")
-    return in_class_order(_grey_levels(images, undo, str(file)), labels, ())
+    return in_class_order(_grey_levels(images, undo, str(file)), labels, (), soft)
+
+
+def _check_soft(soft: np.ndarray, images: int, classes: int, source: str) -> None:
+    """Raise UserError unless learnt labels are finite floats [images, classes]."""
+    if soft.dtype.kind != "f" or soft.shape != (images, classes):
+        raise UserError(
+            f"{source}: learnt labels must be floats [{images}, {classes}]; they are {soft.dtype} {list(soft.shape)}."
+        )
+    if not np.isfinite(soft).all():
+        raise UserError(f"{source} holds learnt labels that are not finite.")
+
+
+def _classes_of(soft: np.ndarray, classes: int) -> np.ndarray:
+    """int64 [M], see `open_tensors`."""
+    largest: np.ndarray = soft.argmax(axis=1).astype(np.int64)
+    if len(set(np.bincount(largest, minlength=classes).tolist())) > 1 and len(soft) % classes == 0:
+        return np.repeat(np.arange(classes), len(soft) // classes)
+    return largest
 
 
 def _grey_levels(images: np.ndarray, undo: str, source: str) -> np.ndarray:
@@ -110,7 +140,8 @@ def _grey_levels(images: np.ndarray, undo: str, source: str) -> np.ndarray:
     return (255 * (images.astype(np.float64) * std + mean)).astype(np.float32)
 
 
-def _of_torch(file: Path, experiment: int) -> tuple[np.ndarray, np.ndarray]:
+def _of_torch(file: Path, experiment: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """(images, labels [M], learnt labels [M, C]); one of both kinds of labels may be None."""
     beside = labels_beside(file)
     content: Any = read_torch(file)
     pairs = content.get("data") if isinstance(content, dict) else None
@@ -127,15 +158,20 @@ def _of_torch(file: Path, experiment: int) -> tuple[np.ndarray, np.ndarray]:
     tensors = tensors_of(content)
     images = [each for each in tensors if each.ndim == 4]
     labels = [each for each in tensors if each.ndim == 1 and not each.is_floating_point()]
-    if len(images) != 1 or len(labels) != 1:
+    soft = [each for each in tensors if each.ndim == 2 and each.is_floating_point()]
+    if len(images) != 1 or len(labels) > 1 or len(soft) > 1 or not (labels or soft):
         shapes = some([str(list(each.shape)) for each in tensors])
         hint = (
             " Labels in a file of their own are looked for beside images_NAME.pt, as labels_NAME.pt." if images else ""
         )
         raise UserError(
-            f"{file} holds tensors {shapes}; images [M, c, h, w] and whole-number labels [M], one of each, are "
-            f"needed.{hint}"
+            f"{file} holds tensors {shapes}; images [M, c, h, w] and whole-number labels [M] (or learnt ones, "
+            f"floats [M, C]), one of each, are needed.{hint}"
         )
     picture = images[0].detach()
     whole = picture.dtype in (torch.float16, torch.float32) or not picture.is_floating_point()
-    return (picture if whole else picture.float()).numpy(), labels[0].detach().numpy()
+    return (
+        (picture if whole else picture.float()).numpy(),
+        labels[0].detach().numpy() if labels else None,
+        soft[0].detach().float().numpy() if soft else None,
+    )

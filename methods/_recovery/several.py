@@ -16,17 +16,23 @@ from torch.nn import functional as F
 
 from methods._recovery.engine import Batch, Loss
 from methods._recovery.jitter import Jitter
-from methods._recovery.losses import matching_loss
 from methods._recovery.moments import Moments, to_channels_last
 from methods._recovery.survey import Backbone, Layers, LayerTaps, layer_moments
+
+Target = tuple[float | tuple[float, float], Layers]
+LayerInput = tuple[nn.Module, torch.Tensor]
 
 
 class MovingMoments:
     """Moving averages of a layer's statistics whose gradient is that of the newest batch (straight-through)."""
 
-    def __init__(self, momentum: float) -> None:
+    def __init__(self, momentum: float, kept: dict[int, Moments] | None = None) -> None:
         self._momentum = momentum
-        self._kept: dict[int, Moments] = {}
+        self._kept: dict[int, Moments] = dict(kept or {})
+
+    def copy(self) -> MovingMoments:
+        """The same averages, that go on by themselves."""
+        return MovingMoments(self._momentum, self._kept)
 
     def __call__(self, place: int, newest: Moments) -> Moments:
         """momentum * before + (1 - momentum) * newest, or the newest where there was none; `place` tells layers."""
@@ -43,7 +49,7 @@ class MovingMoments:
 
 def weighted_distance(
     measured: Sequence[Moments | None],
-    targets: Sequence[tuple[float, Layers]],
+    targets: Sequence[Target],
     first_weight: float = 10.0,
     shares: torch.Tensor | float = 1.0,
 ) -> torch.Tensor:
@@ -52,7 +58,7 @@ def weighted_distance(
 
     Args:
         measured: per layer, as many groups as the targets have; None for a layer that is left out.
-        targets: (weight, what the layers shall show).
+        targets: (weight, or those of means and of variances; what the layers shall show).
         first_weight: w of the first layer; the others weigh 1.
         shares: of each group, [groups].
     """
@@ -60,8 +66,18 @@ def weighted_distance(
     for place, own in enumerate(measured):
         if own is not None:
             for weight, wanted in targets:
-                distance = (shares * matching_loss(own, wanted[place], first_weight=1.0)).sum()
-                total = total.to(distance) + (first_weight if place == 0 else 1.0) * weight * distance
+                distance = (shares * _distance(own, wanted[place], weight)).sum()
+                total = total.to(distance) + (first_weight if place == 0 else 1.0) * distance
+    return total
+
+
+def _distance(measured: Moments, wanted: Moments, weight: float | tuple[float, float]) -> torch.Tensor:
+    """The weighted norms of the differences, summed over channels and patches: [groups]."""
+    of_means, of_variances = weight if isinstance(weight, tuple) else (weight, weight)
+    total = torch.zeros(())
+    for (mean, var), (wanted_mean, wanted_var) in zip(measured, wanted, strict=True):
+        distance = of_variances * torch.linalg.vector_norm(var - wanted_var, dim=1)
+        total = total.to(distance) + (distance + of_means * torch.linalg.vector_norm(mean - wanted_mean, dim=1))
     return total
 
 
@@ -74,6 +90,10 @@ class Step:
     images: torch.Tensor  # as they are
     shown: torch.Tensor  # after the jitter
     logits: torch.Tensor
+    loss: torch.Tensor  # without the term
+    loss_at: Callable[[torch.Tensor], torch.Tensor]  # the same of other images; leaves the moving averages alone
+    statistics: Sequence[Moments | None]  # of this batch alone, per layer; None for a layer that is left out
+    statistics_at: Callable[[torch.Tensor], Sequence[Moments | None]]  # the same of other images, in the same crop
 
 
 @contextmanager
@@ -88,6 +108,7 @@ def several_backbones(
     drop: Callable[[], bool],
     category: float,
     by_class: bool = True,
+    weighted: bool = True,
     extra: Callable[[Step], torch.Tensor],
 ) -> Iterator[Loss]:
     """Mean cross-entropy + r_loss * distance + extra, of backbone number `iteration` modulo their count.
@@ -106,6 +127,8 @@ def several_backbones(
         momentum: of the moving averages; each backbone has its own.
         drop: asked for each convolution of each iteration: True leaves it out.
         category: weight of the statistics of the batch's own classes; those of all images weigh the rest.
+        weighted: whether (1 - category) weighs the variances of all images too. If not, they weigh 1, as equation 5 is
+            printed.
         by_class: whether each class is held to its own statistics, or the batch to their mixture. A batch stands class
             after class.
         extra: a term of the method's own, weighted.
@@ -116,7 +139,10 @@ def several_backbones(
     with ExitStack() as stack:
         taps = [stack.enter_context(LayerTaps(backbone.network)) for backbone in backbones]
         moving, moving_classes = ([MovingMoments(momentum) for _ in backbones] for _ in range(2))
-        targets = [[(1 - category, backbone.overall)] if category < 1 else [] for backbone in backbones]
+        weight = 1 - category if weighted else (1 - category, 1.0)
+        targets = [
+            [(weight, backbone.overall)] if category < 1 or not weighted else list[Target]() for backbone in backbones
+        ]
         classes = [[(category, backbone.each(labels.tolist()))] if apart else [] for backbone in backbones]
         if category > 0 and not by_class:
             for own, backbone in zip(targets, backbones, strict=True):
@@ -125,23 +151,62 @@ def several_backbones(
         def loss(images: torch.Tensor, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
             turn = iteration % len(backbones)
             network, jitter = backbones[turn].network, jitters[iteration]
-            shown = jitter(images)
-            logits = network(to_channels_last(shown))
-            taken = [
-                None if isinstance(layer, nn.Conv2d) and drop() else (layer, inputs)
-                for layer, inputs in taps[turn].take()
-            ]
+            left_out = dict[int, bool]()  # the same layers in every look of this step, by their place
 
-            def measured(average: MovingMoments, groups: Sequence[int]) -> list[Moments | None]:
-                return [tap and average(place, layer_moments(*tap, patch, groups)) for place, tap in enumerate(taken)]
+            def look(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[LayerInput | None]]:
+                shown = jitter(images)
+                logits = network(to_channels_last(shown))
+                taken = list[LayerInput | None]()
+                for place, (layer, inputs) in enumerate(taps[turn].take()):
+                    if place not in left_out:
+                        left_out[place] = isinstance(layer, nn.Conv2d) and drop()
+                    taken.append(None if left_out[place] else (layer, inputs))
+                return shown, logits, taken
 
-            matching = weighted_distance(measured(moving[turn], ()), targets[turn])
-            if apart:
-                matching = matching + weighted_distance(
-                    measured(moving_classes[turn], runs), classes[turn], shares=shares
-                )
-            own = extra(Step(network, jitter, images, shown, logits))
+            def whole(taken: Sequence[LayerInput | None]) -> list[Moments | None]:
+                return [tap and layer_moments(*tap, patch) for tap in taken]
+
+            def distance(
+                taken: Sequence[LayerInput | None],
+                statistics: Sequence[Moments | None],
+                averages: tuple[MovingMoments, MovingMoments],
+            ) -> torch.Tensor:
+                matching = weighted_distance(averaged(averages[0], statistics), targets[turn])
+                if apart:
+                    each = [tap and layer_moments(*tap, patch, runs) for tap in taken]
+                    matching = matching + weighted_distance(averaged(averages[1], each), classes[turn], shares=shares)
+                return matching
+
+            averages = (moving[turn], moving_classes[turn])
+            before = (averages[0].copy(), averages[1].copy())
+            shown, logits, taken = look(images)
+            statistics = whole(taken)
+            matching = distance(taken, statistics, averages)
+            total = F.cross_entropy(logits, batch.labels) + r_loss * matching
+
+            def loss_at(others: torch.Tensor) -> torch.Tensor:
+                _, logits, taken = look(others)
+                matching = distance(taken, whole(taken), (before[0].copy(), before[1].copy()))
+                return F.cross_entropy(logits, batch.labels) + r_loss * matching
+
+            step = Step(
+                network,
+                jitter,
+                images,
+                shown,
+                logits,
+                total,
+                loss_at,
+                statistics,
+                lambda others: whole(look(others)[2]),
+            )
+            own = extra(step)
             taps[turn].take()  # what `extra` sent through the network
-            return F.cross_entropy(logits, batch.labels) + r_loss * matching + own, matching.detach()
+            return total + own, matching.detach()
 
         yield loss
+
+
+def averaged(averages: MovingMoments, newest: Sequence[Moments | None]) -> list[Moments | None]:
+    """The moving averages of every layer that is not left out."""
+    return [own and averages(place, own) for place, own in enumerate(newest)]

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from methods._recovery.moments import to_channels_last
-from methods._recovery.several import Step
+from methods._recovery.several import Step, weighted_distance
 
 _POOLED = 32  # pixels: the side that images are pooled (or repeated) to before they are compared
 
@@ -61,3 +61,39 @@ class Flatness:
         if self._reverse:
             images, average = average, images
         return F.kl_div(images.log_softmax(dim=1), average.softmax(dim=1), reduction="batchmean")
+
+
+class FlatStatistics:
+    """EDC's first flatness term, L_FR of Table 4: the statistics of the images shall be those of their moving average.
+
+    The weighted sum over layers of the norms of the differences of means and variances, both in the same crop; a layer
+    that a step leaves out is left out here too. The average runs as in `Flatness`.
+
+    Args:
+        start: normalised [n, c, s, s].
+        rate: share of the average that every step keeps.
+    """
+
+    def __init__(self, start: torch.Tensor, rate: float) -> None:
+        self._average, self._rate = start.clone(), rate
+
+    def __call__(self, step: Step) -> torch.Tensor:
+        """The unweighted term, a scalar; updates the average."""
+        with torch.no_grad():
+            wanted = step.statistics_at(self._average)
+            self._average.lerp_(step.images, 1 - self._rate)
+        return weighted_distance(step.statistics, [(1.0, [own or [] for own in wanted])])
+
+
+def sharpness(step: Step, radius: float) -> torch.Tensor:
+    """Vanilla SAM (Foret et al., ICLR 2021; EDC's Table 4): the loss at the images moved uphill by `radius`.
+
+    The move is radius * gradient / its norm over the whole batch, taken as constant. EDC prints no radius.
+
+    Args:
+        step: with images that require a gradient.
+        radius: length of the move, in normalised pixel values.
+    """
+    (slope,) = torch.autograd.grad(step.loss, step.images, retain_graph=True)
+    length = torch.linalg.vector_norm(slope).clamp(min=torch.finfo(slope.dtype).tiny)
+    return step.loss_at(step.images + radius * slope / length)

@@ -68,5 +68,5 @@ def select(
     groups = list(class_members(train, ipc))
     matched = matched_epochs(len(train), ipc * train.num_classes, student_epochs)
     epochs = max(matched, (span or 2) + window)
-    scores = cad_scores(own_probabilities(ctx.dynamics(epochs), train.labels), span or epochs - window, window)
+    scores = cad_scores(own_probabilities(ctx.dynamics_scores(epochs)), span or epochs - window, window)
     return lowest(scores, groups, ipc, highest=True)

@@ -83,11 +83,8 @@ def select(
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
     groups = list(class_members(train, ipc))
-    dynamics = ctx.dynamics(epochs)
-    if score == "aum":
-        hardness = -margins(dynamics, train.labels, "probability")
-    else:
-        hardness = el2n_scores(dynamics, train.labels)
+    dynamics = ctx.dynamics_scores(epochs)
+    hardness = -margins(dynamics, "probability") if score == "aum" else el2n_scores(dynamics)
     return np.concatenate(
         [own[_draw(hardness[own], ipc, cutoff, strata, ctx.numpy("draw", label))] for label, own in groups]
     )

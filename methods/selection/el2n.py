@@ -43,7 +43,12 @@ def select(
     if end not in ("easy", "hard"):
         raise ValueError(f'end is {end!r}; it must be "easy" or "hard"')
     groups = list(class_members(train, ipc))
-    scores = el2n_scores(ctx.dynamics(epochs), train.labels)
+    scores = el2n_scores(ctx.dynamics_scores(epochs))
     if end == "hard":
         scores = -scores
     return np.concatenate([own[np.argsort(scores[own], kind="stable")[:ipc]] for _, own in groups])
+
+
+def scores(train: Train, ctx: Context, *, epochs: int, **_: object) -> np.ndarray:
+    """What `select` ranks by, float64 [N]: low is easy. `condensebench probe --scores` shows it."""
+    return el2n_scores(ctx.dynamics_scores(epochs))

@@ -51,7 +51,7 @@ def select(
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; it must be at least 1")
     groups = list(class_members(train, ipc))
-    events, learnt = forgetting(ctx.dynamics(epochs), train.labels)
+    events, learnt = forgetting(ctx.dynamics_scores(epochs))
     if never == "hardest":
         events[~learnt] = epochs
     keys = events if end == "easy" else -events
@@ -60,3 +60,9 @@ def select(
         shuffled = ctx.numpy("ties", label).permutation(own)
         picks.append(shuffled[np.argsort(keys[shuffled], kind="stable")[:ipc]])
     return np.concatenate(picks)
+
+
+def scores(train: Train, ctx: Context, *, epochs: int, never: str, **_: object) -> np.ndarray:
+    """The events that `select` ranks by, float64 [N]: low is easy."""
+    events, learnt = forgetting(ctx.dynamics_scores(epochs))
+    return np.where(learnt | (never == "easiest"), events, epochs).astype(np.float64)

@@ -85,7 +85,7 @@ def select(
         raise ValueError(f"epochs is {epochs}; it must be at least 1")
     groups = list(class_members(train, ipc))
     if source == "dynamics":
-        errors = el2n_scores(ctx.dynamics(epochs), train.labels) / epochs
+        errors = el2n_scores(ctx.dynamics_scores(epochs)) / epochs
     else:
         errors = error_lengths(ctx.logits(), train.labels)
     return lowest(errors * feature_lengths(ctx.features()), groups, ipc, highest=end == "hard")

@@ -15,13 +15,13 @@ CITATION = (
     "coding rates: Yu et al., Maximal Coding Rate Reduction, NeurIPS 2020."
 )
 
-# Table 5 of the paper. It gives neither eps, nor K, nor the layer and scaling of the features.
+# Table 5 of the paper. It gives neither eps, nor K, nor the layer and scaling of the features, nor the candidates.
 PUBLISHED = {
-    "imagenet1k": {"alpha": 5.0, "beta": 1.0},
-    "tiny-imagenet ipc=10": {"alpha": 5.0, "beta": 0.001},
-    "tiny-imagenet ipc=50": {"alpha": 10.0, "beta": 0.001},
-    "imagewoof": {"alpha": 5.0, "beta": 0.1},
-    "imagenette": {"alpha": 0.1, "beta": 0.1},
+    "imagenet1k": {"alpha": 5.0, "beta": 1.0, "crop_scale": 0.4, "cutmix": True},
+    "tiny-imagenet ipc=10": {"alpha": 5.0, "beta": 0.001, "crop_scale": 0.3, "cutmix": True},
+    "tiny-imagenet ipc=50": {"alpha": 10.0, "beta": 0.001, "crop_scale": 0.4, "cutmix": True},
+    "imagewoof": {"alpha": 5.0, "beta": 0.1, "crop_scale": 0.3, "cutmix": True},
+    "imagenette": {"alpha": 0.1, "beta": 0.1, "crop_scale": 0.2, "cutmix": True},
 }
 CHECK_EXCEPTIONS = {
     "class-numbers-do-not-matter": "the greedy visits the classes by number, and every pick weighs on the next; "
@@ -43,15 +43,22 @@ def select(
     normaliser: Literal["budget", "running"] = "budget",
     order: Literal["round_robin", "sequential", "global"] = "round_robin",
     unit_norm: bool = True,
+    candidates: int = 0,
+    crop_scale: float = 0.4,
+    cutmix: bool = False,
 ) -> np.ndarray:
-    """Pick ipc images per class by exact greedy on R_I - alpha R_P - beta R_C. Deterministic.
+    """Pick ipc images per class by exact greedy on R_I - alpha R_P - beta R_C. Deterministic, unless `candidates` are
+    drawn.
 
     Deviations: what the paper leaves open is fixed here. alpha and beta are the commonest values of Table 5 (the row of
     ImageWoof; `PUBLISHED` has all). eps^2 = 0.5 and unit-norm features are those of MCR2, from which SCORE takes its
     rates without naming either. k is not published. The budget normaliser is the one for which the paper's proof holds;
     "running" with "sequential" is the letter of eq. 5, and with alpha > 1 fills the first class with its most redundant
     images. With a single class R_P equals R_I: alpha = 1 leaves only R_C (and ties), alpha > 1 prefers redundant
-    images.
+    images. Algorithm 1 takes the best of a batch of candidate images, whose size and drawing it leaves open; here every
+    image is a candidate unless `candidates` says otherwise. Its soft labels are those of the training recipe, with
+    Table 5's crops and CutMix; here crops are ImageNet-1K's for every data set, and no image's label depends on a
+    partner unless `cutmix` is on. The precision eps of the features serves the labels too.
 
     Args:
         train: the training split.
@@ -65,6 +72,10 @@ def select(
         normaliser: "budget" (n of the finished set) or "running" (n of the set so far).
         order: "round_robin" over the classes, "sequential" (half the time, about 3 % less objective) or "global".
         unit_norm: True scales every feature to length 1 first (a zero feature stays zero).
+        candidates: images that a pick is the best of, drawn anew for each pick from those that may be picked; 0 is all
+            of them. With normaliser "budget" only.
+        crop_scale: smallest share of the area in the k views; above 0 and at most 1.
+        cutmix: True pastes a box of another training image into each view.
 
     Returns:
         int64 [num_classes * ipc], unique, in the order of picking.
@@ -75,7 +86,10 @@ def select(
     list(class_members(train, ipc))  # refuses a class that cannot fill its quota
     if k < 1:
         raise ValueError(f"k must be >= 1; got {k}")
-    label_rate = _label_rates(ctx.soft_labels(None, k), eps) if beta > 0 else None
+    if not 0 < crop_scale <= 1:
+        raise ValueError(f"crop_scale must be above 0 and at most 1; got {crop_scale}")
+    soft = ctx.soft_labels(None, k, crop_scale=crop_scale, cutmix=cutmix) if beta > 0 else None
+    label_rate = None if soft is None else _label_rates(soft, eps)
     return greedy(
         ctx.features(),
         train.labels,
@@ -88,6 +102,8 @@ def select(
         normaliser=normaliser,
         order=order,
         unit_norm=unit_norm,
+        candidates=candidates,
+        generator=ctx.numpy("candidates") if candidates else None,
     ).indices
 
 

@@ -33,7 +33,9 @@ CHECK_EXCEPTIONS = {
 
 LAYOUTS = ("auto", "tree", "archive", "parquet", "pt", "npz", "safetensors")
 ORDERS = ("check", "trust")
+SOFT = ("logits", "probabilities", "values")
 PLACES = {"path": "digest", "classes": "", "labels": ""}  # a trial holds the name and the content's digest of each
+_SMALLEST = 1e-30  # a probability below it counts as this one, whose logarithm is finite
 _SUFFIXES = {".parquet": "parquet", ".pt": "pt", ".pth": "pt", ".npz": "npz", ".safetensors": "safetensors"}
 
 
@@ -50,14 +52,16 @@ def synthesize(
     order: str = "check",
     undo: str = "",
     experiment: int = 0,
+    soft: str = "logits",
 ) -> Condensed:
     """Read the set. It must have exactly `ipc` images of every class.
 
     What a trial is called by is the set's name and the digest of its content, `folder:path=rded@3f2a9c81d0e4`: the
     harness makes that of the path. So a result never stands for a folder that has changed since.
 
-    Students are trained on labels of the protocol, as for every other method: class labels, or the logits of the
-    protocol's teacher. Stored labels that come with a set are not used for that. They are opened to see that they
+    Students are trained on labels of the protocol, as for every other method: class labels, the logits of the
+    protocol's teacher, or labels that methods hand in. Learnt labels of a file of tensors (MTT, TESLA, DATM) are handed
+    in. Stored labels that come with a set are not used. They are opened to see that they
     belong to as many classes, and the provenance tells their number, size and type.
 
     Args:
@@ -77,6 +81,8 @@ def synthesize(
             cifar10, imagenet), unit (pixels in 0..1), levels (0..255), or means and standard deviations of the channels
             (0.49+0.48+0.45/0.20+0.20+0.20). They stay floats: neither rounded nor clipped.
         experiment: which set of a file that holds several (DC, DSA, DM), from 0.
+        soft: what learnt labels are: "logits" (rows that are probabilities are an error then), "probabilities" (handed
+            in as their logarithms), or "values" (handed in as they are, for protocols of squared error).
 
     Returns:
         Condensed with uint8 or float32 images [num_classes * ipc, channels, size, size], class after class; the
@@ -85,7 +91,7 @@ def synthesize(
     Raises:
         UserError: anything of this is not so; the message says what was seen, and what to type.
     """
-    _check_words(layout=layout, order=order)
+    _check_words(layout=layout, order=order, soft=soft)
     constants(undo)
     if not path:
         raise UserError("folder: say where the set lies, for instance folder:path=sets/rded")
@@ -105,11 +111,25 @@ def synthesize(
     }
     if labels:
         provenance["stored_labels_not_used"] = _stored_labels.describe(located(labels)[0], train.num_classes)
-    return Condensed(images=images, labels=torch.from_numpy(published.labels), provenance=provenance)
+    learnt = None if published.soft is None else torch.from_numpy(_logits(published.soft, soft, path))
+    return Condensed(images, torch.from_numpy(published.labels), provenance=provenance, soft_labels=learnt)
 
 
-def _check_words(*, layout: str, order: str) -> None:
-    for name, value, allowed in (("layout", layout, LAYOUTS), ("order", order, ORDERS)):
+def _logits(learnt: np.ndarray, soft: str, path: str) -> np.ndarray:
+    """Learnt labels float32 [M, C] as they are handed in. Raises UserError where they are not what `soft` says."""
+    distributions = bool((learnt >= 0).all()) and np.allclose(learnt.sum(axis=1), 1, atol=1e-3)
+    if soft == "logits" and distributions:
+        raise UserError(
+            f"folder: the learnt labels of {path} are probabilities: type soft=probabilities, and their logarithms are "
+            f"handed in; or soft=values, for a protocol that takes them as they are."
+        )
+    if soft == "probabilities" and not distributions:
+        raise UserError(f"folder: soft=probabilities, but the learnt labels of {path} are none. Leave it out.")
+    return np.log(np.maximum(learnt, np.float32(_SMALLEST))) if soft == "probabilities" else learnt
+
+
+def _check_words(*, layout: str, order: str, soft: str) -> None:
+    for name, value, allowed in (("layout", layout, LAYOUTS), ("order", order, ORDERS), ("soft", soft, SOFT)):
         if value not in allowed:
             raise UserError(f"folder: {name}={value}; allowed: {', '.join(allowed)}")
 

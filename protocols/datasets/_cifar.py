@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from bench.api import Dataset
 from bench.errors import UserError
+from bench.sources import read_content
 from protocols.datasets._files import Look, array_dataset, place
 
 _PIXELS = 3 * 32 * 32
@@ -37,7 +39,7 @@ def read_binary(name: str, label_bytes: int, *files: Path) -> tuple[np.ndarray, 
     record = label_bytes + _PIXELS
     batches = []
     for file in files:
-        data = np.frombuffer(file.read_bytes(), np.uint8)
+        data = np.frombuffer(read_content(file), np.uint8)
         if not len(data) or len(data) % record:
             raise UserError(
                 f"The data set '{name}' cannot be read from {file}: {len(data):,} bytes are no whole number of images "
@@ -53,15 +55,17 @@ def read_python(name: str, labels: bytes, *files: Path) -> tuple[np.ndarray, np.
     images, targets = [], []
     for file in files:
         try:
-            batch = Inert(io.BytesIO(file.read_bytes()), encoding="bytes").load()
+            batch = Inert(io.BytesIO(_checked(read_content(file))), encoding="bytes").load()
             images.append(_pixels(batch[b"data"]))
-            targets.append(np.array(batch[labels], dtype=np.int64))
+            targets.append(_classes(batch[labels]))
         except KeyError:
             held = ", ".join(key.decode(errors="replace") for key in batch if isinstance(key, bytes))
             raise UserError(
                 f"The data set '{name}' cannot be read from {file}: it holds {held}, and no {labels.decode()}."
             ) from None
-        except (pickle.UnpicklingError, EOFError, AttributeError, TypeError, ValueError, IndexError) as error:
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # the reader of pickles raises what comes
             raise UserError(f"{file} is no batch of CIFAR's Python version: {error}") from None
     return np.concatenate(images).reshape(-1, 3, 32, 32), np.concatenate(targets)
 
@@ -84,6 +88,21 @@ class Stand:
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
+
+
+def _checked(data: bytes) -> bytes:
+    """The pickle itself. Raises ValueError where it numbers an object so high that the table of them would be large."""
+    for _, argument, _ in pickletools.genops(data):
+        if isinstance(argument, int) and not -(2**31) <= argument <= max(2**16, len(data)):
+            raise ValueError(f"it holds the number {str(argument)[:40]}")
+    return data
+
+
+def _classes(labels: Any) -> np.ndarray:
+    """int64 of a list of classes. Raises ValueError for anything else."""
+    if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < 2**16 for label in labels):
+        raise ValueError("its labels are no list of classes")
+    return np.array(labels, dtype=np.int64)
 
 
 def _pixels(array: Stand) -> np.ndarray:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from bench.api import Dataset
 from bench.errors import UserError
+from bench.sources import read_content
 from protocols.datasets._files import Look, array_dataset, place
 
 # md5 of the published training labels and test labels, unpacked: what tells apart sets of one format and one shape.
@@ -31,7 +30,7 @@ def load(name: str, look: Look) -> Dataset:
 def read_split(name: str, images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [N, 1, height, width], labels [N]) of two files. Raises UserError, also for another set's files: sets of
     this format share names and shapes."""
-    checksum = hashlib.md5(unpacked(labels)).hexdigest()
+    checksum = hashlib.md5(read_content(labels)).hexdigest()
     for other, checksums in _LABELS.items():
         if other != name and checksum in checksums:
             raise UserError(f"The data set '{name}' cannot be read from {labels}, which is that of '{other}'.")
@@ -41,17 +40,9 @@ def read_split(name: str, images: Path, labels: Path) -> tuple[np.ndarray, np.nd
     return pixels, classes
 
 
-def unpacked(file: Path) -> bytes:
-    """The content of a file, gzipped or not. Raises UserError."""
-    try:
-        return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{file} is no whole gzip file: {error}") from None
-
-
 def read_idx(file: Path, dimensions: int) -> np.ndarray:
     """uint8 with so many dimensions: two zero bytes, the type 8, the number of dimensions, the sizes, the values."""
-    data, head = unpacked(file), 4 + 4 * dimensions
+    data, head = read_content(file), 4 + 4 * dimensions
     if data[:4] != bytes((0, 0, 8, dimensions)):
         raise UserError(f"{file} is no idx file of bytes with {dimensions} dimension{'s' * (dimensions > 1)}.")
     shape = tuple(np.frombuffer(data, ">i4", dimensions, offset=4).tolist())

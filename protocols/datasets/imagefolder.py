@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.api import Dataset
 from bench.errors import UserError
 from bench.places import Layout, find
+from bench.sources import read_lines
 from protocols.datasets._trees import photographs, subfolders
 
 CITATION = "Whoever made the photographs."
@@ -49,12 +50,15 @@ def load(root: Path, *, of: str = "", classes: str = "classes.txt", size: int = 
 
 
 def read_list(file: Path) -> dict[str, str]:
-    """Folder -> name of the classes that a file lists. Raises UserError where one stands there twice."""
+    """Folder -> name of the classes that a file lists. Raises UserError where one stands there twice, or
+    the file is none of text."""
     named: dict[str, str] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         folder, _, name = line.strip().partition("\t")
         if not folder:
             continue
+        if "/" in folder or folder in (".", ".."):
+            raise UserError(f"{file}, line {number}: {folder!r} is no name of a folder.")
         if folder in named or (name or folder) in named.values():
             raise UserError(f"{file}, line {number}: two classes are named '{name or folder}'.")
         named[folder] = name or folder

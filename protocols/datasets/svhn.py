@@ -31,13 +31,14 @@ def load(root: Path) -> Dataset:
 def read_mat(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [N, 3, 32, 32], labels [N]) of a MATLAB file, where the digit 0 has the label 10."""
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     try:
         content = loadmat(str(file))
         images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
-    except (MatReadError, NotImplementedError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is no file of SVHN's cropped digits: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # its reader raises what comes: MatReadError, OSError, struct.error, zlib.error
+        raise UserError(f"{file} is no file of SVHN's cropped digits: {error or type(error).__name__}") from None
     if images.shape[:3] != (32, 32, 3) or images.dtype != np.uint8:
         raise UserError(f"{file} is no file of SVHN's cropped digits: X is {images.dtype} {list(images.shape)}.")
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), np.where(labels == 10, 0, labels)

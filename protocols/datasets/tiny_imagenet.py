@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.api import Dataset, ImageSource
 from bench.errors import UserError
-from bench.sources import FileList, FileSource, Policy, joined, list_files
+from bench.sources import FileList, FileSource, Policy, joined, list_files, read_lines
 from protocols.datasets._files import Look, dataset, place
 from protocols.datasets._trees import class_folders, subfolders
 
@@ -26,7 +26,7 @@ def load(root: Path) -> Dataset:
         root: cache folder, for digests and the decoded pixels (1.4 GB).
     """
     folder, _ = place(NAME)
-    classes = tuple(sorted((folder / "wnids.txt").read_text(encoding="utf-8").split()))
+    classes = tuple(sorted(" ".join(read_lines(folder / "wnids.txt")).split()))
     if len(set(classes)) < len(classes):
         raise UserError(f"The data set '{NAME}' has a class twice in {folder / 'wnids.txt'}.")
 
@@ -61,11 +61,13 @@ def validation(folder: Path, classes: tuple[str, ...]) -> tuple[FileList, np.nda
         raise UserError(f"The data set '{NAME}' lacks {annotations}, which says the classes of the images beside it.")
     known = {each: label for label, each in enumerate(classes)}
     files, labels = [], []
-    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(filter(None, read_lines(annotations)), start=1):
         file, _, rest = line.partition("\t")
         label = known.get(rest.partition("\t")[0])
         if label is None:
             raise UserError(f"{annotations}, line {number}: '{line}' names no class of wnids.txt.")
+        if "/" in file:
+            raise UserError(f"{annotations}, line {number}: '{file}' is no file beside it.")
         files.append(str(folder / "images" / file))
         labels.append(label)
     return list_files(files), np.array(labels, dtype=np.int64)

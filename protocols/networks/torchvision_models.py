@@ -1,4 +1,8 @@
-"""Any classifier of torchvision, untrained, as `torchvision:NAME`; ResNets get a 3x3 stem at 64 px or less."""
+"""Any classifier of torchvision, untrained, as `torchvision:NAME`; ResNets get a 3x3 stem at 64 px or less.
+
+All others keep their stem, and most of them a total stride of 32: at 32 px their last map has one pixel. Those of the
+papers with a stem for 32 px are cifar_alexnet, cifar_mobilenet_v2, cifar_shufflenet_v2_x0_5 and cifar_efficientnet_b0.
+"""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def test_the_test_split_of_photographs_is_never_in_memory(ws: Workspace, limit: 
     largest: list[int] = []
     honest = FileSource.read
     monkeypatch.setattr(FileSource, "read", lambda self, each: largest.append(len(each)) or honest(self, each))
-    monkeypatch.setattr("bench.artifacts.duplicates._BLOCK", 5)
+    monkeypatch.setattr("bench.artifacts.duplicates.BLOCK_BYTES", 5 * 3 * 32 * 32)
     images, labels = ws.data("own").test_images()
     assert isinstance(images, StreamedSplit)
     assert images.shape == (12, 3, 32, 32)

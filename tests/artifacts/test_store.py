@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
+from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from bench.artifacts import store as store_module
-from bench.artifacts.store import Artifact, DamagedArtifact, Store, arrays_digest, read, write
-from bench.errors import UserError
+from bench.artifacts import artifact_file
+from bench.artifacts.size_limits import KEEP_LABELS, STORE_LIMIT
+from bench.artifacts.store import Artifact, Blocks, DamagedArtifact, Store, arrays_digest, read, write
+from bench.errors import MachineError, UserError
+from tests.worlds import ROOT
 
 INPUTS = {"engine": 1, "dataset": "abc", "method": "score:alpha=2.0", "shard": 0, "views": None}
 
@@ -142,8 +150,8 @@ def test_what_an_earlier_version_wrote_without_a_digest_is_made_again_but_for_we
 def test_the_content_of_a_file_is_looked_at_once_in_a_process(tmp_path: Path, monkeypatch: Any) -> None:
     store, looked = Store(tmp_path), []
     path = numbers(store).path
-    content = store_module._content
-    monkeypatch.setattr(store_module, "_content", lambda *args: looked.append(args) or content(*args))
+    content = artifact_file._content
+    monkeypatch.setattr(artifact_file, "_content", lambda *args: looked.append(args) or content(*args))
     for _ in range(3):
         numbers(store)
     assert looked == []
@@ -207,13 +215,11 @@ def test_four_processes_that_need_the_same_artifact_make_it_once(tmp_path: Path)
 
 
 def die_while_writing(root: Path) -> None:
-    import bench.artifacts.store
-
-    def half(arrays: Any, path: Path, metadata: Any) -> None:
+    def half(path: Path, arrays: Any, meta: Any) -> None:
         path.write_bytes(b"half of it")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    bench.artifacts.store.save_file = half  # type: ignore[assignment]
+    artifact_file._save = half  # type: ignore[assignment]
     numbers(Store(root))
 
 
@@ -225,3 +231,116 @@ def test_a_process_killed_while_it_writes_leaves_no_artifact_and_no_lock(tmp_pat
     store = Store(tmp_path)
     assert store.find("numbers", INPUTS) is None
     assert numbers(store).arrays["x"].shape == (2, 3)
+
+
+# --- arrays that never stand in memory, and limits of size -----------------------------------------------------------
+
+
+def counted(rows: int, width: int, log: list[int] | None = None) -> Blocks:
+    """int64 [rows, width], in blocks of 3 rows."""
+    whole = np.arange(rows * width).reshape(rows, width)
+
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, rows, 3):
+            if log is not None:
+                log.append(start)
+            yield whole[start : start + 3]
+
+    return Blocks((rows, width), np.dtype(np.int64), blocks())
+
+
+def test_an_array_is_written_block_by_block_and_metadata_are_read_at_the_end(tmp_path: Path) -> None:
+    store, meta, log = Store(tmp_path), dict[str, Any](), list[int]()
+
+    def make() -> tuple[dict[str, Any], dict[str, Any]]:
+        def noting() -> Iterator[np.ndarray]:
+            yield from counted(7, 5, log).blocks
+            meta["blocks"] = len(log)
+
+        flags = np.array([True, False, True])
+        return {"x": Blocks((7, 5), np.dtype(np.int64), noting()), "flags": flags, "none": np.zeros((0, 2))}, meta
+
+    made = store.get("numbers", INPUTS, make)
+    assert made.arrays["x"].tolist() == np.arange(35).reshape(7, 5).tolist()
+    assert made.arrays["flags"].tolist() == [True, False, True]
+    assert log == [0, 3, 6]
+    with safe_open(made.path, "np") as file:  # as others read the format
+        assert np.array_equal(file.get_tensor("x"), made.arrays["x"])
+    edited = made.path.read_bytes()
+    made.path.write_bytes(edited[:-9] + b"\x01" + edited[-8:])
+    with pytest.raises(DamagedArtifact):
+        read(made.path)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "why"),
+    [
+        ([np.zeros((2, 3))], r"hold 6 values, or more, where \(4, 3\)"),
+        ([np.zeros((2, 3)), np.zeros((3, 3))], "hold 15 values"),
+        ([np.zeros((4, 3), np.float32)], "a block is float32, the array float64"),
+    ],
+)
+def test_blocks_that_are_not_the_array_leave_nothing(tmp_path: Path, blocks: list[np.ndarray], why: str) -> None:
+    array = Blocks((4, 3), np.dtype(np.float64), blocks)
+    with pytest.raises(ValueError, match=why):
+        Store(tmp_path).get("numbers", INPUTS, lambda: ({"x": array}, {}))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.parent.name == "numbers"]
+
+
+@pytest.mark.parametrize("megabytes", [24, 96])
+def test_writing_and_checking_an_artifact_takes_the_memory_of_a_block(tmp_path: Path, megabytes: int) -> None:
+    script = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from bench.artifacts.store import Blocks, read, write
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+def array(rows):
+    return Blocks((rows, 2**20), np.dtype(np.uint8), (np.full((1, 2**20), row, np.uint8) for row in range(rows)))
+
+path = Path(sys.argv[1])
+write(path / "warm.safetensors", {"x": array(20)}, {})
+read(path / "warm.safetensors")
+before = peak()
+write(path / "a.safetensors", {"x": array(int(sys.argv[2]))}, {})
+assert read(path / "a.safetensors").arrays["x"][:, 0].tolist() == [n % 256 for n in range(int(sys.argv[2]))]
+print(peak() - before)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path), str(megabytes)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 20  # MiB: a piece that is hashed, whatever the size
+
+
+def test_a_store_that_is_full_refuses_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, drawn = Store(tmp_path), list[int]()
+    monkeypatch.setenv(STORE_LIMIT.variable, "10kB")
+    numbers(store)
+    with pytest.raises(MachineError, match=r"(?s)of kind big takes 40.0 kB, beside .* the limit is 10.0 kB.*prune"):
+        store.get("big", INPUTS, lambda: ({"x": counted(1000, 5, drawn)}, {}))
+    assert drawn == []
+    monkeypatch.delenv(STORE_LIMIT.variable)
+    assert store.get("big", INPUTS, lambda: ({"x": counted(1000, 5)}, {})).arrays["x"].shape == (1000, 5)
+
+
+def test_an_artifact_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(3 * 10**8))
+    array = Blocks((3, 10**8), np.dtype(np.uint8), ())
+    with pytest.raises(MachineError, match=r"takes 300.0 MB, and the disk of .* has 300.0 MB left"):
+        Store(tmp_path / "new").get("big", INPUTS, lambda: ({"x": array}, {}))
+    numbers(Store(tmp_path / "new"))  # small things may still be written
+
+
+@pytest.mark.parametrize("text", ["much", "10 elephants", "-1"])
+def test_a_limit_that_is_no_size_is_refused_by_its_name(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in (KEEP_LABELS, STORE_LIMIT):
+        with pytest.raises(UserError, match=f"{limit.option}={text} is no size"):
+            limit.place(text)
+        monkeypatch.setenv(limit.variable, text)
+        with pytest.raises(UserError, match=f"{limit.variable}={text} is no size"):
+            limit.bytes()

@@ -17,6 +17,9 @@ from bench.cli import cli
 from bench.finding import Finding
 from bench.plugins.registry import discover
 from tests.worlds.bad_plugins import bad_plugin
+from tests.worlds.planted import COMPRESSOR
+from tests.worlds.plugins import write
+from tests.worlds.run import DATASET
 
 FIRST = "keeps-the-contract"  # the first rule that makes a call
 
@@ -100,3 +103,57 @@ def test_the_verb_ends_with_a_summary_and_exit_code_1(folder):
     assert answer.exit_code == 1
     assert "error: [keeps-the-contract] method 'ends_process': [died] " in answer.stdout
     assert " checks of 1 plugin: 1 error" in answer.stdout.splitlines()[-1]
+
+
+# --- compressors and data sets ---------------------------------------------------------------------------------------
+
+ELSE = {  # what its code does -> rule, and what is found
+    "sys.exit(0)": ("its first", "SystemExit"),
+    "os._exit(0)": ("its first", "ended its process with exit code 0"),
+    "time.sleep(60)": ("its first", "had not ended after 4 s"),
+    "torch.set_default_dtype(torch.float64)": ("leaves-the-process-as-it-was", "it changed torch's default dtype."),
+    "np.random.seed(0)": ("leaves-global-generators-alone", "moved the global generator of numpy.random"),
+    "np.argsort = torch.Tensor.topk = len": (
+        "leaves-the-process-as-it-was",
+        "it changed torch.Tensor.topk, numpy.argsort.",
+    ),
+}
+HEADS = {"compressor": "def encode(labels, budget_bytes, ctx):\n", "dataset": "def load(root):\n"}
+SOURCES = {"compressor": COMPRESSOR, "dataset": f'"""A data set of a test."""\n{DATASET}'}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_compressors_and_data_sets_that_misbehave_are_found_too(folder, kind):
+    files, names = [], {}
+    for number, line in enumerate(ELSE):
+        head = HEADS[kind]
+        source = SOURCES[kind].replace('log("read", self.split)', "pass").replace(head, f"{head}    {line}\n")
+        source = source.replace(
+            "import numpy as np\n", "import os\nimport sys\nimport time\n\nimport numpy as np\nimport torch\n"
+        )
+        names[line] = f"bad-{kind}-{number}"
+        files.append(write(folder / "more" / f"{names[line]}.py", source))
+    registry = discover(files)
+    checker = Apart(registry, folder, replace(apart.LIMITS, processes=6))
+
+    for line, (rule, message) in ELSE.items():
+        plugin = registry.get(kind, names[line])
+        rules = rules_of(plugin)
+        wanted = [each for each in rules if each == rule] or rules[4:8]
+        checker._limits = replace(checker._limits, seconds=4.0 if "sleep" in line else 300.0)
+        findings = checker.findings(plugin, wanted)
+        assert any(message in each.message and each.severity == "error" for each in findings), (line, findings)
+
+
+def test_what_the_import_of_a_plugin_changes_is_found(checker, folder):
+    source = SOURCES["compressor"].replace(
+        "import torch\n", "import torch\n\ntorch.manual_seed(1)\ntorch.matmul = max\n", 1
+    )
+    file = write(folder / "more" / "at-import.py", source)
+    plugin = discover([file]).get("compressor", "at-import")
+    rules = ["leaves-global-generators-alone", "leaves-the-process-as-it-was"]
+    findings = Apart(discover([file]), folder).findings(plugin, rules)
+    assert [each.message.partition(". ")[0] for each in findings] == [
+        "its import moved the global generator of torch",
+        "its import changed torch.matmul",
+    ]

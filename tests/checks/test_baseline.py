@@ -109,6 +109,16 @@ def test_the_same_code_on_the_same_machine_must_give_the_same_bits(prescribed, d
     assert "train_loss differ from" in found.message
 
 
+def test_bytes_of_images_that_are_counted_otherwise_are_no_difference(prescribed, drifted):
+    before, now = whole(prescribed), whole(prescribed)
+    now[7] = altered(now[7], bytes_images=now[7].bytes_images + 1, provenance={"counted_as": "png-rle"})
+    assert drifted(now, before) == []
+    before[7] = altered(before[7], provenance={"counted_as": "png-rle"})
+    (found,) = drifted(now, before)
+    assert found.rule == "not-bitwise"
+    assert "bytes_images differ from" in found.message
+
+
 def test_why_bits_are_not_compared_is_told_once(prescribed, registry, tmp_path):
     now = [elsewhere(record, 0) for record in whole(prescribed)]
     found = findings(write(tmp_path / "now", now), registry, tmp_path, write(tmp_path / "before", whole(prescribed)))

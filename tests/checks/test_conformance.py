@@ -24,7 +24,7 @@ from bench.cli import cli
 from bench.errors import PluginError, UserError
 from bench.finding import Finding
 from bench.plugins.registry import discover
-from tests.worlds.planted import COMPRESSOR, DATASET, DRAWN, MADE, METHOD, SHARED
+from tests.worlds.planted import COMPRESSOR, DATASET, DRAWN, LABELLED, MADE, METHOD, SHARED
 from tests.worlds.plugins import write
 
 REGISTRY = discover()
@@ -34,7 +34,15 @@ EVERY = [
     for plugin in OWN
     for rule, check in checks_for(plugin)
 ]
-GOOD = {"drawn": DRAWN, "made": MADE, "chosen": METHOD, "sealed": COMPRESSOR, "common": SHARED, "noise": DATASET}
+GOOD = {
+    "drawn": DRAWN,
+    "made": MADE,
+    "labelled": LABELLED,
+    "chosen": METHOD,
+    "sealed": COMPRESSOR,
+    "common": SHARED,
+    "noise": DATASET,
+}
 
 
 @pytest.mark.parametrize("check", EVERY)

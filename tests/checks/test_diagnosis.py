@@ -66,6 +66,16 @@ def test_other_bytes_say_how_many(claim, changed, message):
     assert message in found.message
 
 
+def test_bytes_of_images_are_compared_within_one_count(claim):
+    """Of a claim of an earlier version, which searched for the smallest files, they tell nothing."""
+    fast = altered(claim, bytes_images=5, provenance={"counted_as": "png-rle"})
+    assert other_content(claim, fast) is None
+    assert other_content(fast, claim) is None
+    found = other_content(fast, altered(fast, bytes_images=6))
+    assert found is not None
+    assert found.message == "the images are claimed to take 5 bytes; here they take 6"
+
+
 def test_other_counts_of_invalid_labels_are_told_where_both_count(claim):
     counted = altered(claim, invalid_labels={"values": 19, "rows": 15})
     found = other_content(altered(claim, invalid_labels={"values": 0, "rows": 0}), counted)

@@ -13,47 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import cli
-from bench.records.files import Record
 from bench.stages.teach import teach
 from bench.trials.trial import Trial
 from tests.worlds.honest import altered, findings, write
-from tests.worlds.submissions import HARD, SOFT, Arena, Cheater, make_arena, under
+from tests.worlds.submissions import HARD, from_elsewhere, lies, of, submission, under
 
 pytestmark = pytest.mark.usefixtures("ray_for_all")
-
-
-@pytest.fixture(scope="module")
-def arena(tmp_path_factory) -> Arena:
-    return make_arena(tmp_path_factory.mktemp("arena"))
-
-
-@pytest.fixture(scope="module")
-def honest(arena: Arena) -> list[Record]:
-    """Two methods, three replicates, labels as they are and within a budget; the last record is herding's."""
-    found = arena.run("honest", protocols=[SOFT], compressors=["none", "svd"], budgets=["1200B"])
-    return sorted(found, key=lambda r: (r.trial["method"] == "herding", r.trial["budget"] or "", r.trial["replicate"]))
-
-
-@pytest.fixture(scope="module")
-def hard(arena: Arena) -> list[Record]:
-    """Ten replicates of herding and three of random, with class labels."""
-    arena.run("hard", protocols=[HARD], methods=["random"])
-    return arena.run("hard", protocols=[HARD], methods=["herding"], replicates=10)
-
-
-def submission(hard: list[Record], *herding: Record) -> list[Record]:
-    """Honest replicates of `random`, and what is handed in for herding."""
-    return [record for record in hard if record.trial["method"] == "random"] + list(herding)
-
-
-def of(hard: list[Record], replicate: int) -> Record:
-    """Herding's honest record."""
-    return next(r for r in hard if r.trial["method"] == "herding" and r.trial["replicate"] == replicate)
-
-
-@pytest.fixture
-def cheater(arena: Arena, monkeypatch) -> Cheater:
-    return Cheater(arena, monkeypatch)
 
 
 def test_the_honest_submission_passes_both(arena, honest, tmp_path):
@@ -105,6 +70,13 @@ def test_test_images_among_the_condensed_ones_are_caught(arena, hard, tmp_path):
     leaky = [r for r in arena.run("leaky", protocols=[HARD], methods=["leaky"]) if r.status == "ok"]
     assert len(leaky) == 3
     assert arena.check(tmp_path, submission(hard, *leaky)) == {"test-leak", "test-reach"}
+
+
+def test_what_a_method_did_is_seen_where_its_record_denies_it(arena, hard, tmp_path):
+    *_, leaky = arena.run("leaky", protocols=[HARD], methods=["leaky"])
+    denied = altered(leaky, condensed={"in_test_exact": 0, "in_test_near": 0}, conduct={"method": []})
+    assert arena.check(tmp_path, submission(hard, denied)) == {"picked-replicates"}
+    assert {finding.rule for finding in arena.verify(submission(hard, denied))} == {"test-leak", "test-reach"}
 
 
 def test_labels_over_their_budget_are_caught(arena, honest, cheater, tmp_path):
@@ -231,12 +203,6 @@ def test_a_set_that_the_method_does_not_make_is_caught(arena, hard, tmp_path):
 # --- under another instruction set ----------------------------------------------------------------------------------
 
 
-def from_elsewhere(record: Record, **changed: object) -> Record:
-    """A claim of another kind of machine: made here in native arithmetic, it says that it is portable and from another
-    Python, so that it runs again in portable arithmetic and is compared by statistics."""
-    return altered(record, environment={"arithmetic": "portable", "python": "0"}, **changed)
-
-
 def test_honest_records_of_another_instruction_set_are_not_accused(arena, honest, hard):
     for records in (honest, submission(hard, *(of(hard, r) for r in range(10)))):
         judged = arena.judge([from_elsewhere(record) for record in records], len(records))
@@ -244,38 +210,12 @@ def test_honest_records_of_another_instruction_set_are_not_accused(arena, honest
         assert all("another Python (0, " in finding.message for finding in judged)
 
 
-def planted(arena: Arena, honest: list[Record], hard: list[Record], cheater: Cheater) -> dict[str, list[Record]]:
-    """Rule -> a submission of another kind of machine, the last record of which lies."""
-    last, trial = of(hard, 2), Trial.from_dict(of(hard, 2).trial)
-    soft, labelled = honest[-1], Trial.from_dict(honest[-1].trial)
-    assert soft.bytes_labels is not None
-    _, accuracy, loss = cheater.best_epoch(trial, [])
-    whole = replace(labelled, compressor="none", budget=None)
-    larger = cheater.evaluated(whole, cheater.labels(whole))
-    cheater.for_longer(3)
-    longer = cheater.evaluated(trial, [])
-    measured = ("accuracy", "test_loss", "train_loss")
-    best = max((r for r in range(3, 10)), key=lambda r: of(hard, r).accuracy)
-    lies = {
-        "more-epochs": altered(last, **{key: longer[key] for key in measured}),
-        "other-labels": altered(soft, **{key: larger[key] for key in measured}),
-        "other-bytes": altered(soft, bytes_labels={"total": soft.bytes_labels.total - 40}),
-        "best-epoch": altered(last, accuracy=accuracy, test_loss=loss),
-        "picked-seed": under(of(hard, best), 2),
-        "edited-accuracy": altered(last, accuracy=round(600 * last.accuracy + 100) / 600),
-        "other-images": altered(last, condensed={"digest": "0" * 64}),
-    }
-    rows = {"other-labels": honest[:-1], "other-bytes": honest[:-1]}
-    others = submission(hard, of(hard, 0), of(hard, 1))
-    return {rule: [from_elsewhere(each) for each in (*rows.get(rule, others), lie)] for rule, lie in lies.items()}
-
-
 @pytest.mark.slow  # two minutes: every kind is run again in two kinds of arithmetic
 def test_the_seven_planted_kinds_under_another_instruction_set(arena, honest, hard, cheater, monkeypatch):
     """All are found. Longer training is far enough from what its rounding was measured on that it may not be named."""
-    submissions = planted(arena, honest, hard, cheater)
+    submissions = lies(honest, hard, cheater)
     monkeypatch.undo()
     for rule, lines in submissions.items():
-        (finding,) = arena.judge(lines)
+        (finding,) = arena.judge([from_elsewhere(each) for each in lines])
         assert finding.severity == "error"
         assert finding.rule in ({rule, "not-reproduced"} if rule == "more-epochs" else {rule})

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +51,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Modules:
         )
         assert answer.returncode in (0, 1), answer.stderr
         assert "Traceback" not in answer.stderr
-        assert answer.stdout
+        assert answer.stdout or "--dry-run" in arguments  # what would run is said on stderr
         return set(answer.stderr.splitlines()[-1].split())
 
     return modules
@@ -90,3 +91,26 @@ def test_a_comparison_and_the_storage_figures_need_no_torch(loaded: Modules, arg
 
 def test_a_check_of_unchanged_records_needs_no_torch(loaded: Modules) -> None:
     assert not loaded("check", "records", "results/default-plan") & HEAVY
+
+
+def test_a_check_of_records_tries_canaries_in_a_process_of_its_own(loaded: Modules, tmp_path: Path) -> None:
+    """So that torch goes with it: where records are many, both would not fit."""
+    assert not loaded("check", "records", "results/default-plan", "--store", str(tmp_path)) & HEAVY
+    assert len([*tmp_path.glob("canaries/*")]) == 2
+
+
+def test_a_plan_is_looked_at_without_torch(loaded: Modules, tmp_path: Path) -> None:
+    """Methods that use further networks too."""
+    plan = "[[grid]]\ndatasets = ['digits']\nprotocols = ['small-soft-v1']\nmethods = ['score', 'edc']\n"
+    (tmp_path / "plan.toml").write_text(plan + "compressors = ['svd']\nbudgets = ['10x']\n", encoding="utf-8")
+    arguments = ("run", "--plan", str(tmp_path / "plan.toml"), "--results", str(tmp_path / "results"), "--dry-run")
+    assert not loaded(*arguments) & HEAVY
+
+
+def test_the_process_that_hands_out_stages_loads_none_of_them() -> None:
+    """It waits for them. Their modules, and torch, are loaded where they run."""
+    code = "import bench.driver.on_ray, bench.driver.walk, bench.training.progress_files, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = set(done.stdout.split())
+    assert "ray" in modules
+    assert not modules & (HEAVY - {"ray"} | {"bench.stages.evaluate", "scipy.stats"})

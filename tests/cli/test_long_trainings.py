@@ -10,8 +10,8 @@ import pytest
 
 from bench.cli import progress
 from bench.cli.progress import RunProgress
-from bench.training.course import Standing, watch_trainings
 from bench.training.progress_files import standings, tell_in
+from bench.training.standing import Standing, watch_trainings
 from tests.worlds.records import record
 
 STANDING = Standing("teacher cifar-resnet18-v1 on cifar10", 3.4, 200, 512.3, 5000.0)

@@ -18,7 +18,7 @@ from tests.worlds import ROOT
 FOLDER = ROOT / "bench" / "cli"
 NAMES = {
     "check", "claims", "compare", "cost", "data", "labels", "leaderboard", "list", "lock", "merge", "new", "picture",
-    "plot", "published", "report", "run", "show", "storage", "sweep", "teacher", "verify",
+    "plot", "probe", "published", "report", "run", "show", "storage", "store", "sweep", "teacher", "verify",
 }  # fmt: skip
 HELLO = '''"""The verb `hello`: greets."""
 

@@ -210,7 +210,7 @@ def test_a_worker_keeps_as_many_photographs_as_the_driver_was_told(
     monkeypatch.delenv(cache_limits.VARIABLE)
     if machine:
         monkeypatch.setenv(cache_limits.VARIABLE, machine)
-    place_data_of(Session(Registry(), "store", "cpu", ship, "code", cache_limit="1GB"))
+    place_data_of(Session(Registry(), "store", "cpu", ship, "code", size_limits={cache_limits.VARIABLE: "1GB"}))
     assert os.environ[cache_limits.VARIABLE] == taken
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -151,6 +152,40 @@ def test_nothing_that_a_pickle_names_is_run(data: Path, tmp_path: Path, monkeypa
     assert (tmp_path / "harm").exists()  # the ordinary reader would have run it
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x80\x02]r\xff\xff\xff\x7f.", "it holds the number 2147483647"),  # a table of 34 GB, if it were read
+        (pickle.dumps({b"data": 1, b"labels": [300]}), "no batch of CIFAR's Python version"),
+        (pickle.dumps({b"labels": [0]}), "it holds labels, and no labels"),
+        (b"", "no batch of CIFAR's Python version"),
+    ],
+)
+def test_a_batch_that_is_none_is_one_sentence(content: bytes, message: str, data: Path, tmp_path: Path) -> None:
+    for name in (*(f"data_batch_{part}" for part in range(1, 6)), "test_batch"):
+        (data / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        _ = opened("cifar10", tmp_path).train
+
+
+def test_a_packed_file_that_would_unpack_without_bounds_is_refused(data: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("bench.foreign.bounds.FREE_BYTES", 1000)
+    files.mnist(data)
+    file = data / "train-images-idx3-ubyte.gz"
+    file.write_bytes(gzip.compress(bytes(10**6)))
+    with pytest.raises(UserError, match=r"ubyte\.gz would unpack to more than"):
+        _ = opened("mnist", tmp_path).train
+
+
+def test_a_pipe_is_not_waited_for(data: Path, tmp_path: Path) -> None:
+    files.mnist(data, packed=False)
+    pipe = data / "t10k-labels-idx1-ubyte"
+    pipe.unlink()
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match="is a pipe"):
+        opened("mnist", tmp_path).test_images()
+
+
 def test_svhn_counts_zero_as_ten_and_turns_its_axes(data: Path, tmp_path: Path) -> None:
     pixels = files.drawn(32, 32, 3, 20)
     for name in ("train_32x32.mat", "test_32x32.mat"):
@@ -255,14 +290,18 @@ def test_a_tree_of_ones_own(data: Path, tmp_path: Path) -> None:
         ("imagefolder:of=birds,classes=none.txt", "classes=none.txt is no file in"),
         ("imagefolder:of=birds,classes=twice.txt", "twice.txt, line 2: two classes are named 'owl'"),
         ("imagefolder:of=birds,classes=renamed.txt", "renamed.txt, line 2: two classes are named 'owl'"),
+        ("imagefolder:of=birds,classes=up.txt", r"up\.txt, line 1: '\.\./owl' is no name of a folder"),
+        ("imagefolder:of=birds,classes=other.txt", r"other\.txt is no text file"),
         ("imagefolder:of=birds,classes=one.txt", "has 1 classes, and two are the least"),
         ("imagefolder:of=birds,size=300", "allowed: 0 < size <= resize"),
     ],
 )
 def test_what_is_no_tree_of_classes_is_refused_in_one_sentence(text: str, message: str, data: Path, tmp_path) -> None:
     files.tree(data / "birds", ["owl", "jay"], train=1)
-    for name, lines in {"twice": "owl\nowl\n", "renamed": "owl\njay\towl\n", "one": "owl\n"}.items():
+    lists = {"twice": "owl\nowl\n", "renamed": "owl\njay\towl\n", "one": "owl\n", "up": "../owl\njay\n"}
+    for name, lines in lists.items():
         (data / "birds" / f"{name}.txt").write_text(lines)
+    (data / "birds" / "other.txt").write_text("\u00e9\u00e9", encoding="latin-1")
     with pytest.raises(UserError, match=message):
         _ = opened(text, tmp_path).dataset
 

@@ -110,6 +110,18 @@ def test_what_is_no_archive_is_one_sentence(tmp_path: Path, start: bytes) -> Non
     assert "\n" not in str(refused.value)
 
 
+def test_a_member_that_is_damaged_is_named_when_it_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "set.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("0/a.png", b"a picture")
+        archive.writestr("1/b.png", b"another")
+    file.write_bytes(file.read_bytes().replace(b"a picture", b"A picture"))  # its checksum is that of before
+    first, second = archive_members(file)
+    assert second.read() == b"another"
+    with pytest.raises(UserError, match=r"set\.zip: 0/a\.png cannot be read: Bad CRC-32"):
+        first.read()
+
+
 # --- arrays
 
 
@@ -224,6 +236,16 @@ def test_a_file_of_the_k_largest_is_not_read_as_logits(tmp_path: Path) -> None:
     torch.save([torch.rand(6, 4), torch.zeros(6, dtype=torch.bool), torch.rand(6, 2, 5)], tmp_path / "batch_0.tar")
     with pytest.raises(UserError, match=r"its last floats are \[6, 2, 5\]. FKD's files of the k largest"):
         describe(tmp_path, 4)
+
+
+def test_lengths_in_a_file_of_before_zip_are_claims(tmp_path: Path) -> None:
+    """A text of 2 GiB in 40 bytes: as much is read as there is."""
+    file = tmp_path / "old.pt"
+    torch.save([torch.zeros(2)], file, _use_new_zipfile_serialization=False)
+    assert [tensor.tolist() for tensor in tensors_of(read_torch(file))] == [[0, 0]]
+    file.write_bytes(b"\x80\x02X" + struct.pack("<I", 2**31 - 1) + b"a text that is shorter")
+    with pytest.raises(UserError, match=r"old\.pt"):
+        read_torch(file)
 
 
 def test_a_pipe_among_labels_is_not_waited_for(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import resource
 import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +18,14 @@ from bench.checks.plugins.codec import Encoded, tried
 from bench.checks.plugins.compressors import CompressorSubject
 from bench.checks.plugins.workshop import workshop
 from bench.errors import CorruptBlobError, UserError
+from bench.labels.decode_memory import bounded_memory, refused
 from bench.labels.label_file import LabelFile
-from bench.labels.reader import EncodedLabels, claimed_shape
+from bench.labels.reader import EncodedLabels, claimed_shape, stored_views
 from bench.plugins.registry import discover
 from bench.protocol.recipe import Augment
 from bench.trials.budget import reference_bytes
 from bench.views.parameters import Views
+from methods._codec.container import pack, unpack
 from tests.worlds.stored_labels import compressor as small_compressor
 from tests.worlds.stored_labels import views_of
 
@@ -84,6 +89,45 @@ def test_a_claimed_shape_is_refused_before_memory_is_asked_for(shape: tuple[int,
         opened("none", blob, b"")
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("n", N - 1), ("n", 2**40), ("count", 0), ("count", 10**400), ("size", 0), ("batch", 0), ("seed", -1)],
+)
+def test_views_that_no_set_has_are_refused_before_they_are_drawn(field: str, value: int) -> None:
+    spec = {**json.loads(VIEWS.to_bytes()), field: value}
+    with pytest.raises(CorruptBlobError, match="stored augmentation parameters: "):
+        stored_views(json.dumps(spec).encode(), N)
+    assert stored_views(VIEWS.to_bytes(), N).to_bytes() == VIEWS.to_bytes()
+    with pytest.raises(UserError, match="cannot be read"):
+        stored_views(b"[" * 100_000, N)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is bounded on Linux")
+def test_counts_that_no_set_has_take_no_memory() -> None:
+    """Sixteen million sparse entries in every row: their places alone would take gigabytes."""
+    blob = unpack(encoded("rpca").blob, "rpca")
+    wide = np.frombuffer(bytes([0]) + (24 << 5).to_bytes(4, "little"), np.uint8)  # counts of 24 bits
+    forged = pack("rpca", blob.shape, {**blob.sections, "p": wide, "c": np.full(3 * N * K, 255, np.uint8)})
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with pytest.raises(CorruptBlobError, match=r"compressor 'rpca' asks for [\d,]+ bytes to decode the labels"):
+        read("rpca", forged, b"")
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_memory_is_bounded_only_as_long_as_something_is_decoded() -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with bounded_memory(2**29):
+        within = resource.getrlimit(resource.RLIMIT_DATA)
+        with bounded_memory(2**20):
+            assert resource.getrlimit(resource.RLIMIT_DATA) == within
+        with pytest.raises(MemoryError) as error:
+            np.zeros(2**28)
+        assert refused(error.value, 2**29) == 2**31
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert within[0] != before[0]
+    assert refused(MemoryError(), 2**29) is None
 
 
 def test_the_header_may_be_cut_anywhere() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.errors import UserError
-from bench.labels.label_file import LabelFile, blob_allowance, image_bytes, shard_sizes, smallest_total
+from bench.labels.label_file import LabelFile, blob_allowance, image_bytes, image_count, shard_sizes, smallest_total
 from bench.seeds import numpy_generator
 
 LAW = settings(max_examples=100, deadline=None, derandomize=True)
@@ -74,6 +77,7 @@ def test_blobs_within_their_allowance_never_make_the_file_too_long(
     full = data.draw(st.booleans())
     lengths = [a if full else data.draw(st.integers(0, a)) for a in allowances]
     file = LabelFile(bytes(views), bytes(shared), tuple(map(bytes, lengths)))
+    assert file.sizes()["total"] == len(file.to_bytes())
     assert file.sizes()["total"] <= total
     if full:  # and little of the budget is given away: rounding per shard and shorter lengths
         assert total - file.sizes()["total"] <= 4 * len(images)
@@ -125,3 +129,38 @@ def test_images_are_counted_as_the_files_that_they_would_be(tmp_path: Path, chan
         np.testing.assert_array_equal(
             np.asarray(stored), images[1, 0] if channels == 1 else np.moveaxis(images[1], 0, 2)
         )
+
+
+def photograph_like(side: int) -> np.ndarray:
+    """uint8 [3, side, side]: smooth, with fine noise."""
+    rng = numpy_generator("test", "photograph", side)
+    coarse = np.kron(rng.integers(40, 216, (3, 8, 8)), np.ones((side // 8, side // 8)))
+    return np.clip(coarse + rng.normal(0, 3, coarse.shape), 0, 255).astype(np.uint8)
+
+
+def test_large_images_are_counted_in_a_few_milliseconds_and_a_few_bytes_more(tmp_path: Path) -> None:
+    images = torch.from_numpy(np.stack([photograph_like(224)] * 2))
+    started = time.process_time()
+    counted = image_bytes(images)
+    taken = (time.process_time() - started) / len(images)
+    best = io.BytesIO()
+    pixels = np.moveaxis(images[0].numpy(), 0, 2)
+    started = time.process_time()
+    Image.fromarray(pixels).save(best, "PNG", optimize=True)
+    slow = time.process_time() - started
+    assert counted / 2 == pytest.approx(best.tell(), rel=0.05)
+    assert taken < slow / 3
+    stored = io.BytesIO()
+    Image.fromarray(pixels).save(stored, "PNG", compress_type=zlib.Z_RLE)
+    assert 2 * stored.tell() == counted
+    with Image.open(stored) as back:  # lossless
+        np.testing.assert_array_equal(np.asarray(back), pixels)
+
+
+@pytest.mark.parametrize(("size", "floats", "told"), [(64, False, {}), (72, False, {"counted_as": "png-rle"})])
+def test_a_count_that_is_not_the_former_one_has_a_name(size: int, floats: bool, told: dict[str, str]) -> None:
+    assert image_count(size, floats=floats) == told
+    assert image_count(size, floats=True) == {}
+    image, smallest = photograph_like(size), io.BytesIO()
+    Image.fromarray(np.moveaxis(image, 0, 2)).save(smallest, "PNG", optimize=True)
+    assert (image_bytes(torch.from_numpy(image[None])) == smallest.tell()) == (not told)

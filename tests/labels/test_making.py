@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.labels import making
+from bench.labels import label_file
 from bench.labels.making import label_views
 from bench.views.parameters import Views
 from bench.views.render import render
@@ -35,9 +35,9 @@ def test_shards_together_are_the_whole(
 ) -> None:
     some = min(len(images), 20 * limit)
     per_image = VIEWS * CLASSES * 2
-    sizes = making.shard_sizes
-    monkeypatch.setattr(making, "shard_sizes", lambda n, k, c: sizes(n, k, c, limit * per_image))
-    parts = list(making.shards(some, VIEWS, CLASSES))
+    sizes = label_file.shard_sizes
+    monkeypatch.setattr(label_file, "shard_sizes", lambda n, k, c: sizes(n, k, c, limit * per_image))
+    parts = list(label_file.shards(some, VIEWS, CLASSES))
     assert np.array_equal(np.concatenate(parts), np.arange(some))
     assert max(map(len, parts)) <= limit
     joined = torch.cat([say(images, views_of(len(images)), part) for part in parts])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from bench.api import SoftLabels
 from bench.errors import PluginError
-from bench.labels.adapter import encode
+from bench.labels import reader as readers
+from bench.labels.adapter import encode, fit, takes_shared
 from bench.labels.label_file import LabelFile
 from bench.labels.reader import EncodedLabels
 from bench.plugins.registry import discover
@@ -36,6 +38,35 @@ def test_rows_are_what_the_compressor_decodes(logits: torch.Tensor, name: str) -
         assert torch.equal(found, torch.cat([module.decode(blob, rows=rows) for blob in blobs]).float())
     if name == "none":
         assert torch.equal(reader.rows(range(VIEWS)), logits[:60].float())
+
+
+@pytest.mark.parametrize("name", discover().names("compressor"))
+def test_every_compressor_reads_blobs_that_are_mapped_from_a_file(
+    logits: torch.Tensor, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing of them stays in memory."""
+    from tests.worlds.fakes import digits_context
+
+    module, ctx = discover().get("compressor", name).module, digits_context()
+    stored = views_of(60)
+    parts = [
+        SoftLabels(part, torch.arange(len(part)) % CLASSES, stored, np.arange(start, start + len(part)))
+        for start, part in zip((0, 25, 50), logits[:60].split(25), strict=True)
+    ]
+    shared = fit(module, parts[0], 60_000, ctx) if takes_shared(module) else b""
+    blobs = [encode(module, part, 20_000, ctx, shared) for part in parts]
+    for number, blob in enumerate(blobs):
+        (tmp_path / str(number)).write_bytes(blob)
+    mapped = [memoryview(np.memmap(tmp_path / str(number), np.uint8, "r")) for number in range(3)]
+    monkeypatch.setattr(readers, "HELD", 0)
+    plain, from_files = (
+        EncodedLabels(LabelFile(stored.to_bytes(), shared, tuple(each)), module, 60, name) for each in (blobs, mapped)
+    )
+    assert np.array_equal(plain.available, from_files.available)
+    assert plain.invalid == from_files.invalid
+    assert plain.sizes() == from_files.sizes()
+    rows = [int(plain.available[0]), int(plain.available[-1])]
+    assert torch.equal(plain.rows(rows), from_files.rows(rows))
 
 
 def test_decoded_rows_of_another_shape_are_refused(logits: torch.Tensor) -> None:

@@ -43,6 +43,18 @@ def expected(folder: Path) -> list[bytes]:
     return [hashlib.sha256(each.read_bytes()).digest() for each in sorted(folder.glob("*.png"))]
 
 
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00v\x00{'descr': (((", bytes(200), slice(-5), slice(30)])
+def test_a_damaged_manifest_is_made_again(damage: bytes | slice, folder: Path, tmp_path: Path, read: list) -> None:
+    digests(folder, tmp_path / "kept")
+    (kept,) = (tmp_path / "kept").glob("*.manifest.npy")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[damage] if isinstance(damage, slice) else damage)
+    read.clear()
+    assert digests(folder, tmp_path / "kept") == expected(folder)
+    assert len(read) == 9
+    assert kept.read_bytes() == whole
+
+
 def digests(folder: Path, kept: Path | None) -> list[bytes]:
     return [each.tobytes() for each in content_digests(list_folder(folder), kept)]
 

@@ -102,6 +102,19 @@ def test_a_split_is_decoded_once_and_read_from_a_map(folder: Path, decoded: list
     assert (np.load(kept) == expected(folder)).all()  # a plain file of numpy
 
 
+def test_a_damaged_cache_is_made_again_and_the_log_says_so(folder: Path, decoded: list[str], caplog) -> None:
+    everything(source(folder))
+    (kept,) = (folder.parent / "kept").glob("*.pixels.npy")
+    whole = kept.read_bytes()
+    for damaged in (whole[:-1], b"\x00" + whole[1:], b""):
+        kept.write_bytes(damaged)
+        decoded.clear()
+        assert (everything(source(folder)) == expected(folder)).all()
+        assert len(decoded) == COUNT
+        assert kept.read_bytes() == whole
+    assert caplog.text.count("It is made again") == 3
+
+
 def resident(file: Path) -> int:
     """Bytes of a mapped file that this process holds in memory."""
     maps = Path("/proc/self/smaps").read_text().split(str(file))

@@ -12,10 +12,10 @@ from bench.plugins.registry import Registry, discover, read
 from bench.plugins.spec import parse
 
 NO_TEACHER = [
-    "aum", "cad_prune", "ccs", "dc", "dc-paper", "dm", "dsa", "dsa-paper", "el2n", "forgetting", "noise", "pca",
-    "random",
+    "aum", "cad_prune", "ccs", "dc", "dc-paper", "dm", "dsa", "dsa-paper", "el2n", "forgetting",
+    "label-solve", "noise", "pca", "random", "random-soft",
 ]  # fmt: skip
-DYNAMICS = ["aum", "cad_prune", "ccs", "el2n", "forgetting", "grand", "pca"]
+DYNAMICS = ["aum", "cad_prune", "ccs", "el2n", "forgetting", "grand", "pca", "random-soft"]
 
 
 def test_of_the_shipped_methods_these_need_no_teacher():

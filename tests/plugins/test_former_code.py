@@ -84,4 +84,14 @@ def test_both_sides_of_a_change_that_changes_no_byte_are_those_of_its_commits(ch
     moved = {key: [sides[0][key], sides[1][key]] for key in sides[0].keys() & sides[1].keys()}
     assert {key: pair for key, pair in moved.items() if pair[0] != pair[1]} == change["digests"]
     for before, after in change["digests"].values():
-        assert (equal(before), equal(after)) == (after, after)
+        assert equal(before) == equal(after)
+
+
+def test_code_that_changed_twice_stands_for_its_last_form_and_no_change_leads_back() -> None:
+    pairs = dict(pair for change in KNOWN["equal"] for pair in change["digests"].values())
+    for before in pairs:
+        passed = [before]
+        while passed[-1] in pairs:
+            passed.append(pairs[passed[-1]])
+            assert len(set(passed)) == len(passed)
+        assert equal(before) == passed[-1]

@@ -273,6 +273,7 @@ def test_the_page_is_the_same_whatever_the_order_of_the_lines(tmp_path: Path) ->
 def test_an_absent_claim_is_told_with_what_was_looked_for(tmp_path: Path) -> None:
     text = page(tmp_path, cell(0.5, method="el2n"))
     assert "## Easy images are better: not measured" in text
+    assert "| [Easy images are better](#easy)" in text
     assert "`protocol small-soft-v1, method el2n:end=hard`" in text
 
 

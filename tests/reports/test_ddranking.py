@@ -136,6 +136,14 @@ def test_the_verb_prints_scores_and_says_what_lacks(tmp_path: Path) -> None:
     assert (code, table.splitlines()[0].split(",")) == (0, list(COLUMNS))
 
 
+def test_a_word_of_another_encoding_is_shown_spelt_out(tmp_path: Path) -> None:
+    results = written(tmp_path / "results", [*cell(0.4), *cell(0.5, method="rded")])
+    pair = "small-soft-v1=b\udce9te"  # what Python makes of a byte of latin-1 on the command line
+    code, shown = typed("--results", results, "--scores", "dd-ranking", "--unaugmented", pair)
+    assert code == 0
+    assert "b\\udce9te" in shown
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

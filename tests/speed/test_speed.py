@@ -49,3 +49,20 @@ def test_without_a_gpu_the_full_sizes_are_told_not_to_have_run():
     rows = importlib.import_module("speed.gpu").measure()
     assert all(math.isnan(row.value) and row.bar is None for row in rows)
     assert {row.note for row in rows} >= {"no CUDA device: never run on a GPU"}
+
+
+@pytest.mark.trains  # selections, in processes of their own
+def test_the_engine_carries_files_of_imagenet_in_miniature():
+    """Every step runs, and its memory is within the law; the full size is measured by hand."""
+    rows = importlib.import_module("speed.imagenet").measure(quick=True)
+    assert [row.holds for row in rows[-2:]] == [True, True], rows[-2:]
+    assert all(row.value >= 0 for row in rows)
+    assert len(rows) == 12
+
+
+@pytest.mark.trains  # compressors that compile
+def test_labels_are_made_once_for_five_compressors_in_miniature():
+    seen, peak, *compressors = importlib.import_module("speed.labels_once").measure(quick=True)
+    assert seen.value == 1.0
+    assert peak.holds
+    assert len(compressors) == 5

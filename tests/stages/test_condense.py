@@ -240,6 +240,22 @@ def test_soft_labels_are_deterministic_and_made_once_for_the_whole_split(
     assert np.array_equal(later.soft_labels(None, 2), whole)
 
 
+def test_soft_labels_have_the_crops_and_the_mixing_that_are_asked_for(
+    context: HarnessContext, train: TrainSplit
+) -> None:
+    some = train.images(np.arange(40))
+    plain = context.soft_labels(some, 2)
+    assert np.array_equal(plain, context.soft_labels(some, 2, crop_scale=0.4, cutmix=False))
+    whole = context.soft_labels(some, 2, crop_scale=1.0)
+    assert not np.array_equal(plain, whole)
+    assert np.abs(whole[:, 0] - context.predict(some).numpy()).max() < 0.1  # the whole image; digits are not mirrored
+    mixed = context.soft_labels(some, 2, cutmix=True)
+    assert (mixed.argmax(-1) != plain.argmax(-1)).mean() > 0.2
+    others = torch.cat([some[:1], train.images(np.arange(100, 139))])
+    assert np.array_equal(context.soft_labels(others, 1)[0], plain[0, :1])
+    assert not np.array_equal(context.soft_labels(others, 1, cutmix=True)[0], mixed[0, :1])  # other partners
+
+
 def test_dynamics_of_more_epochs_begin_with_those_of_fewer(
     context: HarnessContext, workspace: Workspace, tmp_path: Path, train: TrainSplit
 ) -> None:

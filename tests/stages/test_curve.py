@@ -10,6 +10,7 @@ import pytest
 
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
+from bench.artifacts.store import read
 from bench.plugins.registry import discover
 from bench.stages import isolation
 from bench.stages.condense import condense
@@ -65,7 +66,7 @@ def trained(request, folder: Path, monkeypatch) -> Trained:
     compressor = "none" if labels == "stored" else None
     trial = Trial("digits", request.param, "random", 1, compressor, None, "convnet:width=4", 0)
     condensed = condense(ws, "random", dataset, teacher, 1, 0)
-    parts = [encode_labels(ws, trial, dataset, (teacher,), condensed, 0)] if compressor else []
+    parts = encode_labels(ws, trial, dataset, (teacher,), condensed, [0]) if compressor else []
     inputs = (trial, dataset, condensed, parts, (teacher,) if labels == "online" else ())
     monkeypatch.setattr(isolation, "_method_code_ran", False)
     return Trained(ws, inputs, evaluate(ws, *inputs))
@@ -75,6 +76,9 @@ def test_the_last_value_is_the_result_to_the_bit(trained):
     curve = learning_curve(trained.ws, *trained.inputs)
     assert curve.last == tuple(trained.result[name] for name in ("accuracy", "test_loss", "train_loss"))
     assert len(curve.accuracies) == len(curve.test_losses) == len(curve.train_losses) == 5
+    trial = trained.inputs[0].as_dict()
+    [kept] = [path for path, inputs in trained.ws.store.kept("losses") if inputs["trial"] == trial]
+    assert tuple(read(kept).arrays["losses"]) == curve.train_losses  # the evaluation's own, kept for plots
 
 
 def test_a_longer_training_has_so_many_times_the_epochs(trained):

@@ -10,9 +10,10 @@ import torch
 
 from bench.artifacts.describe import describe
 from bench.artifacts.refs import Workspace
+from bench.artifacts.size_limits import KEEP_LABELS
 from bench.artifacts.store import read
 from bench.errors import InfeasibleError
-from bench.labels import adapter, making
+from bench.labels import adapter, label_file
 from bench.labels.label_file import LabelFile
 from bench.labels.reader import EncodedLabels
 from bench.plugins.registry import discover
@@ -75,7 +76,7 @@ class Bench:
         refs = list[Any]()
         for shard in range(shards):
             first = refs[0] if shard else None
-            refs.append(encode_labels(self.ws, trial, self.dataset, [self.teacher], self.condensed, shard, first))
+            refs += encode_labels(self.ws, trial, self.dataset, [self.teacher], self.condensed, [shard], first)
         parts = [read(self.ws.store.root / ref.address).arrays for ref in refs]
         assert len({part["shared"].tobytes() for part in parts}) == 1
         return LabelFile(
@@ -125,7 +126,7 @@ def test_the_whole_file_stays_within_its_budget(bench: Bench, ratio: str) -> Non
 
 
 def test_a_shared_part_counts_once_and_shards_are_read_as_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "shard_sizes", lambda *_: [7, 7, 6])
+    monkeypatch.setattr(label_file, "shard_sizes", lambda *_: [7, 7, 6])
     budget = f"{2 * 2 * 20 * 10 + 300}B"  # two views of 20 images, and what little else there is
     with pytest.raises(InfeasibleError, match="one view of each image"):
         bench.encode("common_mean", "300B", shards=3)
@@ -142,7 +143,7 @@ def test_a_shared_part_counts_once_and_shards_are_read_as_one(bench: Bench, monk
 def test_what_shards_share_is_fitted_once_and_is_what_each_would_have_fitted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(making, "shard_sizes", lambda *_: [7, 7, 6])
+    monkeypatch.setattr(label_file, "shard_sizes", lambda *_: [7, 7, 6])
     fitted: list[bytes] = []
 
     def counted(*arguments: Any, **parameters: Any) -> bytes:
@@ -156,10 +157,10 @@ def test_what_shards_share_is_fitted_once_and_is_what_each_would_have_fitted(
     assert len(fitted) == 2  # another budget may be worth another shared part
 
 
-@pytest.mark.parametrize("kept", [1 << 30, 0])
+@pytest.mark.parametrize("kept", ["1GB", "0"])
 @pytest.mark.parametrize("sizes", [[20], [7, 7, 6]])
 def test_several_shards_are_surveyed(
-    bench: Bench, sizes: list[int], kept: int, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, sizes: list[int], kept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some views of all of them, whether raw labels are kept in the store or made anew; a single shard has them."""
     surveys: list[Any] = []
@@ -169,8 +170,8 @@ def test_several_shards_are_surveyed(
         return adapter.fit(module, part, allowance, ctx, survey, **parameters)
 
     monkeypatch.setattr(label, "fit", seen)
-    monkeypatch.setattr(label, "KEEP_RAW_BYTES", kept)
-    monkeypatch.setattr(making, "shard_sizes", lambda *_: sizes)
+    monkeypatch.setenv(KEEP_LABELS.variable, kept)
+    monkeypatch.setattr(label_file, "shard_sizes", lambda *_: sizes)
     bench.encode("common_mean", "10x", shards=len(sizes))
     [survey] = surveys
     if len(sizes) == 1:

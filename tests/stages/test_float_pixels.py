@@ -181,6 +181,8 @@ def synthesize(train, ipc, ctx, *, kind: str = "float32", shift: float = 0.0):
 class Inline:
     """Runs every stage at once in this process."""
 
+    jobs = 2
+
     def __init__(self, ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ws, self._monkeypatch = ws, monkeypatch
 

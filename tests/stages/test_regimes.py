@@ -19,7 +19,7 @@ from bench.driver.on_ray import STAGES
 from bench.driver.outcome import Outcome, attempt
 from bench.driver.prepared import trial_states
 from bench.driver.walk import Run
-from bench.labels import making
+from bench.labels import label_file
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 from bench.protocol import definition
@@ -50,6 +50,8 @@ def select(train, ipc, ctx):
 
 class Inline:
     """Runs every stage at once in this process, and remembers what each asked for."""
+
+    jobs = 2
 
     def __init__(self, ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ws, self._monkeypatch = ws, monkeypatch
@@ -232,7 +234,7 @@ def test_stored_labels_take_the_teachers_to_the_encoder_only(world: World, monke
 def test_shards_take_what_they_share_from_the_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on another machine: the first shard's labels travel there. Without a shared part nobody waits."""
     world.add("common.py", COMMON)
-    monkeypatch.setattr(making, "shard_sizes", lambda n, *_: [3, n - 4, 1])
+    monkeypatch.setattr(label_file, "shard_sizes", lambda n, *_: [3, n - 4, 1])
     for compressor, waits in (("common", True), ("none", False)):
         found, executor = run(world, monkeypatch, "quick-soft", compressors=[compressor])
         assert found[-1].status == "ok", found[-1].error
@@ -304,7 +306,7 @@ def test_shards_in_the_store_are_parts_of_the_whole_labels(
     recipe = recipe.model_copy(update={"ensemble": ensemble, "teacher_mode": mode})
     whole = Labelling(ws, "two-stored", recipe, dataset, labellers, condensed).raw(0)
     assert whole.shape == (18, 2, 3)
-    monkeypatch.setattr(making, "shard_sizes", lambda *_: [7, 7, 4])
+    monkeypatch.setattr(label_file, "shard_sizes", lambda *_: [7, 7, 4])
     parts = Labelling(ws, "two-stored", recipe, dataset, labellers, condensed)
     logits = torch.cat([parts.raw(shard).logits for shard in (2, 0, 1)])
     torch.testing.assert_close(logits[np.r_[4:18, 0:4]], whole.logits, rtol=2**-10, atol=2**-10)

@@ -260,6 +260,8 @@ TAKES_BUDGET = False
 def encode(labels, budget_bytes, ctx, *, how="nothing"):
     if how == "raise":
         raise RuntimeError("no code today")
+    if how == "exit":
+        raise SystemExit(0)
     return bytes(str(labels.shape[0]), "ascii") + how.encode()
 
 
@@ -271,9 +273,10 @@ def decode(blob, rows=None):
 
 def test_a_compressor_that_fails_does_not_take_the_others_with_it(tmp_path: Path) -> None:
     registry = discover([write(tmp_path / "broken.py", BROKEN)])
-    specs = asked(registry, "broken:how=raise", "broken", "broken:how=nan", "none")
-    raising, misshapen, nan, whole = qualities(ArrayLabels(drawn(2, 3, 5)), specs).qualities
+    specs = asked(registry, "broken:how=raise", "broken:how=exit", "broken", "broken:how=nan", "none")
+    raising, ending, misshapen, nan, whole = qualities(ArrayLabels(drawn(2, 3, 5)), specs).qualities
     assert (raising.status, raising.message) == ("failed", "RuntimeError: no code today")
+    assert (ending.status, ending.message) == ("failed", "SystemExit: 0")
     assert "[2, 3, 5], not [2, 3, 4]" in misshapen.message
     assert "a value that is not finite" in nan.message
     assert whole.status == "ok"

@@ -62,7 +62,7 @@ def test_labels_of_a_data_set_are_those_that_its_trials_encode(digits: Workspace
     teacher = teach(digits, "small-teacher-v1", dataset)
     condensed = condense(digits, "random", dataset, teacher, 1, 0)
     trial = Trial("digits", "small-soft-v1", "random", 1, "svd", "5x", "convnet:width=16", 0)
-    stored = encode_labels(digits, trial, dataset, [teacher], condensed, 0)
+    (stored,) = encode_labels(digits, trial, dataset, [teacher], condensed, [0])
     arrays = read(digits.store.root / stored.address).arrays
     file = LabelFile(arrays["views"].tobytes(), arrays["shared"].tobytes(), (arrays["blob"].tobytes(),))
     assert quality.bytes["total"] == file.sizes()["total"]

@@ -25,7 +25,7 @@ from bench.plugins.spec import parse
 from bench.stages import condense as stage
 from bench.stages.origins import OriginDigests
 from bench.stages.teach import teach
-from bench.teachers import further, teacher_files
+from bench.teachers import network_choice, teacher_files
 from bench.trials.trial import Trial
 from tests.worlds.plugins import write
 
@@ -152,7 +152,7 @@ def test_a_network_that_was_never_made_here_is_not_known_before_the_run(tmp_path
     ws = workspace(tmp_path)
     dataset = describe(ws, "heldout:of=digits")
     teacher = SimpleNamespace(digest="0" * 64, scale="")
-    assert further.made_before(ws.store, ws.registry, dataset, teacher, 2) is None  # type: ignore[arg-type]
+    assert network_choice.made_before(ws.store, ws.registry, dataset, teacher, 2) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

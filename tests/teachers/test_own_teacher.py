@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bench.protocol.own_teacher import content_digest
 from bench.stages.teach import teach
 from bench.teachers import loaded, timm_weights
 from bench.teachers.state_files import file_digest, read_state
-from bench.teachers.teacher_files import TeacherRef, load_recipe, teachers_digest
+from bench.teachers.teacher_files import TeacherRef, load_recipe, read_recipe, teachers_digest
 from bench.trials.plan import Grid, Plan
 from tests.worlds.plugins import write
 
@@ -156,6 +157,29 @@ def test_a_cut_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"cut\.pt is no file of torch\.save"):
         read_state(path)
+
+
+def test_what_is_no_file_of_weights_is_named(tmp_path):
+    path = tmp_path / "old.pt"
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    assert read_state(path)["a"].tolist() == [0, 0]
+    odd = path.read_bytes().replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_\xff\xff")
+    for content in (b"", b"\x80\x02X\xff\xff\xff\x7fshort", odd):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"old\.pt (is no file of torch\.save|holds more than tensors)"):
+            read_state(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="is a pipe"):
+        read_state(path)
+
+
+def test_a_recipe_names_its_network_by_a_text(digits, tmp_path):
+    ws, _ = digits
+    path = tmp_path / "mine.toml"
+    path.write_text("network = 3\nweights = 'file:a'\n")
+    with pytest.raises(UserError, match=r"mine\.toml: network = 3 must be a text"):
+        read_recipe(path, ws.registry, "digits", 10)
 
 
 def test_a_run_fetches_nothing_and_says_what_to_type(digits, tmp_path, monkeypatch):

@@ -10,8 +10,9 @@ from torch import nn
 
 from bench.protocol.recipe import Optimizer, Schedule
 from bench.training import checkpoint, course
-from bench.training.course import Course, Standing
+from bench.training.course import Course
 from bench.training.loop import TrainLog
+from bench.training.standing import Standing
 from tests.worlds.kills import die_after, keep_every_epoch, killed
 from tests.worlds.lessons import CLASSES, hard, network, online, run, same, soft, stored, weights
 

@@ -181,3 +181,19 @@ def test_randaugment_sees_raw_pixels_and_leaves_the_other_draws_alone():
     assert same([a.classes for (_, a), _ in pairs], [b.classes for _, (_, b) in pairs])
     moved = torch.cat([(a - b).abs().amax((1, 2, 3)) > 1e-3 for (a, _), (b, _) in pairs])
     assert moved.float().mean() > 0.5  # some operations do nothing, and crops hide some of the rest
+
+
+def test_images_can_be_mixed_while_their_classes_are_not():
+    """Rethinking, Tables 12 and 22: the same views as with mixed classes, and the class of the image itself whole."""
+    mixing = Augment(mix="cutmix")
+    mixed, plain = (feed(hard(2, augment=mixing, loss=Loss(mix_labels=mix))) for mix in (True, False))
+    for (x, target), (again, whole) in zip(mixed.epoch(1), plain.epoch(1), strict=True):
+        assert torch.equal(x, again)
+        assert torch.equal(target.classes, whole.classes)
+        assert target.others is not None
+        assert (whole.others, whole.lam) == (None, None)
+    with pytest.raises(ValueError, match="mix_labels"):
+        hard(2, loss=Loss(mix_labels=False))
+    with pytest.raises(ValueError, match="mix_labels"):
+        soft(2, loss=Loss(name="kl", mix_labels=False))
+    assert hard(2, augment=mixing, loss=Loss(mix_labels=True)).digest == hard(2, augment=mixing).digest

@@ -18,7 +18,7 @@ def random_images(n: int, channels: int, size: int) -> torch.Tensor:
     return torch.randn(n, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", ["convnet", "dc_convnet", "resnet"])
+@pytest.mark.parametrize("name", ["convnet", "dc_convnet", "resnet", "vgg"])
 @pytest.mark.parametrize("size", [8, 28, 32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_own_networks_take_every_embedded_size(name: str, size: int, channels: int) -> None:
@@ -33,7 +33,15 @@ def test_own_networks_take_every_embedded_size(name: str, size: int, channels: i
 
 @pytest.mark.parametrize(
     "name",
-    ["convnet", "dc_convnet", "resnet", "timm:resnet18", "timm:vit_tiny_patch16_224", "torchvision:squeezenet1_1"],
+    [
+        "convnet",
+        "dc_convnet",
+        "resnet",
+        "vgg",
+        "timm:resnet18",
+        "timm:vit_tiny_patch16_224",
+        "torchvision:squeezenet1_1",
+    ],
 )
 def test_the_last_layer_on_the_features_gives_the_logits(name: str) -> None:
     network = build(name).eval()
@@ -66,7 +74,7 @@ def test_every_norm_trains_at_the_greatest_depth(norm: str) -> None:
     assert build("convnet", 1, 8, depth=3, width=4, norm=norm)(random_images(2, 1, 8)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("name", ["convnet", "dc_convnet", "resnet", "torchvision:resnet18"])
+@pytest.mark.parametrize("name", ["convnet", "dc_convnet", "resnet", "vgg", "torchvision:resnet18"])
 def test_the_same_seed_gives_the_same_bits_and_leaves_the_global_state_alone(name: str) -> None:
     before = torch.get_rng_state()
     first, again, other = build(name, seed=5), build(name, seed=5), build(name, seed=6)
@@ -110,7 +118,7 @@ def test_the_teacher_fits_a_megabyte_in_half_precision() -> None:
     ("name", "arguments", "message"),
     [
         ("convnett", {}, "did you mean convnet"),
-        ("foo", {}, "allowed: convnet, dc_convnet, resnet, timm:NAME, torchvision:NAME"),
+        ("foo", {}, "allowed: convnet, dc_convnet, resnet, vgg, timm:NAME, torchvision:NAME"),
         ("timm:resnet81", {}, "did you mean timm:resnet18"),
         ("torchvision:resnet19", {}, "did you mean torchvision:resnet1"),
         ("convnet", {"depth": 4, "size": 8}, "allowed: 1 to 3"),
@@ -131,4 +139,42 @@ def test_a_mistake_is_answered_with_what_is_allowed(name: str, arguments: dict, 
 
 
 def test_names_lists_what_can_be_built() -> None:
-    assert networks.names() == ["convnet", "dc_convnet", "resnet", "timm:NAME", "torchvision:NAME"]
+    stems = ["cifar_alexnet", "cifar_efficientnet_b0", "cifar_mobilenet_v2", "cifar_shufflenet_v2_x0_5"]
+    assert networks.names() == [*stems, "convnet", "dc_convnet", "resnet", "vgg", "timm:NAME", "torchvision:NAME"]
+
+
+STEMS = {"cifar_mobilenet_v2": 16, "cifar_efficientnet_b0": 16, "cifar_shufflenet_v2_x0_5": 8}
+
+
+@pytest.mark.parametrize(("name", "stride"), STEMS.items())
+def test_the_stem_for_32_pixels_is_the_published_one(name: str, stride: int) -> None:
+    """The last map shows the total stride; everything behind the stem is torchvision's."""
+    network = build(name, 3, 32, num_classes=7).eval()
+    usual = build(f"torchvision:{name.removeprefix('cifar_')}", 3, 32, num_classes=7).eval()
+    maps = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    seen: list[torch.Size] = []
+    maps[-1].register_forward_hook(lambda _layer, _inputs, output: seen.append(output.shape))
+    last = maps[-1] if name != "cifar_efficientnet_b0" else network.model.features[-1]
+    last.register_forward_hook(lambda _layer, _inputs, output: seen.append(output.shape))
+    assert network(random_images(2, 3, 32)).shape == (2, 7)
+    assert seen[-1][-1] == 32 // stride
+    assert (maps[0].kernel_size, maps[0].stride, maps[0].bias) == ((3, 3), (1, 1), None)
+    own = {key: value.shape for key, value in network.state_dict().items() if "conv1.0" not in key}
+    theirs = usual.state_dict()
+    behind = {key: shape for key, shape in own.items() if key in theirs and key != "model.conv1.weight"}
+    assert all(theirs[key].shape == shape for key, shape in behind.items())
+    assert len(behind) >= len(theirs) - 7
+    assert build(name, 1, 32).eval()(random_images(2, 1, 32)).shape == (2, 10)
+
+
+def test_the_alexnet_for_32_pixels_is_that_of_the_condensation_literature() -> None:
+    network = build("cifar_alexnet", 3, 32)
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == [128, 192, 256, 192, 192]
+    assert [layer.kernel_size[0] for layer in convolutions] == [5, 5, 3, 3, 3]
+    assert network.classifier.in_features == 192 * 4 * 4
+    assert build("cifar_alexnet", 1, 28).classifier.in_features == 192 * 4 * 4  # as MNIST, padded to 32
+    for size in (8, 28, 32):
+        assert build("cifar_alexnet", 1, size)(random_images(2, 1, size)).shape == (2, 10)
+    with pytest.raises(UserError, match="too small"):
+        build("cifar_alexnet", 1, 7)

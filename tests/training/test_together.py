@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from bench.artifacts.split_images import SplitImages
 from bench.errors import UserError
 from bench.protocol.recipe import Optimizer, Schedule
 from bench.training.loop import train
@@ -32,6 +35,26 @@ def test_what_ends_the_training_is_told_as_in_one_process():
     steep = hard(2, optimizer=Optimizer(name="sgd", lr=1e30), schedule=Schedule(name="constant"))
     with pytest.raises(UserError, match="training diverged"):
         train_together(train, network(norm=False), images, labels, steep, processes=2, device="cpu", **OPTIONS)
+
+
+def test_a_split_that_is_read_in_rows_is_shared_whole_where_it_fits(monkeypatch):
+    from bench.training import together
+
+    images, _ = task(12)
+
+    class Rows(SplitImages):
+        shape = images.shape
+
+        def __init__(self) -> None:
+            """Reads nothing."""
+
+        def __getitem__(self, rows):
+            return images[rows]
+
+    assert torch.equal(together._whole(Rows()), images)
+    monkeypatch.setattr(together.psutil, "virtual_memory", lambda: SimpleNamespace(available=700))
+    with pytest.raises(UserError, match=r"0\.0 GB of training images have to lie in memory.*Train the teacher by one"):
+        together._whole(Rows())
 
 
 def test_batch_norm_over_processors_is_refused():

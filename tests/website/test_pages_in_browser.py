@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from markdown_it import MarkdownIt
 
 from bench.cli import cli
 from bench.records import files
@@ -19,6 +20,7 @@ from bench.records.files import Record
 from bench.reports.leaderboard.rows import leaderboard
 from tests.worlds import website as world
 from tests.worlds.browser import Browser, browser
+from tests.worlds.kept_sets import Kept
 
 __all__ = ["browser"]
 
@@ -29,14 +31,14 @@ STORED = "glyphs:classes=100, small-soft-v1, stored labels"
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return world.write(tmp_path_factory.mktemp("results"), [*world.ordinary(), *world.hostile()])
+def results(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return world.write(tmp_path_factory.mktemp("results"), [*world.ordinary(), *world.hostile(), *kept.records])
 
 
 @pytest.fixture(scope="module")
-def site(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(results: Path, kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("pages") / "site"
-    store = tmp_path_factory.mktemp("store")
+    store = kept.store
     extra = tmp_path_factory.mktemp("extra")
     (extra / "claims.toml").write_text(world.CLAIM, encoding="utf-8")
     world.picture(extra / "pictures" / "sets.png")
@@ -93,7 +95,8 @@ def test_every_value_of_every_table_is_the_one_that_the_leaderboard_prints(
                 values = dict(zip(data["keys"], row["raw"], strict=True))
                 shared = table["shared"]
                 name = (shared["dataset"], shared["protocol"], *(values[k] for k in ("ipc", "student")))
-                name = (*name, values["method"].replace(r"\u001b", "\x1b"), values["compressor"], values["budget"])
+                method = values["method"].replace(r"\u001b", "\x1b").replace(r"\u202e", "\u202e")
+                name = (*name, method, values["compressor"], values["budget"])
                 row_here = expected[name]
                 seen.add(name)
                 for key in ("mean", "std", "ci95", "delta_random", "n", "rank_low", "bytes_labels", "p_random_holm"):
@@ -253,10 +256,11 @@ def test_names_and_tracebacks_that_mean_ill_are_text(browser: Browser, site: Pat
         page.locator("[data-menu=student] summary").click()
         page.get_by_label("convnet:width=8").check()
         methods = " ".join(row[0] for row in board(page))
-        for name in (world.SCRIPT, world.FORMULA, world.INPUT, r"\u001b[31mred\u001b[0m"):
+        shown_as = (r"\u001b[31mred\u001b[0m", r"good\u202edab")
+        for name in (world.SCRIPT, world.FORMULA, world.INPUT, world.LINK, world.OPTION, *shown_as):
             assert name in methods
         page.keyboard.press("Escape")
-        table, latex = exported(page, "csv"), exported(page, "latex")
+        table, latex, markdown = (exported(page, format) for format in ("csv", "latex", "md"))
         page.locator("#board tbody tr", has_text="broken").click()
         shown = page.get_by_role("dialog").inner_text()
         assert world.IMAGE in shown
@@ -269,7 +273,15 @@ def test_names_and_tracebacks_that_mean_ill_are_text(browser: Browser, site: Pat
     assert world.FORMULA not in cells
     assert r"\input" not in latex
     assert r"\textbackslash{}input" in latex
-    assert not any("\x1b" in text for text in (table, latex, methods, shown))
+    assert f"'{world.SPACED}" in cells
+    assert not any(cell.lstrip().startswith(("=", "+", "@")) for cell in cells)
+    assert "{[}-9cm]" in latex
+    assert not any(line.lstrip().startswith(("[", "*")) for line in latex.splitlines())
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown)
+    kinds = {each.type for token in tokens for each in (token, *(token.children or ()))}
+    assert not kinds & {"link_open", "image", "html_inline", "html_block"}
+    assert "td_open" in kinds
+    assert not any(sign in text for text in (table, latex, markdown, methods, shown) for sign in ("\x1b", "\u202e"))
     written = (site / "data" / "leaderboard.csv").read_text(encoding="utf-8")
     assert f"\"'{world.FORMULA}" in written or f"'{world.FORMULA}" in written
 
@@ -281,7 +293,7 @@ def test_plots_show_the_figures_of_the_leaderboard_and_are_saved_for_papers(
     browser: Browser, site: Path, records: list[Record]
 ) -> None:
     frame = leaderboard(files.latest(records))
-    expected = {100 * mean for mean in frame[(frame.protocol == "small-soft-v1") & (frame.n > 0)]["mean"]}
+    expected = {100 * mean for mean in frame[(frame.dataset != "digits") & (frame.n > 0)]["mean"]}
     with browser.open(site / "plots.html") as watched:
         page = watched.page
         page.locator("#group").select_option(label=f"{STORED}, ipc 10, convnet")
@@ -308,13 +320,43 @@ def test_a_picture_leads_to_the_rows_that_were_trained_on_its_sets(browser: Brow
         page = watched.page
         image = page.locator("figure img")
         assert image.evaluate("img => img.complete && img.naturalWidth") == 40
-        assert world.IMAGE in page.locator("figure h2").inner_text()
+        assert world.IMAGE in page.locator("figure h3").inner_text()
         page.locator("figure summary").click()
         assert "no record of this site was trained on this very set" in page.locator("figure li").nth(1).inner_text()
         page.locator("figure li a").click()
         page.get_by_role("dialog").wait_for()
         assert page.get_by_role("dialog").locator("h2").inner_text() == "herding"
         assert page.title() == "Leaderboard · CondenseBench"
+
+
+def test_condensed_sets_stand_side_by_side_with_what_the_teacher_says(browser: Browser, site: Path, kept: Kept) -> None:
+    with browser.open(site / "pictures.html") as watched:
+        page = watched.page
+        page.locator("#sets .set").first.wait_for()
+        assert page.locator("#sets .set b").all_inner_texts() == ["random", "herding"]
+        assert page.locator("#sets .set").last.locator(".tile").count() == 10  # an image of each class
+        assert "small-teacher-v1" in page.locator("#teacher").inner_text()
+        first = page.locator("#sets .set").last.locator(".top-labels").all_inner_texts()
+        assert [text.split()[0] for text in first] == [str(label) for label in range(10)]  # herding's images are clear
+        page.locator("#class").select_option("3")
+        assert page.locator("#sets .set").first.locator(".tile").count() == 2  # ipc 2
+        page.locator("#set").select_option(label="random")
+        page.locator("#image").select_option("1")
+        assert page.locator("#stored .strip .tile").count() == 8
+        titles = page.locator("#stored .heat b").all_inner_texts()
+        assert titles == ["the teacher", "none", "svd@10x"]
+        assert "same top class 100 %" in page.locator("#stored .heat figcaption").nth(1).inner_text()
+        address = page.evaluate("location.hash")
+        assert watched.complaints == []
+    with browser.open(site / "pictures.html", address) as again:
+        again.page.locator("#sets .set").first.wait_for()
+        assert again.page.locator("#class").input_value() == "3"
+    with browser.open(site / "index.html") as watched:
+        go_to(watched.page, "digits, small-soft-v1, stored labels")
+        watched.page.locator("#board tbody tr", has_text="herding").first.click()
+        watched.page.get_by_role("link", name="Look at its condensed set").click()
+        watched.page.locator("#sets .set").first.wait_for()
+        assert watched.page.locator("#set option:checked").inner_text() == "herding"
 
 
 def test_claims_and_findings_stand_with_their_evidence(browser: Browser, site: Path) -> None:

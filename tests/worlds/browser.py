@@ -24,6 +24,12 @@ class Watched:
     page: Any  # playwright.sync_api.Page
     complaints: list[str] = field(default_factory=list)  # of the console, and errors of scripts
     requests: list[str] = field(default_factory=list)
+    _session: Any = None  # of the DevTools protocol, where work is counted
+
+    def work(self) -> float:
+        """Seconds that the page's thread has worked so far, whatever else the machine does; see `Browser.open`."""
+        values = self._session.send("Performance.getMetrics")["metrics"]
+        return float(next(each["value"] for each in values if each["name"] == "TaskDuration"))
 
     @property
     def requests_elsewhere(self) -> list[str]:
@@ -38,8 +44,8 @@ class Browser:
         self._chromium = chromium
 
     @contextmanager
-    def open(self, file: Path, address: str = "", **context: Any) -> Iterator[Watched]:
-        """A page of its own, closed at the end."""
+    def open(self, file: Path, address: str = "", *, work: bool = False, **context: Any) -> Iterator[Watched]:
+        """A page of its own, closed at the end. `work`: count the seconds that its thread works."""
         options = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **context}
         window = self._chromium.new_context(**options)
         watched = Watched(window.new_page())
@@ -47,6 +53,9 @@ class Browser:
         watched.page.on("console", lambda message: watched.complaints.append(message.text))
         watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
         watched.page.on("request", lambda request: watched.requests.append(request.url))
+        if work:
+            watched._session = window.new_cdp_session(watched.page)
+            watched._session.send("Performance.enable", {"timeDomain": "threadTicks"})
         try:
             watched.page.goto(f"{file.as_uri()}{address}")
             yield watched

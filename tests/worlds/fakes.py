@@ -16,7 +16,15 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
+from bench.api import DynamicsScores
 from bench.seeds import Coordinate, numpy_generator, torch_generator
+from bench.teachers.dynamics import scores_of
+
+
+def scored(dynamics: np.ndarray, labels: np.ndarray) -> DynamicsScores:
+    """The scores of class probabilities [epochs, N, C], as the harness takes them."""
+    epochs = [scores_of(each, labels) for each in dynamics]
+    return DynamicsScores(**{name: np.stack([each[name] for each in epochs]) for name in epochs[0]})
 
 
 class FakeTrain:
@@ -131,8 +139,11 @@ class FakeContext:
             weight -= 0.5 * pixels.T @ (share - target) / len(pixels)
         return log
 
-    def soft_labels(self, images: torch.Tensor | None, k: int) -> np.ndarray:
-        """Logits of k shifted copies (0, 1, -1, 2, ... pixels to the right)."""
+    def dynamics_scores(self, epochs: int) -> DynamicsScores:
+        return scored(self.dynamics(epochs), self.train.labels)
+
+    def soft_labels(self, images: torch.Tensor | None, k: int, **_views: float) -> np.ndarray:
+        """Logits of k shifted copies (0, 1, -1, 2, ... pixels to the right); crops and mixing are left out."""
         own = self.train.images(np.arange(len(self.train))) if images is None else images
         shifts = [(turn + 1) // 2 * (1 if turn % 2 else -1) for turn in range(k)]
         return np.stack([self.predict(own.roll(shift, -1)).numpy() for shift in shifts], axis=1)

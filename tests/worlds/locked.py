@@ -36,6 +36,9 @@ siamese = []
 precision = "fp32"
 memory_format = "device"
 deterministic = false
+scale_l1 = 0.0  # no slimming
+class_steps = 0  # no continual learning
+kept_channels = []  # no slimming
 
 [recipe.optimizer]
 name = "adamw"

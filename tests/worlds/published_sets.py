@@ -46,6 +46,9 @@ def publish(folder: Path) -> None:
     torch.save(normalised, folder / "images_best.pt")
     torch.save(classes, folder / "labels_best.pt")
     torch.save([unit, classes], folder / "data.pt")
+    (folder / "datm").mkdir()
+    torch.save(normalised, folder / "datm" / "images_best.pt")
+    torch.save(9.0 * torch.nn.functional.one_hot(classes, CLASSES), folder / "datm" / "labels_best.pt")
 
 
 def _repository(folder: Path, images: list[bytes], labels: list[int]) -> None:

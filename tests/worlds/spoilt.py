@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tests.worlds.planted import COMPRESSOR, DATASET, DRAWN, MADE, METHOD, SHARED
+from tests.worlds.planted import COMPRESSOR, DATASET, DRAWN, LABELLED, MADE, METHOD, SHARED
 
 FEATURES = "    features = np.asarray(ctx.features())\n"  # a line of METHOD
 TAKE = "own[:ipc]"
@@ -215,6 +215,22 @@ SPOILT = {
     ),
     "makes class 0 darker": Spoilt(
         "class-numbers-do-not-matter", MADE, {"(mean + noise)": "(mean + noise - 9 * (label == 0))"}, "by 9"
+    ),
+    # labels that a method hands in
+    "hands in a label too few": Spoilt(
+        "keeps-the-contract", LABELLED, {"soft_labels=soft": "soft_labels=soft[1:]"}, "[3, 3]"
+    ),
+    "hands in whole numbers as labels": Spoilt(
+        "keeps-the-contract", LABELLED, {"soft_labels=soft": "soft_labels=soft.int()"}, "it returned int32"
+    ),
+    "hands in the logarithm of nothing": Spoilt(
+        "keeps-the-contract", LABELLED, {"soft_labels=soft": "soft_labels=(soft - soft).log()"}, "must be finite; row 0"
+    ),
+    "labels by the class's number": Spoilt(
+        "class-numbers-do-not-matter",
+        LABELLED,
+        {"soft = own": "soft = torch.arange(3.0) + own"},
+        "soft_labels differ by",
     ),
     # what comes back from a compressor
     "returns a bytearray": Spoilt("what-comes-back-fits", COMPRESSOR, {RETURN: "    return bytearray(1) + HEAD.pack"}),

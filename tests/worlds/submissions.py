@@ -28,6 +28,8 @@ from bench.stages.condense import condense
 from bench.stages.encode import encode_labels
 from bench.stages.evaluate import evaluate
 from bench.stages.teach import teach
+from bench.submission import contents
+from bench.submission.plan_of_records import plan_of
 from bench.teachers.teacher_files import TeacherRef
 from bench.training import loop
 from bench.trials.cell import cell_recipe
@@ -79,6 +81,15 @@ class Arena:
     @property
     def store(self) -> Path:
         return self.root / "store"
+
+    @property
+    def protocols(self) -> list[Path]:
+        return [path for path in self.plugins if path.suffix == ".toml"]
+
+    @property
+    def leaky(self) -> Path:
+        """The method that leaks."""
+        return self.root / "plugins" / "leaky.py"
 
     def run(self, folder: str, **grid: Any) -> list[Record]:
         """An honest run: `digits`, one image a class."""
@@ -134,7 +145,7 @@ class Cheater:
         if trial.compressor is None:
             return []
         labellers = (teacher or self.teacher,)
-        return [encode_labels(self.ws, trial, self.dataset, labellers, self.condensed(trial), 0)]
+        return encode_labels(self.ws, trial, self.dataset, labellers, self.condensed(trial), [0])
 
     def evaluated(self, trial: Trial, labels: list[LabelsRef]) -> dict[str, Any]:
         """The measured fields, as the harness as it stands now tells them."""
@@ -176,6 +187,64 @@ def under(record: Record, replicate: int, **changed: Any) -> Record:
     """The result of one trial under the name of another replicate, with every digest as it should be."""
     trial = replace(Trial.from_dict(record.trial), replicate=replicate)
     return altered(record, id=trial.id, trial={**trial.as_dict(), "id": trial.id}, **changed)
+
+
+def submission(hard: list[Record], *herding: Record) -> list[Record]:
+    """Honest replicates of `random`, and what is handed in for herding."""
+    return [record for record in hard if record.trial["method"] == "random"] + list(herding)
+
+
+def of(hard: list[Record], replicate: int) -> Record:
+    """Herding's honest record."""
+    return next(r for r in hard if r.trial["method"] == "herding" and r.trial["replicate"] == replicate)
+
+
+def from_elsewhere(record: Record, **changed: object) -> Record:
+    """A claim of another kind of machine: made here in native arithmetic, it says that it is portable and from another
+    Python, so that it runs again in portable arithmetic and is compared by statistics."""
+    return altered(record, environment={"arithmetic": "portable", "python": "0"}, **changed)
+
+
+def lies(honest: list[Record], hard: list[Record], cheater: Cheater) -> dict[str, list[Record]]:
+    """Rule -> a submission, the last record of which lies. Afterwards this process trains longer than it should."""
+    last, trial = of(hard, 2), Trial.from_dict(of(hard, 2).trial)
+    soft, labelled = honest[-1], Trial.from_dict(honest[-1].trial)
+    assert soft.bytes_labels is not None
+    _, accuracy, loss = cheater.best_epoch(trial, [])
+    whole = replace(labelled, compressor="none", budget=None)
+    larger = cheater.evaluated(whole, cheater.labels(whole))
+    cheater.for_longer(3)
+    longer = cheater.evaluated(trial, [])
+    measured = ("accuracy", "test_loss", "train_loss")
+    best = max((r for r in range(3, 10)), key=lambda r: of(hard, r).accuracy)
+    last_lines = {
+        "more-epochs": altered(last, **{key: longer[key] for key in measured}),
+        "other-labels": altered(soft, **{key: larger[key] for key in measured}),
+        "other-bytes": altered(soft, bytes_labels={"total": soft.bytes_labels.total - 40}),
+        "best-epoch": altered(last, accuracy=accuracy, test_loss=loss),
+        "picked-seed": under(of(hard, best), 2),
+        "edited-accuracy": altered(last, accuracy=round(600 * last.accuracy + 100) / 600),
+        "other-images": altered(last, condensed={"digest": "0" * 64}),
+    }
+    rows = {"other-labels": honest[:-1], "other-bytes": honest[:-1]}
+    others = submission(hard, of(hard, 0), of(hard, 1))
+    return {rule: [*rows.get(rule, others), lie] for rule, lie in last_lines.items()}
+
+
+def sent(arena: Arena, folder: Path, lines: Sequence[Record], *further: Path) -> Path:
+    """What a cheater sends: the archive of these records, packed as `submit` does it but not checked. With the
+    protocols of the arena, and further plugins."""
+    reports = {name: contents.report_of([], "nothing was checked") for name in (contents.CHECKED, contents.VERIFIED)}
+    files = {
+        contents.RECORDS: "".join(f"{line.line()}\n" for line in lines).encode(),
+        contents.PLAN: plan_of([line.run for line in lines]).encode(),
+        contents.ENVIRONMENT: b"{}",
+        **reports,
+        **{f"{contents.PLUGINS}/{file.name}": file.read_bytes() for file in (*arena.protocols, *further)},
+    }
+    path = folder / "sent.zip"
+    path.write_bytes(contents.pack(files, version="0", engine="0", records=len(lines)))
+    return path
 
 
 def _errors(findings: Sequence[Finding]) -> set[str]:

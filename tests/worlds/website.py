@@ -17,7 +17,11 @@ FORMULA = "=cmd|' /C calc'!A0"
 INPUT = r"\input{/etc/passwd}"
 ESCAPE = "\x1b[31mred\x1b[0m"
 IMAGE = "<img src=x onerror=\"document.title='stolen'\">"
-HOSTILE = (SCRIPT, FORMULA, INPUT, ESCAPE)
+SPACED = " =1+1"
+LINK = "[click](https://elsewhere.example) ![x](https://elsewhere.example/x.png) www.elsewhere.example"
+OPTION = "[-9cm]"  # of the command that ends a row of LaTeX
+BIDI = "good\u202edab"
+HOSTILE = (SCRIPT, FORMULA, INPUT, ESCAPE, SPACED, LINK, OPTION, BIDI)
 HARD = {"protocol": "small-hard-v1", "compressor": None, "ipc": 10, "dataset": "digits"}
 
 

@@ -39,8 +39,8 @@ class Apart:
         try:
             with self._process(where, f"{plugin.kind}-{plugin.name}-") as process:
                 process.call(f"{SIDE}:open_plugin", *self._opening(plugin))
-                for index, current in enumerate(rules):
-                    found += _rebuilt(process.call(f"{SIDE}:check", index), current, where)
+                for current in rules:
+                    found += _rebuilt(process.call(f"{SIDE}:check", current), current, where)
         except PluginFailure as failure:
             left = len(rules) - (rules.index(current) + 1 if current in rules else 0)
             after = f" {left} more rules were not checked." if left else ""

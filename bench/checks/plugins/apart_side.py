@@ -29,12 +29,11 @@ def open_plugin(
     tempfile.tempdir = str(temporary)
     store = Path(folder) / "store"
     shutil.copytree(teachers, store)
-    peer.kept["checks"] = check_plugins.bound(registry.get(kind, name), Workshop(registry, store))
+    peer.kept["checks"] = dict(check_plugins.bound(registry.get(kind, name), Workshop(registry, store)))
     if watched is not None:
         peer.watch(watched)
 
 
-def check(peer: Peer, index: int) -> list[tuple[str, str, str]]:
-    """(rule, message, severity) of what the rule at `index` finds."""
-    _, run = peer.kept["checks"][index]
-    return [(finding.rule, finding.message, finding.severity) for finding in run()]
+def check(peer: Peer, rule: str) -> list[tuple[str, str, str]]:
+    """(rule, message, severity) of what a rule finds."""
+    return [(finding.rule, finding.message, finding.severity) for finding in peer.kept["checks"][rule]()]

@@ -122,10 +122,17 @@ def check_and_count(names: Sequence[str], plugin_files: Iterable[str | Path]) ->
     its own (bench/checks/plugins/apart.py). Raises UserError."""
     registry = discover(plugin_files)
     plugins = chosen(registry, names)
-    with apart(registry) as checker:
-        results = [finding for plugin in plugins for finding in checker.findings(plugin, rules_of(plugin))]
+    results = check_all(registry, plugins)
     count = sum(len(rules_of(plugin)) for plugin in plugins)
     return results, f"{count} checks of {len(plugins)} plugin{'s' if len(plugins) > 1 else ''}"
+
+
+def check_all(registry: Registry, plugins: Sequence[Plugin]) -> list[Finding]:
+    """All findings on these plugins of a registry, each checked in a process of its own."""
+    if not plugins:
+        return []
+    with apart(registry) as checker:
+        return [finding for plugin in plugins for finding in checker.findings(plugin, rules_of(plugin))]
 
 
 def rules_of(plugin: Plugin) -> list[str]:
@@ -157,6 +164,7 @@ def bound(plugin: Plugin, shop: Workshop | None) -> list[tuple[str, Callable[[],
     def subject() -> Subject:
         if not subjects:
             subjects.append(_SUBJECTS[plugin.kind](plugin, shop or workshop()))
+            subjects[0].watch_import()
         return subjects[0]
 
     def run(check: Check) -> list[Finding]:

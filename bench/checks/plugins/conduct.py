@@ -10,31 +10,17 @@ import os
 import random
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from bench.checks.plugins.kit import Call, Subject, error_text
+from bench.checks.plugins.process_state import Snapshot, put_back
 from bench.checks.plugins.reach import watched_calls, ways_to_the_test_split
-
-# What a process has but once: name, how to read it, how to put it back.
-_GENERATORS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    "random": (random.getstate, random.setstate),
-    "numpy.random": (np.random.get_state, np.random.set_state),
-    "torch": (torch.get_rng_state, torch.set_rng_state),
-}
-_SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
-    "torch's grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "torch's deterministic mode": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-    "numpy's error handling": (np.geterr, lambda state: np.seterr(**state)),
-}
 
 
 @dataclass
@@ -68,7 +54,7 @@ _conducts: weakref.WeakKeyDictionary[Subject, Conduct] = weakref.WeakKeyDictiona
 def conduct(subject: Subject) -> Conduct:
     """Watched once for all the checks below."""
     if subject not in _conducts:
-        _ = subject.plugin.module  # what an import does is not the call's doing
+        _ = subject.plugin.module  # what an import does is not the call's doing: Subject.import_changed
         first = observe(subject, closely=True)
         again, otherwise = observe(subject), observe(subject, globally=2)
         _conducts[subject] = Conduct(first, again, otherwise, tuple(observe(subject, replicate=r) for r in (1, 2, 3)))
@@ -81,12 +67,13 @@ def observe(subject: Subject, *, replicate: int = 0, globally: int = 1, closely:
     seen = Observation()
     with ExitStack() as stack:
         folder = stack.enter_context(_own_folders())
-        stack.enter_context(_put_back())
+        stack.enter_context(_environment_put_back())
+        stack.enter_context(put_back())
         call: Call = stack.enter_context(subject.call(replicate))
         random.seed(globally)
         np.random.seed(globally)  # noqa: NPY002 (the global generator is what is watched)
         torch.default_generator.manual_seed(globally)
-        before, generators, settings = call.lent(), _states(_GENERATORS), _states(_SETTINGS)
+        before, snapshot = call.lent(), Snapshot()
         environment = dict(os.environ)
         if closely:
             seen.ways = ways_to_the_test_split(**call.arguments)
@@ -99,7 +86,7 @@ def observe(subject: Subject, *, replicate: int = 0, globally: int = 1, closely:
             except BaseException as error:
                 seen.error = error_text(error, subject.plugin)
         seen.called, seen.asked_for_randomness = called, call.ctx.asked_for_randomness
-        seen.generators, seen.settings = _changed(generators, _GENERATORS), _changed(settings, _SETTINGS)
+        seen.generators, seen.settings = snapshot.moved_generators(), snapshot.changed_settings()
         if Path.cwd() != folder / "current":
             seen.settings.append("the current folder")
         names = {key for key in {*environment, *os.environ} if environment.get(key) != os.environ.get(key)}
@@ -113,6 +100,8 @@ def leaves_global_generators_alone(subject: Subject) -> Iterator[str]:
     """Neither read from nor advanced: random, numpy.random and torch."""
     watched = conduct(subject)
     advice = "Draw from ctx.numpy('a name') or ctx.torch('a name')."
+    if moved := subject.import_moved:
+        yield f"its import moved the global generator of {' and '.join(moved)}. {advice}"
     if watched.first.generators:
         yield f"it moved the global generator of {' and '.join(watched.first.generators)}. {advice}"
     if watched.first.result == watched.again.result != watched.otherwise.result:
@@ -120,7 +109,10 @@ def leaves_global_generators_alone(subject: Subject) -> Iterator[str]:
 
 
 def leaves_the_process_as_it_was(subject: Subject) -> Iterator[str]:
-    """Current folder, environment variables, torch's and numpy's settings."""
+    """Current folder, environment variables, torch's and numpy's settings, functions of libraries and of this project;
+    by its import too."""
+    if changed := subject.import_changed:
+        yield f"its import changed {', '.join(changed)}. Leave it as it is: others run after it."
     if changed := conduct(subject).first.settings:
         yield f"it changed {', '.join(changed)}. Put it back before returning (a with-block does)."
 
@@ -178,32 +170,11 @@ def _own_folders() -> Iterator[Path]:
 
 
 @contextmanager
-def _put_back() -> Iterator[None]:
-    states = {name: pair[0]() for name, pair in (_GENERATORS | _SETTINGS).items()}
+def _environment_put_back() -> Iterator[None]:
     environment = dict(os.environ)
     try:
         yield
     finally:
-        for name, (_, put) in (_GENERATORS | _SETTINGS).items():
-            put(states[name])
         if dict(os.environ) != environment:
             os.environ.clear()
             os.environ.update(environment)
-
-
-def _states(what: Mapping[str, tuple[Callable[[], Any], Any]]) -> dict[str, str]:
-    return {name: _text(read()) for name, (read, _) in what.items()}
-
-
-def _changed(before: Mapping[str, str], what: Mapping[str, tuple[Callable[[], Any], Any]]) -> list[str]:
-    return [name for name, state in _states(what).items() if state != before[name]]
-
-
-def _text(state: Any) -> str:
-    if isinstance(state, torch.Tensor):
-        return state.numpy().tobytes().hex()
-    return (
-        repr([part.tobytes() if isinstance(part, np.ndarray) else part for part in state])
-        if isinstance(state, (tuple, list))
-        else repr(state)
-    )

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.checks.plugins.process_state import Snapshot
 from bench.checks.plugins.workshop import Workshop
 from bench.errors import UserError
 from bench.finding import Finding
@@ -49,6 +50,19 @@ class Subject(ABC):
             if name in LARGEST and isinstance(value, int) and value > LARGEST[name]
         }
         self.spec = Spec(plugin, self.shrunk)
+        self.import_moved: list[str] = []  # global generators
+        self.import_changed: list[str] = []  # settings of the process, and functions that were replaced
+
+    def watch_import(self) -> None:
+        """Import the plugin, and note what that changes of the process. Errors are told by the rules that call it."""
+        before = Snapshot()
+        try:
+            _ = self.plugin.module
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            return
+        self.import_moved, self.import_changed = before.moved_generators(), before.changed_settings()
 
     def with_parameters(self, **values: Any) -> Subject:
         """The same plugin with other parameters."""

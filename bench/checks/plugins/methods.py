@@ -21,6 +21,7 @@ IPC = 2
 LARGE = min(SIZES)  # all images of the smallest class
 # Two runs of a network on other batches differ in the last bits, which rounding to whole levels may show.
 ROUNDING = 0.02  # share of pixels that may differ by a level
+LABEL_ROUNDING = 1e-2  # of the largest label: systems of equations are solved in another order
 
 
 class MethodSubject(Subject):
@@ -140,6 +141,8 @@ def class_numbers_do_not_matter(subject: MethodSubject) -> Iterator[str]:
 
 def _difference(plain: Condensed, other: Condensed, old: int, new: int) -> str:
     ours, theirs = (np.flatnonzero(c.labels.numpy() == label) for c, label in ((plain, old), (other, new)))
+    if wrong := _difference_of_labels(plain, other, ours, theirs):
+        return f"of the class called {old}, called {new} in another numbering, {wrong}"
     if plain.indices is not None and other.indices is not None:
         a, b = np.sort(plain.indices[ours]), np.sort(other.indices[theirs])
         if (a == b).all():
@@ -150,6 +153,18 @@ def _difference(plain: Condensed, other: Condensed, old: int, new: int) -> str:
         return ""
     amount = f"{100 * (gap > 0).mean():.0f} % of pixels, by {gap.max():g}"
     return f"the images of the class called {old} differ when it is called {new}: {amount}."
+
+
+def _difference_of_labels(plain: Condensed, other: Condensed, ours: np.ndarray, theirs: np.ndarray) -> str:
+    """What differs between the labels that a method hands in and those under other class names, columns renamed."""
+    if plain.soft_labels is None or other.soft_labels is None:
+        return "" if plain.soft_labels is other.soft_labels else "soft_labels are handed in under one of them only."
+    if plain.indices is not None and other.indices is not None:
+        ours, theirs = ours[np.argsort(plain.indices[ours])], theirs[np.argsort(other.indices[theirs])]
+    before = plain.soft_labels.double().numpy()[ours]
+    after = other.soft_labels.double().numpy()[theirs][:, list(RELABELLED)]
+    gap = float(np.abs(before - after).max(initial=0.0))
+    return f"soft_labels differ by {gap:.3g}." if gap > LABEL_ROUNDING * max(1.0, float(np.abs(before).max())) else ""
 
 
 def _counted(subject: MethodSubject, world: str, ipc: int) -> Iterator[str]:
@@ -185,6 +200,8 @@ def _fingerprint(condensed: Condensed) -> str:
     parts: list[Any] = [condensed.images.numpy(), condensed.labels.numpy()]
     if condensed.indices is not None:
         parts.append(np.asarray(condensed.indices, dtype=np.int64))
+    if condensed.soft_labels is not None:
+        parts.append(condensed.soft_labels.numpy())
     return _digest(*(part.tobytes() for part in parts), canonical(dict(condensed.provenance)).encode())
 
 

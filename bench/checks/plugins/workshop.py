@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from bench.api import DynamicsScores
 from bench.artifacts.opened import Data
 from bench.artifacts.store import Store, arrays_digest
 from bench.checks.plugins import worlds
@@ -141,9 +142,15 @@ class Renamed:
         """float16 [epochs, N, C]."""
         return self._base.dynamics(epochs)[:, :, self.order]
 
-    def soft_labels(self, images: Tensor | None, k: int) -> np.ndarray:
+    def dynamics_scores(self, epochs: int) -> DynamicsScores:
+        """As in the base: the numbers of the classes do not matter."""
+        return self._base.dynamics_scores(epochs)
+
+    def soft_labels(
+        self, images: Tensor | None, k: int, *, crop_scale: float = 0.4, cutmix: bool = False
+    ) -> np.ndarray:
         """float16 [n, k, C]."""
-        return self._base.soft_labels(images, k)[:, :, self.order]
+        return self._base.soft_labels(images, k, crop_scale=crop_scale, cutmix=cutmix)[:, :, self.order]
 
     def streams_of_every_class(self) -> bool:
         """Whether the method asked for a generator of each class, by the class's number."""

@@ -9,6 +9,7 @@ from statistics import median
 from bench import machine
 from bench.checks.records.board import Cell, Line, row
 from bench.checks.records.rules import Findings
+from bench.records.schema import COUNTED_AS
 from bench.records.used_origins import used_origins
 from bench.stats.drift import Drift, drift
 from bench.stats.intervals import paired, pooled_std, resolvable
@@ -75,7 +76,9 @@ def _bits(pairs: Sequence[Pair], out: Findings) -> None:
         if why := machine.difference(a.environment, b.environment):
             elsewhere[why] += 1
             continue
-        names = ("accuracy", "test_loss", "train_loss", "bytes_images", "bytes_labels")
+        names = ["accuracy", "test_loss", "train_loss", "curve", "bytes_labels"]
+        if a.provenance.get(COUNTED_AS) == b.provenance.get(COUNTED_AS):
+            names.append("bytes_images")
         if different := [name for name in names if getattr(a, name) != getattr(b, name)]:
             out.add(
                 "not-bitwise",

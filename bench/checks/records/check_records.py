@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.checks.records.baseline import check_drift
-from bench.checks.records.board import Line, cells
+from bench.checks.records.board import Cell, Line, cells
 from bench.checks.records.contents import check_contents
+from bench.checks.records.curve_rules import check_curves
 from bench.checks.records.fairness import check_cell
 from bench.checks.records.label_bytes import check_bytes
 from bench.checks.records.prescribed import Prescribed
@@ -81,16 +82,7 @@ def check_records(
     """
     out = Findings()
     lines, left_out = read_lines(folder, out)
-    board = cells(lines, left_out)
-    prescribed = Prescribed(registry, store)
-    guard(registry, prescribed.in_force({cell.protocol for cell in board}), store.resolve())
-    for cell in board:
-        check_cell(cell, prescribed, out)
-        check_bytes(cell, prescribed, out)
-        check_copies(cell, out)
-    check_contents(board, out)
-    check_conduct(lines, out)
-    check_values(lines, out)
+    board = check_lines(lines, left_out, registry=registry, store=store, out=out)
     if baseline is not None:
         check_drift(board, cells(*read_lines(baseline, out)), out)
     elsewhere = VERIFY_RULES | (DRIFT_RULES if baseline is None else set()) | {"not-checked"}
@@ -102,6 +94,32 @@ def check_records(
         rules=len(RULES.keys() - elsewhere),
         rules_unchecked=len(out.rules_unchecked),
     )
+
+
+def check_lines(
+    lines: Sequence[Line],
+    left_out: Sequence[Mapping[str, Any]] = (),
+    *,
+    registry: Registry,
+    store: Path,
+    out: Findings,
+) -> list[Cell]:
+    """Hold records to all rules but those that need a baseline; `out` takes the findings. Returns their cells.
+
+    Raises LockError where a released protocol that they name is not what protocols/lock.json holds.
+    """
+    board = cells(lines, left_out)
+    prescribed = Prescribed(registry, store)
+    guard(registry, prescribed.in_force({cell.protocol for cell in board}), store.resolve())
+    for cell in board:
+        check_cell(cell, prescribed, out)
+        check_bytes(cell, prescribed, out)
+        check_curves(cell, prescribed, out)
+        check_copies(cell, out)
+    check_contents(board, out)
+    check_conduct(lines, out)
+    check_values(lines, out)
+    return board
 
 
 def read_lines(

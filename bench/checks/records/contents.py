@@ -10,8 +10,8 @@ from scipy.stats import fisher_exact
 from bench.checks.records.board import Cell, Line, row
 from bench.checks.records.rules import NOT_TOLD, Findings
 from bench.records.lean import LeanCondensed
-from bench.records.schema import FLOAT_PIXELS, CondensedSet
-from bench.reports.leaderboard.entries import REFERENCE_METHOD
+from bench.records.schema import FLOATS, CondensedSet
+from bench.reports.leaderboard.entries import is_reference
 
 CHANCE = 0.001  # of more near-copies than `random` has by nature, above which they are natural ones
 
@@ -22,11 +22,12 @@ def check_contents(cells: Sequence[Cell], out: Findings) -> None:
     for cell in cells:
         for line in cell.ok:
             seen, images = line.record.condensed, line.record.num_images
-            if line.trial.method == REFERENCE_METHOD and seen is not None and images:
+            if is_reference(line.trial.method, line.record.labels) and seen is not None and images:
                 near, drawn = nature[cell.dataset]
                 nature[cell.dataset] = near + seen.in_test_near, drawn + images
     for cell in cells:
         _pixels(cell, out)
+        _soft_labels(cell, out)
         for line in cell.ok:
             if line.record.num_classes and line.record.num_images != cell.ipc * line.record.num_classes:
                 out.add(
@@ -78,10 +79,25 @@ def _contents(
 
 def _pixels(cell: Cell, out: Findings) -> None:
     """Float pixels beside whole levels: both are told, and both are counted in bytes, but they are not the same."""
-    floats = [line for line in cell.ok if str(line.record.provenance.get("pixels")) in FLOAT_PIXELS]
+    floats = [line for line in cell.ok if str(line.record.provenance.get("pixels")) in FLOATS]
     if 0 < len(floats) < len(cell.ok):
         methods = ", ".join(sorted({line.trial.method for line in floats}))
         out.add("float-pixels", floats, f"{cell}: float pixels: {methods}; the other sets are whole grey levels")
+
+
+def _soft_labels(cell: Cell, out: Findings) -> None:
+    """Labels that methods hand in: not used under other regimes, and there where students learn from them."""
+    for line in cell.ok:
+        kind, regime = line.record.provenance.get("soft_labels"), line.record.labels
+        name = f"{cell}, {line.trial.method}"
+        if kind is not None and regime != "learned":
+            out.add(
+                "unused-labels",
+                line,
+                f"{name}: it hands in labels, and students learnt from {regime} ones: those of the protocol",
+            )
+        elif regime == "learned" and str(kind) not in FLOATS:
+            out.add("impossible-value", line, f"{name}: students learnt from its labels, and it handed in none")
 
 
 def _chance(near: int, images: int, near_random: int, drawn: int) -> float:

@@ -13,7 +13,7 @@ from bench.protocol.definition import Protocol
 from bench.protocol.recipe import Recipe
 from bench.records.files import ReadRecord
 from bench.records.schema import FIXED
-from bench.reports.leaderboard.entries import REFERENCE_METHOD
+from bench.reports.leaderboard.entries import reference_of
 
 RERUN = "condensebench run --rerun stale makes them anew"
 EVIDENCE = ("recipe", "images_seen", "measured_after", "num_test", "test_opened", "condensed")
@@ -128,7 +128,7 @@ def _training(cell: Cell, line: Line, prescribed: Prescribed, out: Findings) -> 
     if record.epochs != recipe.epochs:
         rule = "more-epochs" if record.epochs > recipe.epochs else "fewer-epochs"
         out.add(rule, line, f"{cell}: trained for {record.epochs} epochs; the protocol prescribes {recipe.epochs}")
-    steps = prescribed.steps(recipe, record.num_images)
+    steps = prescribed.steps(recipe, record.num_images, record.num_classes)
     if record.steps != steps:
         out.add(
             "other-steps",
@@ -163,7 +163,7 @@ def _evidence(cell: Cell, line: Line, recipe: Recipe, prescribed: Prescribed, ou
     """What records tell since schema 2."""
     record = line.record
     digest = prescribed.recipe_digest(cell.protocol, cell.dataset, cell.ipc, cell.student, record.num_classes or 0)
-    least, most = prescribed.images_seen(recipe, record.num_images or 0)
+    least, most = prescribed.images_seen(recipe, record.num_images or 0, record.num_classes or 1)
     if not least <= (record.images_seen or 0) <= most:
         allowed = f"{least}" if least == most else f"{least} to {most}"
         out.add("other-steps", line, f"{cell}: the student saw {record.images_seen} images; prescribed are {allowed}")
@@ -253,16 +253,15 @@ def _sizes(cell: Cell, prescribed: Prescribed, out: Findings) -> None:
 
 
 def _reference(cell: Cell, out: Findings) -> None:
-    """`random` with a result wherever anything else has one."""
+    """`random` (of learned labels `random-soft`) with a result wherever anything else has one."""
     for (compressor, budget), methods in cell.groups.items():
         if not any(line.record.status == "ok" for lines in methods.values() for line in lines):
             continue
-        group = row((REFERENCE_METHOD, compressor, budget))
-        reference = methods.get(REFERENCE_METHOD, [])
+        name = reference_of(next((line.record.labels for line in cell.ok), None))
+        group = row((name, compressor, budget))
+        reference = methods.get(name, [])
         if not reference:
-            out.add(
-                "no-random", str(cell), f"'{group}' was not run; condensebench run --method {REFERENCE_METHOD} adds it"
-            )
+            out.add("no-random", str(cell), f"'{group}' was not run; condensebench run --method {name} adds it")
         elif not any(line.record.status == "ok" for line in reference):
             out.add(
                 "no-random", reference, f"{cell}: '{group}' has no result ({reference[0].record.status})", "warning"

@@ -6,10 +6,11 @@ from bench.checks.records.board import Cell, Line, condensed_set, row
 from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import Findings
 from bench.errors import UserError
+from bench.records.schema import FLOATS
 from bench.trials.budget import Budget, reference_bytes
 
 # Codes of equal rate differ between methods by what their entropy coders make of the content: 0.6 % at most in
-# results/default-plan. What is larger, and larger than a header, is another code.
+# results/former-plan. What is larger, and larger than a header, is another code.
 CONTENT_SHARE = 0.02
 CONTENT_BYTES = 64
 
@@ -25,9 +26,12 @@ def check_bytes(cell: Cell, prescribed: Prescribed, out: Findings) -> None:
 
 def _budget(cell: Cell, line: Line, prescribed: Prescribed, out: Findings) -> None:
     record, trial = line.record, line.trial
-    if (record.bytes_labels is None) != (trial.compressor is None):
+    if (record.bytes_labels is None) != (trial.compressor is None and record.labels != "learned"):
         out.add("impossible-value", line, f"compressor {trial.compressor} with bytes_labels {record.bytes_labels}")
     if record.bytes_labels is None or not record.num_images or not record.num_classes:
+        return
+    if record.labels == "learned":
+        _learned(cell, line, record.num_images * record.num_classes, record.bytes_labels.total, out)
         return
     recipe = prescribed.recipe(cell.protocol, cell.dataset, cell.ipc, cell.student, record.num_classes)
     views = (record.num_views or 0) if isinstance(recipe, UserError) else recipe.views
@@ -49,6 +53,19 @@ def _budget(cell: Cell, line: Line, prescribed: Prescribed, out: Findings) -> No
             line,
             f"{cell}, {row((trial.method, trial.compressor, trial.budget))}: the labels take {total} bytes, "
             f"{reference / total:.1f}x in truth; {trial.budget} allows {allowed}",
+        )
+
+
+def _learned(cell: Cell, line: Line, values: int, total: int, out: Findings) -> None:
+    """Labels that the method handed in take the bytes of their values."""
+    kind = str(line.record.provenance.get("soft_labels"))
+    expected = values * FLOATS.get(kind, 0)
+    if line.trial.compressor is not None or total != expected:
+        out.add(
+            "impossible-value",
+            line,
+            f"{cell}, {line.trial.method}: labels of {total} bytes; {values} values of {kind} "
+            f"that it hands in take {expected}",
         )
 
 

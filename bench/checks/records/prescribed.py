@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.artifacts.describe import released_dataset_digest
 from bench.artifacts.refs import Workspace
+from bench.confinement.plugin_limits import OPENING, Limits
 from bench.errors import UserError
 from bench.lock import errata, lock_file
 from bench.lock.errata import Withdrawal
@@ -35,7 +36,7 @@ class Prescribed:
     def __init__(self, registry: Registry, store: Path) -> None:
         self.registry = registry
         self.released = lock_file.released()
-        self._origins = OriginDigests(Workspace(store.resolve(), registry))
+        self._origins = OriginDigests(Workspace(store.resolve(), registry, limits=Limits(OPENING)))
         self.engine = self._origins.engine
 
     def unknown_names(self, trial: Trial) -> list[str]:
@@ -110,14 +111,17 @@ class Prescribed:
                 why.append(f"{KINDS[kind]} '{text}' is a file given with --plugin")
         return why
 
-    def steps(self, recipe: Recipe, images: int) -> int:
-        """Optimiser steps of a student on so many images."""
-        return recipe.epochs * sum(batch_sizes(images, recipe.batch).values())
+    def steps(self, recipe: Recipe, images: int, classes: int = 1) -> int:
+        """Optimiser steps of a trial's students on so many images of so many classes."""
+        sizes = (images * seen // classes for seen in recipe.trainings(classes))
+        return recipe.epochs * sum(sum(batch_sizes(size, recipe.batch).values()) for size in sizes)
 
-    def images_seen(self, recipe: Recipe, images: int) -> tuple[int, int]:
-        """(least, most) images that a student sees over all epochs; a range only where stored batches are drawn."""
+    def images_seen(self, recipe: Recipe, images: int, classes: int = 1) -> tuple[int, int]:
+        """(least, most) images that a trial's students see over all epochs; a range only where stored batches are
+        drawn."""
         if recipe.draw == "epoch":
-            return recipe.epochs * images, recipe.epochs * images
+            total = recipe.epochs * sum(images * seen // classes for seen in recipe.trainings(classes))
+            return total, total
         sizes = list(batch_sizes(images, recipe.batch))
         drawn = [size for size in sizes if size >= recipe.batch] or sizes
         return self.steps(recipe, images) * min(drawn), self.steps(recipe, images) * max(drawn)
@@ -190,13 +194,13 @@ class Prescribed:
 
     @cache
     def teacher(self, name: str, dataset: str, dataset_digest: str, classes: int) -> str | None:
-        """Digest of the teachers that the protocol has for a data set, of the first one under class labels: those that
-        are shipped, else those that the store holds."""
+        """Digest of the teachers that the protocol has for a data set, of the first one where only methods ask: those
+        that are shipped, else those that the store holds."""
         fixed = self.protocol(name)
         if isinstance(fixed, UserError):
             return None
         recipes = fixed.teachers(dataset)
-        used = recipes[:1] if fixed.labels(dataset) == "hard" else recipes
+        used = recipes if fixed.asks_teachers(dataset) else recipes[:1]
         refs = self._origins.teachers(used, dataset, dataset_digest, classes)
         return None if refs is None else teachers_digest(refs)
 

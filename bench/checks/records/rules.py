@@ -34,6 +34,10 @@ RULES: dict[str, tuple[Severity, str]] = {
     "other-labels": ("error", "label regime and stored views are the protocol's"),
     "more-epochs": ("error", "the student was not trained for longer than the protocol prescribes"),
     "fewer-epochs": ("error", "the student was not trained for less than the protocol prescribes"),
+    "other-curve": (
+        "error",
+        "a trial of several students tells all that the protocol prescribes, the last as its result",
+    ),
     "other-steps": ("error", "optimiser steps and images seen follow from epochs, batch and images"),
     "hidden-evidence": ("error", "a record of this engine tells everything that the rules look at"),
     "best-epoch": ("error", "the test split was opened once, after the last epoch"),
@@ -42,7 +46,10 @@ RULES: dict[str, tuple[Severity, str]] = {
     "missing-replicates": ("error", "all entries of a cell have the same replicates"),
     "picked-replicates": ("error", "replicates are 0, 1, 2 and so on, without gaps"),
     "single-replicate": ("warning", "there are replicates enough for an interval"),
-    "no-random": ("error", "`random` stands in every group, so that there is something to compare with"),
+    "no-random": (
+        "error",
+        "`random` (of learned labels `random-soft`) stands in every group: something to compare with",
+    ),
     # bytes
     "budget-exceeded": ("error", "the labels keep their budget in true bytes"),
     "wrong-reference": ("error", "what 1x is follows from images, views and classes"),
@@ -53,6 +60,7 @@ RULES: dict[str, tuple[Severity, str]] = {
     "near-test": ("warning", "no image of the condensed set is nearly one of the test split"),
     "repeated-images": ("warning", "the images of a condensed set are different ones"),
     "float-pixels": ("note", "all condensed sets of a cell have pixels of one kind: whole grey levels, or floats"),
+    "unused-labels": ("note", "labels that a method hands in are those that students learn from"),
     # what plugins did beside their task
     "test-reach": ("error", "no plugin came by the data set in another way than by what it was lent"),
     "stray-write": ("error", "plugins write to their scratch folder alone"),

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from bench.checks.records.board import Cell, Line, condensed_set, row
 from bench.checks.records.rules import NOT_TOLD, Findings
 from bench.records.files import ReadRecord
-from bench.records.schema import FLOAT_PIXELS
+from bench.records.schema import FLOATS
 from bench.records.used_origins import used_origins
 
 CLOCKS_DIFFER = timedelta(hours=1)
@@ -69,7 +69,7 @@ def impossible(record: ReadRecord) -> Iterator[str]:
     if record.accuracy is not None and not record.bytes_images:
         yield "the images take no bytes"
     pixels = str(record.provenance.get("pixels"))
-    values = (record.num_images or 0) * FLOAT_PIXELS.get(pixels, 0)
+    values = (record.num_images or 0) * FLOATS.get(pixels, 0)
     if values and (record.bytes_images or 0) % values:
         yield f"{record.num_images} images of {pixels} take {record.bytes_images} bytes: no whole number of values"
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from bench.checks.records.board import row, short
 from bench.checks.verify.rerun import Reruns
 from bench.checks.verify.rounding import EXACT, Limits, result
 from bench.records.files import Record
+from bench.records.schema import COUNTED_AS
 from bench.stages.curve import LearningCurve
 from bench.trials.budget import Budget
 from bench.trials.plan import UNCOMPRESSED
@@ -52,10 +54,9 @@ def other_content(claim: Record, rerun: Record) -> Diagnosis | None:
             "other-images",
             f"the set is {short(claim.condensed.digest)}; here the method makes {short(rerun.condensed.digest)}",
         )
-    sizes: Mapping[str, tuple[int | None, int | None]] = {
-        "images": (claim.bytes_images, rerun.bytes_images),
-        "labels": (_label_bytes(claim), _label_bytes(rerun)),
-    }
+    sizes: dict[str, tuple[int | None, int | None]] = {"labels": (_label_bytes(claim), _label_bytes(rerun))}
+    if claim.provenance.get(COUNTED_AS) == rerun.provenance.get(COUNTED_AS):
+        sizes = {"images": (claim.bytes_images, rerun.bytes_images), **sizes}
     for what, (claimed, measured) in sizes.items():
         if claimed != measured:
             return Diagnosis(
@@ -65,6 +66,16 @@ def other_content(claim: Record, rerun: Record) -> Diagnosis | None:
     if None not in counts and counts[0] != counts[1]:
         first, second = (f"{each.values} values and {each.rows} rows" for each in counts if each is not None)
         return Diagnosis("not-reproduced", f"{first} of the labels are claimed to be no probabilities; here {second}")
+    return None
+
+
+def other_curve(claim: Record, rerun: Record) -> Diagnosis | None:
+    """A student before the last one of a trial that trains several, whose figures are others here."""
+    claimed, here = (record.curve or [] for record in (claim, rerun))
+    for number, (first, second) in enumerate(zip_longest(claimed, here), 1):
+        if first != second:
+            told = ["none" if each is None else _percent(each.accuracy) for each in (first, second)]
+            return Diagnosis("not-reproduced", f"student {number}: claimed {told[0]}, here {told[1]}")
     return None
 
 

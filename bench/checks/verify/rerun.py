@@ -12,6 +12,7 @@ from typing import Any
 
 from bench import machine
 from bench.artifacts.refs import Workspace
+from bench.confinement.plugin_limits import Limits
 from bench.driver.defaults import default_device
 from bench.driver.on_ray import RayExecutor
 from bench.driver.outcome import Outcome, ignore
@@ -45,6 +46,8 @@ class Reruns(AbstractContextManager["Reruns"]):
         store: artifacts that are trusted and reused; None: nothing is, a fresh store is made and removed.
         jobs: trials at once; None: one a core.
         arithmetic: of the workers, see bench.machine.
+        limits: of the processes of plugins; None: the default ones.
+        guarded: a folder in which plugins have nothing to write; None: that of the reruns' own records.
         on_record: called with every record as its trial ends.
     """
 
@@ -55,6 +58,8 @@ class Reruns(AbstractContextManager["Reruns"]):
         store: Path | None = None,
         jobs: int | None = None,
         arithmetic: str = machine.NATIVE,
+        limits: Limits | None = None,
+        guarded: Path | None = None,
         on_record: Callable[[Record], None] = ignore,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="condensebench-verify-")
@@ -63,7 +68,10 @@ class Reruns(AbstractContextManager["Reruns"]):
         device = default_device()
         place = store.resolve() if store else root / "store"
         self._ws = Workspace(place, registry, device, arithmetic=arithmetic)
-        self._executor = _Remembering(registry, place, jobs=jobs, device=device, arithmetic=arithmetic)
+        self._executor = _Remembering(
+            registry, place, jobs=jobs, device=device, arithmetic=arithmetic, limits=limits,
+            results=guarded or self._results,
+        )  # fmt: skip
         self._known: dict[Trial, Record] = {}
 
     def __exit__(

@@ -1,10 +1,10 @@
 """What rounding alone can do to a result: the same seed under other instruction sets.
 
 A training whose additions round otherwise takes another path, so another kind of machine gives another result by the
-same code. How far apart two such results lie was measured by running every trial of the default plan in two kinds of
-arithmetic (rounding.toml, made by `python -m speed.rounding`), and is measured again where a claim is verified, on the
-replicates of its row. The spread is a root mean square over pairs of one seed; no mean is taken out, since rounding has
-no direction.
+same code. How far apart two such results lie was measured by running every trial of results/former-plan.toml in two
+kinds of arithmetic (rounding.toml, made by `python -m speed.rounding`), and is measured again where a claim is
+verified, on the replicates of its row. The spread is a root mean square over pairs of one seed; no mean is taken out,
+since rounding has no direction.
 """
 
 from __future__ import annotations

@@ -9,18 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from bench import machine
 from bench.checks.records.board import Cell, Line, cells
 from bench.checks.records.check_records import read_lines
+from bench.checks.records.contents import check_contents
 from bench.checks.records.fairness import check_code
 from bench.checks.records.prescribed import Prescribed
 from bench.checks.records.rules import Findings
-from bench.checks.verify.diagnosis import made_otherwise, other_content, other_result
+from bench.checks.records.watched import check_conduct
+from bench.checks.verify.diagnosis import made_otherwise, other_content, other_curve, other_result
 from bench.checks.verify.elsewhere import judged_by_statistics
 from bench.checks.verify.rerun import Reruns
 from bench.checks.verify.rounding import result
+from bench.confinement.plugin_limits import Limits
 from bench.driver.defaults import default_store
 from bench.driver.outcome import ignore
 from bench.errors import UserError
@@ -32,7 +36,8 @@ from bench.seeds import numpy_generator
 Progress = Callable[[Sequence[Line]], AbstractContextManager[Callable[[Record], None]]]
 
 
-def _silent(lines: Sequence[Line]) -> AbstractContextManager[Callable[[Record], None]]:  # noqa: ARG001
+def silent(lines: Sequence[Line]) -> AbstractContextManager[Callable[[Record], None]]:  # noqa: ARG001
+    """No progress."""
     return nullcontext(ignore)
 
 
@@ -64,10 +69,13 @@ def select(targets: Sequence[str], results: Path, out: Findings) -> tuple[list[L
     return everything, list(chosen.values())
 
 
-def drawn(lines: Sequence[Line], count: int) -> list[Line]:
-    """So many of the records, from every cell as evenly as can be. Which ones follows from the records' own digests:
-    the same for everybody, and others as soon as any line changes."""
-    rng = numpy_generator("verify", *sorted(line.whole.digest for line in lines))
+def drawn(lines: Sequence[Line], count: int, *lot: str) -> list[Line]:
+    """So many of the records, from every cell as evenly as can be.
+
+    Which ones follows from the records' own digests: the same for everybody, and others as soon as any line changes.
+    Whoever made the records can foresee them; with a `lot` that was drawn afterwards, nobody can.
+    """
+    rng = numpy_generator("verify", *lot, *sorted(line.whole.digest for line in lines))
     piles = [[cell.lines[i] for i in rng.permutation(len(cell.lines))] for cell in cells(lines)]
     piles = [piles[i] for i in rng.permutation(len(piles))]
     order = [pile[depth] for depth in range(max(map(len, piles), default=0)) for pile in piles if depth < len(pile)]
@@ -82,7 +90,9 @@ def verify(
     *,
     store: Path | None = None,
     jobs: int | None = None,
-    progress: Progress = _silent,
+    limits: Limits | None = None,
+    guarded: Path | None = None,
+    progress: Progress = silent,
 ) -> str:
     """Run the records again and add what differs to `out`. Returns the summary.
 
@@ -95,6 +105,8 @@ def verify(
         out: takes the findings.
         store: artifacts to trust and reuse; None: everything is made anew.
         jobs: trials at once; None: one a core.
+        limits: of the processes of plugins; None: the default ones.
+        guarded: a folder in which plugins have nothing to write; None: none.
         progress: what surrounds the runs: called with the records to run, it gives what is told each that ended.
     """
     place = store or default_store()
@@ -106,25 +118,38 @@ def verify(
     exact = 0
     with progress(ready) as ended:
         for arithmetic, group in _by_arithmetic(ready).items():
-            with Reruns(registry, store=store, jobs=jobs, arithmetic=arithmetic, on_record=ended) as reruns:
+            run_again = partial(Reruns, registry, store=store, jobs=jobs, limits=limits, guarded=guarded)
+            with run_again(arithmetic=arithmetic, on_record=ended) as reruns:
                 elsewhere = []
                 for line, record in _again(group, reruns):
                     claim = line.whole
+                    _look_at_plugins(Line(record, line.where), out)
                     diagnosis = made_otherwise(claim, record)
                     if diagnosis is None and machine.must_agree(claim.environment, record.environment):
                         diagnosis = other_content(claim, record)
                         if diagnosis is None and result(claim) != result(record):
                             diagnosis = other_result(claim, line.trial, reruns)
+                        diagnosis = diagnosis or other_curve(claim, record)
                         exact += diagnosis is None
                     elif diagnosis is None:
                         elsewhere.append(line)
                     if diagnosis is not None:
                         out.add(diagnosis.rule, line, f"{line.trial}: {diagnosis.message}")
                 if elsewhere:
-                    with Reruns(registry, store=store, jobs=jobs, arithmetic=_other(arithmetic)) as others:
+                    with run_again(arithmetic=_other(arithmetic)) as others:
                         for line, diagnosis in judged_by_statistics(elsewhere, board, reruns, others):
                             out.add(diagnosis.rule, line, f"{line.trial}: {diagnosis.message}")
     return f"{len(ready)} of {len(lines)} records run again, {exact} as claimed to the bit"
+
+
+def _look_at_plugins(rerun: Line, out: Findings) -> None:
+    """Add what the plugins of a record did as it ran here, and what is in its condensed set: a claim may deny it."""
+    seen = Findings()
+    check_conduct([rerun], seen)
+    check_contents(cells([rerun]), seen)
+    for finding in seen:
+        if finding.severity == "error":
+            out.add(finding.rule, rerun, f"run again here: {finding.message}")
 
 
 def _by_arithmetic(lines: Sequence[Line]) -> dict[str, list[Line]]:

@@ -47,7 +47,8 @@ _SOURCE_COLUMNS = (
     Column("digest", heading="digest of their digests"),
 )
 _SUMMARY_COLUMNS = (
-    *(Column(name, heading=name, left=True) for name in ("claim", "verdict", "contrast", "alone")),
+    Column("claim", heading="claim", left=True, show_row=lambda row: row["claim"]),  # a link stays Markdown
+    *(Column(name, heading=name, left=True) for name in ("verdict", "contrast", "alone")),
     *(Column(name, heading=name) for name in ("for", "against", "open", "pooled")),
     Column("p", heading="p", show=p_value),
 )

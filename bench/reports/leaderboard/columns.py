@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from bench.records.files import ReadRecord
-from bench.reports.leaderboard.entries import REFERENCE_METHOD, Entry
+from bench.reports.leaderboard.entries import REFERENCE_METHOD, Entry, is_reference
 from bench.reports.quantities import (
     COMPRESSOR_WIDTH,
     METHOD_WIDTH,
@@ -69,6 +69,14 @@ class Standing:
         images, classes = self.bytes_images, self.results[0].num_classes if self.results else None
         return math.nan if images is None or not classes else 8 * (images + (self.bytes_labels or 0)) / classes
 
+    @cached_property
+    def curve(self) -> list[float] | None:
+        """Of each student that a trial trains, the mean accuracy over the replicates; None where it trains one."""
+        curves = [[point.accuracy for point in record.curve] for record in self.results if record.curve]
+        if not curves or len({len(each) for each in curves}) > 1:
+            return None
+        return [intervals.summary(accuracies).mean for accuracies in zip(*curves, strict=True)]
+
     def invalid(self, what: str) -> float:
         """Of the labels' "values" or "rows", the mean share that were no probabilities."""
         counted = (record for record in self.results if record.invalid_labels)
@@ -81,7 +89,7 @@ class LeaderboardColumn(Column):
 
     value: Callable[[Standing], Any]
     place: float = math.inf  # from the left in tables for people; of equal places the first declared comes first
-    needs: str | None = None  # the key of a column that must hold a value in a table for this one to stand in it
+    needs: tuple[str, ...] = ()  # the keys of columns of which one must hold a value in a table for this one to stand
 
 
 def differences(entry: Entry, reference: Entry | None) -> list[float]:
@@ -105,8 +113,15 @@ def _accuracy(row: Row) -> Shown:
 
 
 def _against_reference(row: Row) -> str:
-    is_reference = row["method"] == REFERENCE_METHOD
-    return "reference" if is_reference else interval(row["delta_random"], row["delta_random_ci95"], "+")
+    return (
+        "reference"
+        if is_reference(row["method"], row["labels"])
+        else interval(row["delta_random"], row["delta_random_ci95"], "+")
+    )
+
+
+def _by_student(curve: list[float]) -> str:
+    return " ".join(f"{100 * accuracy:.1f}" for accuracy in curve)
 
 
 def _rank(row: Row) -> str:
@@ -140,7 +155,7 @@ COLUMNS: dict[str, LeaderboardColumn] = by_key(
         _of_trial("method", "str", heading="method", left=True, width=METHOD_WIDTH, place=2),
         _of_trial(  # None under hard labels
             "compressor", "object", heading="compressor", show_row=stored_as, left=True, width=COMPRESSOR_WIDTH,
-            place=1, needs="compressor",
+            place=1, needs=("compressor",),
         ),
         _of_trial("budget", "object"),  # None where there is none
         _of_trial("student", "str"),
@@ -149,6 +164,16 @@ COLUMNS: dict[str, LeaderboardColumn] = by_key(
         LeaderboardColumn(
             "mean", "float64", "accuracy", unit="%", show_row=_accuracy, starred=True, place=3,
             value=lambda standing: standing.accuracy.mean,
+        ),
+        # Of protocols under which a trial trains several students: the mean over all of them, and each, the last being
+        # the accuracy.
+        LeaderboardColumn(
+            "curve_mean", "float64", "average", percent, place=3.5, needs=("curve_mean",),
+            value=lambda standing: intervals.summary(standing.curve or ()).mean,
+        ),
+        LeaderboardColumn(
+            "curve", "object", "by student", _by_student, place=3.6, needs=("curve_mean",),
+            value=lambda standing: standing.curve,
         ),
         # Sample standard deviation.
         LeaderboardColumn("std", "float64", "std", percent, value=lambda standing: standing.accuracy.std, place=4),
@@ -159,7 +184,8 @@ COLUMNS: dict[str, LeaderboardColumn] = by_key(
             value=lambda standing: standing.bytes_images,
         ),
         LeaderboardColumn(
-            "bytes_labels", "Int64", "labels", lambda value: size(value, "B"), place=9, needs="compressor",
+            "bytes_labels", "Int64", "labels", lambda value: size(value, "B"), place=9,
+            needs=("compressor", "bytes_labels"),
             value=lambda standing: standing.bytes_labels,
         ),
         LeaderboardColumn(
@@ -200,7 +226,7 @@ COLUMNS: dict[str, LeaderboardColumn] = by_key(
         # Paired t test of delta_random, two-sided; Holm-adjusted over the rows of the table.
         LeaderboardColumn("p_random", "float64", value=lambda standing: standing.p),
         LeaderboardColumn("p_random_holm", "float64", "p", p_value, place=7, value=lambda standing: standing.p_holm),
-        # The label regime: hard, stored or online.
+        # The label regime: hard, stored, online or learned.
         LeaderboardColumn("labels", "str", value=lambda standing: standing.entry.labels),
         # Whether the protocol is a released one, unchanged, with an entry for the data set.
         LeaderboardColumn("official", "bool", value=lambda standing: standing.official),

@@ -19,7 +19,9 @@ from bench.records.files import ReadRecord, Record, Regime, latest
 from bench.records.schema import FIXED
 from bench.records.used_origins import used_origins
 
-REFERENCE_METHOD = "random"  # the row that all others are compared with; the only method that the harness knows by name
+# The rows that all others are compared with; the only methods that the harness knows by name. `random` hands in no
+# labels: where students learn from those, random images with soft labels stand in its place.
+REFERENCE_METHOD, LEARNED_REFERENCE = "random", "random-soft"
 _NAMES = ("dataset", "protocol", "ipc", "student")
 _row_of = attrgetter(*_NAMES, "method", "compressor", "budget")
 
@@ -104,6 +106,16 @@ def regime(record: ReadRecord) -> Regime:
     if record.labels is not None:
         return record.labels
     return "hard" if record.run.compressor is None else "stored"
+
+
+def reference_of(labels: str | None) -> str:
+    """The method that others are compared with under a label regime."""
+    return LEARNED_REFERENCE if labels == "learned" else REFERENCE_METHOD
+
+
+def is_reference(method: str, labels: str | None) -> bool:
+    """Whether a row is the one that others are compared with."""
+    return method == reference_of(labels)
 
 
 def entries_of(records: Iterable[ReadRecord]) -> list[Entry]:

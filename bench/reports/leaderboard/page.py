@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 import pandas as pd
 
 from bench.reports.leaderboard.columns import COLUMNS, LeaderboardColumn
-from bench.reports.leaderboard.entries import REFERENCE_METHOD
+from bench.reports.leaderboard.entries import LEARNED_REFERENCE, REFERENCE_METHOD
 from bench.reports.printers import printed
 from bench.reports.quantities import marked, unofficial_notes
 from bench.reports.table import MarkNote, Note, Page, Row, Table, rows_of
@@ -62,7 +62,11 @@ def _table(heading: str, table: Sequence[Row]) -> Table:
 def columns_shown(table: Sequence[Row]) -> list[LeaderboardColumn]:
     """The columns of a table for people, from the left; those that only some tables need where this one does."""
     shown = (column for column in COLUMNS.values() if column.heading is not None)
-    present = (column for column in shown if column.needs is None or any(pd.notna(row[column.needs]) for row in table))
+    present = (
+        column
+        for column in shown
+        if not column.needs or any(pd.notna(row[key]) for key in column.needs for row in table)
+    )
     return sorted(present, key=lambda column: column.place)
 
 
@@ -132,6 +136,13 @@ def notes(frame: pd.DataFrame) -> Iterator[Note]:
         f"vs {REFERENCE_METHOD}: mean difference in points ± half of the 95 % t interval, paired by replicate "
         "(same initialisation and data order)."
     )
+    if frame.curve_mean.notna().any():
+        yield (
+            "by student: continual protocols train and test a student after each step of classes, slimming protocols "
+            "one for each share of channels; accuracy is the last one's, average the mean over all."
+        )
+    if (frame.labels == "learned").any():
+        yield f"learned labels: those that a method hands in; {REFERENCE_METHOD} stands for {LEARNED_REFERENCE} there."
     yield (
         f"p: of the difference to {REFERENCE_METHOD}, paired t test, two-sided, Holm-adjusted over the rows of a table."
     )

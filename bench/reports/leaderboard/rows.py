@@ -16,11 +16,11 @@ import pandas as pd
 from bench.records.files import ReadRecord
 from bench.reports.leaderboard.columns import COLUMNS, Standing, differences
 from bench.reports.leaderboard.entries import (
-    REFERENCE_METHOD,
     Entry,
     budget_order,
     entries_of,
     in_every_table,
+    is_reference,
     natural,
 )
 from bench.reports.table import Row, typed
@@ -54,7 +54,9 @@ def _standings(table: list[Entry], released: Mapping[str, str] | None) -> list[S
         groups = intervals.tie_groups({entry.name: entry.accuracies for entry in budget})
         best.update(groups[0] if groups else [])
     cells = _split(table, lambda entry: (entry.trial["compressor"], entry.trial["budget"]))
-    references = [next((entry for entry in cell if entry.trial["method"] == REFERENCE_METHOD), None) for cell in cells]
+    references = [
+        next((each for each in cell if is_reference(each.trial["method"], each.labels)), None) for cell in cells
+    ]
     tested = [
         paired_t(differences(entry, reference)).p
         for cell, reference in zip(cells, references, strict=True)

@@ -21,6 +21,7 @@ MIB = 2**20
 SHARED = {
     "backbone": "further networks",
     "dynamics": "training dynamics",
+    "dynamics-scores": "training dynamics",
     "scoring-labels": "soft labels",
 }
 NOTES = (

@@ -22,8 +22,7 @@ from bench.artifacts.store import Store
 from bench.errors import PluginError, UserError
 from bench.foreign.bounds import check_unpacked, regular
 from bench.foreign.tensors import read_npy, read_npy_header
-from bench.labels.label_file import shard_sizes
-from bench.labels.making import shards
+from bench.labels.label_file import shard_sizes, shards
 from bench.plugins.spec import Spec
 from bench.seeds import Coordinate, numpy_generator, torch_generator
 from bench.stages.label import Labelling

@@ -167,7 +167,9 @@ class _Running:
             needed = smallest_total(error.smallest_bytes, shard, views=views, shared=shared, shard_sizes=self._sizes)
             self._quality.status, self._quality.message = "infeasible", error.why
             self._quality.smallest_bytes = max(needed, self._quality.smallest_bytes or 0)
-        except Exception as error:  # of this compressor: the others are still measured
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of this compressor, sys.exit too: the others are still measured
             self._quality.status, self._quality.message = "failed", f"{type(error).__name__}: {error}"
 
     def _turns(self, part: SoftLabels, shard: int) -> int:

@@ -162,6 +162,7 @@ window.DETAILS = window.DETAILS || {};
       ...[cost(records)].filter(Boolean),
       section(
         "Where it comes from",
+        ...(detail.picture ? [element("p", {}, element("a", { href: detail.picture }, "Look at its condensed set"))] : []),
         ...grouped(records, "made_by", "Digests of what made it"),
         ...grouped(records, "provenance", "What the method says of it"),
         ...grouped(records, "condensed", "The condensed set"),

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const FORMULA = /^[=+\-@\t\r]/; // how a cell begins that a spreadsheet would compute
+  const FORMULA = /^\s*[=+\-@\t\r]/; // how a cell begins that a spreadsheet would compute
 
   const csvCell = (value) => {
     if (value === null || value === undefined) return "";
@@ -12,7 +12,11 @@
   };
 
   const oneLine = (text) => text.split(/\s*\n\s*/).join(" ");
-  const markdownCell = (text) => oneLine(text).replaceAll("\\", "\\\\").replaceAll("|", "\\|").replaceAll("<", "&lt;");
+  /* A text in which no tag, link, image or address comes to life: as `condensebench leaderboard --format md` has it. */
+  const markdownCell = (text) => {
+    const lively = new RegExp(window.LEADERBOARD.lively, "gi");
+    return oneLine(text).replaceAll("\\", "\\\\").replace(lively, "\\$&").replaceAll("|", "\\|");
+  };
 
   page.exports = {
     /* Every column unrounded, of the rows that are shown. */
@@ -45,7 +49,8 @@
         const text = plain(row.shown[column.index]);
         return column.mark && row.best ? `\\textbf{${text}}` : text;
       };
-      const line = (cells) => `${cells.join(" & ")} \\\\`;
+      // The command before a row would take [ and * for its own.
+      const line = (cells) => `${cells.join(" & ").replace(/^(\s*)([[*])/, "$1{$2}")} \\\\`;
       return [
         "% \\usepackage{booktabs}",
         "\\begin{table}",

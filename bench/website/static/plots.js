@@ -17,12 +17,32 @@ window.PLOTS = window.PLOTS || {};
     link.remove();
   };
 
+  /* The charts of a group; rows that several of them draw stand once in its file. */
+  const chartsOf = async (group) => {
+    await page.load(`data/${group.file}.js`);
+    const { rows, charts } = PLOTS[group.key];
+    if (rows) {
+      PLOTS[group.key] = charts.map(({ spec, ...chart }) => ({ ...chart, spec: { ...spec, data: { values: spec.data.rows.map((at) => rows[at]) } } }));
+    }
+    return PLOTS[group.key];
+  };
+
+  /* On a narrow screen a plot is as wide as its place, and its legend stands below. */
+  const fitted = (spec, width) => {
+    if (width >= 640 || typeof spec.width !== "number") return spec;
+    return { ...spec, width, autosize: { type: "fit-x", contains: "padding" } };
+  };
+
   const draw = async (group) => {
     views.forEach((view) => view.finalize());
     views = [];
-    await page.load(`data/${group.file}.js`);
-    const config = (dark) => ({ ...index.config[dark ? "dark" : "light"] });
-    const figures = PLOTS[group.key].map((chart) => {
+    const charts = await chartsOf(group);
+    const config = (dark, narrow = false) => {
+      const look = index.config[dark ? "dark" : "light"];
+      if (!narrow) return look;
+      return { ...look, axis: { ...look.axis, labelLimit: 110 }, legend: { ...look.legend, orient: "bottom", columns: 2, labelLimit: 130 } };
+    };
+    const figures = charts.map((chart) => {
       const place = element("div", { class: "plot", tabindex: "0", role: "region", "aria-label": `Plot: ${chart.title}` });
       const buttons = element("p", { class: "buttons" });
       const caption = element("figcaption", {}, chart.caption);
@@ -31,7 +51,8 @@ window.PLOTS = window.PLOTS || {};
     find("plots").replaceChildren(...figures.map((figure) => figure.node));
     for (const { chart, place, buttons } of figures) {
       // The page's own colours to look at, ink on white to save.
-      const shown = await vegaEmbed(place, chart.spec, { actions: false, renderer: "svg", ast: true, config: config(page.isDark()) });
+      const spec = fitted(chart.spec, place.clientWidth);
+      const shown = await vegaEmbed(place, spec, { actions: false, renderer: "svg", ast: true, config: config(page.isDark(), spec !== chart.spec) });
       views.push(shown);
       const hidden = element("div");
       const save_as = (type) => async () => {

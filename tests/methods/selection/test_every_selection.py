@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods import _el2n
 from methods._el2n import el2n_scores
 from methods.selection import el2n, herding, uniform
-from tests.worlds.fakes import FakeContext, FakeTrain, digits, digits_context, trained_teacher
+from tests.worlds.fakes import FakeContext, FakeTrain, digits, digits_context, scored, trained_teacher
 
 METHODS = [uniform.select, el2n.select, herding.select]
 DETERMINISTIC = [el2n.select, herding.select]
@@ -79,11 +80,10 @@ def test_renaming_the_classes_does_not_change_the_picks(select):
 # EL2N
 
 
-def test_el2n_is_the_sum_over_epochs_of_the_distance_to_the_one_hot_label(monkeypatch):
-    monkeypatch.setattr(_el2n, "_CHUNK_VALUES", 21)  # several chunks, the last one short
+def test_el2n_is_the_sum_over_epochs_of_the_distance_to_the_one_hot_label():
     rng = np.random.default_rng(0)
     share, labels = rng.dirichlet(np.ones(7), size=(4, 23)).astype(np.float16), rng.integers(0, 7, 23)
-    for image, score in enumerate(el2n_scores(share, labels)):
+    for image, score in enumerate(el2n_scores(scored(share, labels))):
         onehot = np.eye(7)[labels[image]]
         assert score == pytest.approx(sum(np.linalg.norm(share[e, image].astype(float) - onehot) for e in range(4)))
 
@@ -91,21 +91,20 @@ def test_el2n_is_the_sum_over_epochs_of_the_distance_to_the_one_hot_label(monkey
 def test_el2n_of_a_certainly_wrong_image_is_the_square_root_of_two_an_epoch():
     wrong = np.zeros((3, 1, 5), dtype=np.float16)
     wrong[:, 0, 2] = 1
-    assert el2n_scores(wrong, np.array([0])) == pytest.approx([3 * 2**0.5])
-    assert el2n_scores(wrong, np.array([2])) == pytest.approx([0])
+    assert el2n_scores(scored(wrong, np.array([0]))) == pytest.approx([3 * 2**0.5])
+    assert el2n_scores(scored(wrong, np.array([2]))) == pytest.approx([0])
 
 
 def test_el2n_reads_memory_mapped_dynamics(tmp_path):
-    log = digits_context().dynamics(3)
-    np.save(tmp_path / "log.npy", log)
+    log = digits_context().dynamics_scores(3)
+    np.save(tmp_path / "log.npy", log.error)
     mapped = np.load(tmp_path / "log.npy", mmap_mode="r", allow_pickle=False)
-    labels = digits().labels
-    assert np.array_equal(el2n_scores(mapped, labels), el2n_scores(log, labels))
+    assert np.array_equal(el2n_scores(replace(log, error=mapped)), el2n_scores(log))
 
 
 def test_the_easy_end_scores_below_the_hard_end_and_ranks_its_picks():
     train, context = digits(), digits_context()
-    scores = el2n_scores(context.dynamics(10), train.labels)
+    scores = el2n_scores(context.dynamics_scores(10))
     easy, hard = el2n.select(train, 6, context), el2n.select(train, 6, context, end="hard")
     for label in range(10):
         own = np.sort(scores[train.labels == label])
@@ -129,7 +128,7 @@ def test_el2n_refuses_bad_arguments_and_broken_dynamics(monkeypatch):
     broken = np.full((2, 5, 3), 1 / 3, dtype=np.float16)
     broken[1, 3, 0] = np.nan
     with pytest.raises(ValueError, match="image 3 are not finite"):
-        el2n_scores(broken, np.zeros(5, dtype=np.int64))
+        el2n_scores(scored(broken, np.zeros(5, dtype=np.int64)))
 
 
 # Herding

@@ -311,12 +311,17 @@ class FakeTrain:
 class FakeContext:
     activations: np.ndarray
     logits: np.ndarray | None = None
+    views: dict[str, float] | None = None  # as they were asked for
+
+    def numpy(self, *name: str | int) -> np.random.Generator:
+        return np.random.default_rng(len(name))
 
     def features(self) -> np.ndarray:
         return self.activations
 
-    def soft_labels(self, images: None, k: int) -> np.ndarray:
+    def soft_labels(self, images: None, k: int, **views: float) -> np.ndarray:
         assert images is None
+        self.views = views
         assert self.logits is not None, "soft labels cost a teacher pass and are asked for only where they count"
         return self.logits[:, :k]
 
@@ -374,3 +379,54 @@ def test_a_class_that_is_too_small_is_an_error_in_the_plugin():
         score.select(train, 60, ctx)
     with pytest.raises(ValueError, match="k must be"):
         score.select(train, 2, ctx, k=0)
+
+
+# --- batches of candidates (Algorithm 1) ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_pick_is_the_best_of_its_batch_of_candidates(order):
+    """Replayed with the same draws: the naive objective of every candidate of every batch."""
+    features, labels = random_case(3, 40, 6, 3)
+    cost = np.random.default_rng(1).random(40)
+    how = {"alpha": 2.0, "beta": 0.1, "eps": EPS, "order": order, "label_rate": cost, "candidates": 4}
+    selection = greedy(features, labels, 5, generator=np.random.default_rng(7), **how)
+    rng, quotas = np.random.default_rng(7), quotas_of(labels, 5)
+    assert len(set(selection.indices.tolist())) == 15
+    batches = []
+    for t, (pick, gain) in enumerate(zip(selection.indices, selection.gains, strict=True)):
+        before = list(selection.indices[:t])
+        options = {"alpha": 2.0, "cost": 0.1 * cost, "eps2": EPS**2, "normaliser": "budget"}
+        rows, values = candidate_values(features, labels, before, quotas, order, **options)
+        batch = np.sort(rng.choice(rows, min(4, len(rows)), replace=False))
+        of_batch = {int(row): value for row, value in zip(rows, values, strict=True) if row in batch}
+        assert of_batch[int(pick)] == pytest.approx(max(of_batch.values()), abs=1e-9)
+        former = objective(features, labels, before, quotas, **options) if before else 0.0
+        assert gain == pytest.approx(of_batch[int(pick)] - former, abs=1e-8)
+        batches.append(tuple(batch))
+    assert len(set(batches)) > 5  # drawn anew for each pick
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_batch_of_all_candidates_is_the_exact_greedy(order):
+    features, labels = random_case(5, 60, 8, 4)
+    how = {"alpha": 1.5, "beta": 0.0, "eps": EPS, "order": order}
+    every = greedy(features, labels, 6, candidates=60, generator=np.random.default_rng(0), **how)
+    assert every.indices.tolist() == greedy(features, labels, 6, **how).indices.tolist()
+
+
+def test_candidates_are_refused_where_they_mean_nothing():
+    train, ctx = digits()
+    with pytest.raises(ValueError, match="candidates must be 0"):
+        score.select(train, 2, ctx, candidates=5, normaliser="running")
+    with pytest.raises(ValueError, match="candidates must be 0"):
+        score.select(train, 2, ctx, candidates=-1)
+    with pytest.raises(ValueError, match="crop_scale must be above 0"):
+        score.select(train, 2, ctx, crop_scale=0)
+
+
+def test_the_views_behind_the_label_rates_are_those_that_are_asked_for():
+    train, ctx = digits()
+    score.select(train, 2, ctx, crop_scale=0.2, cutmix=True)
+    assert ctx.views == {"crop_scale": 0.2, "cutmix": True}
+    assert [row["crop_scale"] for row in score.PUBLISHED.values()] == [0.4, 0.3, 0.4, 0.3, 0.2]  # Table 5

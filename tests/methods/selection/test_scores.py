@@ -14,7 +14,7 @@ from scipy.stats import entropy
 
 from methods import _dynamics
 from methods.selection import aum, cad_prune, ccs, forgetting, grand, uncertainty
-from tests.worlds.fakes import digits, digits_context
+from tests.worlds.fakes import digits, digits_context, scored
 from tests.worlds.scored import given
 
 
@@ -36,10 +36,9 @@ def broken(share: np.ndarray, image: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("space", ["probability", "logit"])
-def test_aum_is_the_margin_of_the_label_over_the_best_other_class(space, monkeypatch):
-    monkeypatch.setattr(_dynamics, "_CHUNK_VALUES", 30)  # several chunks, the last one short
+def test_aum_is_the_margin_of_the_label_over_the_best_other_class(space):
     share, labels = random_dynamics(4, 23, 5)
-    scores = _dynamics.margins(share, labels, space)
+    scores = _dynamics.margins(scored(share, labels), space)
     for image, label in enumerate(labels):
         gaps = []
         for epoch in range(4):
@@ -54,7 +53,8 @@ def test_the_logit_margin_is_that_of_the_logits():
     share = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)).astype(np.float32)
     labels = np.arange(9) % 4
     rest = np.where(np.eye(4, dtype=bool)[labels], -np.inf, logits[0]).max(1)
-    assert _dynamics.margins(share, labels, "logit") == pytest.approx(logits[0, np.arange(9), labels] - rest, abs=1e-4)
+    expected = logits[0, np.arange(9), labels] - rest
+    assert _dynamics.margins(scored(share, labels), "logit") == pytest.approx(expected, abs=1e-4)
 
 
 def test_aum_takes_large_margins_as_easy_and_breaks_ties_by_index():
@@ -78,13 +78,13 @@ def naive_events(right: list[bool]) -> int:
 def test_forgetting_counts_the_changes_from_right_to_wrong(histories):
     right = np.array(histories).T
     share = np.where(right[..., None], [0.8, 0.2], [0.3, 0.7])
-    events, learnt = _dynamics.forgetting(share, np.zeros(len(histories), dtype=np.int64))
+    events, learnt = _dynamics.forgetting(scored(share, np.zeros(len(histories), dtype=np.int64)))
     assert events.tolist() == [naive_events(history) for history in histories]
     assert learnt.tolist() == [any(history) for history in histories]
 
 
 def test_a_tie_between_classes_is_not_right():
-    assert not _dynamics.forgetting(np.full((3, 2, 4), 0.25), np.array([0, 3]))[1].any()
+    assert not _dynamics.forgetting(scored(np.full((3, 2, 4), 0.25), np.array([0, 3])))[1].any()
 
 
 def history(*rows: str) -> np.ndarray:

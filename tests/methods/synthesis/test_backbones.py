@@ -18,7 +18,7 @@ from bench.plugins.registry import discover
 from bench.protocol.definition import load
 from bench.stages.context import HarnessContext
 from bench.stages.teach import teach
-from bench.teachers import further, teacher_files, weights
+from bench.teachers import network_choice, teacher_files, weights
 from methods.synthesis import edc, gvbsm, rded
 from tests.worlds.fakes import digits, digits_context
 
@@ -55,7 +55,17 @@ def test_the_same_replicate_repeats_bit_for_bit_and_another_one_differs(method):
 def test_every_option_of_the_loss_changes_the_images(method):
     plain = make(method, iterations=8).images
     options = [{"r_loss": 0.0}, {"momentum": 0.0}, {"backbones": 1}, {"patch": 8}]
-    options += [{"drop": 0.9}] if method is gvbsm else [{"category": 0.0}, {"flatness": 0.0}]
+    options += (
+        [{"drop": 0.9}]
+        if method is gvbsm
+        else [
+            {"category": 0.0},
+            {"weighting": "means"},
+            {"flatness": 0.0},
+            {"flat": "statistics"},
+            {"flat": "sam"},
+        ]
+    )
     for changed in options:
         assert not torch.equal(make(method, iterations=8, **changed).images, plain), changed
 
@@ -185,10 +195,28 @@ def test_the_lists_name_recipes_that_exist_and_follow_gvbsm():
     fixed = load(registry, "gvbsm-v1")
     for dataset in ("cifar10", "cifar100", "tiny-imagenet", "imagenet-1k"):
         listed = tuple(fixed.teachers(dataset))
-        assert listed == further.LISTED[dataset][: len(listed)]
-    assert [len(further.LISTED[each]) for each in ("cifar10", "cifar100", "imagenet-1k")] == [8, 8, 5]  # EDC's
-    for recipes in further.LISTED.values():
+        assert listed == network_choice.LISTED[dataset][: len(listed)]
+    assert [len(network_choice.LISTED[each]) for each in ("cifar10", "cifar100", "imagenet-1k")] == [8, 8, 5]  # EDC's
+    for recipes in network_choice.LISTED.values():
         for name in recipes:
             assert teacher_files.load_recipe(registry, name, "cifar10", 10).network
-    assert tuple(fixed.teachers("glyphs")) == further.SMALL
-    assert tuple(fixed.teachers("imagenette")) == further.SUBSET
+    assert tuple(fixed.teachers("glyphs")) == network_choice.SMALL
+    assert tuple(fixed.teachers("imagenette")) == network_choice.SUBSET
+
+
+def test_edc_has_the_values_of_the_paper_and_of_the_scripts_for_each_data_set():
+    rows, parameters = edc.PUBLISHED, discover().get("method", "edc").parameters
+    assert list(rows) == [
+        name + source
+        for name in ("imagenet1k", "imagenet10", "tinyimagenet", "cifar10", "cifar100")
+        for source in ("", ", script")
+    ]
+    for name, row in rows.items():
+        assert row.keys() <= parameters.keys(), name
+        assert {"iterations", "r_loss", "backbones", "init", "flatness"} <= row.keys(), name
+        assert (row["flatness"], row.get("category")) == ((0.0, None) if "script" in name else (0.25, 0.5)), name
+    assert {name: row["backbones"] for name, row in rows.items() if name.startswith("cifar")} == dict.fromkeys(
+        ("cifar10", "cifar10, script", "cifar100", "cifar100, script"), "all"
+    )
+    assert (rows["imagenet1k"]["iterations"], rows["imagenet1k, script"]["iterations"]) == (2000, 1000)
+    assert (rows["imagenet10"]["iterations"], rows["imagenet10, script"]["iterations"]) == (2000, 50)

@@ -92,3 +92,26 @@ def test_arguments_out_of_range_are_refused(argument, message):
         pca.synthesize(train, 1, context, **argument)
     with pytest.raises(ValueError, match="too few for ipc 7"):
         pca.synthesize(train, 7, context)
+
+
+@pytest.mark.parametrize("score", ["el2n", "aum", "forgetting", "random"])
+def test_any_score_can_prune(score: str):
+    """Table 24. With one tile and factor 1 the images are those that the selection method of the name takes first."""
+    train, context, error = world((12, 9))
+    made = pca.synthesize(train, 3, context, factor=1, score=score)
+    shrunk = F.interpolate(train.sources(np.arange(21)).float(), size=(8, 8), mode="bilinear", antialias=True)
+    gaps = (made.images[:, None].float() - shrunk[None]).abs().amax(dim=(2, 3, 4))
+    shown = gaps.argmin(dim=1).numpy()
+    assert (train.labels[shown] == made.labels.numpy()).all()
+    easiest = [own[np.argsort(error[own])][:3] for own in (train.class_indices(c) for c in range(2))]
+    assert (sorted(shown) == sorted(np.concatenate(easiest))) == (score in ("el2n", "aum"))
+    if score == "forgetting":  # error above a half is wrong in every epoch: hardest, never shown while others are left
+        assert (error[shown] < 0.5).all()
+    again = pca.synthesize(train, 3, FakeContext(train, context.teacher, replicate=1), factor=1, score="random")
+    assert not torch.equal(again.images, made.images)
+
+
+def test_an_unknown_score_is_refused():
+    train, context, _ = world((12, 9))
+    with pytest.raises(ValueError, match="score is 'grand'"):
+        pca.synthesize(train, 2, context, score="grand")

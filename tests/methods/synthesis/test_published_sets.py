@@ -294,3 +294,70 @@ def test_every_set_of_the_page_is_read_as_the_page_says(tmp_path: Path, monkeypa
         assert made.labels.tolist() == labels.tolist()
         assert np.abs(made.images.numpy().astype(np.float64) - images).max() < 1e-3, text
         assert made.images.dtype == (torch.float32 if "undo=" in text else torch.uint8)
+
+
+# --- labels that were learnt with the images (MTT, TESLA, DATM)
+
+
+def learnt(seed: int = 0) -> torch.Tensor:
+    """Logits of which the class of each image has the largest."""
+    noise = torch.randn(len(LABELS), 10, generator=torch.Generator().manual_seed(seed))
+    return noise + 8 * torch.nn.functional.one_hot(torch.from_numpy(LABELS), 10)
+
+
+def publish_learnt(folder: Path, soft: torch.Tensor, images: torch.Tensor | None = None) -> Path:
+    torch.save(normalised() if images is None else images, folder / "images_best.pt")
+    torch.save(soft, folder / "labels_best.pt")
+    return folder / "images_best.pt"
+
+
+def test_learnt_labels_beside_the_images_are_handed_in_and_tell_the_classes(tmp_path: Path) -> None:
+    order = torch.randperm(len(LABELS), generator=torch.Generator().manual_seed(1))
+    made = read(publish_learnt(tmp_path, learnt()[order], normalised()[order]), undo="mnist")
+    assert made.labels.tolist() == LABELS.tolist()
+    assert torch.equal(made.soft_labels.argmax(dim=1), made.labels)
+    assert sorted(map(tuple, made.soft_labels.tolist())) == sorted(map(tuple, learnt().tolist()))
+
+
+def test_where_learnt_labels_contradict_the_sizes_of_classes_images_stand_class_after_class(tmp_path: Path) -> None:
+    soft = learnt()
+    soft[0] = soft[-1]  # the first image looks like the last class
+    made = read(publish_learnt(tmp_path, soft), undo="mnist")
+    assert made.labels.tolist() == LABELS.tolist()
+    assert torch.equal(made.soft_labels, soft)
+
+
+def test_safetensors_may_hold_both_kinds_of_labels(tmp_path: Path) -> None:
+    tensors = {"images": torch.from_numpy(LEVELS), "labels": torch.from_numpy(LABELS), "soft_labels": learnt()}
+    save_file(tensors, tmp_path / "set.safetensors")
+    made = read(tmp_path / "set.safetensors")
+    assert made.labels.tolist() == LABELS.tolist()
+    assert torch.equal(made.soft_labels, learnt())
+    save_file({name: tensors[name] for name in ("images", "labels")}, tmp_path / "plain.safetensors")
+    assert read(tmp_path / "plain.safetensors").soft_labels is None
+
+
+def test_probabilities_are_handed_in_as_logarithms_once_they_are_named(tmp_path: Path) -> None:
+    probabilities = (4 * learnt()).softmax(dim=1)
+    probabilities[0] = torch.nn.functional.one_hot(torch.tensor(0), 10)
+    path = publish_learnt(tmp_path, probabilities)
+    with pytest.raises(UserError, match="are probabilities: type soft=probabilities"):
+        read(path, undo="mnist")
+    made = read(path, undo="mnist", soft="probabilities")
+    assert torch.allclose(made.soft_labels.softmax(dim=1), probabilities, atol=1e-6)
+    assert bool(made.soft_labels.isfinite().all())
+    assert torch.equal(read(path, undo="mnist", soft="values").soft_labels, probabilities)
+    with pytest.raises(UserError, match=r"learnt labels of .* are none"):
+        read(publish_learnt(tmp_path, learnt()), undo="mnist", soft="probabilities")
+
+
+@pytest.mark.parametrize(
+    ("soft", "told"),
+    [
+        (torch.zeros(len(LABELS), 7), r"learnt labels must be floats \[30, 10\]; they are float32 \[30, 7\]"),
+        (torch.full((len(LABELS), 10), float("nan")), "learnt labels that are not finite"),
+    ],
+)
+def test_learnt_labels_that_are_none_are_refused(tmp_path: Path, soft: torch.Tensor, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        read(publish_learnt(tmp_path, soft), undo="mnist")

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from methods._recovery.engine import Batch
 from methods._recovery.jitter import Jitter
 from methods._recovery.several import MovingMoments, Step, several_backbones, weighted_distance
-from methods._recovery.survey import Backbone, layer_moments, patch_moments, pooled, survey
-from methods._recovery.terms import Flatness, densification
+from methods._recovery.survey import Backbone, LayerTaps, layer_moments, patch_moments, pooled, survey
+from methods._recovery.terms import Flatness, FlatStatistics, densification, sharpness
 from protocols.networks import build
 from tests.worlds.fakes import FakeTrain, digits, digits_context, trained_teacher
 
@@ -175,6 +175,12 @@ def test_what_the_own_term_sends_through_the_network_is_not_matched(surveyed):
 # Terms
 
 
+def still_step(network: nn.Module, images: torch.Tensor) -> Step:
+    """A pass of images that no crop changes; the terms that take it look at its logits alone."""
+    logits = network(images)
+    return Step(network, STILL, images, images, logits, logits.sum(), lambda _: logits.sum(), [], lambda _: [])
+
+
 def test_densification_is_the_divergence_of_the_spectra():
     images, labels = random(5, 1, 32, 32) / 8, torch.tensor([0, 1, 0, 0, 1])
     total = 0.0
@@ -204,7 +210,7 @@ def test_the_flatness_term_is_active_and_follows_the_moving_average():
     flat = Flatness(start, 0.75)
 
     def term(images: torch.Tensor) -> torch.Tensor:
-        return flat(Step(teacher, STILL, images, images, teacher(images)))
+        return flat(still_step(teacher, images))
 
     def divergence(images: torch.Tensor, average: torch.Tensor) -> float:
         said, wanted = ((teacher(x) / 4).double().softmax(1) for x in (images, average))
@@ -281,8 +287,72 @@ def test_the_flatness_term_has_both_orders_of_the_divergence():
     torch.manual_seed(0)
     start, moved = torch.randn(4, 1, 8, 8), torch.randn(4, 1, 8, 8)
     network = trained_teacher(8)
-    step = Step(network, STILL, moved, moved, network(moved))
+    step = still_step(network, moved)
     told = [(network(x) / 2.0).softmax(1) for x in (start, moved)]
     for reverse, (first, second) in ((False, told), (True, told[::-1])):
         wanted = (first * (first / second).log()).sum(1).mean()
         assert float(Flatness(start, 0.5, 2.0, reverse=reverse)(step)) == pytest.approx(float(wanted), rel=1e-4)
+
+
+def test_equation_5_as_printed_weighs_the_means_of_all_images_alone(surveyed):
+    images, labels = random(4, 1, 8, 8).float(), torch.tensor([0, 1, 2, 3])
+    batch = Batch(labels, images, 1)
+    whole, classes, both, printed = (
+        float(objective(surveyed, batch, images, **options)[0][1])
+        for options in (
+            {},
+            {"category": 1.0},
+            {"category": 0.25},
+            {"category": 0.25, "weighted": False},
+        )
+    )
+    variances = float(objective(surveyed, batch, images, category=1.0, weighted=False)[0][1]) - classes
+    assert both == pytest.approx(0.75 * whole + 0.25 * classes, rel=1e-5)
+    assert 0 < variances < whole
+    assert printed == pytest.approx(both + 0.25 * variances, rel=1e-5)
+
+
+def test_the_flatness_of_statistics_is_their_distance_from_those_of_the_moving_average(surveyed):
+    start, moved = random(3, 1, 8, 8).float(), random(3, 1, 8, 8, seed=1).float()
+    flat, values = FlatStatistics(start, 0.75), list[float]()
+    batch = Batch(torch.tensor([0, 1, 2]), start, 1)
+    objective(surveyed, batch, start, extra=lambda step: values.append(float(flat(step))) or step.loss * 0)
+    objective(surveyed, batch, moved, extra=lambda step: values.append(float(flat(step))) or step.loss * 0)
+    with LayerTaps(surveyed.network) as taps, torch.no_grad():
+        statistics = []
+        for images in (moved, start):
+            surveyed.network(images)
+            statistics.append([layer_moments(*tap, 4) for tap in taps.take()])
+    wanted = sum(
+        (10 if place == 0 else 1) * float((a - b).norm())
+        for place, (now, then) in enumerate(zip(*statistics, strict=True))
+        for kind, former in zip(now, then, strict=True)
+        for a, b in zip(kind, former, strict=True)
+    )
+    assert values == [pytest.approx(0, abs=1e-5), pytest.approx(wanted, rel=1e-4)]
+
+
+def test_sam_is_the_loss_uphill_and_leaves_the_moving_averages_alone(surveyed):
+    batch = Batch(torch.tensor([0, 1, 2]), random(3, 1, 8, 8).float(), 1)
+
+    def run(radius: float | None) -> list[tuple[float, float]]:
+        """(the loss, the term) of two steps at the same images."""
+        images, seen = batch.start.clone().requires_grad_(True), list[tuple[float, float]]()
+
+        def extra(step: Step) -> torch.Tensor:
+            term = step.loss * 0 if radius is None else sharpness(step, radius)
+            seen.append((float(step.loss.detach()), float(term.detach())))
+            return term
+
+        objective(surveyed, batch, images, turns=2, momentum=0.5, extra=extra)
+        return seen
+
+    plain, still, uphill = run(None), run(0.0), run(0.05)
+    assert [loss for loss, _ in plain] == [loss for loss, _ in still] == [loss for loss, _ in uphill]
+    assert all(term == pytest.approx(loss, rel=1e-6) for loss, term in still)
+    images = batch.start.clone().requires_grad_(True)
+    ((total, _),) = objective(surveyed, batch, images)
+    (slope,) = torch.autograd.grad(total, images)
+    ((there, _),) = objective(surveyed, batch, images.detach() + 0.05 * slope / slope.norm())
+    assert uphill[0][1] == pytest.approx(float(there), rel=1e-5)
+    assert uphill[0][1] > uphill[0][0]
