@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,8 +17,9 @@ GROUP = "look"
 HEAD = """\
 # Reference
 
-This page is for looking up. `condensebench reference` prints it from the program and its plugins; a test holds it current.
+This page is for looking up. `condensebench reference` prints it from the program and its plugins; a test holds it so.
 [commands.md](commands.md) shows each verb at work."""
+EXAMPLES = "\b"  # how click marks a paragraph whose lines stay as they are: examples, which docs/commands.md has
 NUMBERS = {"INTEGER RANGE": "N", "FLOAT RANGE": "X", "INTEGER": "N", "FLOAT": "X"}  # as click calls them
 KINDS = {  # of plugins -> the heading, and the folder of this project's own
     "method": "Methods",
@@ -53,6 +55,8 @@ def _verbs(root: click.Context) -> Iterator[tuple[str, click.Command]]:
         verb = root.command.get_command(root, name)
         assert verb is not None, name
         if isinstance(verb, click.Group):
+            if verb.invoke_without_command:
+                yield name, verb
             yield from ((f"{name} {below}", verb.commands[below]) for below in sorted(verb.commands))
         else:
             yield name, verb
@@ -64,7 +68,8 @@ def _verb(name: str, verb: click.Command) -> Iterator[str]:
     typed = " ".join([f"condensebench {name}", *(each.make_metavar(context) for each in arguments), "[OPTIONS]"])
     yield f"### {name}"
     yield f"`{typed}`"
-    yield from (" ".join(part.split()) for part in (verb.help or "").split("\n\n"))
+    paragraphs = cleandoc(verb.help or "").split("\n\n")
+    yield from (" ".join(part.split()) for part in paragraphs if not part.startswith(EXAMPLES))
     options = [each for each in verb.params if isinstance(each, click.Option)]
     rows = [(_spelt(option, context), _help(option, context)) for option in options]
     if rows:
@@ -111,9 +116,7 @@ def _protocols(registry: Registry) -> Iterator[str]:
 
     yield "## Protocols"
     fixed = [definition.load(registry, name) for name in registry.protocol_names()]
-    yield _table(
-        ("name", "what it is", "labels"), [(f"`{p.id}`", _cell(p.title), ", ".join(p.regimes)) for p in fixed]
-    )
+    yield _table(("name", "what it is", "labels"), [(f"`{p.id}`", _cell(p.title), ", ".join(p.regimes)) for p in fixed])
 
 
 def _cell(text: str) -> str:

@@ -66,6 +66,8 @@ MISTAKES = {
     "plot --results nowhere --out x.png": "nowhere",
     "plot --results empty --out x.png": "empty",
     "plot --results empty --out x.doc": ".png",
+    "probe --dataset digts --method random --ipc 1": "digits",
+    "probe --plan nowhere.toml": "nowhere.toml",
     "published nowhere.toml": "nowhere.toml",
     "published broken.toml": "broken.toml",
     "reference --plugin nowhere.py": "nowhere.py",
@@ -87,6 +89,9 @@ MISTAKES = {
     "show": "NAME",
     "show randm": "random",
     "storage --classes 1": "1",
+    "store expct": "expect",
+    "store prune --results nowhere": "nowhere",
+    "store --format pdf": "json",
     "submit nowhere": "nowhere",
     "submit empty": "no record",
     "submit noise.txt": "no record file",
@@ -148,4 +153,3 @@ def test_a_file_that_may_not_be_read_is_named(folder: Path, monkeypatch, capsys)
             main()
         assert end.value.code == 2
         assert "noise.zip" in capsys.readouterr().err
-
