@@ -45,7 +45,9 @@ QUICK = 3000, 1000, 100
 SIDE, DISTINCT = 8, 499  # pixels; different files
 EPOCHS, IPC = 10, 10
 LEAST = 300 * 2**20  # bytes that any split may take: processes, libraries that come late, blocks of work
-PER_IMAGE = 600  # bytes: path, size, time, label and digest of a file, its scores of an epoch; no pixels, no rows
+PER_IMAGE = (
+    1300  # bytes: path, size, time, label, digest of a file, twice: the set is opened twice here; no pixels, no rows
+)
 OF_FEATURES = 256  # bytes an image in the process of a method: its own arrays over the split, and pages of features
 
 

@@ -92,7 +92,7 @@ def stages(machine: Machine, method: str, compressor: str, ipc: int, views: int,
     cores = machine.cores
     decoded = sets * images + data.test if method == "random" else files
     out = [
-        Stage("describe: hash the files", files * CORE["hash"].seconds / cores, 0, 300 * files),
+        Stage("describe: hash the files", files * CORE["hash"].seconds / cores, 0, 600 * files),
         Stage(
             "decode",
             decoded * CORE["decode"].seconds / cores,
