@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: leaderboard test quick check-style speed slow-tests clean
+.PHONY: leaderboard test quick check-style reference speed slow-tests clean
 
 leaderboard: .venv/ready
 	$(BIN)/condensebench run --plan results/default-plan.toml --results results/local
@@ -19,6 +19,9 @@ check-style: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
+
+reference: .venv/ready
+	$(BIN)/condensebench reference > docs/reference.md
 
 slow-tests: .venv/ready
 	$(BIN)/python -m pytest -m slow

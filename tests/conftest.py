@@ -19,6 +19,7 @@ ON_RAY = (
     "tests/checks/test_whole_way.py",
     "tests/driver/test_run.py",
     "tests/driver/test_bad_plugins_run.py",
+    "tests/driver/test_running_stages.py",
     "tests/plugins/test_walk.py",
     "tests/protocol/test_published_runs.py",
     "tests/protocol/test_default_recipes.py",

@@ -40,10 +40,10 @@ def command(a: str, b: str, results: str | None, format_: str) -> int:
                     f"no records at {text}: expected two folders (or files) of records. To compare two entries of one "
                     f"folder, type: condensebench compare {a} {b} --results DIR"
                 )
-        loaded = [files.load(a), files.load(b)]
+        loaded = [files.required(files.load(each), each) for each in (a, b)]
         comparison = compare(loaded[0], loaded[1], (a, b))
     else:
-        loaded = [files.load(results)]
+        loaded = [files.required(files.load(results), results)]
         comparison = compare_entries(loaded[0], a, b)
     for each in loaded:
         for note in each.notes:

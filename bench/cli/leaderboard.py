@@ -51,7 +51,7 @@ def command(
     if wrong := [pair for pair, (name, _, other) in pairs.items() if not name or not other]:
         raise UserError(f"--unaugmented {wrong[0]}: type two protocols, for instance standard-hard-sgd-v1=mine-v1.")
 
-    loaded = files.scan(results)
+    loaded = files.required(files.scan(results), results)
     for note in loaded.notes:
         print(note, file=sys.stderr)
     latest = files.latest(loaded.records)

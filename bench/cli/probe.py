@@ -106,7 +106,8 @@ def command(
         for path in probe_figures.write_scores(scored, folder) if folder else ():
             print(path, file=sys.stderr)
         return 0
-    observers = {name.dataset: observed.observers(ws, opened.dataset(name), names) for name in sets}
+    datasets_of_sets = {name.dataset: opened.dataset(name) for name in sets}
+    observers = {dataset: observed.observers(ws, ref, names) for dataset, ref in datasets_of_sets.items()}
     views, probes, failed = observed.Crops(crop_scale, crops), list[Probe](), 0
     for name in sets:
         outcome = attempt(opened.condense, name, replicate)

@@ -29,8 +29,9 @@ from bench.texts import cut, visible
 from bench.trials.trial import Trial
 
 LINES_EVERY = 15.0  # seconds between progress lines where there is no terminal,
-TRAINING_EVERY = 60.0  # and between those of one training
-WATCH_EVERY = 2.0  # seconds between looks at long trainings
+TRAINING_EVERY = 60.0  # and between those of one stage or training
+WATCH_EVERY = 2.0  # seconds between looks at what runs
+SEEN_AFTER = 8.0  # seconds for which a stage runs before it is named
 
 
 class _Console(Console):
@@ -105,24 +106,44 @@ class RunProgress:
             self._watcher.start()
 
     def _watch(self) -> None:
-        """Show how far long trainings are, until the run ends."""
-        from bench.training.progress_files import standings
-
+        """Show what has been running for long, and how far trainings are, until the run ends."""
         shown: dict[str, float] = {}
+        begun: dict[str, float] = {}
         bars: dict[str, TaskID] = {}
         while not self._ended.wait(WATCH_EVERY):
-            now = {each.name: each for each in standings(self._prepared.progress)}
-            for name, each in now.items():
+            now = self._long_ones(begun)
+            for key, (text, epoch, epochs) in now.items():
                 if self._progress is not None:
-                    if name not in bars:
-                        bars[name] = self._progress.add_task(name, total=each.epochs)
-                    self._progress.update(bars[name], description=str(each), completed=int(each.epoch))
-                elif time.monotonic() - shown.get(name, -TRAINING_EVERY) >= TRAINING_EVERY:
-                    shown[name] = time.monotonic()
-                    self._print(str(each))
-            for name in [name for name in bars if name not in now]:
+                    if key not in bars:
+                        bars[key] = self._progress.add_task(text, total=epochs)
+                    self._progress.update(bars[key], description=text, completed=epoch, total=epochs)
+                elif time.monotonic() - shown.get(key, -TRAINING_EVERY) >= TRAINING_EVERY:
+                    shown[key] = time.monotonic()
+                    self._print(text)
+            for key in [key for key in bars if key not in now]:
                 if self._progress is not None:
-                    self._progress.remove_task(bars.pop(name))
+                    self._progress.remove_task(bars.pop(key))
+
+    def _long_ones(self, begun: dict[str, float]) -> dict[str, tuple[str, int, int | None]]:
+        """(text, epochs done, epochs) of every stage that has been seen for SEEN_AFTER seconds, and of every training;
+        the two are one where a stage trains. `begun`: when each stage was first seen, kept from look to look."""
+        from bench.driver.running_stages import running_stages
+        from bench.training.progress_files import standings_by_teller
+
+        trainings = standings_by_teller(self._prepared.progress)
+        stages = running_stages(self._prepared.progress)
+        moment = time.monotonic()
+        for ticket in stages:
+            begun.setdefault(ticket, moment)
+        now: dict[str, tuple[str, int, int | None]] = {}
+        for ticket, stage in stages.items():
+            if (training := trainings.pop(stage.teller, None)) is not None:
+                same = training.name.partition(" ")[0] == stage.name.partition(" ")[0]  # both a teacher's, a student's
+                text = str(training) if same else f"{stage.name}: {training}"
+                now[ticket] = text, int(training.epoch), training.epochs
+            elif moment - begun[ticket] >= SEEN_AFTER:
+                now[ticket] = f"{stage.name}: for {_duration(moment - begun[ticket])}", 0, None
+        return now | {key: (str(each), int(each.epoch), each.epochs) for key, each in trainings.items()}
 
     def record(self, record: Record) -> None:
         """A trial has ended."""

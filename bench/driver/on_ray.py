@@ -44,6 +44,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_task_oom_retries", "2")
 
 import ray
+from ray.experimental import internal_kv as kv
 
 from bench import machine
 from bench.artifacts.refs import DatasetRef, Workspace
@@ -55,13 +56,14 @@ from bench.driver.faults import GPU_FULL, RayLost, memory_fault, oom_kills
 from bench.driver.leftovers import session_folder
 from bench.driver.outcome import Outcome, attempt, fault_or_failure, notes_of_the_log
 from bench.driver.pulse import Pulse
+from bench.driver.running_stages import ENDING, told
 from bench.driver.session import Session, made_files, place_data_of, project_digest, store_of
 from bench.driver.shares import Share, Shares, gpu_full, plugins_that_wish, unmet
 from bench.errors import MachineError, UserError
 from bench.foreign.named_files import known_sets
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
-from bench.training.progress_files import tell_in
+from bench.training.progress_files import Sink, folder_sink, tell_in
 from bench.training.speed_ups import speed_ups
 from bench.trials.trial import Trial
 
@@ -106,6 +108,9 @@ TOKEN_HINT = (
 )
 PATIENCE = 20.0  # seconds for which a cluster's server may be gone; Ray's client ends this process after 60
 SHUTDOWN_WITHIN = 60.0  # seconds for Ray to end
+THROUGH_RAY = "ray:"  # before a session's name: what workers say goes through the cluster
+KV_NAMESPACE = "condensebench"
+MIRROR_EVERY = 2.0  # seconds between looks at what the workers of a cluster say
 NODES_WITHIN = 60.0  # seconds for machines of a cluster to join, where those that are there cannot do what is wished
 PROBE_WITHIN = 30.0  # seconds for a machine of a cluster to tell the memory of its GPUs
 TOKEN = secrets.token_hex(32)  # of the Ray processes that this process starts
@@ -117,6 +122,7 @@ atexit.register(_folders.close)
 # somebody else (a notebook, a test), and a later session may know other plugins.
 _session_id = ""
 _workspace: Workspace | None = None
+_tells: Sink | None = None  # where this worker says what it does
 
 
 class RayExecutor:
@@ -131,7 +137,7 @@ class RayExecutor:
         arithmetic: of the worker processes, see bench.machine.
         limits: of the processes of plugins; None: the default ones.
         results: folder of the records, in which plugins have nothing to write.
-        progress: folder where workers of this machine say how far long trainings are; None: nowhere.
+        progress: folder where it stands which stages run, and how far long trainings are; None: nowhere.
         gpu_share: of a GPU that every stage which uses one gets at least; None: by the memory that it needs.
         teacher_gpus: that train a teacher together.
     """
@@ -169,10 +175,12 @@ class RayExecutor:
         code = project_digest() if self.ship else ""
         folders = () if results is None else (results.resolve(),)
         facts = self.ship, code, data_places(), known_sets(), given()
-        courses = "" if progress is None or self.ship else str(progress)
+        self._session_id, self._progress = uuid.uuid4().hex, progress
+        told_in = "" if progress is None else f"{THROUGH_RAY}{self._session_id}" if self.ship else str(progress)
         faster = ",".join(speed_ups())
-        session = Session(registry, str(store), device, *facts, limits or Limits(), folders, faster, courses)
-        self._session_id, self._session = uuid.uuid4().hex, ray.put(session)
+        session = Session(registry, str(store), device, *facts, limits or Limits(), folders, faster, told_in)
+        self._session = ray.put(session)
+        self._mirror = None if progress is None or not self.ship else _Mirror(self._session_id, progress)
         cores = max(1, int(resources.get("CPU", 1)))
         self.jobs = min(jobs or cores, cores)
         # A cluster has more cores than the jobs asked for; then no more than `jobs` may be at Ray at once.
@@ -205,6 +213,7 @@ class RayExecutor:
         Where somebody else killed a plugin's process, it runs again, as often as where a worker dies.
         """
         await self._slot(priority)
+        ticket = uuid.uuid4().hex
         try:
             files = {address: self._files[address] for address in needs if address in self._files}
             share = self._share(stage, *args)
@@ -212,7 +221,7 @@ class RayExecutor:
                 # The session is wrapped, so that a worker unpacks it once and not for every task.
                 task = _fresh_task if share.gpus and self._fresh else _task
                 outcome_ref, file_ref = task.options(**self.task_options(stage, *args, share=share)).remote(
-                    self._session_id, [self._session], files, stage, args, share.gpus
+                    self._session_id, [self._session, ticket], files, stage, args, share.gpus
                 )
                 try:
                     outcome: Outcome = await outcome_ref
@@ -238,7 +247,15 @@ class RayExecutor:
                 self._files |= dict.fromkeys(made_files(outcome), file_ref)
             return outcome
         finally:
+            self._over(ticket)
             self._release()
+
+    def _over(self, ticket: str) -> None:
+        """Take back what a worker said of a stage, where it was killed before it did so itself."""
+        if self._mirror is not None:
+            self._mirror.over.add(f"{ticket}{ENDING}")
+        if self._progress is not None:
+            (self._progress / f"{ticket}{ENDING}").unlink(missing_ok=True)
 
     async def _fault(self, stage: str, error: ray.exceptions.RayError) -> Outcome:
         """The outcome of a stage that Ray could not end. Raises RayLost where Ray itself is gone."""
@@ -316,8 +333,67 @@ class RayExecutor:
 
     def close(self) -> None:
         """Stop what this executor started."""
+        if self._mirror is not None:
+            self._mirror.end(self._lost)
         if self._owns:
             _shut_down(self._lost)
+
+
+class _Mirror:
+    """The texts that workers of a cluster put into its key-value store, kept as files of a folder of this machine.
+
+    A thread of its own reads them, and nobody waits for it: a server that is gone answers to nobody.
+    """
+
+    def __init__(self, session_id: str, folder: Path) -> None:
+        self.over: set[str] = set()  # names of texts whose stages have ended
+        self._prefix, self._put = f"{session_id}:", folder_sink(folder)
+        self._known: dict[str, bytes] = {}
+        self._ended = threading.Event()
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def _follow(self) -> None:
+        while not self._ended.wait(MIRROR_EVERY):
+            with contextlib.suppress(Exception):  # progress that cannot be shown stops no run
+                self._look()
+
+    def _look(self) -> None:
+        keys = kv._internal_kv_list(self._prefix, namespace=KV_NAMESPACE)
+        names = {key.decode().removeprefix(self._prefix) for key in keys}
+        for name in sorted(names & self.over):
+            kv._internal_kv_del(f"{self._prefix}{name}", namespace=KV_NAMESPACE)
+        now = {name: kv._internal_kv_get(f"{self._prefix}{name}", namespace=KV_NAMESPACE) for name in names - self.over}
+        if self._ended.is_set():
+            return
+        for name, content in now.items():
+            if content is not None and self._known.get(name) != content:
+                self._put(name, content)
+        for name in self._known.keys() - now.keys():
+            self._put(name, None)
+        self._known = {name: content for name, content in now.items() if content is not None}
+
+    def end(self, lost: bool) -> None:
+        """Follow no longer, and leave nothing in the cluster unless its server is lost."""
+        self._ended.set()
+        if not lost:
+            with contextlib.suppress(Exception):
+                kv._internal_kv_del(self._prefix, del_by_prefix=True, namespace=KV_NAMESPACE)
+
+
+def _sink(place: str) -> Sink | None:
+    """Where a worker says what it does: a folder, the cluster's key-value store, or nowhere."""
+    if not place.startswith(THROUGH_RAY):
+        return folder_sink(Path(place)) if place else None
+    prefix = f"{place.removeprefix(THROUGH_RAY)}:"
+
+    def put(name: str, content: bytes | None) -> None:
+        with contextlib.suppress(Exception):
+            if content is None:
+                kv._internal_kv_del(f"{prefix}{name}", namespace=KV_NAMESPACE)
+            else:
+                kv._internal_kv_put(f"{prefix}{name}", content, namespace=KV_NAMESPACE)
+
+    return put
 
 
 def start(jobs: int | None, address: str | None) -> None:
@@ -474,7 +550,8 @@ def _serve(
         _one_thread()
     with notes_of_the_log() as notes:
         ready = attempt(_workspace_with, session_id, session[0], files, share)
-        outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
+        with told(_tells, "".join(session[1:]), stage, args):
+            outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
     if share:
         _gpus().hand_back()
     if share and outcome.error_type == OUT_OF_GPU_MEMORY:  # of a method as well: a larger GPU would do
@@ -557,7 +634,7 @@ def _workspace_with(session_id: str, session: Any, files: dict[str, Any], share:
 
 def _workspace_for(session_id: str, reference: Any) -> Workspace:
     """The workspace (plugins, opened data sets), kept for the next task of the same session."""
-    global _session_id, _workspace
+    global _session_id, _workspace, _tells
     if _workspace is None or session_id != _session_id:
         session: Session = ray.get(reference)
         if session.ship and project_digest() != session.code:
@@ -574,5 +651,6 @@ def _workspace_for(session_id: str, reference: Any) -> Workspace:
             results=session.results,
         )
         _session_id = session_id
-        tell_in(session.progress)
+        _tells = _sink(session.progress)
+        tell_in(_tells or "")
     return _workspace

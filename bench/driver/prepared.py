@@ -87,7 +87,7 @@ class Prepared:
 
     @cached_property
     def progress(self) -> Path:
-        """Where the workers of this run say how far long trainings are."""
+        """Where it stands which stages of this run go on, and how far long trainings are."""
         return self.workspace.store.root / "progress" / uuid.uuid4().hex
 
     @cached_property

@@ -33,7 +33,7 @@ class Session:
     limits: Limits = field(default_factory=Limits)  # of the processes of plugins
     results: tuple[Path, ...] = ()  # the folders of records that plugins have nothing to write in
     speed_ups: str = ""  # bench.training.speed_ups, where any were asked for
-    progress: str = ""  # the folder where workers say how far long trainings are; "": nowhere
+    progress: str = ""  # where workers say what they do: a folder, or `ray:` and a name; "": nowhere
 
 
 def use_cluster_token() -> None:

@@ -114,10 +114,8 @@ def run(recipe: Recipe, teachers: int) -> Outcome:
     ensemble = ensemble_of(members, recipe)
     losses: list[float] = []
     for point in points(recipe, CLASSES, ("canary",)):
-        network = _Network("student")
-        student: nn.Module = network
-        if point.kept is not None:
-            student = slimmed(_scaled(network), point.kept)
+        whole = _Network("student")
+        student = whole if point.kept is None else slimmed(_scaled(whole), point.kept)
         rows = point.rows(labels.numpy())
         log = train(
             student,

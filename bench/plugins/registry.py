@@ -64,6 +64,10 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
 CALLED = (*ENTRY_FUNCTION, "decode", "fit", "rows", "batches", "invalid", *(CONSTANTS.keys() - TEXTS))
 
 
+class NameTaken(UserError):
+    """A second plugin, protocol or teacher of one name. The message names both files."""
+
+
 @dataclass(frozen=True)
 class Plugin:
     """A module that was read but not imported. `source` travels with a file given by --plugin, so that a worker on
@@ -127,7 +131,7 @@ class Registry:
             )
         known = self._plugins.get((plugin.kind, plugin.name))
         if known is not None:
-            raise UserError(
+            raise NameTaken(
                 f"Two {plugin.kind}s are named '{plugin.name}': {known.path} and {plugin.path}.\n"
                 f"Rename one of the files (the file stem is the name)."
             )
@@ -136,7 +140,7 @@ class Registry:
     def add_protocol(self, path: Path) -> None:
         """Register a protocol file by its stem; a second one of that name is refused."""
         if path.stem in self._protocols:
-            raise UserError(
+            raise NameTaken(
                 f"Two protocols are named '{path.stem}': {self._protocols[path.stem][0]} and {path}. Rename one file."
             )
         self._protocols[path.stem] = (path, read_text(path))
@@ -146,7 +150,7 @@ class Registry:
         shipped = ROOT / "protocols" / "teachers" / path.name
         known = self._teachers.get(path.stem, (shipped if shipped.is_file() else path, ""))[0]
         if known.resolve() != path.resolve():
-            raise UserError(f"Two teachers are named '{path.stem}': {known} and {path}. Rename one file.")
+            raise NameTaken(f"Two teachers are named '{path.stem}': {known} and {path}. Rename one file.")
         if path.resolve() != shipped.resolve():
             self._teachers[path.stem] = (path, read_text(path))
 

@@ -227,8 +227,8 @@ class LeanReader:
         accuracy, test_loss, train_loss = whole.accuracy, whole.test_loss, whole.train_loss
         whole.made_by, whole.environment = raw_made_by, raw_environment
         whole.provenance, provenance = self._provenance(whole.provenance)
-        whole.teachers, teachers = self._listed(whole.teachers, LeanTeacher)
-        whole.curve, curve = self._listed(whole.curve, LeanPoint)
+        whole.teachers, teachers = self._listed(whole.teachers, list[LeanTeacher] | None)
+        whole.curve, curve = self._listed(whole.curve, list[LeanPoint] | None)
         if hashlib.sha256(_encode(whole)).hexdigest() != claimed:
             raise _Odd
         schema, trial = whole.schema, whole.trial
@@ -348,14 +348,14 @@ class LeanReader:
             known = self._kept(key, content, _kinds(content))
         return known
 
-    def _listed(self, raw: Raw | UnsetType, kind: type[Any]) -> tuple[Any, list[Any] | None]:
+    def _listed(self, raw: Raw | UnsetType, kind: Any) -> tuple[Any, list[Any] | None]:
         """(a list of parts, in the order of their keys; what is read of them)."""
         if raw is UNSET:
             return UNSET, None
         known = self._told.get(key := bytes(raw))
         if known is None:
             content = json.loads(key)
-            known = self._kept(key, content, msgspec.convert(content, list[kind] | None))  # type: ignore[valid-type]
+            known = self._kept(key, content, msgspec.convert(content, kind))
         return known
 
     def _kept(self, key: bytes, content: Any, read: Any) -> tuple[Raw, Any]:

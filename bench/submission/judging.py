@@ -19,10 +19,11 @@ from bench.checks.records.check_records import RULE_OF, check_lines
 from bench.checks.records.rules import Findings, together
 from bench.checks.verify.verification import Progress, drawn, silent, verify
 from bench.confinement.plugin_limits import Limits
-from bench.errors import PluginError, UserError
+from bench.errors import UserError
 from bench.finding import Finding, exit_code
 from bench.foreign.plain_zip import UnsafeArchive
-from bench.plugins.registry import Plugin, Registry, add_file, discover, files_named_by
+from bench.plugins.registry import NameTaken, Plugin, Registry, add_file, discover, files_named_by
+from bench.protocol import definition
 from bench.records.files import load, locked
 from bench.submission import contents
 from bench.submission.contents import Refused, Submission, open_submission
@@ -146,6 +147,7 @@ class _Judge:
         known = {path.name: path for path in trusted}
         self._own: list[Plugin] = []
         before = {(plugin.kind, plugin.name) for plugin in _plugins_of(registry)}
+        protocols = {*registry.protocol_names()}
         for name, source in sorted(self._submission.plugins.items()):
             where, same = f"{contents.PLUGINS}/{name}", known.get(name)
             if same is not None and same.read_bytes() == source:
@@ -160,11 +162,15 @@ class _Judge:
             path.write_bytes(source)
             try:
                 add_file(registry, path)
-            except PluginError as error:
-                yield self._finding("bad-plugin", where, self._shown(str(error)))
+            except NameTaken as error:
+                yield self._finding("name-taken", where, str(error))
             except UserError as error:
-                taken = str(error).startswith("Two ")
-                yield self._finding("name-taken" if taken else "bad-plugin", where, self._shown(str(error)))
+                yield self._finding("bad-plugin", where, str(error))
+        for name in sorted({*registry.protocol_names()} - protocols):
+            try:
+                definition.load(registry, name)
+            except UserError as error:
+                yield self._finding("bad-plugin", f"{contents.PLUGINS}/{name}.toml", str(error))
         self._own = [plugin for plugin in _plugins_of(registry) if (plugin.kind, plugin.name) not in before]
         for plugin in self._own:
             if plugin.kind not in CONFINED:
@@ -198,7 +204,7 @@ class _Judge:
         order = sort_by_identity(lines, present)
         before, after = Findings(), Findings()
         check_lines(present, registry=registry, store=self._options.store, out=before)
-        check_lines([*present, *order.new, *order.same], registry=registry, store=self._options.store, out=after)
+        check_lines([*present, *order.new], registry=registry, store=self._options.store, out=after)
         old = set(before)
         findings += [finding for finding in after if finding not in old]
         for line, text in order.contradicting:
@@ -241,11 +247,11 @@ class _Judge:
             sample, cells(lines), registry, out,
             jobs=options.jobs, limits=options.limits, guarded=options.into.resolve(), progress=options.progress,
         )  # fmt: skip
-        findings = list(out)
-        if summary.startswith("0 of ") and not exit_code(findings):
-            findings.append(
-                self._finding("nothing-run-again", contents.RECORDS, "no record of the sample can be run again here.")
-            )
+        findings, places = list(out), {line.where for line in sample}
+        unchecked = {where for where, several in out.by_place.items() if any(f.rule == "not-checked" for f in several)}
+        if places <= unchecked:
+            why = "no record of the sample can be compared here; what is not checked stands above."
+            findings.append(self._finding("nothing-run-again", contents.RECORDS, why))
         return f"{summary} (lot {lot})", findings
 
     # --- the end ------------------------------------------------------------------------------------------------------

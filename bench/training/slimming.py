@@ -68,7 +68,9 @@ def parameters_of(network: nn.Module) -> int:
 def _chain(network: nn.Module) -> list[nn.Module]:
     """The layers of a network in the order in which an image passes them. Raises UserError where it is no chain."""
     layers = [
-        layer for child in network.children() for layer in (child if isinstance(child, nn.Sequential) else [child])
+        layer
+        for child in network.children()
+        for layer in (list(child) if isinstance(child, nn.Sequential) else [child])
     ]
     normed = [first for first, layer in pairwise(layers) if isinstance(layer, nn.BatchNorm2d)]
     plain = (

@@ -117,8 +117,8 @@ def against_size(rows: Sequence[Datum], key: str, title: str, caption: str, fall
         "y": accuracy("mean"),
         "color": {"field": series, "type": "nominal", "title": series},
     }
-    if 1 < shapes <= MOST_SHAPES:
-        points["shape"] = {"field": "method", "type": "nominal", "title": "method"}
+    # Of the points alone: Vega-Lite adds points to rules that have a shape.
+    shape = {"shape": {"field": "method", "type": "nominal", "title": "method"}} if 1 < shapes <= MOST_SHAPES else {}
     spec = {
         "height": 380,
         "layer": [
@@ -137,7 +137,7 @@ def against_size(rows: Sequence[Datum], key: str, title: str, caption: str, fall
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 70, "opacity": 0.95},
-                "encoding": {**points, "tooltip": _tooltip(rows)},
+                "encoding": {**points, **shape, "tooltip": _tooltip(rows)},
                 "params": [{"name": "shown", "select": {"type": "point", "fields": [series]}, "bind": "legend"}],
             },
         ],

@@ -106,7 +106,7 @@ def gather(folders: Sequence[str | Path], *, registry: Registry, store: Path) ->
 
 def _checked(folder: str | Path, registry: Registry, store: Path) -> tuple[Source, dict[str, list[Finding]]]:
     """A folder with the findings of `check records`; a check that cannot be done is itself a finding."""
-    loaded = files.load(folder)
+    loaded = files.required(files.load(folder), folder)
     try:
         checked = check_records(folder, registry=registry, store=store)
     except UserError as error:

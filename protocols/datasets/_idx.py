@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import partial
 from pathlib import Path
 
@@ -43,9 +44,9 @@ def read_split(name: str, images: Path, labels: Path) -> tuple[np.ndarray, np.nd
 def read_idx(file: Path, dimensions: int) -> np.ndarray:
     """uint8 with so many dimensions: two zero bytes, the type 8, the number of dimensions, the sizes, the values."""
     data, head = read_content(file), 4 + 4 * dimensions
-    if data[:4] != bytes((0, 0, 8, dimensions)):
+    if data[:4] != bytes((0, 0, 8, dimensions)) or len(data) < head:
         raise UserError(f"{file} is no idx file of bytes with {dimensions} dimension{'s' * (dimensions > 1)}.")
     shape = tuple(np.frombuffer(data, ">i4", dimensions, offset=4).tolist())
-    if len(data) != head + int(np.prod(shape)):
+    if min(shape) < 0 or len(data) != head + math.prod(shape):
         raise UserError(f"{file} announces {shape} values and holds {len(data) - head:,} bytes: it was cut off.")
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)

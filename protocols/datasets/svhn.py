@@ -35,8 +35,8 @@ def read_mat(file: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         content = loadmat(str(file))
         images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
-    except MemoryError:
-        raise
+    except MemoryError:  # sizes in such a file are claims, which its reader believes
+        raise UserError(f"{file} is no file of SVHN's cropped digits, or too little memory is left for it.") from None
     except Exception as error:  # its reader raises what comes: MatReadError, OSError, struct.error, zlib.error
         raise UserError(f"{file} is no file of SVHN's cropped digits: {error or type(error).__name__}") from None
     if images.shape[:3] != (32, 32, 3) or images.dtype != np.uint8:

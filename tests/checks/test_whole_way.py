@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bench.cli import cli
+from bench.foreign.plain_zip import packed, unpacked
 from bench.records import files
 from bench.records.files import Record
 from bench.stages.teach import teach
@@ -112,8 +113,6 @@ def test_an_accuracy_edited_by_hand_is_refused_by_name(arena, hard, tmp_path):
     lines = submission(hard, *(of(hard, r) for r in range(3)))
     archive = sent(arena, tmp_path, lines)
     edited = archive.read_bytes()
-    from bench.foreign.plain_zip import packed, unpacked
-
     content = unpacked(archive)
     content["records.jsonl"] = content["records.jsonl"].replace(b'"accuracy":0.', b'"accuracy":0.9', 1)
     archive.write_bytes(packed(content))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ import pytest
 
 from bench.cli import progress
 from bench.cli.progress import RunProgress
-from bench.training.progress_files import standings, tell_in
+from bench.driver.running_stages import told
+from bench.training.progress_files import folder_sink, standings, tell_in, teller
 from bench.training.standing import Standing, watch_trainings
 from tests.worlds.records import record
 
@@ -21,17 +23,17 @@ SENTENCE = "teacher cifar-resnet18-v1 on cifar10: epoch 3.4 of 200, 512 images/s
 @pytest.fixture
 def tell(tmp_path: Path):
     """Says in a folder how far this process's training is."""
-    from bench.training import course
+    from bench.training import standing
 
     tell_in(str(tmp_path / "told"))
-    yield course._watch
+    yield standing._watch
     watch_trainings(None)
 
 
 def test_a_training_of_another_process_is_shown_until_it_ends(tmp_path, tell, capsys, monkeypatch):
     monkeypatch.setattr(progress, "WATCH_EVERY", 0.01)
     prepared = SimpleNamespace(
-        notes=(), states={}, chosen=["a trial"], existing=(), pixels_to_keep=(), trainings=("one line",),
+        notes=(), states={}, chosen=["a trial"], existing=(), pixels_to_keep=(), labels_to_keep=(), trainings=("one line",),
         options=SimpleNamespace(jobs=1), progress=tmp_path / "told",
     )  # fmt: skip
     monkeypatch.setattr(progress, "estimate_seconds", lambda *_: (0.0, 1))
@@ -48,6 +50,25 @@ def test_a_training_of_another_process_is_shown_until_it_ends(tmp_path, tell, ca
         tell(None)
         assert list(standings(tmp_path / "told")) == []
     assert SENTENCE not in capsys.readouterr().err  # a line a minute, not one a look
+
+
+def test_a_long_stage_is_named_and_its_training_with_it(tmp_path, tell):
+    prepared = SimpleNamespace(chosen=["a trial"], progress=tmp_path / "told")
+    view = RunProgress(prepared)
+    begun: dict[str, float] = {}
+    stages = {"1": "method slow on tiny, ipc 1, replicate 0", "2": "teacher cifar-resnet18-v1 on cifar10"}
+    sink = folder_sink(tmp_path / "told")
+    for ticket, name in stages.items():
+        with told(sink, ticket, "describe", ("-",)):
+            pass  # it ended, and is not told
+        sink(f"{ticket}.stage", json.dumps({"name": name, "teller": "1" if ticket == "1" else teller()}).encode())
+    tell(STANDING)
+    assert view._long_ones(begun) == {"2": (SENTENCE, 3, 200)}
+    begun["1"] -= 95
+    assert view._long_ones(begun)["1"] == ("method slow on tiny, ipc 1, replicate 0: for 1 min 35 s", 0, None)
+    sink("1.stage", None)
+    sink("2.stage", json.dumps({"name": "method dynamic", "teller": teller()}).encode())
+    assert view._long_ones(begun) == {"2": (f"method dynamic: {SENTENCE}", 3, 200)}
 
 
 def test_what_a_killed_process_said_is_forgotten(tmp_path, tell, monkeypatch):

@@ -18,6 +18,7 @@ from bench.engine import ENGINE_VERSION
 from bench.plugins.registry import discover
 from bench.records.schema import SCHEMA
 from tests.worlds import ROOT
+from tests.worlds.plugins import SELECT, write
 from tests.worlds.published_sets import publish
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,6 +37,7 @@ NOT_RUN = {
     "python -m pip install pre-commit",
     "pre-commit install",
     "python -m pip wheel --no-deps --wheel-dir dist .",  # tests/cli/test_wheel.py builds it
+    "python -m pip install PATH/TO/dist/condensebench-0.2.0-py3-none-any.whl",  # and installs it
     'git tag --annotate v0.2.0 --message "CondenseBench 0.2.0"',
 }
 # Folders and files that a page has the reader make, and what they look like: committed ones.
@@ -88,6 +90,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     recipe = re.findall(r"^```toml\n(.*?)^```$", TEACHERS, re.MULTILINE | re.DOTALL)[0]
     (tmp_path / "mine.toml").write_text(recipe, encoding="utf-8")
     publish(tmp_path / "sets")
+    shared = tmp_path / "results" / "shared"  # as `accept` leaves it
+    shared.mkdir()
+    (shared / "accepted-0123456789ab.jsonl").symlink_to(ROOT / "results/default-plan/records.jsonl")
+    write(shared / "plugins" / "theirs.py", SELECT)
     monkeypatch.setenv("CONDENSEBENCH_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -154,7 +160,7 @@ def test_every_command_is_understood(command: str, folder: Path) -> None:
     if arguments[:2] in (["data", "get"], ["data", "check"], ["data", "decode"]):
         arguments.append("--help")
     whole = arguments in (["check", "plugins"], ["check", "protocols"])
-    if arguments[0] == "verify" or whole or "--ship" in arguments:
+    if arguments[0] in ("verify", "submit", "accept") or whole or "--ship" in arguments:
         arguments.append("--help")
     if "sharpest.py" in arguments:
         invoke(["new", "method", "sharpest"])
@@ -182,6 +188,12 @@ def test_every_line_of_code_is_one_that_a_test_knows(page: Path) -> None:
 def test_every_target_of_make_that_a_sentence_names_is_there(page: Path) -> None:
     for target in re.findall(r"`make ([\w-]+)`", page.read_text(encoding="utf-8")):
         assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), target
+
+
+def test_the_reference_is_what_the_program_prints() -> None:
+    """Where this fails: make reference"""
+    printed = CliRunner().invoke(cli, ["reference"], catch_exceptions=False)
+    assert (ROOT / "docs/reference.md").read_text(encoding="utf-8") == printed.stdout
 
 
 # Files

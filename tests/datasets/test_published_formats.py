@@ -72,6 +72,8 @@ def test_a_file_that_was_cut_off_or_is_another_is_named(data: Path, tmp_path: Pa
         (gzip.compress(gzip.decompress(whole)[:-1]), "it was cut off"),
         (labels.read_bytes(), "no idx file of bytes with 3 dimensions"),
         (gzip.compress(files.idx(files.drawn(19, 28, 28))), "19 images"),
+        (gzip.compress(bytes((0, 0, 8, 3, 0, 0))), "no idx file of bytes with 3 dimensions"),
+        (gzip.compress(bytes((0, 0, 8, 3)) + b"\xff\xff\xff\xff" * 3), "it was cut off"),
     ]:
         images.write_bytes(content)
         with pytest.raises(UserError, match=message) as error:

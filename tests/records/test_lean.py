@@ -37,9 +37,8 @@ def same(ours: LeanRecord, whole: Record) -> bool:
     for name in FIELDS:
         mine, theirs = parts(getattr(ours, name)), parts(getattr(whole, name))
         assert (mine, type(mine)) == (theirs, type(theirs)), name
-    assert ours.provenance == {
-        key: whole.provenance[key] for key in ("pixels", "counted_as") if key in whole.provenance
-    }
+    kept = ("pixels", "counted_as")
+    assert ours.provenance == {key: value for key, value in whole.provenance.items() if key in kept}
     return True
 
 

@@ -13,7 +13,7 @@ import pytest
 from bench.checks.records.board import Line
 from bench.checks.verify.verification import drawn
 from bench.finding import Finding
-from bench.foreign.plain_zip import unpacked
+from bench.foreign.plain_zip import packed, unpacked
 from bench.plugins.registry import discover
 from bench.records import files
 from bench.submission.contents import as_json
@@ -146,8 +146,6 @@ def test_an_archive_with_other_files_is_refused(post: Post, content: dict[str, b
 
 def test_a_list_of_files_that_is_none_or_newer_is_refused(post: Post) -> None:
     honest = unpacked(post.send(post.honest("herding")))
-    from bench.foreign.plain_zip import packed
-
     path = post.root / "sent.zip"
     for manifest in (b"", b"[" * 100_000, b"{}", b'{"format": 2, "more": 1}', b'{"format": 1}', b'{"format": true}'):
         path.write_bytes(packed({**honest, "submission.json": manifest}))
@@ -157,8 +155,6 @@ def test_a_list_of_files_that_is_none_or_newer_is_refused(post: Post) -> None:
 
 
 def test_a_file_that_was_changed_afterwards_is_refused(post: Post) -> None:
-    from bench.foreign.plain_zip import packed
-
     honest = unpacked(post.send(post.honest("herding")))
     path = post.root / "sent.zip"
     path.write_bytes(packed({**honest, "plan.toml": honest["plan.toml"] + b"\n"}))
@@ -260,8 +256,22 @@ def test_what_does_not_come_out_here_is_refused(post: Post) -> None:
 
     post.rerun = differs
     assert post.refuses(archive) == {"best-epoch"}
-    post.rerun = lambda *_, **__: "0 of 5 records run again"
+
+
+def test_what_cannot_be_compared_here_is_not_taken_on_trust(post: Post) -> None:
+    archive = post.send(post.honest("herding"))
+
+    def of_another_kind(count):
+        def rerun(lines, cells, registry, out, **_):
+            out.unchecked("not-reproduced", lines[:count], "a GPU; what rounding does was never measured")
+            return "5 of 5 records run again, 0 as claimed to the bit"
+
+        return rerun
+
+    post.rerun = of_another_kind(5)
     assert post.refuses(archive) == {"nothing-run-again"}
+    post.rerun = of_another_kind(4)
+    assert post.judge(archive).accepted
 
 
 def test_a_leaderboard_that_changed_meanwhile_is_looked_at_again(post: Post) -> None:

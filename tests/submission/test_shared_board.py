@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bench.errors import UserError
 from bench.records import files
 from bench.submission import shared_board
 from bench.submission.contents import Submission, open_submission
@@ -103,8 +104,6 @@ def test_plugins_that_were_there_stay(post: Post, sent, monkeypatch) -> None:
 
 
 def test_a_folder_that_cannot_be_a_leaderboard_is_told(tmp_path: Path) -> None:
-    from bench.errors import UserError
-
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file; name the folder"):
         SharedBoard(tmp_path / "file").lines()

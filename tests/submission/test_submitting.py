@@ -179,6 +179,7 @@ def test_a_plugin_of_an_installed_package_is_packed(post: Post, tmp_path, monkey
     files = {"__init__.py": "", "alone.py": SELECT, "whole.py": whole, "part.py": "START = 0\n"}
     install(tmp_path / "site", "theirs", files, points)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    post.discover = discover
     archive = post.send(post.honest("alone"))
     assert open_submission(archive).plugins == {"alone.py": (tmp_path / "site/theirs/alone.py").read_bytes()}
     with pytest.raises(UserError, match="imports modules beside it. Make one file of it"):

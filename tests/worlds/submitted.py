@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bench.checks.records.prescribed import Prescribed
 from bench.finding import Finding
 from bench.foreign.plain_zip import packed, unpacked
-from bench.plugins.registry import discover
+from bench.plugins.registry import Registry, add_file, discover, files_named_by
 from bench.records.files import Record
 from bench.submission import judging, submitting
 from bench.submission.contents import MANIFEST, RECORDS, as_json, sha256
@@ -29,6 +30,22 @@ def comes_out(lines: Sequence[Any], *_: Any, **__: Any) -> str:
     return f"{len(lines)} of {len(lines)} records run again, {len(lines)} as claimed to the bit"
 
 
+@cache
+def _known() -> Registry:
+    return discover()
+
+
+def discover_quickly(files: Iterable[str | Path] = ()) -> Registry:
+    """`discover`, for which this project's own plugins are read once in a process."""
+    registry = Registry()
+    for name, entries in vars(_known()).items():
+        setattr(registry, name, dict(entries))
+    for given in files:
+        for path in files_named_by(given):
+            add_file(registry, path)
+    return registry
+
+
 @dataclass
 class Post:
     """Sends and judges: `root` holds the sender's folder, `board` is the leaderboard's."""
@@ -38,6 +55,7 @@ class Post:
     monkeypatch: Any
     rerun: Callable[..., str] = comes_out  # in the place of `verify`
     plugin_findings: Sequence[Finding] = ()  # of `check plugins`
+    discover: Callable[..., Registry] = discover_quickly
 
     @property
     def board(self) -> Path:
@@ -49,12 +67,13 @@ class Post:
 
     def honest(self, *methods: str, plugins: Sequence[Path] = (), replicates: int = 3, **cell: Any) -> list[Record]:
         """Records of `random` and of the methods, as an honest run would write them."""
-        prescribed = Prescribed(discover(plugins), self.store)
+        prescribed = Prescribed(self.discover(plugins), self.store)
         return board(prescribed, *methods, replicates=replicates, **{**HARD, **cell})
 
     def pack(self, lines: list[Record], plugins: Sequence[Path] = (), **options: Any) -> Packed:
         """`submit` of these records; what would run again comes out as claimed."""
         self.monkeypatch.setattr(submitting, "verify", self.rerun)
+        self.monkeypatch.setattr(submitting, "discover", self.discover)
         folder = write(self.root / "sender" / "results", lines)
         return submit(folder, plugins=plugins, store=self.store, **options)
 
@@ -87,6 +106,7 @@ class Post:
     def judge(self, archive: Path, **options: Any) -> Ruling:
         """`accept` into the board; what would run again comes out as claimed, and plugins pass their checks."""
         self.monkeypatch.setattr(judging, "verify", self.rerun)
+        self.monkeypatch.setattr(judging, "discover", self.discover)
         self.monkeypatch.setattr(judging, "check_all", lambda _, own: list(self.plugin_findings) if own else [])
         return accept(archive, JudgingOptions(into=self.board, store=self.store, **options))
 

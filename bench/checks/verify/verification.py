@@ -54,6 +54,11 @@ def select(targets: Sequence[str], results: Path, out: Findings) -> tuple[list[L
         lines, _ = read_lines(folder, out, load)
         everything += lines
         chosen |= {line.record.id: line for line in lines}
+    if ids and not results.exists():
+        raise UserError(
+            f"'{ids[0]}' is neither a folder nor a file, and no record has it as its id: there is no folder {results}. "
+            "Name the folder with --results DIR."
+        )
     known = {line.record.id: line for line in read_lines(results, out, load)[0]} if ids else {}
     everything += known.values()
     for given in ids:

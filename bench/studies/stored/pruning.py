@@ -70,7 +70,7 @@ def needless(root: Path, results: Sequence[Path]) -> list[Needless]:
     unneeded = list[Needless]()
     splits = set(_split_digests(root, needs))
     for path, _ in _artifacts(root, CONDENSED):
-        if _set_digest(path) in needs.sets:
+        if needs.sets & _set_digests(path):
             kept_sets.add(f"{CONDENSED}/{path.name}")
         else:
             unneeded.append(_file(path, CONDENSED))
@@ -117,20 +117,22 @@ def _artifacts(root: Path, kind: str) -> Iterator[tuple[Path, Mapping[str, Any]]
             yield path, {}
 
 
-def _set_digest(path: Path) -> str:
+def _set_digests(path: Path) -> set[str]:
+    """What records may call a condensed set: with its learned labels, where a protocol trains on them, and without."""
     try:
         arrays = read(path).arrays
     except DamagedArtifact:
-        return ""
-    return set_digest(arrays["images"], arrays["labels"])
+        return set()
+    parts = arrays["images"], arrays["labels"]
+    return {set_digest(*parts), set_digest(*parts, arrays.get("soft_labels"))}
 
 
 def _split_digests(root: Path, needs: _Needs) -> Iterator[str]:
     """The digests of the training splits of the data sets that records name."""
     for _, meta in _artifacts(root, "dataset"):
-        told = meta.get("dataset") or {}
-        if told.get("digest") in needs.datasets:
-            yield str(told.get("train_digest"))
+        facts = meta.get("dataset") or {}
+        if facts.get("digest") in needs.datasets:
+            yield str(facts.get("train_digest"))
 
 
 def _has_shards(root: Path, shards: Iterable[str], gone: set[str]) -> bool:

@@ -11,7 +11,7 @@ window.GALLERY = window.GALLERY || {};
   const WIDE = 4; // pixels of a column of a heat map
   let cell; // {key, classes, sets}
 
-  const percent = (value) => `${value > 0.995 ? 100 : (100 * value).toFixed(value < 0.1 ? 1 : 0)} %`;
+  const percent = (value) => (value < 0.0005 ? "< 0.1 %" : `${value > 0.995 ? 100 : (100 * value).toFixed(value < 0.1 ? 1 : 0)} %`);
   const className = (label) => cell.classes[label] ?? String(label);
   const enlarged = (size) => size * Math.max(1, Math.round(TILE / size));
 
@@ -94,7 +94,7 @@ window.GALLERY = window.GALLERY || {};
 
   const heat = (stored, at) => {
     const shape = [stored.classes.length * WIDE, stored.rows * 2];
-    const wide = Math.max(shape[0], 160);
+    const wide = Math.min(Math.max(shape[0], 160), find("stored").clientWidth); // nothing to scroll on a narrow screen
     const panel = (place, title, about) =>
       element(
         "figure",
@@ -148,7 +148,7 @@ window.GALLERY = window.GALLERY || {};
     options("set", cell.sets.map((each) => [each.key, each.method]), set.key);
     const images = set.labels[0]?.images ?? [];
     options("image", images.map(([, own], place) => [String(place), `first of class ${className(own)}`]), "0");
-    find("image").disabled = !images.length;
+    find("image").parentElement.hidden = !images.length;
     showStored();
   };
 
