@@ -43,7 +43,7 @@ OVERRIDES = (
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "numba", "pillow")
 
 # Fields of an environment that have to be equal for results to be equal to the bit, on a CPU.
-_EVERYWHERE = ("arithmetic", "system", "python", "libc", *LIBRARIES, "threads", "device")
+_EVERYWHERE = ("arithmetic", "system", "python", "libc", *LIBRARIES, "threads", "device", "speed_ups")
 _NATIVE = ("processor", "flags", "caches", "instructions", "switches")
 _WORDS = {
     "arithmetic": "other arithmetic",
@@ -52,6 +52,7 @@ _WORDS = {
     "libc": "another C library",
     "threads": "another number of threads",
     "device": "another device",
+    "speed_ups": "other speed-ups",
     "processor": "another processor",
     "flags": "other instruction sets of the processor",
     "caches": "other caches",

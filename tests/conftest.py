@@ -70,8 +70,11 @@ TRAINS = (
     "tests/stages/",
     "tests/studies/",
     "tests/training/test_accumulation.py",
+    "tests/training/test_arithmetic.py",
     "tests/training/test_ema.py",
     "tests/training/test_loop.py",
+    "tests/training/test_speed_ups.py",
+    "tests/training/test_together.py",
     "tests/website/test_pages_in_browser.py",  # trains nothing, but drives a browser
 )
 FIRST = {name: rank for rank, name in enumerate((*ON_RAY, *LONG))}

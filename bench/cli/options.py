@@ -56,6 +56,23 @@ CACHE_LIMIT = click.option(
 )
 
 
+def _place_speed_ups(context: click.Context, option: click.Parameter, names: tuple[str, ...]) -> None:  # noqa: ARG001 (click's)
+    if names:
+        from bench.training.speed_ups import place_speed_ups
+
+        place_speed_ups(names)
+
+
+SPEED_UP = click.option(
+    "--speed-up",
+    multiple=True,
+    metavar="NAME",
+    expose_value=False,
+    callback=_place_speed_ups,
+    help="Of trainings: compile, graphs or prefetch; repeatable. Records tell which.",
+)
+
+
 def _place_size(context: click.Context, option: click.Parameter, size: str | None) -> None:  # noqa: ARG001 (click's)
     if size:
         from bench.artifacts.size_limits import KEEP_LABELS, STORE_LIMIT

@@ -17,7 +17,7 @@ GROUP = "look"
 HEAD = """\
 # Reference
 
-This page is for looking up. `condensebench reference` prints it from the program and its plugins; a test holds it current.
+This page is for looking up. `condensebench reference` prints it from the program and its plugins; a test holds it so.
 [commands.md](commands.md) shows each verb at work."""
 EXAMPLES = "\b"  # how click marks a paragraph whose lines stay as they are: examples, which docs/commands.md has
 NUMBERS = {"INTEGER RANGE": "N", "FLOAT RANGE": "X", "INTEGER": "N", "FLOAT": "X"}  # as click calls them
@@ -116,9 +116,7 @@ def _protocols(registry: Registry) -> Iterator[str]:
 
     yield "## Protocols"
     fixed = [definition.load(registry, name) for name in registry.protocol_names()]
-    yield _table(
-        ("name", "what it is", "labels"), [(f"`{p.id}`", _cell(p.title), ", ".join(p.regimes)) for p in fixed]
-    )
+    yield _table(("name", "what it is", "labels"), [(f"`{p.id}`", _cell(p.title), ", ".join(p.regimes)) for p in fixed])
 
 
 def _cell(text: str) -> str:

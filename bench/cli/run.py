@@ -15,6 +15,7 @@ from bench.cli.options import (
     JOBS,
     KEEP_LABELS,
     PLUGIN,
+    SPEED_UP,
     STORE,
     STORE_LIMIT,
     limits_of,
@@ -72,6 +73,14 @@ SHOWN_FAILURES = 5
     metavar="SHARE",
     help="Of a GPU, that each stage which uses one gets at least [default: by the memory that it needs].",
 )
+@click.option(
+    "--teacher-gpus",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    help="That train a teacher [default: 1].",
+)
+@SPEED_UP
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it may take; run nothing.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N trials.")
 @STORE
@@ -93,6 +102,7 @@ def command(
     stage_memory: float | None,
     stage_processes: int | None,
     gpu_share: float | None,
+    teacher_gpus: int,
     dry_run: bool,
     limit: int | None,
     store: str | None,
@@ -104,7 +114,8 @@ def command(
 
     limits = limits_of(stage_timeout, stage_memory, stage_processes)
     place = Path(store) if store else default_store()
-    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits, gpu_share)
+    on_gpus = gpu_share, teacher_gpus
+    options = RunOptions(Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits, *on_gpus)
     prepared = prepare(options, plugins, plan=plan, **grid)
     if (code := carry_out(prepared, dry_run=dry_run)) is not None:
         return code

@@ -64,6 +64,7 @@ from bench.foreign.named_files import known_sets
 from bench.places import known as data_places
 from bench.plugins.registry import Registry
 from bench.training.progress_files import Sink, folder_sink, tell_in
+from bench.training.speed_ups import speed_ups
 from bench.trials.trial import Trial
 
 
@@ -138,6 +139,7 @@ class RayExecutor:
         results: folder of the records, in which plugins have nothing to write.
         progress: folder where it stands which stages run, and how far long trainings are; None: nowhere.
         gpu_share: of a GPU that every stage which uses one gets at least; None: by the memory that it needs.
+        teacher_gpus: that train a teacher together.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class RayExecutor:
         results: Path | None = None,
         progress: Path | None = None,
         gpu_share: float | None = None,
+        teacher_gpus: int = 1,
     ) -> None:
         self._registry, self._switches = registry, machine.switches(arithmetic)
         self._owns = not ray.is_initialized()
@@ -167,14 +170,15 @@ class RayExecutor:
         # given the process of another task, which Ray would do.
         self._fresh = max((node.get("GPU", 0.0) for node in nodes()), default=0.0) > 1
         self._gpu_memory = 0 if device == "cpu" else _smallest_gpu(self.ship)
-        self._shares = Shares(registry, self._gpu_memory, gpu_share)
+        self._shares = Shares(registry, self._gpu_memory, gpu_share, teacher_gpus)
         self._too_small: set[tuple[str, float]] = set()  # (stage, share of a GPU) that did not do
         code = project_digest() if self.ship else ""
         folders = () if results is None else (results.resolve(),)
         facts = self.ship, code, data_places(), known_sets(), given()
         self._session_id, self._progress = uuid.uuid4().hex, progress
         told_in = "" if progress is None else f"{THROUGH_RAY}{self._session_id}" if self.ship else str(progress)
-        session = Session(registry, str(store), device, *facts, limits or Limits(), folders, told_in)
+        faster = ",".join(speed_ups())
+        session = Session(registry, str(store), device, *facts, limits or Limits(), folders, faster, told_in)
         self._session = ray.put(session)
         self._mirror = None if progress is None or not self.ship else _Mirror(self._session_id, progress)
         cores = max(1, int(resources.get("CPU", 1)))
@@ -293,6 +297,8 @@ class RayExecutor:
     def expect(self, trials: Sequence[Trial]) -> None:
         """Raise UserError where what a plugin of these trials wishes for is on no machine: Ray would wait for ever.
         Machines of a cluster may come late: they are waited for, for NODES_WITHIN."""
+        if self._device == "cpu" and self._shares.teacher_gpus > 1:
+            raise UserError(f"--teacher-gpus {self._shares.teacher_gpus}: no GPU is here. Leave the option out.")
         deadline = time.monotonic() + (NODES_WITHIN if self.ship else 0.0)
         for who, share in plugins_that_wish(self._shares, trials):
             while (reason := unmet(self._of_this_machine(share), nodes())) is not None:

@@ -50,6 +50,7 @@ class RunOptions:
     arithmetic: str | None = None
     limits: Limits = field(default_factory=Limits)
     gpu_share: float | None = None
+    teacher_gpus: int = 1
 
     def __post_init__(self) -> None:
         if self.rerun not in RERUN:

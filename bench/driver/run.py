@@ -41,6 +41,8 @@ def run(
     keep_labels: str | None = None,
     store_limit: str | None = None,
     gpu_share: float | None = None,
+    teacher_gpus: int = 1,
+    speed_ups: Iterable[str] = (),
     **grid: Any,
 ) -> list[Record]:
     """Run what is missing and return the records of all trials of the plan.
@@ -64,6 +66,8 @@ def run(
         keep_labels: of raw labels in the store, which compressors share; None: $CONDENSEBENCH_KEEP_LABELS, else 40GB.
         store_limit: of all that lies in the store; None: $CONDENSEBENCH_STORE_LIMIT, else none.
         gpu_share: of a GPU that every stage which uses one gets at least, in (0, 1]; None: by the memory that it needs.
+        teacher_gpus: that train a teacher together.
+        speed_ups: of trainings (bench.training.speed_ups): compile, graphs, prefetch.
         grid: datasets, protocols, methods, compressors, budgets, students, ipcs, replicates (see
             bench.trials.plan.Grid).
 
@@ -76,12 +80,16 @@ def run(
         place_data(str(data))
     if cache_limit is not None:
         place_limit(cache_limit)
+    if speed_ups:
+        from bench.training.speed_ups import place_speed_ups
+
+        place_speed_ups(speed_ups)
     for setting, size in ((KEEP_LABELS, keep_labels), (STORE_LIMIT, store_limit)):
         if size is not None:
             setting.place(size)
     place = Path(store) if store is not None else default_store()
     options = RunOptions(
-        Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits or Limits(), gpu_share
+        Path(results), place, jobs, ray_address, rerun, limit, arithmetic, limits or Limits(), gpu_share, teacher_gpus
     )
     prepared = prepare(options, plugins, plan=plan, **grid)
     for note in prepared.notes:
@@ -126,7 +134,7 @@ def run_prepared(
     executor = RayExecutor(
         ws.registry, ws.store.root, jobs=options.jobs, address=options.ray_address, device=ws.device,
         arithmetic=ws.store.arithmetic, limits=options.limits, results=options.results, progress=prepared.progress,
-        gpu_share=options.gpu_share,
+        gpu_share=options.gpu_share, teacher_gpus=options.teacher_gpus,
     )  # fmt: skip
     try:
         executor.expect(prepared.chosen)

@@ -15,6 +15,7 @@ from bench.confinement.plugin_limits import Limits
 from bench.driver.outcome import Outcome
 from bench.foreign import named_files
 from bench.plugins.registry import ROOT, Registry
+from bench.training import speed_ups
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Session:
     size_limits: Mapping[str, str] = field(default_factory=dict)  # of the store (bench.artifacts.size_limits), by name
     limits: Limits = field(default_factory=Limits)  # of the processes of plugins
     results: tuple[Path, ...] = ()  # the folders of records that plugins have nothing to write in
+    speed_ups: str = ""  # bench.training.speed_ups, where any were asked for
     progress: str = ""  # where workers say what they do: a folder, or `ray:` and a name; "": nowhere
 
 
@@ -62,10 +64,14 @@ def store_of(session: Session) -> Path:
 
 
 def place_data_of(session: Session) -> None:
-    """Look for data sets where the driver does, and keep as much of them; on other machines, a machine's own variables
-    say first."""
+    """Look for data sets where the driver does, keep as much of them, and train with its speed-ups. Where data lie,
+    other machines' own variables say first."""
     if session.data and not (session.ship and places.VARIABLE in os.environ):
         os.environ[places.VARIABLE] = session.data
+    if session.speed_ups:
+        os.environ[speed_ups.VARIABLE] = session.speed_ups
+    else:
+        os.environ.pop(speed_ups.VARIABLE, None)
     if session.named_files:
         os.environ[named_files.VARIABLE] = session.named_files
     size_limits.place(session.size_limits, ours_first=session.ship)

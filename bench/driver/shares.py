@@ -60,10 +60,12 @@ class Shares:
         registry: plugins that the stages may name.
         gpu_memory: bytes of the smallest GPU that a task may get; 0: not known, so that a task gets whole ones.
         least: share of a GPU that every stage which uses one gets at least; None: by memory alone.
+        teacher_gpus: that train a teacher together.
     """
 
-    def __init__(self, registry: Registry, gpu_memory: int, least: float | None = None) -> None:
+    def __init__(self, registry: Registry, gpu_memory: int, least: float | None = None, teacher_gpus: int = 1) -> None:
         self._registry, self._gpu_memory, self._least = registry, gpu_memory, least
+        self.teacher_gpus = teacher_gpus
 
     def of(self, stage: str, *args: Any) -> Share:
         """What a stage with these arguments asks for."""
@@ -101,7 +103,7 @@ class Shares:
             _, recipe = cell_recipe(self._registry, trial, dataset.classes)
             teachers = [self._network(ref.network) for ref in labellers]
             student, sizes = self._network(trial.student), _sizes(dataset)
-            return footprint.training(student, recipe, images=condensed.images, teachers=teachers, **sizes)
+            return footprint.training(student, recipe, teachers, images=condensed.images, **sizes)
 
         return self._measured(needed)
 
@@ -114,9 +116,9 @@ class Shares:
             recipe, sizes = load_recipe(self._registry, name, dataset.spec, dataset.classes), _sizes(dataset)
             if recipe.recipe is None:
                 return footprint.labelling([recipe.network], images=dataset.train_images, **sizes)
-            return footprint.training(recipe.network, recipe.recipe, images=dataset.train_images, **sizes)
+            return footprint.training(recipe.network, recipe.recipe, (), images=dataset.train_images, **sizes)
 
-        return self._measured(needed)
+        return float(self.teacher_gpus) if self.teacher_gpus > 1 else self._measured(needed)
 
     def of_labelling(
         self, trial: Trial, dataset: DatasetRef, labellers: Sequence[TeacherRef], condensed: CondensedRef
@@ -138,8 +140,8 @@ class Shares:
         return self._by_constants(parse(self._registry, "compressor", spec), 0.0)
 
     def _measured(self, needed: Callable[[], int]) -> float:
-        """The share of a task by the bytes that it needs; a whole GPU where they cannot be measured. Nothing is measured
-        where the GPUs' memory is not known, nor where there is none."""
+        """The share of a task by the bytes that it needs; a whole GPU where they cannot be measured. Nothing is
+        measured where the GPUs' memory is not known, nor where there is none."""
         if not self._gpu_memory:
             return 1.0
         try:
@@ -154,8 +156,8 @@ class Shares:
             gpus = max(float(constants.get("NUM_GPUS", 0.0)), self.of_bytes(needed * GB))
         if gpus > 1 and not gpus.is_integer():
             raise UserError(
-                f"{plugin.plugin.kind} '{plugin}': NUM_GPUS = {gpus:g} is neither a share of one GPU nor a whole number "
-                f"of them. Write NUM_GPUS = {math.ceil(gpus)}, for instance."
+                f"{plugin.plugin.kind} '{plugin}': NUM_GPUS = {gpus:g} is neither a share of one GPU nor a whole "
+                f"number of them. Write NUM_GPUS = {math.ceil(gpus)}, for instance."
             )
         return Share(gpus, int(constants.get("MEMORY_GB", 0) * GB))
 
@@ -170,19 +172,19 @@ def computes_on_the_device(method: Spec) -> bool:
 
 def unmet(share: Share, nodes: Sequence[Mapping[str, float]]) -> str | None:
     """Why no machine can give this share, in words; None where one can. `nodes`: Ray's resources of each machine."""
-    for node in nodes:
-        if share.cpus <= node.get("CPU", 0) and share.gpus <= node.get("GPU", 0):
-            if share.memory <= node.get("memory", 0):
-                return None
-    most = Share(
-        *(max((node.get(name, 0.0) for node in nodes), default=0.0) for name in ("GPU", "memory", "CPU")),
-    )
+    wanted = {"GPU": share.gpus, "memory": share.memory, "CPU": share.cpus}
+    if any(all(wanted[name] <= node.get(name, 0.0) for name in wanted) for node in nodes):
+        return None
+    gpus, memory, cpus = (max((node.get(name, 0.0) for node in nodes), default=0.0) for name in wanted)
+    most = Share(gpus, int(memory), cpus)
     return f"it asks for {share}, and no machine has all of that ({len(nodes)} in all, with at most {most})"
 
 
 def plugins_that_wish(shares: Shares, trials: Sequence[Trial]) -> Iterator[tuple[str, Share]]:
     """(who, what it asks for) of all that runs in these trials."""
     yield "A trial", Share()
+    if shares.teacher_gpus > 1:
+        yield f"--teacher-gpus {shares.teacher_gpus}", Share(float(shares.teacher_gpus))
     for method in dict.fromkeys(trial.method for trial in trials):
         yield f"Method '{method}'", shares.of_method(method)
     for compressor in dict.fromkeys(trial.compressor for trial in trials if trial.compressor is not None):

@@ -136,6 +136,12 @@ class Recipe(Part):
     siamese: tuple[Literal["color", "crop", "cutout", "flip", "scale", "rotate"], ...] = ()
     normalisation: Literal["dataset", "imagenet", "cifar10", "cifar100", "tiny-imagenet"] = "dataset"  # of the student
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay per step of an average of the parameters; 0 is off
+    # fp32: single precision, without NVIDIA's TF32. tf32: products and convolutions of GPUs may use it; on processors
+    # it is fp32. bf16: torch's autocast rounds activations to bfloat16; weights, gradients and losses stay single.
+    # Students are tested, and teachers asked, in single precision.
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    memory_format: Literal["device", "contiguous", "channels_last"] = "device"  # device: channels_last on processors
+    deterministic: bool = False  # of a GPU's sums: in a fixed order, so that a run gives the same bits again there
     # Network slimming: the derivative of so many times the sum of |scale| of all batch norms is added to every step.
     scale_l1: Annotated[float, Field(ge=0)] = 0.0
     # Applications of a condensed set, in which a trial trains several students; its result is the last one's, and its

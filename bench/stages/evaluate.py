@@ -23,6 +23,7 @@ from bench.training import loop
 from bench.training.course import Course
 from bench.training.loop import TrainingDiverged
 from bench.training.slimming import parameters_of
+from bench.training.speed_ups import speed_ups
 from bench.trials.cell import cell_recipe
 from bench.trials.trial import Trial
 
@@ -92,7 +93,7 @@ def evaluate(
         "bytes_labels": trained.bytes_labels,
         "invalid_labels": trained.invalid_labels,
         "conduct": trained.conduct,
-        "environment": {**machine.environment(), "threads": str(torch.get_num_threads()), "device": _device(ws.device)},
+        "environment": {**machine.environment(), **_environment(ws.device)},
         "seconds": {
             "train": max(seconds, sum(log.seconds for log in logs)),
             "test": time.perf_counter() - started - seconds,
@@ -141,5 +142,8 @@ def _curve(
     ]
 
 
-def _device(device: str) -> str:
-    return torch.cuda.get_device_name() if device.startswith("cuda") else device
+def _environment(device: str) -> dict[str, str]:
+    """Of the training: threads of torch, the device, and speed-ups where there were any."""
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else device
+    faster = {"speed_ups": ", ".join(speed_ups())} if speed_ups() else {}
+    return {"threads": str(torch.get_num_threads()), "device": name, **faster}

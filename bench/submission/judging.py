@@ -25,10 +25,10 @@ from bench.foreign.plain_zip import UnsafeArchive
 from bench.plugins.registry import NameTaken, Plugin, Registry, add_file, discover, files_named_by
 from bench.protocol import definition
 from bench.records.files import load, locked
-from bench.submission import contents
-from bench.submission.contents import Refused, Submission, open_submission
+from bench.submission import archive_contents
+from bench.submission.admission import RULES
+from bench.submission.archive_contents import Refused, Submission, open_submission
 from bench.submission.plan_of_records import plan_differences
-from bench.submission.rules import RULES
 from bench.submission.shared_board import SharedBoard, Sorted, sort_by_identity
 
 CONFINED = ("method", "compressor")  # kinds of plugins whose code never runs in a process of the harness
@@ -96,7 +96,7 @@ class _Judge:
         self._submission, self._options, self._folder = submission, options, folder
         self._board = SharedBoard(options.into)
         self._name = f"{submission.name} ({submission.id})"
-        for name in (contents.RECORDS, contents.PLAN):
+        for name in (archive_contents.RECORDS, archive_contents.PLAN):
             (folder / name).write_bytes(submission.files[name])
 
     def ruling(self) -> Ruling:
@@ -125,7 +125,7 @@ class _Judge:
 
     def _senders_findings(self) -> Iterator[Finding]:
         """The sender's own checks have to have ended well."""
-        for name in (contents.CHECKED, contents.VERIFIED):
+        for name in (archive_contents.CHECKED, archive_contents.VERIFIED):
             try:
                 report = self._submission.report(name)
             except Refused as error:
@@ -149,7 +149,7 @@ class _Judge:
         before = {(plugin.kind, plugin.name) for plugin in _plugins_of(registry)}
         protocols = {*registry.protocol_names()}
         for name, source in sorted(self._submission.plugins.items()):
-            where, same = f"{contents.PLUGINS}/{name}", known.get(name)
+            where, same = f"{archive_contents.PLUGINS}/{name}", known.get(name)
             if same is not None and same.read_bytes() == source:
                 continue
             if same is not None:
@@ -157,7 +157,7 @@ class _Judge:
                     "name-taken", where, f"the leaderboard has another {name}: give the plugin a name of its own."
                 )
                 continue
-            path = self._folder / contents.PLUGINS / name
+            path = self._folder / archive_contents.PLUGINS / name
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(source)
             try:
@@ -170,30 +170,30 @@ class _Judge:
             try:
                 definition.load(registry, name)
             except UserError as error:
-                yield self._finding("bad-plugin", f"{contents.PLUGINS}/{name}.toml", str(error))
+                yield self._finding("bad-plugin", f"{archive_contents.PLUGINS}/{name}.toml", str(error))
         self._own = [plugin for plugin in _plugins_of(registry) if (plugin.kind, plugin.name) not in before]
         for plugin in self._own:
             if plugin.kind not in CONFINED:
                 yield self._finding(
                     "unconfined-plugin",
-                    f"{contents.PLUGINS}/{plugin.path.name}",
+                    f"{archive_contents.PLUGINS}/{plugin.path.name}",
                     f"the harness runs the code of a {plugin.kind} itself, without limits. Read the file; if you trust "
                     "it, keep a copy and name that with --plugin FILE.",
                 )
 
     def _lines(self, out: Findings) -> list[Line]:
         """The records; every line that is none is a finding."""
-        path = self._folder / contents.RECORDS
+        path = self._folder / archive_contents.RECORDS
         try:
             loaded = load(path)
         except UserError as error:
-            out.add("torn-line", contents.RECORDS, self._shown(str(error)), "error")
+            out.add("torn-line", archive_contents.RECORDS, self._shown(str(error)), "error")
             return []
         for problem in loaded.problems:
             out.add(RULE_OF[problem.kind], self._shown(problem.place), problem.text, "error")
         lines = [Line(record, self._shown(where)) for record, where in zip(loaded.records, loaded.places, strict=True)]
         if not lines and not loaded.problems:
-            out.add("no-records", contents.RECORDS, "there is no record in it")
+            out.add("no-records", archive_contents.RECORDS, "there is no record in it")
         return lines
 
     def _against_the_rules(self, lines: Sequence[Line], registry: Registry) -> list[Finding]:
@@ -220,16 +220,16 @@ class _Judge:
             if times > 1:
                 places = together([line.where for line in lines if line.trial == trial])
                 yield self._finding("repeated-trial", places, f"{trial} has {times} records; one counts.")
-        plan = self._folder / contents.PLAN
+        plan = self._folder / archive_contents.PLAN
         try:
             for message in plan_differences(plan, trials, registry):
-                yield self._finding("other-plan", contents.PLAN, self._shown(message))
+                yield self._finding("other-plan", archive_contents.PLAN, self._shown(message))
         except UserError as error:
-            yield self._finding("other-plan", contents.PLAN, self._shown(str(error)))
+            yield self._finding("other-plan", archive_contents.PLAN, self._shown(str(error)))
         named = {spec.partition(":")[0] for trial in trials for spec in (trial.method, trial.compressor or "")}
         for plugin in self._own:
             if plugin.kind in CONFINED and plugin.name not in named:
-                where = f"{contents.PLUGINS}/{plugin.path.name}"
+                where = f"{archive_contents.PLUGINS}/{plugin.path.name}"
                 yield self._finding("unused-plugin", where, f"no record names the {plugin.kind} '{plugin.name}'.")
 
     # --- what has to run ----------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ class _Judge:
         unchecked = {where for where, several in out.by_place.items() if any(f.rule == "not-checked" for f in several)}
         if places <= unchecked:
             why = "no record of the sample can be compared here; what is not checked stands above."
-            findings.append(self._finding("nothing-run-again", contents.RECORDS, why))
+            findings.append(self._finding("nothing-run-again", archive_contents.RECORDS, why))
         return f"{summary} (lot {lot})", findings
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -266,7 +266,9 @@ class _Judge:
                 there = self._submission.plugins.get(path.name)
                 if there is not None and there != path.read_bytes():
                     taken = f"the leaderboard has another {path.name} by now: give the plugin a name of its own."
-                    return self._refusal([self._finding("name-taken", f"{contents.PLUGINS}/{path.name}", taken)])
+                    return self._refusal(
+                        [self._finding("name-taken", f"{archive_contents.PLUGINS}/{path.name}", taken)]
+                    )
             meanwhile = self._against_the_rules(lines, registry)
             if exit_code(meanwhile):
                 return self._refusal(meanwhile)

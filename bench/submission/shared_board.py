@@ -24,7 +24,7 @@ from bench.errors import UserError
 from bench.records.files import Loaded, Record, load
 from bench.records.lines import record_files
 from bench.records.union import disagreements
-from bench.submission.contents import PLUGINS, Submission, as_json
+from bench.submission.archive_contents import PLUGINS, Submission, as_json
 
 SUBMISSIONS, ACCEPTED = "submissions", "accepted.json"
 PARTIAL = ".partial"

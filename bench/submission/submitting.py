@@ -20,10 +20,10 @@ from bench.plugins.registry import Plugin, Registry, discover, files_named_by, r
 from bench.plugins.spec import parse
 from bench.records.files import load
 from bench.stages.origins import OriginDigests
-from bench.submission import contents
+from bench.submission import archive_contents
+from bench.submission.admission import RULES
 from bench.submission.plan_of_records import plan_differences, plan_of
 from bench.submission.private_texts import private_findings
-from bench.submission.rules import RULES
 from bench.trials.trial import Trial
 
 
@@ -65,7 +65,7 @@ def submit(
     checked = Findings()
     written, _ = read_lines(folder, checked, load)
     last = {line.record.id: line.whole for line in written}
-    lines = [Line(record, f"{contents.RECORDS}:{number}") for number, record in enumerate(last.values(), 1)]
+    lines = [Line(record, f"{archive_contents.RECORDS}:{number}") for number, record in enumerate(last.values(), 1)]
     trials = [line.trial for line in lines]
     sources = _plugin_sources(plugins, registry, trials)
     check_lines(lines, registry=registry, store=store, out=checked)
@@ -76,11 +76,11 @@ def submit(
             Finding(rule, plan.name, message, RULES[rule][0]) for message in plan_differences(plan, trials, registry)
         ]
     files = {
-        contents.RECORDS: "".join(f"{line.whole.line()}\n" for line in lines).encode(),
-        contents.PLAN: plan.read_bytes() if plan is not None else plan_of(trials).encode(),
-        contents.ENVIRONMENT: contents.as_json(machine.environment()),
-        contents.CHECKED: contents.report_of(findings, f"{len(lines)} records"),
-        **{f"{contents.PLUGINS}/{name}": source for name, source in sources.items()},
+        archive_contents.RECORDS: "".join(f"{line.whole.line()}\n" for line in lines).encode(),
+        archive_contents.PLAN: plan.read_bytes() if plan is not None else plan_of(trials).encode(),
+        archive_contents.ENVIRONMENT: archive_contents.as_json(machine.environment()),
+        archive_contents.CHECKED: archive_contents.report_of(findings, f"{len(lines)} records"),
+        **{f"{archive_contents.PLUGINS}/{name}": source for name, source in sources.items()},
     }
     private = [folder, store, *(Path(file).expanduser().parent for file in plugins)]
     findings += private_findings(files, private)
@@ -89,11 +89,13 @@ def submit(
     again = Findings()
     summary = verify(drawn(lines, sample), cells(lines), registry, again, jobs=jobs, progress=progress)
     verified = _as_packed(again, folder)
-    files[contents.VERIFIED] = contents.report_of(verified, summary)
-    findings += [*verified, *private_findings({contents.VERIFIED: files[contents.VERIFIED]}, private)]
+    files[archive_contents.VERIFIED] = archive_contents.report_of(verified, summary)
+    findings += [*verified, *private_findings({archive_contents.VERIFIED: files[archive_contents.VERIFIED]}, private)]
     if exit_code(findings):
         return Packed(None, tuple(findings), summary)
-    archive = contents.pack(files, version=version("condensebench"), engine=OriginDigests.engine, records=len(lines))
+    archive = archive_contents.pack(
+        files, version=version("condensebench"), engine=OriginDigests.engine, records=len(lines)
+    )
     return Packed(archive, tuple(findings), f"{len(lines)} records, {summary}")
 
 
@@ -152,7 +154,7 @@ def _alone(plugin: Plugin) -> str | None:
 
 
 def _packable(name: str, given: str | Path) -> str:
-    if not is_plain_name(f"{contents.PLUGINS}/{name}"):
+    if not is_plain_name(f"{archive_contents.PLUGINS}/{name}"):
         raise UserError(
             f"{given}: '{name}' cannot be packed. Rename the file: letters, digits and . _ + - are taken, and the name "
             "begins with a letter or a digit."

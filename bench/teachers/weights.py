@@ -6,6 +6,7 @@ They are made once, and kept. bench/teachers/teacher_files.py tells where recipe
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,23 @@ from bench.training.course import Course, kept_course
 from bench.training.loop import evaluate, train
 from bench.training.networks import build_network
 from bench.training.normalisation import statistics
+from bench.training.together import train_together
 
 PER_CLASS = 5  # test images from which on an order of the classes is no accident
 
 
 def make(
-    store: Store, data: Data, recipe: TeacherRecipe, dataset_digest: str, *, device: str = "cpu", download: bool = True
+    store: Store,
+    data: Data,
+    recipe: TeacherRecipe,
+    dataset_digest: str,
+    *,
+    device: str = "cpu",
+    download: bool = True,
+    processes: int = 1,
 ) -> TeacherRef:
     """Find the teacher, or make it by its recipe and keep it in the store. `download`: whether weights may be fetched.
+    `processes`: that train it together, each with a GPU.
 
     Raises:
         UserError: published weights do not fit the data set, or cannot be had.
@@ -44,7 +54,8 @@ def make(
     if ref is None:
         wanted = recipe.made_from(dataset_digest)[0]
         course = _course(store, data, recipe, "teacher", wanted, device)
-        store.get("teacher", {"made": wanted}, lambda: _make(data, recipe, wanted, device, download, course))
+        make_it = partial(_make, data, recipe, wanted, device, download, course, processes)
+        store.get("teacher", {"made": wanted}, make_it)
         course.end()
         ref = find(store, recipe, str(data.spec), dataset_digest)
         assert ref is not None
@@ -82,9 +93,9 @@ def _course(store: Store, data: Data, recipe: TeacherRecipe, kind: str, wanted: 
 
 
 def _make(
-    data: Data, recipe: TeacherRecipe, wanted: str, device: str, download: bool, course: Course
+    data: Data, recipe: TeacherRecipe, wanted: str, device: str, download: bool, course: Course, processes: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    model, arrays, published = _network(data, recipe, device, download, course)
+    model, arrays, published = _network(data, recipe, device, download, course, processes)
     accuracy = _accuracy(data, recipe, model)
     if accuracy < published / 2:
         raise UserError(
@@ -95,11 +106,12 @@ def _make(
 
 
 def _network(
-    data: Data, recipe: TeacherRecipe, device: str, download: bool, course: Course
+    data: Data, recipe: TeacherRecipe, device: str, download: bool, course: Course, processes: int = 1
 ) -> tuple[Any, dict[str, np.ndarray], float]:
     """(network, the weights that are kept of it, its published accuracy: 0 of a network that is trained here)."""
     if recipe.recipe is not None:
-        model, published = fit(data, recipe, recipe.recipe, "teacher", device, course=course), 0.0
+        options: dict[str, Any] = {"course": course, "processes": processes}
+        model, published = fit(data, recipe, recipe.recipe, "teacher", device, **options), 0.0
         # Half precision halves the file; the rounded weights are the teacher, for everyone and from the start.
         weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     else:
@@ -133,10 +145,20 @@ def _accuracy(data: Data, recipe: TeacherRecipe, model: torch.nn.Module) -> floa
     return accuracy
 
 
-def fit(data: Data, teacher: TeacherRecipe, recipe: Recipe, purpose: str, device: str, **options: Any) -> Any:
+def fit(
+    data: Data,
+    teacher: TeacherRecipe,
+    recipe: Recipe,
+    purpose: str,
+    device: str,
+    *,
+    processes: int = 1,
+    **options: Any,
+) -> Any:
     """A network of the teacher's kind, trained on the whole training split by `recipe`; in eval mode.
 
-    `purpose`, the teacher's name and the data set's seed it; `options` go to bench.training.loop.train.
+    `purpose`, the teacher's name and the data set's seed it; `options` go to bench.training.loop.train. Several
+    `processes` train it together (bench/training/together.py).
     """
     dataset = data.dataset
     coordinates = (purpose, teacher.id, str(data.spec))
@@ -148,7 +170,8 @@ def fit(data: Data, teacher: TeacherRecipe, recipe: Recipe, purpose: str, device
         seed=seed(*coordinates, "init"),
     ).to(device)
     mean, std = statistics(recipe.normalisation, dataset)
-    train(
+    training = train if processes == 1 else partial(train_together, train, processes=processes)
+    training(
         model,
         training_images(data.train),
         torch.from_numpy(np.array(data.train.labels)),

@@ -17,6 +17,7 @@ from bench.artifacts.store import Store
 from bench.fingerprint import digest
 from bench.training import checkpoint
 from bench.training.checkpoint import Parts
+from bench.training.speed_ups import speed_ups
 from bench.training.standing import Standing, Watch, watch_of_this_process
 
 TELL_AFTER = 10.0  # seconds of training, and
@@ -116,5 +117,6 @@ def kept_course(store: Store, name: str, decides: Mapping[str, Any], device: str
         also: what grows beside the network.
     """
     here = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device}
+    here |= {"speed_ups": speed_ups()} if speed_ups() else {}
     address = digest({**decides, **here, "arithmetic": store.arithmetic})[:32]
     return Course(name, store.root / "checkpoints" / address, watch_of_this_process(), also)

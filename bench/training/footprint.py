@@ -65,16 +65,16 @@ def _measured(network: Spec, channels: int, size: int, classes: int) -> Sizes:
 
 
 def training(
-    network: Spec, recipe: Recipe, *, channels: int, size: int, classes: int, images: int, teachers: Iterable[Spec] = ()
+    network: Spec, recipe: Recipe, teachers: Iterable[Spec] = (), *, channels: int, size: int, classes: int, images: int
 ) -> int:
     """Bytes of a GPU that training takes.
 
     Args:
         network: the student.
         recipe: batch, accumulation, optimiser, average and labels are read.
+        teachers: that answer for every batch while the student trains.
         channels, size, classes: of the data set.
         images: of the training set, which lies on the GPU.
-        teachers: that answer for every batch while the student trains.
     """
     student = sizes(network, channels, size, classes)
     states = 2 + (2 if recipe.optimizer.name == "adamw" else 1) + (1 if recipe.ema else 0)

@@ -6,11 +6,14 @@ Everything goes through `cuda`, torch's own layer, so that a test can put anothe
 from __future__ import annotations
 
 import gc
+import os
 from typing import Any
 
 import torch
 
 cuda: Any = torch.cuda
+# cuBLAS reads it when it starts; its sums then may have a fixed order.
+WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 CONTEXT_BYTES = 600 * 2**20  # what a process takes of a GPU before it holds a tensor: kernels, cuDNN and cuBLAS
 
@@ -31,6 +34,7 @@ def device(share: float) -> str:
     """
     if not share or not cuda.is_available():
         return "cpu"
+    os.environ.setdefault(*WORKSPACE)  # for recipes that are deterministic; it is read once
     for number in range(cuda.device_count()):
         cuda.set_per_process_memory_fraction(min(1.0, share), number)
     return "cuda"

@@ -153,4 +153,3 @@ def test_a_file_that_may_not_be_read_is_named(folder: Path, monkeypatch, capsys)
             main()
         assert end.value.code == 2
         assert "noise.zip" in capsys.readouterr().err
-

@@ -33,8 +33,8 @@ def tell(tmp_path: Path):
 def test_a_training_of_another_process_is_shown_until_it_ends(tmp_path, tell, capsys, monkeypatch):
     monkeypatch.setattr(progress, "WATCH_EVERY", 0.01)
     prepared = SimpleNamespace(
-        notes=(), states={}, chosen=["a trial"], existing=(), pixels_to_keep=(), labels_to_keep=(), trainings=("one line",),
-        options=SimpleNamespace(jobs=1), progress=tmp_path / "told",
+        notes=(), states={}, chosen=["a trial"], existing=(), pixels_to_keep=(), labels_to_keep=(),
+        trainings=("one line",), options=SimpleNamespace(jobs=1), progress=tmp_path / "told",
     )  # fmt: skip
     monkeypatch.setattr(progress, "estimate_seconds", lambda *_: (0.0, 1))
     with RunProgress(prepared) as view:

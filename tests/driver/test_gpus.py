@@ -163,6 +163,17 @@ def test_more_gpus_than_a_machine_has_are_refused_and_on_the_processor_none_are_
     RayExecutor(discover([plugin]), tmp_path / "store", device="cpu").expect(trials)
 
 
+def test_gpus_for_a_teacher_are_wished_for_and_refused_where_there_are_none(tmp_path, monkeypatch):
+    serve_in_process(monkeypatch, GPU=2.0)
+    teach = ("teach", "tiny-resnet18-v1", DIGITS)
+    assert RayExecutor(discover([]), tmp_path, device="cuda", teacher_gpus=2)._share(*teach).gpus == 2.0
+    with pytest.raises(UserError, match=r"^--teacher-gpus 4 cannot run here: it asks for 1 core, 4 GPUs, and no"):
+        RayExecutor(discover([]), tmp_path, device="cuda", teacher_gpus=4).expect([trial()])
+    world = make_world(tmp_path / "world")
+    result = CliRunner().invoke(cli, world.flags("--teacher-gpus=2", methods=("first",)))
+    assert str(result.exception) == "--teacher-gpus 2: no GPU is here. Leave the option out."
+
+
 # On which device, and how memory comes back
 
 

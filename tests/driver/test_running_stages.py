@@ -1,4 +1,4 @@
-"""Which stages run, as workers tell it: in words, on one machine and through a cluster, until they end or are killed."""
+"""Which stages run, as workers tell it: in words, on one machine and through a cluster, until they end or die."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ def test_a_stage_of_a_worker_is_seen_until_it_ends(tmp_path: Path, address: str 
 
     async def watched() -> list[str]:
         dataset = (await executor.run("describe", "tiny")).get()
-        running = asyncio.ensure_future(executor.run("condense", "slow", dataset, UnusedTeacher("small-teacher-v1"), 1, 0))
+        running = asyncio.ensure_future(
+            executor.run("condense", "slow", dataset, UnusedTeacher("small-teacher-v1"), 1, 0)
+        )
         names = await asyncio.to_thread(wait_for, lambda: [each.name for each in running_stages(progress).values()])
         place.unlink()
         outcome = await running

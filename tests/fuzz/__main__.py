@@ -18,6 +18,7 @@ import time
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 from tests.fuzz.changes import Files
@@ -25,7 +26,7 @@ from tests.fuzz.readers import READERS
 from tests.fuzz.tallies import Tally, fault_of, input_of, laid_out, shrunk
 from tests.fuzz.watchdog import watched
 
-CHUNK = 500  # inputs between two looks at the clock
+CHUNK = 500  # inputs between two looks at the clock, of a reader that has a whole share
 DIED = "died", "ended", "no end"  # how the fault of an input begins that its process did not survive
 FAULT = "fault.txt"  # beside the files of a saved input
 
@@ -45,11 +46,12 @@ class Campaign:
         whole = sum(READERS[name].share for name in names)
         self.shares = {name: ceil(inputs * READERS[name].share / whole) for name in names}
         self.tallies = {name: Tally() for name in names}
+        self._kept: dict[str, Any] = {}
         if into is not None:
             into.mkdir(parents=True, exist_ok=True)
             if self._file.is_file():
-                kept = json.loads(self._file.read_text())
-                self.tallies |= {name: Tally(**tally) for name, tally in kept.items() if name in self.tallies}
+                self._kept = json.loads(self._file.read_text())  # of other readers too, which are not named now
+                self.tallies |= {name: Tally(**tally) for name, tally in self._kept.items() if name in self.tallies}
 
     @property
     def _file(self) -> Path:
@@ -65,14 +67,16 @@ class Campaign:
                 if done >= self.shares[name] or time.monotonic() > until:
                     pending.remove(name)
                     continue
-                part = watched(READERS[name], name, self.seed, range(done, min(done + CHUNK, self.shares[name])))
+                chunk = ceil(CHUNK * READERS[name].share)
+                part = watched(READERS[name], name, self.seed, range(done, min(done + chunk, self.shares[name])))
                 for fault, which in part.faults.items():
                     if fault not in self.tallies[name].faults:
                         print(f"{which}: {fault}", file=sys.stderr, flush=True)
                         self._save(name, fault, int(which.rpartition("/")[2]))
                 self.tallies[name].add(part)
                 if self.into is not None:
-                    self._file.write_text(json.dumps({each: asdict(tally) for each, tally in self.tallies.items()}))
+                    counts = {each: asdict(tally) for each, tally in self.tallies.items()}
+                    self._file.write_text(json.dumps({**self._kept, **counts}))
 
     def _save(self, name: str, fault: str, number: int) -> None:
         if self.into is None:

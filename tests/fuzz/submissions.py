@@ -10,8 +10,8 @@ from random import Random
 from bench.engine import ENGINE_VERSION
 from bench.foreign.plain_zip import packed, unpacked
 from bench.records.files import load
-from bench.submission import contents
-from bench.submission.contents import MANIFEST, as_json, open_submission, sha256
+from bench.submission import archive_contents
+from bench.submission.archive_contents import MANIFEST, as_json, open_submission, sha256
 from bench.submission.plan_of_records import plan_differences, plan_of
 from bench.trials.trial import Trial
 from tests.fuzz.blobs import archive_changed
@@ -27,14 +27,14 @@ def _honest() -> dict[str, bytes]:
     lines = [line for line in committed() if json.loads(line).get("schema") == 5][:3]
     trials = [Trial.from_dict(json.loads(line)["trial"]) for line in lines]
     files = {
-        contents.RECORDS: b"\n".join(lines) + b"\n",
-        contents.PLAN: plan_of(trials).encode(),
-        contents.ENVIRONMENT: as_json({"python": "3.11"}),
-        contents.CHECKED: CLEAN,
-        contents.VERIFIED: CLEAN,
+        archive_contents.RECORDS: b"\n".join(lines) + b"\n",
+        archive_contents.PLAN: plan_of(trials).encode(),
+        archive_contents.ENVIRONMENT: as_json({"python": "3.11"}),
+        archive_contents.CHECKED: CLEAN,
+        archive_contents.VERIFIED: CLEAN,
         "plugins/mine.py": content("methods/selection/herding.py"),
     }
-    return unpacked_bytes(contents.pack(files, version="0.2.0", engine=str(ENGINE_VERSION), records=len(lines)))
+    return unpacked_bytes(archive_contents.pack(files, version="0.2.0", engine=str(ENGINE_VERSION), records=len(lines)))
 
 
 def unpacked_bytes(archive: bytes) -> dict[str, bytes]:
@@ -52,7 +52,7 @@ def _archive(random: Random) -> bytes:
         return archive_changed(packed(files), random)
     if name.endswith(".json") and kind < 7:
         files[name] = as_json(_without_surrogates(value_changed(json.loads(files[name]), random)))
-    elif name == contents.RECORDS and kind < 7:
+    elif name == archive_contents.RECORDS and kind < 7:
         files[name] += record_with_values(random) + b"\n"
     else:
         files[name] = bytes_changed(files[name], random)
@@ -70,12 +70,12 @@ def _without_surrogates(value: object) -> object:
 def _read(path: Path) -> None:
     """As `accept` does it before any code of the sender's is looked at."""
     submission = open_submission(path)
-    submission.report(contents.CHECKED)
-    submission.report(contents.VERIFIED)
-    assert len(submission.id) == contents.DIGITS
-    records, plan = folder() / contents.RECORDS, folder() / contents.PLAN
-    records.write_bytes(submission.files[contents.RECORDS])
-    plan.write_bytes(submission.files[contents.PLAN])
+    submission.report(archive_contents.CHECKED)
+    submission.report(archive_contents.VERIFIED)
+    assert len(submission.id) == archive_contents.DIGITS
+    records, plan = folder() / archive_contents.RECORDS, folder() / archive_contents.PLAN
+    records.write_bytes(submission.files[archive_contents.RECORDS])
+    plan.write_bytes(submission.files[archive_contents.PLAN])
     list(plan_differences(plan, [record.run for record in load(records).records], registry()))
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -104,6 +105,8 @@ def test_counts_are_kept_and_the_next_call_continues(
             raise KeyError
 
     monkeypatch.setattr(program, "READERS", {"reader": of_bytes(make, read)})
+    other = {"other": asdict(tallies.Tally(inputs=3))}  # a reader that was named before, and is not named now
+    (tmp_path / "tallies-0.json").write_text(json.dumps(other))
     monkeypatch.setattr(program, "CHUNK", 20)
     asked: list[range] = []
 
@@ -117,7 +120,8 @@ def test_counts_are_kept_and_the_next_call_continues(
         assert program.main() == 1
     assert asked == [range(20), range(20, 30), range(30, 50)]
     assert "| all | 50 | 0 | 1 |" in capsys.readouterr().out
-    assert json.loads((tmp_path / "tallies-0.json").read_text())["reader"]["inputs"] == 50
+    kept = json.loads((tmp_path / "tallies-0.json").read_text())
+    assert {name: tally["inputs"] for name, tally in kept.items()} == {"other": 3, "reader": 50}
     (saved,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert (saved / "input").read_bytes() == b"a"  # all that is at fault about it
     assert program.again(saved).startswith("KeyError at ")

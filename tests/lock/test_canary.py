@@ -298,7 +298,8 @@ def test_the_short_form_of_every_structure_keeps_its_options_and_phases(file: Pa
     for cell in miniature.structures(miniature.all_cells(differences.load(file))):
         full, short = cell.recipe, miniature.short(cell.recipe)
         assert Recipe.model_validate(json.loads(json.dumps(miniature.written(short)))) == short
-        kept = {"epochs": 0, "views": 0, "batch": 0, "schedule": None}
+        kept = {"epochs": 0, "views": 0, "batch": 0, "schedule": None, "class_steps": 0, "kept_channels": ()}
+        assert (short.class_steps > 1, bool(short.kept_channels)) == (full.class_steps > 1, bool(full.kept_channels))
         assert short.model_copy(update=kept) == full.model_copy(update=kept)
         assert bool(short.schedule.warmup) == bool(full.schedule.warmup)
         assert bool(short.schedule.milestones) == bool(full.schedule.milestones)

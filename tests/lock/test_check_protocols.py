@@ -73,7 +73,9 @@ def test_somebody_s_own_protocol_may_leave_values_out(tmp_path: Path, where: str
 def test_values_are_missed_in_every_branch_of_a_table(tmp_path: Path) -> None:
     text = MINE[: MINE.index("[recipe.loss]")] + MINE[MINE.index("[recipe.augment]") :]
     text += '[recipe.loss]\nby = "dataset"\ndigits = { name = "ce", temperature = 1.0 }\n'
-    text += 'default = { name = "kl", temperature = 4.0, times_t_squared = false, hard_weight = 0.0 }\n'
+    text += (
+        'default = { name = "kl", temperature = 4.0, times_t_squared = false, hard_weight = 0.0, mix_labels = true }\n'
+    )
     found = findings(folder(tmp_path, mine_v1=text))["left-to-default"]
     assert "recipe.loss.digits.times_t_squared, recipe.loss.digits.hard_weight" in found.message
     assert "recipe.loss.default" not in found.message

@@ -102,6 +102,7 @@ CHOICES = {
     "labels": ["online"], "draw": ["batch"], "ensemble": ["norm-mean"], "teacher_mode": ["train"],
     "accumulation_weight": ["nominal"], "normalisation": ["imagenet"], "name": ["sgd", "linear", "mse", "soft-ce"],
     "decay": ["all"], "per": ["step"], "patches": ["shuffle"], "mix": ["cutmix", "mixup"], "mix_unit": ["batch"],
+    "precision": ["tf32", "bf16"], "memory_format": ["contiguous", "channels_last"],
 }  # fmt: skip
 
 

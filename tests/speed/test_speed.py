@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 import speed
 from speed.__main__ import SUBJECTS
@@ -26,6 +28,27 @@ def test_the_figures_of_photographs_can_be_measured_anew():
     rows = importlib.import_module("speed.data").measure(quick=True)
     assert [row.bar for row in rows] == [0.85, 5000, 20, None]
     assert all(row.value > 0 for row in rows)
+
+
+@pytest.mark.trains
+def test_what_a_gpu_has_to_clear_runs_on_the_processor_in_miniature():
+    rows = {row.what: row for row in importlib.import_module("speed.gpu").measure(quick=True)}
+    measured = {what for what, row in rows.items() if row.value > 0}
+    # Each of two students, in two precisions, as it is and with batches made ahead; and the labels.
+    assert len(measured) == 2 * 2 * 2 + 1
+    assert all("miniature" in rows[what].note for what in measured)
+    skipped = {what: row.note for what, row in rows.items() if what not in measured}
+    assert all(math.isnan(rows[what].value) for what in skipped)
+    assert "NumPy" in skipped["SCORE's greedy on the device"]
+    assert any("CUDA graphs" in what for what in skipped)
+    assert any("truncated SVD" in what for what in skipped)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_full_sizes_are_told_not_to_have_run():
+    rows = importlib.import_module("speed.gpu").measure()
+    assert all(math.isnan(row.value) and row.bar is None for row in rows)
+    assert {row.note for row in rows} >= {"no CUDA device: never run on a GPU"}
 
 
 @pytest.mark.trains  # selections, in processes of their own

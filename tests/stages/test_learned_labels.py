@@ -145,7 +145,7 @@ def test_no_table_mixes_label_regimes(records: Any) -> None:
     assert (frame.groupby("protocol").labels.nunique() == 1).all()
     text = render(frame, "md")
     assert "quick-learned, learned labels" in text
-    assert "random stands for random-soft there" in text
+    assert "random-soft stands in for random" in text
     learned = text.partition("quick-learned, learned labels")[2].partition("###")[0]
     assert re.search(r"\| +labels +\|", learned)
 

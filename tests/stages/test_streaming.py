@@ -26,6 +26,7 @@ from bench.plugins.spec import parse
 from bench.protocol.recipe import Augment, Recipe
 from bench.stages.context import HarnessContext
 from bench.teachers.dynamics import scores_of
+from bench.training.loop import evaluate
 from bench.training.loop import train as train_network
 from bench.training.networks import build_network
 from tests.worlds import ROOT
@@ -98,7 +99,9 @@ def test_features_logits_and_soft_labels_are_those_of_the_whole_split(small: Ope
     context, images = small.context(), small.data.train.images(np.arange(300))
     assert np.array_equal(context.logits(), context._predict(images).numpy())
     assert np.array_equal(context.features(), context._predict(images, features=True).numpy())
-    assert np.array_equal(context.soft_labels(None, 3), context._soft_labels(images, 3))
+    for cutmix in (False, True):
+        whole = context.soft_labels(images, 3, cutmix=cutmix)
+        assert np.array_equal(context.soft_labels(None, 3, cutmix=cutmix), whole)
 
 
 @pytest.mark.parametrize("augment", [Augment(flip=0.5, pad=0.125), Augment(crop_scale=(0.3, 1.0), mix="cutmix")])
@@ -244,6 +247,29 @@ print(json.dumps(before))
 """
 
 
+@pytest.mark.trains
+@pytest.mark.parametrize("n", [1300, 2100])
+def test_nobody_asks_for_more_than_a_part_of_a_split(n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its size: features, logits, soft labels, training and its dynamics, evaluation, duplicates."""
+    monkeypatch.setattr(split_images, "IN_MEMORY", 0)
+    monkeypatch.setattr("bench.artifacts.opened.WHOLE", 0)
+    world = Opened(tmp_path, f"drawn:n={n},side=8")
+    reads: list[int] = []
+    source = type(world.data.dataset.train())
+    read = source.read
+    monkeypatch.setattr(source, "read", lambda self, indices: reads.append(len(indices)) or read(self, indices))
+    context = world.context()
+    context.features(), context.logits(), context.soft_labels(None, 2), context.dynamics_scores(1)
+    images, labels = world.data.test_images()
+    half = (0.5,) * 3
+    assert evaluate(context.teacher, images, labels, mean=half, std=half).n == n
+    some = world.data.train.images(np.arange(10)).numpy()
+    condensed_facts(some, np.arange(10), images[:200], classes=5, train_in_test=0)
+    assert 1000 <= max(reads) < 1100 < n  # a block of batches of the training is 800 KiB of float images
+    assert sum(reads) > 6 * n
+
+
+@pytest.mark.slow
 @pytest.mark.trains
 def test_the_peak_of_what_is_made_of_a_split_does_not_grow_with_it(tmp_path: Path) -> None:
     sizes = (3000, 9000)

@@ -16,8 +16,8 @@ from bench.finding import Finding
 from bench.foreign.plain_zip import packed, unpacked
 from bench.plugins.registry import discover
 from bench.records import files
-from bench.submission.contents import as_json
-from bench.submission.rules import RULES
+from bench.submission.admission import RULES
+from bench.submission.archive_contents import as_json
 from tests.worlds.honest import altered, write
 from tests.worlds.kinds import ANOTHER
 from tests.worlds.plugins import SELECT

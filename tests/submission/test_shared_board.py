@@ -13,7 +13,7 @@ import pytest
 from bench.errors import UserError
 from bench.records import files
 from bench.submission import shared_board
-from bench.submission.contents import Submission, open_submission
+from bench.submission.archive_contents import Submission, open_submission
 from bench.submission.shared_board import SharedBoard
 from tests.worlds.kills import die, killed
 from tests.worlds.submitted import Post

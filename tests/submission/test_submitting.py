@@ -14,7 +14,7 @@ from bench.errors import UserError
 from bench.foreign.plain_zip import unpacked
 from bench.plugins.registry import discover
 from bench.submission import private_texts
-from bench.submission.contents import open_submission
+from bench.submission.archive_contents import open_submission
 from bench.submission.plan_of_records import plan_of
 from bench.submission.submitting import submit
 from bench.trials.plan import read_plan
@@ -182,7 +182,7 @@ def test_a_plugin_of_an_installed_package_is_packed(post: Post, tmp_path, monkey
     post.discover = discover
     archive = post.send(post.honest("alone"))
     assert open_submission(archive).plugins == {"alone.py": (tmp_path / "site/theirs/alone.py").read_bytes()}
-    with pytest.raises(UserError, match="imports modules beside it. Make one file of it"):
+    with pytest.raises(UserError, match=r"imports modules beside it\. Make one file of it"):
         post.pack(post.honest("whole"))
 
 

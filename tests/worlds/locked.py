@@ -33,6 +33,9 @@ accumulation_weight = "images"
 normalisation = "dataset"
 ema = 0.9
 siamese = []
+precision = "fp32"
+memory_format = "device"
+deterministic = false
 scale_l1 = 0.0  # no slimming
 class_steps = 0  # no continual learning
 kept_channels = []  # no slimming
@@ -61,6 +64,7 @@ name = { by = "dataset", digits = "ce", default = "kl" }
 temperature = { by = "dataset", digits = 1.0, default = 4.0 }
 times_t_squared = false
 hard_weight = 0.0
+mix_labels = true
 
 [recipe.augment]
 randaugment_ops = 0

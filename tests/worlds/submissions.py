@@ -28,7 +28,7 @@ from bench.stages.condense import condense
 from bench.stages.encode import encode_labels
 from bench.stages.evaluate import evaluate
 from bench.stages.teach import teach
-from bench.submission import contents
+from bench.submission import archive_contents
 from bench.submission.plan_of_records import plan_of
 from bench.teachers.teacher_files import TeacherRef
 from bench.training import loop
@@ -234,16 +234,19 @@ def lies(honest: list[Record], hard: list[Record], cheater: Cheater) -> dict[str
 def sent(arena: Arena, folder: Path, lines: Sequence[Record], *further: Path) -> Path:
     """What a cheater sends: the archive of these records, packed as `submit` does it but not checked. With the
     protocols of the arena, and further plugins."""
-    reports = {name: contents.report_of([], "nothing was checked") for name in (contents.CHECKED, contents.VERIFIED)}
+    reports = {
+        name: archive_contents.report_of([], "nothing was checked")
+        for name in (archive_contents.CHECKED, archive_contents.VERIFIED)
+    }
     files = {
-        contents.RECORDS: "".join(f"{line.line()}\n" for line in lines).encode(),
-        contents.PLAN: plan_of([line.run for line in lines]).encode(),
-        contents.ENVIRONMENT: b"{}",
+        archive_contents.RECORDS: "".join(f"{line.line()}\n" for line in lines).encode(),
+        archive_contents.PLAN: plan_of([line.run for line in lines]).encode(),
+        archive_contents.ENVIRONMENT: b"{}",
         **reports,
-        **{f"{contents.PLUGINS}/{file.name}": file.read_bytes() for file in (*arena.protocols, *further)},
+        **{f"{archive_contents.PLUGINS}/{file.name}": file.read_bytes() for file in (*arena.protocols, *further)},
     }
     path = folder / "sent.zip"
-    path.write_bytes(contents.pack(files, version="0", engine="0", records=len(lines)))
+    path.write_bytes(archive_contents.pack(files, version="0", engine="0", records=len(lines)))
     return path
 
 

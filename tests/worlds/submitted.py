@@ -15,7 +15,7 @@ from bench.foreign.plain_zip import packed, unpacked
 from bench.plugins.registry import Registry, add_file, discover, files_named_by
 from bench.records.files import Record
 from bench.submission import judging, submitting
-from bench.submission.contents import MANIFEST, RECORDS, as_json, sha256
+from bench.submission.archive_contents import MANIFEST, RECORDS, as_json, sha256
 from bench.submission.judging import JudgingOptions, Ruling, accept
 from bench.submission.submitting import Packed, submit
 from tests.worlds.honest import board, write
@@ -85,7 +85,7 @@ class Post:
         path.write_bytes(done.archive)
         return path
 
-    def forge(self, lines: list[Record], plugins: Sequence[Path] = (), **files: bytes | None) -> Path:
+    def forge(self, lines: list[Record], plugins: Sequence[Path] = ()) -> Path:
         """What somebody sends who packs these records with the honest functions but without their checks."""
         path = self.send(self.honest("herding"), name="honest.zip")
         content = unpacked(path)

@@ -142,7 +142,7 @@ def notes(frame: pd.DataFrame) -> Iterator[Note]:
             "one for each share of channels; accuracy is the last one's, average the mean over all."
         )
     if (frame.labels == "learned").any():
-        yield f"learned labels: those that a method hands in; {REFERENCE_METHOD} stands for {LEARNED_REFERENCE} there."
+        yield f"learned labels: those that a method hands in; {LEARNED_REFERENCE} stands in for {REFERENCE_METHOD}."
     yield (
         f"p: of the difference to {REFERENCE_METHOD}, paired t test, two-sided, Holm-adjusted over the rows of a table."
     )

@@ -29,7 +29,7 @@ DIGITS = 12  # of a submission's digest that name it
 
 
 class Refused(UserError):
-    """A submission that cannot be judged: `rule` is one of bench/submission/rules.py."""
+    """A submission that cannot be judged: `rule` is one of bench/submission/admission.py."""
 
     def __init__(self, rule: str, message: str) -> None:
         super().__init__(message)
