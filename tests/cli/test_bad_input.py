@@ -29,7 +29,7 @@ MISTAKES = {
     "check plugins --plugin nowhere.py": "nowhere.py",
     "check plugins --plugin noise.txt": "noise.txt",
     "check plugins --plugin empty": "no .py and no .toml",
-    "check protocols --plugin broken.toml": "broken.toml",
+    "check protocols --plugin nowhere.toml": "nowhere.toml",
     "claims nowhere.toml": "nowhere.toml",
     "claims empty": "empty",
     "claims broken.toml": "broken.toml",

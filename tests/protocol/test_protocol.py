@@ -116,7 +116,7 @@ def other_value(path: tuple, value: Any) -> st.SearchStrategy:
     return st.floats(1e-6, 0.999).filter(lambda new: new != value)
 
 
-FITS_ALONE = {"accumulation", "warmup", "labels", "draw", "name", "views"}  # must fit another value of the recipe
+FITS_ALONE = {"accumulation", "warmup", "labels", "mix_labels", "draw", "name", "views"}  # must fit another value
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

@@ -69,12 +69,12 @@ def test_killed_at_any_moment_nothing_is_torn(post: Post, sent, monkeypatch) -> 
     for step in range(steps):
         board = SharedBoard(post.root / f"board{step}")
         killed(lambda board=board: put(board, *sent), prepare=die_at(step, monkeypatch))
-        records = [record.line() for record in board.lines()] if board.folder.exists() else []
-        assert [line.record.line() for line in board.lines()] in ([], last), step
+        records = [line.whole.line() for line in board.lines()]
+        assert records in ([], last), step
         assert board.has(submission) == bool(records), step
         if not board.has(submission):
             put(board, *sent)
-        assert [line.record.line() for line in board.lines()] == last
+        assert [line.whole.line() for line in board.lines()] == last
         assert [path.name for path in board.plugins()] == ["mine.py"]
         assert not list(board.folder.rglob("*.partial"))
         shutil.rmtree(board.folder)

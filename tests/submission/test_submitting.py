@@ -68,7 +68,7 @@ def test_what_every_leaderboard_refuses_is_not_packed(post: Post, rule: str, cha
     *rest, last = post.honest("herding")
     done = post.pack([*rest, altered(last, **changed)])
     assert done.archive is None
-    assert errors(done.findings) == {rule}
+    assert rule in errors(done.findings)
 
 
 def test_what_does_not_come_out_again_is_not_packed(post: Post) -> None:
