@@ -92,9 +92,9 @@ def _help(option: click.Option, context: click.Context) -> str:
 
 
 def _plugins(title: str, plugins: Sequence[Plugin]) -> Iterator[str]:
-    own = [plugin for plugin in plugins if not plugin.foreign or plugin.module_name is None]
+    shipped = [plugin for plugin in plugins if not plugin.foreign or plugin.module_name is None]
     yield f"## {title}"
-    rows = [(f"`{each.name}`", _cell(each.description), _parameters(each.parameters)) for each in own]
+    rows = [(f"`{each.name}`", _cell(each.description), _parameters(each.parameters)) for each in shipped]
     yield _table(("name", "what it does", "parameters and their defaults"), rows)
 
 

@@ -600,16 +600,16 @@ def _smallest_gpu(ship: bool) -> int:
     if not ship:
         return min(_gpus().memory(), default=0)
     probe = ray.remote(max_calls=1)(_gpus().memory)
-    asked = [
+    answering = [
         probe.options(num_cpus=0, num_gpus=0.01, resources={f"node:{node['NodeManagerAddress']}": 0.001}).remote()
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"] and node["Resources"].get("GPU")
     ]
-    answers, silent = ray.wait(asked, num_returns=len(asked), timeout=PROBE_WITHIN)
+    answers, silent = ray.wait(answering, num_returns=len(answering), timeout=PROBE_WITHIN)
     for reference in silent:
         ray.cancel(reference)
-    told = [ray.get(answer) for answer in answers]
-    return 0 if silent or not all(told) else min(each for answer in told for each in answer)
+    memories = [ray.get(answer) for answer in answers]
+    return 0 if silent or not all(memories) else min(each for answer in memories for each in answer)
 
 
 def _gpus() -> ModuleType:

@@ -98,8 +98,8 @@ class Prepared:
         for trial in self.chosen:
             for name in origins.teacher_recipes(trial):
                 who = users.setdefault((name, trial.dataset), [])
-                asked = origins.protocol(trial.protocol).asks_teachers(trial.dataset)
-                who.append(trial.protocol if asked else trial.method)
+                by_protocol = origins.protocol(trial.protocol).asks_teachers(trial.dataset)
+                who.append(trial.protocol if by_protocol else trial.method)
         lines = []
         for (name, dataset), who in users.items():
             recipe = teacher_to_train(self.workspace, name, dataset)

@@ -178,10 +178,10 @@ class Run:
             fields["seconds"]["encode"] = sum(part.seconds for part in labels)
             _tell(fields["conduct"], *(part.conduct for part in labels))
 
-        asked = labellers if recipe.labels == "online" or recipe.kept_channels else ()
+        needed = labellers if recipe.labels == "online" or recipe.kept_channels else ()
         outcome = await self._executor.run(
-            "evaluate", trial, dataset, condensed, labels, asked,
-            priority=priority, needs=(condensed.address, *(part.address for part in labels), *_addresses(asked)),
+            "evaluate", trial, dataset, condensed, labels, needed,
+            priority=priority, needs=(condensed.address, *(part.address for part in labels), *_addresses(needed)),
         )  # fmt: skip
         measured = dict(outcome.get())
         fields["seconds"] |= measured.pop("seconds")

@@ -38,12 +38,12 @@ def refused(error: Exception, most: int) -> int | None:
     no room for `most` bytes."""
     shape, dtype = getattr(error, "shape", None), getattr(error, "dtype", None)
     if shape is not None and dtype is not None:  # numpy's
-        asked = int(math.prod(shape) * dtype.itemsize)
+        size = int(math.prod(shape) * dtype.itemsize)
     elif found := _TORCH.search(str(error)):
-        asked = int(found[1])
+        size = int(found[1])
     else:
         return None
-    return asked if asked > most or _available() > most else None
+    return size if size > most or _available() > most else None
 
 
 def _tighten(most: int) -> tuple[int, int] | None:

@@ -138,9 +138,9 @@ class _Judge:
 
     def _trusted_files(self) -> list[Path]:
         """The acceptor's plugins and the leaderboard's; a file that is among both is named once."""
-        own = [path for given in self._options.plugins for path in files_named_by(given)]
-        known = {(path.name, path.read_bytes()) for path in own}
-        return [*own, *(path for path in self._board.plugins() if (path.name, path.read_bytes()) not in known)]
+        local = [path for given in self._options.plugins for path in files_named_by(given)]
+        known = {(path.name, path.read_bytes()) for path in local}
+        return [*local, *(path for path in self._board.plugins() if (path.name, path.read_bytes()) not in known)]
 
     def _plugins(self, registry: Registry, trusted: Sequence[Path]) -> Iterator[Finding]:
         """Register the plugins of the submission; none of their code runs. Yields what is wrong with them."""

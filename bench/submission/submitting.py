@@ -101,9 +101,10 @@ def submit(
 
 def _as_packed(findings: Iterable[Finding], folder: Path) -> list[Finding]:
     """The findings with the places that the archive has, whatever the folder is called here."""
-    here = f"{folder}/"
+    prefix = f"{folder}/"
     return [
-        replace(each, where=each.where.replace(here, ""), message=each.message.replace(here, "")) for each in findings
+        replace(each, where=each.where.replace(prefix, ""), message=each.message.replace(prefix, ""))
+        for each in findings
     ]
 
 

@@ -31,8 +31,8 @@ def _other(record: ReadRecord, trainings: tuple[int, ...], slimmed: bool) -> Ite
     """What is not as prescribed, one message each."""
     curve: Sequence[Point | LeanPoint] = record.curve or []
     if tuple(point.classes for point in curve) != trainings:
-        told = [point.classes for point in curve]
-        yield f"its students were trained on {told} classes; the protocol prescribes {list(trainings)}"
+        trained_on = [point.classes for point in curve]
+        yield f"its students were trained on {trained_on} classes; the protocol prescribes {list(trainings)}"
         return
     if not curve:
         return

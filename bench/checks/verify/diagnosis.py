@@ -74,8 +74,8 @@ def other_curve(claim: Record, rerun: Record) -> Diagnosis | None:
     claimed, here = (record.curve or [] for record in (claim, rerun))
     for number, (first, second) in enumerate(zip_longest(claimed, here), 1):
         if first != second:
-            told = ["none" if each is None else _percent(each.accuracy) for each in (first, second)]
-            return Diagnosis("not-reproduced", f"student {number}: claimed {told[0]}, here {told[1]}")
+            shares = ["none" if each is None else _percent(each.accuracy) for each in (first, second)]
+            return Diagnosis("not-reproduced", f"student {number}: claimed {shares[0]}, here {shares[1]}")
     return None
 
 

@@ -125,15 +125,15 @@ def loss_shape(observer: Observer, shown: CondensedSet, device: str) -> LossShap
 
 def shape(observer: Observer, shown: CondensedSet, data: Data, device: str) -> Shape:
     """Norms of gradient and Hessian, and the angle to the gradient on images of the training split."""
-    own = loss_shape(observer, shown, device)
+    surface = loss_shape(observer, shown, device)
     rows = np.sort(np.random.default_rng(seed("probe-images")).permutation(len(data.train))[:TRAINING_IMAGES])
     real = CondensedSet(data.train.images(rows), torch.from_numpy(data.train.labels[rows].copy()))
-    gradient = own.gradient()
-    values = own.eigenvalues(LANCZOS, torch_generator("probe-lanczos"))
+    gradient = surface.gradient()
+    values = surface.eigenvalues(LANCZOS, torch_generator("probe-lanczos"))
     return Shape(
-        loss=own.loss(),
+        loss=surface.loss(),
         gradient=float(gradient.norm()),
         cosine=cosine(gradient, loss_shape(observer, real, device).gradient()),
         largest=float(values[np.abs(values).argmax()]),
-        frobenius=own.frobenius(SIGNS, torch_generator("probe-signs")),
+        frobenius=surface.frobenius(SIGNS, torch_generator("probe-signs")),
     )

@@ -70,22 +70,22 @@ def gallery(material: Material, store: Path) -> Gallery:
     size = 0
     for cell in dict.fromkeys(each.name.cell for each in kept):
         key = hashlib.sha256(repr(cell).encode()).hexdigest()[:12]
-        found: list[dict[str, Any]] = []
+        entries: list[dict[str, Any]] = []
         members = [each for each in kept if each.name.cell == cell and _drawable(each)]
         for one in members:
-            entry, files = _set(one, members[0], labels, plain, ws, f"{key}-{len(found)}", tables)
+            entry, files = _set(one, members[0], labels, plain, ws, f"{key}-{len(entries)}", tables)
             if size + sum(map(len, files.values())) > MOST_BYTES:
                 shown.left_out += 1
                 continue
             size += sum(map(len, files.values()))
             shown.files |= files
             shown.address_of |= {row_key(row): f"pictures.html#cell={key}&set={entry['key']}" for row in one.name.rows}
-            found.append(entry)
-        if found:
+            entries.append(entry)
+        if entries:
             title = visible(f"{cell.dataset}, ipc {cell.ipc}")
             classes = plain.class_names(cell.dataset, _classes(members[0]))
-            shown.files[f"data/gallery-{key}.js"] = part("GALLERY", key, {"classes": classes, "sets": found})
-            shown.index.append({"key": key, "title": title, "count": len(found)})
+            shown.files[f"data/gallery-{key}.js"] = part("GALLERY", key, {"classes": classes, "sets": entries})
+            shown.index.append({"key": key, "title": title, "count": len(entries)})
     return shown
 
 
@@ -94,8 +94,8 @@ def _drawable(kept: KeptSet) -> bool:
 
 
 def _classes(kept: KeptSet) -> int:
-    told = [record.num_classes for row in kept.name.rows for record in row.standing.entry.whole if record.num_classes]
-    return told[0] if told else 1 + int(kept.artifact.arrays["labels"].max())
+    counts = [record.num_classes for row in kept.name.rows for record in row.standing.entry.whole if record.num_classes]
+    return counts[0] if counts else 1 + int(kept.artifact.arrays["labels"].max())
 
 
 def _lacking(cell: Cell, sets: Sequence[NamedSet]) -> dict[str, str]:

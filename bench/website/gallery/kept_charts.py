@@ -40,11 +40,11 @@ def kept_groups(
     for each in kept:
         cells[each.name.cell].append(each)
     for cell, sets in cells.items():
-        found = [*_spectra(sets, labels), *_difficulties(ws, cell, sets)]
-        if found:
+        charts = [*_spectra(sets, labels), *_difficulties(ws, cell, sets)]
+        if charts:
             title = f"{cell.dataset}, ipc {cell.ipc}, condensed sets and stored labels"
             key = hashlib.sha256(title.encode()).hexdigest()[:12]
-            yield Group(key, visible(title), visible(cell.dataset), tuple(found))
+            yield Group(key, visible(title), visible(cell.dataset), tuple(charts))
     yield from _learning_curves(ws, rows)
 
 

@@ -69,8 +69,8 @@ def named_sets(rows: Iterable[BoardRow]) -> list[NamedSet]:
 
 
 def _first(row: BoardRow) -> Record | None:
-    told = [record for record in row.standing.entry.whole if record.condensed is not None]
-    return min(told, key=lambda record: record.trial["replicate"], default=None)
+    measured = [record for record in row.standing.entry.whole if record.condensed is not None]
+    return min(measured, key=lambda record: record.trial["replicate"], default=None)
 
 
 def kept_sets(names: Iterable[NamedSet], store: Store) -> list[KeptSet]:
