@@ -259,6 +259,8 @@ def atomic(path: Path, fill: Callable[[Path], Any]) -> None:
         fill(temporary)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write tells none
         raise

@@ -95,7 +95,7 @@ def test_what_is_recorded_needs_no_library_and_names_every_switch_that_is_set() 
     assert environment["loaded"] == []
     assert environment["arithmetic"] == "native"
     assert environment["switches"] == "MKL_CBWR=AVX2"
-    assert set(machine._EVERYWHERE) | set(machine._NATIVE) <= environment.keys() | {"threads", "device"}
+    assert set(machine._EVERYWHERE) | set(machine._NATIVE) <= environment.keys() | {"threads", "device", "speed_ups"}
 
 
 def test_a_default_gives_way_where_the_processor_cannot_and_a_wish_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

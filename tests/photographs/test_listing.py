@@ -60,7 +60,7 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
         list_folder(folder)
     (folder / "pipe.png").unlink()
     (folder / "gone.png").symlink_to("nowhere")
-    with pytest.raises(UserError, match=r"gone\.png cannot be read: No such file"):
+    with pytest.raises(UserError, match=r"gone\.png' cannot be read: No such file"):
         list_folder(folder)
     (folder / "gone.png").unlink()
     (folder / "link.png").symlink_to("a.png")

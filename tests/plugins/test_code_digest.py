@@ -314,7 +314,7 @@ def test_what_makes_bytes_and_numbers_makes_stale_what_depends_on_it_and_nothing
 
 def test_contracts_engine_and_rooms_make_nothing_stale(scratch: Path) -> None:
     words = ("bench/varint.py", "bench/seeds.py", "bench/views", "bench/protocol/recipe.py")
-    words += ("bench/sources.py", "bench/photographs", "bench/strangers.py", "bench/foreign")
+    words += ("bench/sources.py", "bench/photographs", "bench/strangers.py", "bench/foreign", "bench/texts.py")
     counted = [scratch / each for each in words]
     texts = {
         file: file.read_text(encoding="utf-8").replace("return ", "return 1 and ")

@@ -27,9 +27,15 @@ ON_PURPOSE = {
     "svhn": "as mnist",
     "imagefolder": "no paper has a recipe for a stranger's photographs",
 }
-FOR_ALL = {"small-soft-v1": "depends on the number of images alone", "small-hard-v1": "as small-soft-v1"}
+FOR_ALL = {
+    "small-soft-v1": "depends on the number of images alone",
+    "small-hard-v1": "as small-soft-v1",
+} | dict.fromkeys(
+    ["small-learned-v1", "small-learned-mse-v1", "continual-5-v1", "continual-10-v1", "slimming-v1"], "as small-hard-v1"
+)
 OF_SMALL_SETS = {  # what has an entry there all the same, and why
     "dc-v1": {"fashion-mnist": "DC evaluates it", "svhn": "DC evaluates it"},  # MNIST it evaluates with an augmentation
+    "dsa-learned-v1": dict.fromkeys(["mnist", "fashion-mnist", "svhn"], "as dsa-v1"),
     "dsa-v1": dict.fromkeys(["mnist", "fashion-mnist", "svhn"], "DSA evaluates it"),
 }
 

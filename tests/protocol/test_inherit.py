@@ -39,11 +39,11 @@ def own(tmp_path: Path, text: str, name: str = "mine-v1") -> Registry:
 def test_a_child_that_changes_nothing_has_the_digest_of_its_parent(tmp_path: Path, name: str) -> None:
     child = definition.load(own(tmp_path, f'extends = "{name}"\n'), "mine-v1")
     parent = definition.load(REGISTRY, name)
-    assert (child.digest, child.values, child.parents) == (parent.digest, parent.values, (name,))
+    assert (child.digest, child.values, child.parents) == (parent.digest, parent.values, (name, *parent.parents))
     assert child.written == ()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if "extends" not in content(name)])
 def test_a_child_has_the_digest_of_a_copy_that_writes_everything_down(tmp_path: Path, name: str) -> None:
     child = definition.load(own(tmp_path, f'extends = "{name}"\n[recipe.augment]\nflip = 0.125\n'), "mine-v1")
     copy = content(name)
@@ -79,7 +79,7 @@ def test_grandchildren_inherit_through_their_parents(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('extends = "edc-v2"', r"extends = 'edc-v2'.*Did you mean 'edc-v1'\?|extends = 'edc-v2'.*edc-v1"),
+        ('extends = "edc-v9"', r"extends = 'edc-v9'.*edc-v"),
         ("extends = 3", "must be the name of one protocol"),
         ('extends = "edc-v1:scale=0.1"', "must be the name of one protocol"),
         ('extends = "mine-v1"', "goes in a circle: mine-v1.toml -> mine-v1.toml"),

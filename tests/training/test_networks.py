@@ -118,7 +118,7 @@ def test_the_teacher_fits_a_megabyte_in_half_precision() -> None:
     ("name", "arguments", "message"),
     [
         ("convnett", {}, "did you mean convnet"),
-        ("foo", {}, "allowed: convnet, dc_convnet, resnet, vgg, timm:NAME, torchvision:NAME"),
+        ("foo", {}, "cifar_shufflenet_v2_x0_5, convnet, dc_convnet, resnet, vgg, timm:NAME, torchvision:NAME"),
         ("timm:resnet81", {}, "did you mean timm:resnet18"),
         ("torchvision:resnet19", {}, "did you mean torchvision:resnet1"),
         ("convnet", {"depth": 4, "size": 8}, "allowed: 1 to 3"),

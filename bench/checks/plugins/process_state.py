@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ LIBRARIES = (
 )  # fmt: skip
 FOLLOWS = ("torch", "Storage")  # torch binds it anew with its default dtype
 SHOWN = 3
+_TORCH = str(Path(torch.__file__).parent)
 
 
 class Snapshot:
@@ -60,7 +62,7 @@ class Snapshot:
 
     def _replaced(self) -> list[tuple[str, str]]:
         now = dict(_functions())
-        return [key for key, function in self._functions.items() if now.get(key) is not function]
+        return [key for key, was in self._functions.items() if not _same(was, now.get(key))]
 
 
 @contextmanager
@@ -88,12 +90,26 @@ def _holders() -> Iterator[tuple[str, Any]]:
                 yield f"{where}.{name}", value
 
 
+def _same(was: Any, now: Any) -> bool:
+    """Whether it is the same function, or torch has wrapped its own, as some of its modules do when they are loaded."""
+    if now is was:
+        return True
+    code = getattr(now, "__code__", None)
+    return getattr(now, "__wrapped__", None) is was and code is not None and code.co_filename.startswith(_TORCH)
+
+
 def _functions() -> Iterator[tuple[tuple[str, str], Any]]:
     """(module or class, name) and object of every function and class."""
     for where, holder in _holders():
-        for name, value in list(vars(holder).items()):
+        for name, value in _names(holder):
             if callable(value) and (where, name) != FOLLOWS:
                 yield (where, name), value
+
+
+def _names(holder: Any) -> list[tuple[str, Any]]:
+    """What a module holds, or a class with what it inherits: a name that is set on a class hides that of its base."""
+    layers = reversed(holder.__mro__) if isinstance(holder, type) else [holder]
+    return list({name: value for layer in layers for name, value in list(vars(layer).items())}.items())
 
 
 def _texts(kinds: _Kinds) -> dict[str, str]:

@@ -287,7 +287,7 @@ def test_every_set_of_the_page_is_read_as_the_page_says(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     images, labels = pictures()
     specs = specs_on_the_page()
-    assert len(specs) == 6
+    assert len(specs) == 7
     for text in specs:
         spec = parse(discover(), "method", text)
         made = folder.synthesize(AnyTrain(), 10, AnyContext(), **spec.parameters)  # type: ignore[arg-type]
