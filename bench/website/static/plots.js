@@ -30,7 +30,8 @@ window.PLOTS = window.PLOTS || {};
   /* On a narrow screen a plot is as wide as its place, and its legend stands below. */
   const fitted = (spec, width) => {
     if (width >= 640 || typeof spec.width !== "number") return spec;
-    return { ...spec, width, autosize: { type: "fit-x", contains: "padding" } };
+    if (typeof spec.height === "number") return { ...spec, width, autosize: { type: "fit-x", contains: "padding" } };
+    return { ...spec, width: Math.max(120, width - 190) }; // a plot with a row for each name cannot be fitted
   };
 
   const draw = async (group) => {
