@@ -115,7 +115,9 @@ const page = {};
     const close = element("button", { type: "button", class: "close", "aria-label": "Close" }, "×");
     close.addEventListener("click", () => dialog.close());
     dialog.prepend(close);
-    dialog.onclick = (event) => event.target === dialog && dialog.close();
+    dialog.onclick = (event) => {
+      if (event.target === dialog) dialog.close(); // no value: false would take every link in it its effect
+    };
     dialog.onclose = () => {
       dialog.replaceChildren();
       closed?.();
