@@ -114,9 +114,9 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray | Blocks], meta: Mapping[s
             _write_array(file.write, name, arrays[name])
         file.flush()
         whole = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
-        told = dict(meta)  # what was learnt with the blocks is there now
-        content = _content(_arrays(path, entries, begin) if streamed else whole, told)
-        header = _header(entries, {**told, "content": content})
+        final = dict(meta)  # what was learnt with the blocks is there now
+        content = _content(_arrays(path, entries, begin) if streamed else whole, final)
+        header = _header(entries, {**final, "content": content})
         if len(header) > room:
             raise ValueError(f"the metadata grew by more than {_ROOM} bytes while blocks were written")
         file.seek(0)

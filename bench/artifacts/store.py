@@ -111,7 +111,7 @@ class Store:
                 if artifact is None:
                     arrays, meta = make()
                     refuse_if_too_large(self.root, size_of(arrays), f"An artifact of kind {kind}")
-                    write(path, arrays, ChainMap({"inputs": dict(inputs)}, cast(dict[str, Any], meta)))
+                    write(path, arrays, ChainMap[str, Any]({"inputs": inputs}, cast(dict[str, Any], meta)))
         return artifact or read(path)
 
     def adopt(self, relative: str, content: bytes) -> None:

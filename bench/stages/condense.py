@@ -88,8 +88,8 @@ def condense(
         }
         arrays, provenance = _arrays(spec, _handed_in(spec, handed_in), ws.described(dataset).train, ipc, meta, started)
         counted = image_count(dataset.size, floats=arrays["images"].dtype.kind == "f")
-        told = {name: value for name, value in provenance.items() if name != COUNTED_AS}  # that is the harness's word
-        meta["provenance"] = _json_values(spec, {**told, **_network_names(further_networks), **counted})
+        words = {name: value for name, value in provenance.items() if name != COUNTED_AS}  # the harness says that
+        meta["provenance"] = _json_values(spec, {**words, **_network_names(further_networks), **counted})
         return arrays, meta
 
     return _condensed_ref(ws, ws.store.get("condensed", inputs, make))
@@ -105,19 +105,19 @@ def _arrays(
     if isinstance(result, Condensed):
         condensed = assembled(spec, result, train, ipc)
         images, provenance = condensed.images, condensed.provenance
+        shape, kind = tuple(images.shape), images.numpy().dtype
         rows = max(1, BLOCK_BYTES // max(1, images[0].nbytes))
         blocks = (images[first : first + rows] for first in range(0, len(images), rows))
-        shape = tuple(images.shape)
         arrays = {"labels": condensed.labels.numpy()}
         if condensed.indices is not None:
             arrays["indices"] = condensed.indices
         if condensed.soft_labels is not None:
             arrays["soft_labels"] = condensed.soft_labels.numpy()
     else:
-        indices = picked(spec, result, train, ipc)
+        indices, provenance = picked(spec, result, train, ipc), provenance_of(spec)
+        shape, kind = (len(indices), train.channels, train.size, train.size), np.dtype(np.uint8)
         step = max(1, BLOCK_BYTES // (train.channels * train.source_size**2))
         blocks = ahead(train.images, np.split(indices, range(step, len(indices), step)))
-        shape, provenance = (len(indices), train.channels, train.size, train.size), provenance_of(spec)
         arrays = {"labels": train.labels[indices], "indices": indices}
 
     def counted() -> Iterator[np.ndarray]:
@@ -127,7 +127,6 @@ def _arrays(
             yield block.numpy()
         meta.update(bytes_images=total, seconds=time.perf_counter() - started)
 
-    kind = images.numpy().dtype if isinstance(result, Condensed) else np.dtype(np.uint8)
     arrays["images"] = Blocks(shape, kind, counted())
     return arrays, provenance
 

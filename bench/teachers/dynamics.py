@@ -146,7 +146,9 @@ def dynamics_scores(
 class _Run:
     """One training, and what is logged of it."""
 
-    def __init__(self, store: Store, data: Data, base: TeacherRecipe, epochs: int, digest: str, kind: str, device: str):
+    def __init__(
+        self, store: Store, data: Data, base: TeacherRecipe, epochs: int, digest: str, kind: str, device: str
+    ) -> None:
         assert base.recipe is not None  # it is trained
         self._data, self._base, self._device = data, base, device
         self._recipe, self._stop_after = shortened(base.recipe, epochs)

@@ -17,8 +17,9 @@ from tests.worlds import ROOT
 
 FOLDER = ROOT / "bench" / "cli"
 NAMES = {
-    "check", "claims", "compare", "cost", "data", "labels", "leaderboard", "list", "lock", "merge", "new", "picture",
-    "plot", "probe", "published", "report", "run", "show", "storage", "store", "sweep", "teacher", "verify",
+    "accept", "check", "claims", "compare", "cost", "data", "labels", "leaderboard", "list", "lock", "merge", "new",
+    "picture", "plot", "probe", "published", "report", "run", "show", "storage", "store", "submit", "sweep",
+    "teacher", "verify",
 }  # fmt: skip
 HELLO = '''"""The verb `hello`: greets."""
 

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from bench.artifacts import store as artifacts
+from bench.artifacts.duplicates import set_digest
 from bench.artifacts.refs import read_condensed
 from bench.plugins.registry import discover
 from bench.website.gallery.gallery import MOST_PIXELS, Gallery, gallery, shown_images
+from bench.website.gallery.kept_sets import Cell, NamedSet, kept_sets
 from bench.website.gallery.sprites import NOT_STORED, heat_maps
 from bench.website.material import Material, gather
 from tests.worlds import website as world
@@ -69,6 +71,18 @@ def test_a_set_of_another_content_is_not_shown_as_that_of_a_record(
     assert lacking["methods"] == "random"
     words = "condensebench picture --dataset digits --protocol small-soft-v1 --ipc 2 --method random"
     assert lacking["command"].startswith(words)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_set_with_soft_labels_is_known_by_both_of_its_digests(tmp_path: Path, learned: bool) -> None:
+    store = artifacts.Store(tmp_path)
+    images, labels = np.zeros((2, 1, 8, 8), np.uint8), np.arange(2)
+    arrays = {"images": images, "labels": labels, "soft_labels": np.eye(2, dtype=np.float32)}
+    store.get("condensed", {"dataset": "d", "ipc": 1}, lambda: (arrays, {}))
+    digest = set_digest(images, labels, arrays["soft_labels"] if learned else None)
+    name = NamedSet(Cell("digits", 1), "method", digest, "d", ())
+    [kept] = kept_sets([name], store)
+    assert kept.name is name
 
 
 def test_without_a_store_every_set_is_missing_and_named(material: Material, tmp_path: Path) -> None:

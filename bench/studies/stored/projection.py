@@ -6,6 +6,7 @@ The sum is no promise. It says which stage decides, and what changes with the ma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from bench.photographs.cache_limits import shown
 from bench.plugins.registry import Registry
@@ -139,14 +140,14 @@ UNITS = (
 def projection(registry: Registry) -> Page:
     """A table for each cell and ipc, and one of the units. Raises UserError where the protocol is not there."""
     fixed = definition.load(registry, PROTOCOL)
-    tables, everything = [], []
+    tables, everything = list[Table](), list[dict[str, Any]]()
     for method, compressor in CELLS:
         for ipc in IPCS:
             recipe = fixed.recipe(
                 dataset=DATASET, ipc=ipc, student=fixed.student(DATASET), classes=SETS[DATASET].classes
             )
             columns = [stages(each, method, compressor, ipc, recipe.views, recipe.epochs) for each in MACHINES]
-            rows = [
+            rows: list[dict[str, Any]] = [
                 {
                     "stage": first.name,
                     **{machine.name: column[at].seconds for machine, column in zip(MACHINES, columns, strict=True)},
@@ -155,7 +156,7 @@ def projection(registry: Registry) -> Page:
                 }
                 for at, first in enumerate(columns[0])
             ]
-            total = {machine.name: sum(row[machine.name] for row in rows) for machine in MACHINES}  # type: ignore[misc]
+            total = {machine.name: sum(row[machine.name] for row in rows) for machine in MACHINES}
             last = {
                 "stage": "all",
                 **total,

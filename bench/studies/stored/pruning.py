@@ -130,9 +130,9 @@ def _set_digests(path: Path) -> set[str]:
 def _split_digests(root: Path, needs: _Needs) -> Iterator[str]:
     """The digests of the training splits of the data sets that records name."""
     for _, meta in _artifacts(root, "dataset"):
-        told = meta.get("dataset") or {}
-        if told.get("digest") in needs.datasets:
-            yield str(told.get("train_digest"))
+        facts = meta.get("dataset") or {}
+        if facts.get("digest") in needs.datasets:
+            yield str(facts.get("train_digest"))
 
 
 def _has_shards(root: Path, shards: Iterable[str], gone: set[str]) -> bool:

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from bench.artifacts.duplicates import set_digest
 from bench.artifacts.store import Artifact, DamagedArtifact, Store, read
 from bench.records.files import Record
@@ -88,14 +90,22 @@ def kept_sets(names: Iterable[NamedSet], store: Store) -> list[KeptSet]:
         except DamagedArtifact:
             continue
         if artifact.arrays.keys() >= _ARRAYS:
-            digest = set_digest(artifact.arrays["images"], artifact.arrays["labels"])
-            if digest in wanted:
-                by_digest.setdefault(digest, artifact)
+            for digest in _digests(artifact.arrays):
+                if digest in wanted:
+                    by_digest.setdefault(digest, artifact)
     return [
         KeptSet(name, store.relative(by_digest[name.digest]), by_digest[name.digest])
         for name in names
         if name.digest in by_digest
     ]
+
+
+def _digests(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """What records call a set: by its images and labels, and, where students learn the method's soft labels, by these
+    too."""
+    images, labels, soft_labels = arrays["images"], arrays["labels"], arrays.get("soft_labels")
+    digests = [set_digest(images, labels)]
+    return digests if soft_labels is None else [*digests, set_digest(images, labels, soft_labels)]
 
 
 def missing(names: Iterable[NamedSet], kept: Iterable[KeptSet]) -> Mapping[Cell, list[NamedSet]]:

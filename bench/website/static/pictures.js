@@ -94,7 +94,7 @@ window.GALLERY = window.GALLERY || {};
 
   const heat = (stored, at) => {
     const shape = [stored.classes.length * WIDE, stored.rows * 2];
-    const wide = Math.max(shape[0], 160);
+    const wide = Math.min(Math.max(shape[0], 160), find("stored").clientWidth); // nothing to scroll on a narrow screen
     const panel = (place, title, about) =>
       element(
         "figure",
