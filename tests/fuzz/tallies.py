@@ -120,9 +120,10 @@ def shrunk(reader: Reader, files: Files, fault: str) -> Files:
 
 
 @contextmanager
-def laid_out() -> Iterator[None]:
-    """A folder for inputs, in memory where the system has such a place; signals end an input that takes too long."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+def laid_out(parent: Path | None = None) -> Iterator[None]:
+    """A folder for inputs, below `parent` or in memory, where the system has such a place; signals end an input that
+    takes too long."""
+    memory = parent or ("/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 
     handlers = {number: signal.signal(number, _stop) for number in (signal.SIGPROF, signal.SIGALRM)}
     try:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
-from tests.fuzz.reader import Reader
+from tests.fuzz.reader import Reader, folder
 from tests.fuzz.tallies import LONGEST, Tally, laid_out, read_inputs
 
 MEMORY = 2**30  # bytes that readers may take above the start
@@ -24,9 +24,13 @@ LOOK = 0.1  # seconds between two looks
 
 def watched(reader: Reader, name: str, seed: int, numbers: range) -> Tally:
     """Read the inputs in a child process. What it does not survive is a fault of that input; the next ones go on."""
-    tally = Tally()
-    with laid_out():
+    with laid_out():  # what a child that is killed leaves lies in it
         reader.make(Random(name))  # what good inputs are made from, once for all child processes
+        return _watched(reader, name, seed, numbers)
+
+
+def _watched(reader: Reader, name: str, seed: int, numbers: range) -> Tally:
+    tally = Tally()
     while numbers:
         part, number, death = _in_child(reader, name, seed, numbers)
         if part is not None:
@@ -35,7 +39,7 @@ def watched(reader: Reader, name: str, seed: int, numbers: range) -> Tally:
         # Of a child that died nothing comes back but the number that it was at: those before are read again.
         before = range(numbers.start, number)
         if before:
-            tally.add(watched(reader, name, seed, before))
+            tally.add(_watched(reader, name, seed, before))
         tally.add(Tally(inputs=1, faults={death: f"{name}/{seed}/{number}"}))
         numbers = range(number + 1, numbers.stop)
     return tally
@@ -53,7 +57,7 @@ def _in_child(reader: Reader, name: str, seed: int, numbers: range) -> tuple[Tal
             for stream in (1, 2):  # decoders and logs have much to say of such inputs
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
             _bound_memory()
-            with laid_out():
+            with laid_out(folder()):
                 tally = read_inputs(reader, name, seed, numbers, lambda number: struct.pack_into("q", place, 0, number))
             os.write(write, json.dumps(asdict(tally)).encode())
             code = 0
