@@ -112,7 +112,7 @@ def page_across(frame: pd.DataFrame) -> Page:
 
 def _table(heading: str, table: pd.DataFrame) -> Table:
     recipes = [
-        Column(recipe, heading=recipe.replace(" (", "\n(", 1).replace(", ", ",\n"), show=_result)
+        Column(recipe, heading=recipe.replace(" (", "\n(", 1).replace(", ", ",\n"), show=result_cell)
         for recipe in sorted(set(table["column"]), key=natural)
     ]
     # One line for what a protocol stores uncompressed and what another one does not store at all.
@@ -128,7 +128,8 @@ def _table(heading: str, table: pd.DataFrame) -> Table:
     return Table([*_SHARED, *recipes], [rows], title=heading, below=WARNING, split=split)
 
 
-def _result(row: Row) -> str:
+def result_cell(row: Row) -> str:
+    """The result of an entry in a table with a column for each of something: its accuracy, or why there is none."""
     if not row["n"]:
         return str(row["status"])
     text = interval(row["mean"], row["ci95"])

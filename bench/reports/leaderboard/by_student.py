@@ -15,12 +15,13 @@ import pandas as pd
 
 from bench.records.files import ReadRecord
 from bench.records.schema import FIXED
+from bench.reports.leaderboard.by_protocol import result_cell
 from bench.reports.leaderboard.columns import stored_as
 from bench.reports.leaderboard.entries import Entry, entries_of, entry_order, natural
 from bench.reports.leaderboard.page import NO_RECORDS
 from bench.reports.printers import printed
-from bench.reports.quantities import COMPRESSOR_WIDTH, METHOD_WIDTH, MISSING, interval, marked, unofficial_notes
-from bench.reports.table import Column, Page, Row, Split, Table, by_key, rows_of, typed
+from bench.reports.quantities import COMPRESSOR_WIDTH, METHOD_WIDTH, MISSING, marked, unofficial_notes
+from bench.reports.table import Column, Page, Split, Table, by_key, rows_of, typed
 from bench.stats import intervals
 from bench.trials.plan import UNCOMPRESSED
 
@@ -125,7 +126,7 @@ def _table(heading: str, table: pd.DataFrame) -> Table:
     common = [name for name in students if all(row[name] is not None and row[name]["n"] for row in rows)]
     for row in rows:
         row[_MEAN] = sum(row[name]["mean"] for name in common) / len(common) if len(common) > 1 else None
-    columns = [Column(name, heading=_broken(name), show=_result) for name in students]
+    columns = [Column(name, heading=_broken(name), show=result_cell) for name in students]
     if len(common) > 1:
         columns.append(Column(_MEAN, heading=f"mean of\n{len(common)} students", show=lambda mean: f"{100 * mean:.1f}"))
     split = Split(fixed=len(_SHARED), most=_ACROSS, what="students")
@@ -135,13 +136,6 @@ def _table(heading: str, table: pd.DataFrame) -> Table:
 def _broken(student: str) -> str:
     """A student's name on two lines where it has a prefix or parameters."""
     return student.replace(":", ":\n", 1).replace(" (", "\n(", 1)
-
-
-def _result(row: Row) -> str:
-    if not row["n"]:
-        return str(row["status"])
-    text = interval(row["mean"], row["ci95"])
-    return f"(partial) {text}" if row["status"] == "partial" else text
 
 
 def _notes(frame: pd.DataFrame) -> Iterator[str]:
