@@ -226,8 +226,12 @@ def test_tiny_imagenet_may_have_been_sorted_into_folders(data: Path, tmp_path: P
     (folder / "val" / "images").rmdir()
     assert sorted(before) == opened("tiny-imagenet", tmp_path).test_images()[1].tolist() == [0, 1]
     shutil.rmtree(folder / "val" / "n01")
-    with pytest.raises(UserError, match=r"lacks .*val_annotations.txt"):
-        opened("tiny-imagenet", tmp_path).test_images()
+    for target in (None, "val_annotations.txt", "x" * 300):  # a link to itself, and to a name that no disk takes
+        if target:
+            (folder / "val" / "val_annotations.txt").symlink_to(target)
+        with pytest.raises(UserError, match=r"lacks .*val_annotations.txt"):
+            opened("tiny-imagenet", tmp_path).test_images()
+        (folder / "val" / "val_annotations.txt").unlink(missing_ok=True)
 
 
 def test_imagenette_and_imagewoof_know_their_classes(data: Path, tmp_path: Path) -> None:

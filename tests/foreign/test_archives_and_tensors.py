@@ -43,7 +43,7 @@ def test_links_stay_within_the_folder(tmp_path: Path) -> None:
     (tree / "0" / "a.png").write_text("a")
     (tree / "0" / "b.png").symlink_to("a.png")
     assert [member.name for member in tree_members(tree)] == ["0/a.png", "0/b.png"]
-    for name, target in (("0/c.png", "../../secret"), ("1", "0"), ("0/loop.png", "loop.png")):
+    for name, target in (("0/c.png", "../../secret"), ("1", "0"), ("0/loop.png", "loop.png"), ("0/far.png", "x" * 300)):
         (tree / name).symlink_to(target)
         with pytest.raises(UserError, match=r"is a link to|cannot be read"):
             tree_members(tree)
