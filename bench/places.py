@@ -81,10 +81,10 @@ def find(name: str, layouts: Sequence[Layout], *, shown: str = "") -> tuple[Path
     """
     foreign = ""
     for folder, layout in candidates(name, layouts):
-        missing = [each for each in layout.needed if not (folder / each).exists()]
+        missing = [each for each in layout.needed if not os.path.exists(folder / each)]
         if not missing:
             return folder, layout
-        if "/" in missing[0] and (folder / missing[0]).parent.is_dir() and not foreign:
+        if "/" in missing[0] and os.path.isdir((folder / missing[0]).parent) and not foreign:
             foreign = f" {(folder / missing[0]).parent} lacks {Path(missing[0]).name}, so it is another set's."
     places = ", ".join(str(folder) for folder in data_folders())
     wanted = " or ".join(

@@ -168,6 +168,8 @@ class _Code:
 
     def _module_file(self, what: Import, file: Path) -> Path | None:
         """The file of the module that an import in `file` names; None for other packages."""
+        if what.level > len(file.parents):
+            return None
         if what.level:
             base = file.parents[what.level - 1].joinpath(*filter(None, what.module.split(".")))
         elif not what.is_foreign:

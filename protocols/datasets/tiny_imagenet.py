@@ -28,6 +28,8 @@ def load(root: Path) -> Dataset:
     """
     folder, _ = place(NAME)
     classes = tuple(sorted(" ".join(read_lines(folder / "wnids.txt")).split()))
+    if not classes:
+        raise UserError(f"The data set '{NAME}' has no classes: {folder / 'wnids.txt'} names none.")
     if len(set(classes)) < len(classes):
         raise UserError(f"The data set '{NAME}' has a class twice in {folder / 'wnids.txt'}.")
 
