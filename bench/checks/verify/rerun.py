@@ -14,7 +14,7 @@ from bench import machine
 from bench.artifacts.refs import Workspace
 from bench.confinement.plugin_limits import Limits
 from bench.driver.defaults import default_device
-from bench.driver.on_ray import RayExecutor
+from bench.driver.on_ray.executor import RayExecutor
 from bench.driver.outcome import Outcome, ignore
 from bench.driver.walk import Run
 from bench.places import absolute_path
