@@ -32,7 +32,7 @@ class Bibliography:
 
 
 def bibliography(registry: Registry) -> Bibliography:
-    """The entries of all plugins of a registry and of this project's protocols, as far as there is something to cite."""
+    """The entries of all plugins and of this project's protocols, as far as there is something to cite."""
     found = shipped()
     for plugin in (plugin for kind in KINDS for plugin in registry.all(kind)):
         citation = " ".join(str(plugin.constants.get("CITATION", "")).split())
@@ -62,7 +62,7 @@ def _key_of(plugin: Plugin) -> str:
 def entry(key: str, citation: str) -> str:
     """One entry: the whole citation as a note, with year and arXiv number as far as it tells them.
 
-    Citations of plugins are sentences for people. Nothing is guessed from them: authors and titles stay within the note.
+    Citations are sentences for people. Nothing is guessed from them: authors and titles stay within the note.
     """
     fields = {"note": escaped(citation)}
     if arxiv := _ARXIV.search(citation):
