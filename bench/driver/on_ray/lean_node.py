@@ -17,7 +17,6 @@ import ray._private.node
 
 from bench.driver.on_ray import setup_worker
 
-
 TESTED = "2.60."  # the beginning of Ray's version
 
 
