@@ -10,6 +10,7 @@ import click
 
 from bench.cli.options import DATA, FORMAT, PLUGIN, STORE, condensed_sets
 from bench.errors import UserError
+from bench.places import absolute_path
 
 GROUP = "look"
 
@@ -93,7 +94,7 @@ def command(
     from bench.studies.probes.probe_table import Probe, rendered
 
     sets = named_sets(registry, plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
-    ws = Workspace((Path(store) if store else default_store()).resolve(), registry, default_device())
+    ws = Workspace(absolute_path(store or default_store()), registry, default_device())
     opened = Opened(ws, sets)
     folder = Path(out) if out else None
     if folder:

@@ -20,8 +20,10 @@ from safetensors.numpy import save_file
 
 from bench.artifacts.store import Store
 from bench.cli import cli
-from bench.driver import leftovers, on_ray, pulse
+from bench.driver import leftovers, pulse
 from bench.driver.faults import RayLost, machine_fault, memory_fault
+from bench.driver.on_ray import executor, serving
+from bench.driver.on_ray.stage_table import STAGES, Stage
 from bench.driver.outcome import attempt
 from bench.driver.pulse import Pulse
 from bench.errors import MachineError, UserError
@@ -134,7 +136,7 @@ def test_a_student_that_the_machine_has_no_memory_for_has_no_record(world, monke
     def greedy(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setitem(on_ray.STAGES, "evaluate", on_ray.Stage(greedy, "student", gpus=1.0))
+    monkeypatch.setitem(STAGES, "evaluate", Stage(greedy, "student", gpus=1.0))
     result = run(world, methods=("first",))
     assert "the machine ran out of memory while it ran 'evaluate'" in fault(result)
     assert world.lines() == []
@@ -147,7 +149,7 @@ def test_a_method_that_asks_for_too_much_memory_fails(world):
 
 
 def test_results_that_are_deleted_while_a_run_writes_to_them_end_it(world, monkeypatch):
-    ended = on_ray.STAGES["evaluate"].function
+    ended = STAGES["evaluate"].function
 
     def then_deleted(*args: object) -> object:
         value = ended(*args)
@@ -155,7 +157,7 @@ def test_results_that_are_deleted_while_a_run_writes_to_them_end_it(world, monke
             shutil.rmtree(world.results)
         return value
 
-    monkeypatch.setitem(on_ray.STAGES, "evaluate", on_ray.Stage(then_deleted, "student", gpus=1.0))
+    monkeypatch.setitem(STAGES, "evaluate", Stage(then_deleted, "student", gpus=1.0))
     result = run(world, methods=("first",))
     assert f"{world.results} was deleted or replaced while the run was writing to it" in fault(result)
     assert not world.results.exists()  # nothing was made anew without a word
@@ -265,8 +267,8 @@ def test_a_run_ends_where_ray_does_and_nothing_is_recorded_as_failed(world, monk
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(on_ray, "servers", lambda _: {"raylet": taken.getsockname()})
-        monkeypatch.setattr(on_ray, "_task", Dying())
+        monkeypatch.setattr(executor, "servers", lambda _: {"raylet": taken.getsockname()})
+        monkeypatch.setattr(serving, "task", Dying())
         result = run(world, methods=("first",))
     assert "The run has ended. What had ended is recorded; the same command continues." in fault(result)
     assert isinstance(result.exception, RayLost)
@@ -274,12 +276,12 @@ def test_a_run_ends_where_ray_does_and_nothing_is_recorded_as_failed(world, monk
 
 
 def test_a_worker_that_the_machine_ended_for_want_of_memory_is_no_failure(world, monkeypatch):
-    monkeypatch.setattr(on_ray, "_task", Dying())
+    monkeypatch.setattr(serving, "task", Dying())
     kills = iter(range(100))
-    monkeypatch.setattr(on_ray, "oom_kills", lambda: next(kills))
+    monkeypatch.setattr(executor, "oom_kills", lambda: next(kills))
     assert "the machine ran out of memory" in fault(run(world, methods=("first",)))
     assert world.lines() == []
-    monkeypatch.setattr(on_ray, "oom_kills", lambda: 0)
+    monkeypatch.setattr(executor, "oom_kills", lambda: 0)
     assert run(world, methods=("first",)).exit_code == 1
     assert {line["error"]["type"] for line in world.lines()} == {"WorkerCrashedError"}
 
