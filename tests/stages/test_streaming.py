@@ -200,7 +200,7 @@ def test_near_images_are_the_same_in_blocks_of_any_size(monkeypatch: pytest.Monk
     expected = condensed_facts(images, labels, test, classes=4, train_in_test=0)
     assert (expected["in_test_exact"], expected["in_test_near"]) == (2, 14)
     monkeypatch.setattr("bench.artifacts.duplicates.BLOCK_BYTES", 3 * test[0].nbytes)
-    monkeypatch.setattr("bench.artifacts.duplicates._ROWS", 5)
+    monkeypatch.setattr("bench.artifacts.duplicates._PAIRS", 15)
     assert condensed_facts(images, labels, test, classes=4, train_in_test=0) == expected
     floats = condensed_facts(images.astype(np.float32), labels, test, classes=4, train_in_test=0)
     assert {**floats, "digest": expected["digest"]} == expected
