@@ -49,7 +49,7 @@ WIDTH = 32  # of the stub's features
 EPOCHS, IPC = 10, 10
 LEAST = 300 * 2**20  # bytes that any split may take: processes, libraries that come late, blocks of work
 PER_IMAGE = LISTED  # bytes an image, by the arithmetic of bench/studies/stored/real_size.py; no pixels, no rows
-OF_FEATURES = 4 * WIDTH + 4 * WIDTH  # bytes an image in the process of a method: pages of features, its own array of them
+OF_FEATURES = 8 * WIDTH  # bytes an image in the process of a method: pages of features, its own array of them
 
 
 class Stub(torch.nn.Module):
@@ -106,7 +106,8 @@ class Course:
         value = work()
         after, wall = os.times(), time.perf_counter() - began
         seconds = sum(after[:4]) - sum(before[:4])
-        note = f"{wall:.1f} s by the clock; {1e6 * seconds / self._images:.0f} us an image; peak so far: {self.peak():.0f} MiB"
+        each = f"{1e6 * seconds / self._images:.0f} us an image"
+        note = f"{wall:.1f} s by the clock; {each}; memory up to here: {self.peak():.0f} MiB"
         self.rows.append(Row(what, seconds, "s of CPU", None, False, note))
         return value
 
@@ -162,7 +163,7 @@ def run(folder: Path, train: int, test: int, classes: int) -> list[Row]:
         course.step(f"scores of dynamics, {EPOCHS} epochs", lambda: context.dynamics_scores(EPOCHS))
         sets = {
             method: course.step(
-                f"{method}: selection of {IPC} a class, in a process of its own",
+                f"{method}: selection of {IPC} a class (CPU without the process of the method)",
                 partial(condense, ws, method, dataset, ref, IPC, 0),
             )
             for method in ("herding", "el2n", "random")

@@ -163,7 +163,8 @@ class Feed:
             rows = order[begin : self.bounds[last - 1][1]]
             images, target = self._render(view, rows, base), self._target(view, rows, first)
             sizes = [stop - start for start, stop in self.bounds[batch:last]]
-            for number, (shown, own) in enumerate(zip(images.split(sizes), target.split(sizes), strict=True), batch):
+            parts = zip(torch.split(images, sizes), target.split(sizes), strict=True)
+            for number, (shown, own) in enumerate(parts, batch):
                 operated = self._operated(shown, epoch, number) if self._siamese else shown
                 yield operated, own if self._teacher is None else self._answered(operated, own)
 

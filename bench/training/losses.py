@@ -31,7 +31,7 @@ class Target:
     def split(self, sizes: list[int]) -> list[Target]:
         """Consecutive parts of so many images each."""
         fields = (self.classes, self.others, self.lam, self.probabilities, self.logits)
-        parts = ([None] * len(sizes) if each is None else each.split(sizes) for each in fields)
+        parts = ([None] * len(sizes) if each is None else torch.split(each, sizes) for each in fields)
         return [Target(*own) for own in zip(*parts, strict=True)]
 
 

@@ -36,7 +36,7 @@ def linked(folder: Path, count: int) -> Path:
 
 
 def taken(folder: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
-    """(bytes that stay while a set of so many files is open, most bytes that stood at once): described, opened, sent."""
+    """(bytes that stay while a set of so many files is open, the most at once): it is described, opened and sent."""
     linked(folder / "data" / "links", count)
     monkeypatch.setenv("CONDENSEBENCH_DATA", str(folder / "data"))
     ws = Workspace(folder / "store", discover())

@@ -214,7 +214,7 @@ import gc, json, resource, sys
 from pathlib import Path
 import numpy as np
 import torch
-from bench.artifacts import opened, split_images
+from bench.artifacts import duplicates, opened, split_images
 from bench.artifacts.duplicates import condensed_facts
 from bench.stages.evaluate import loop
 from bench.teachers import dynamics_recipes
@@ -223,6 +223,7 @@ from tests.stages.test_streaming import Opened
 
 torch.set_num_threads(1)
 split_images.IN_MEMORY = opened.WHOLE = feed._SOURCE = feed._WHOLE = 0
+duplicates.BLOCK_BYTES = 2**20  # both splits take several blocks
 dynamics_recipes.SMALL = 10**6  # the small network of the embedded data sets
 
 def peak():
