@@ -74,6 +74,7 @@ TRAINS = (
     "tests/training/test_arithmetic.py",
     "tests/training/test_ema.py",
     "tests/training/test_loop.py",
+    "tests/training/test_memory_order.py",
     "tests/training/test_speed_ups.py",
     "tests/training/test_together.py",
     "tests/website/test_pages_in_browser.py",  # trains nothing, but drives a browser

@@ -40,8 +40,13 @@ def arithmetic(recipe: Recipe, device: torch.device) -> Iterator[None]:
 def place(student: nn.Module, recipe: Recipe, device: torch.device) -> None:
     """Move a network to the device, in the memory format of the recipe."""
     student.to(device)
-    if recipe.memory_format == "channels_last" or (recipe.memory_format == "device" and device.type == "cpu"):
+    if channels_come_last(recipe, device):
         student.to(memory_format=torch.channels_last)  # 1.2 to 1.7 times as fast as the default layout on processors
+
+
+def channels_come_last(recipe: Recipe, device: torch.device) -> bool:
+    """Whether a network's weights lie so on this device, and its convolutions bring images into that order."""
+    return recipe.memory_format == "channels_last" or (recipe.memory_format == "device" and device.type == "cpu")
 
 
 def forward_pass(network: nn.Module, recipe: Recipe, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -17,6 +17,7 @@ from bench.artifacts.split_images import SplitImages
 from bench.errors import UserError
 from bench.protocol.recipe import Loss, Recipe
 from bench.seeds import Coordinate, numpy_generator, seed
+from bench.training.arithmetic import channels_come_last
 from bench.training.losses import Target, soft_target
 from bench.views.parameters import View, Views, batch_bounds, permutation
 from bench.views.render import finish, normalise, render, transform
@@ -86,6 +87,9 @@ class Feed:
         self.n, self.recipe, self.coordinates, self.device = len(images), recipe, tuple(coordinates), device
         self._mean, self._std = mean, std
         self._siamese = without_flip(recipe.siamese, mirror=mirror)
+        # The last bits of a Siamese operation follow the order of the values that it reads.
+        last = channels_come_last(recipe, device) and not self._siamese
+        self._format = torch.channels_last if last else torch.contiguous_format
         self._images: torch.Tensor | SplitImages = images.to(device)
         self._labels = labels.to(device)
         self._image_bytes = 4 * images[0].numel()
@@ -150,7 +154,7 @@ class Feed:
             for at, batch, step in zip(plan, batches, range(first, first + len(plan)), strict=True):
                 view, (start, stop) = self._views[int(at)], self.bounds[batch]
                 rows = (order if view.order is None else view.order)[start:stop]
-                yield self._render(view, rows, None), self._target(view, rows, step)
+                yield self._laid_out(self._render(view, rows, None)), self._target(view, rows, step)
             return
         view = self._views[int(plan[0])]
         order = order if view.order is None else view.order
@@ -161,7 +165,7 @@ class Feed:
         for batch, last in blocks:
             begin = self.bounds[batch][0]
             rows = order[begin : self.bounds[last - 1][1]]
-            images, target = self._render(view, rows, base), self._target(view, rows, first)
+            images, target = self._laid_out(self._render(view, rows, base)), self._target(view, rows, first)
             sizes = [stop - start for start, stop in self.bounds[batch:last]]
             parts = zip(torch.split(images, sizes), target.split(sizes), strict=True)
             for number, (shown, own) in enumerate(parts, batch):
@@ -195,7 +199,7 @@ class Feed:
     @torch.no_grad()
     def _resample_all(self, view: View) -> torch.Tensor:
         assert isinstance(self._images, torch.Tensor)  # a split that is read is larger than _WHOLE
-        out = torch.empty(self._images.shape, dtype=torch.float32, device=self.device)
+        out = torch.empty(self._images.shape, dtype=torch.float32, device=self.device, memory_format=self._format)
         for start in range(0, self.n, self._chunk):
             part = slice(start, start + self._chunk)
             rows = np.arange(start, min(start + self._chunk, self.n))
@@ -207,10 +211,10 @@ class Feed:
         if base is None or view.partner is None:
             # Rows are taken from it, nothing else: so a split that is read stands for a tensor.
             return render(cast(torch.Tensor, self._images), view, rows, mean=self._mean, std=self._std)
-        shown, partners = base[torch.from_numpy(rows)], view.partner[rows]
+        shown, partners = _rows_of(base, rows), view.partner[rows]
         small = self._image_bytes < _PASTED or self.device.type != "cpu"
         if small or view.mix_box is None or view.cutout is not None:
-            return finish(shown, base[torch.from_numpy(partners)], view, rows)
+            return finish(shown, _rows_of(base, partners), view, rows)
         for image, partner, (top, left, height, width) in zip(
             shown, partners.tolist(), view.mix_box[rows].tolist(), strict=True
         ):
@@ -218,6 +222,11 @@ class Feed:
                 box = (slice(None), slice(top, top + height), slice(left, left + width))
                 image[box] = base[partner][box]
         return shown
+
+    def _laid_out(self, images: torch.Tensor) -> torch.Tensor:
+        """The same values in the order in which the network's weights lie: its first convolution would bring them into
+        it twice, forward and backward."""
+        return images.contiguous(memory_format=self._format)
 
     @torch.no_grad()
     def _target(self, view: View, rows: np.ndarray, step: int) -> Target:
@@ -238,6 +247,12 @@ class Feed:
         if entropies is not None:
             self._offset = self._offset + entropies.sum()
         return _with_soft(target, soft, self.recipe.loss)
+
+
+def _rows_of(images: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    """The images at `rows` (int64 [n]), in the order of values that they have."""
+    at = torch.from_numpy(rows).to(images.device)
+    return images[at] if images.is_contiguous() else images.permute(0, 2, 3, 1)[at].permute(0, 3, 1, 2)
 
 
 def _with_soft(target: Target, soft: torch.Tensor, loss: Loss) -> Target:
