@@ -9,7 +9,8 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bench.checks.records.check_records import RULE_OF, check_lines
 from bench.checks.records.rules import Findings, together
 from bench.checks.verify.verification import Progress, drawn, silent, verify
 from bench.confinement.plugin_limits import Limits
+from bench.driver.running_stages import Naming, nothing_named
 from bench.errors import UserError
 from bench.finding import Finding, exit_code
 from bench.foreign.plain_zip import UnsafeArchive
@@ -49,6 +51,7 @@ class JudgingOptions:
         jobs: trials at once; None: one a core.
         limits: of the processes of plugins.
         progress: as of `verify`.
+        named_stages: shows how far the checks of plugins are; gives what names them.
     """
 
     into: Path
@@ -60,6 +63,7 @@ class JudgingOptions:
     jobs: int | None = None
     limits: Limits | None = None
     progress: Progress = silent
+    named_stages: Callable[[], AbstractContextManager[Naming]] = nothing_named
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,8 @@ class _Judge:
 
     def _check_plugins(self, registry: Registry) -> list[Finding]:
         """`check plugins` of the submission's own, each in a process with limits."""
-        return check_all(registry, [plugin for plugin in self._own if plugin.kind in CONFINED])
+        with self._options.named_stages() as naming:
+            return check_all(registry, [plugin for plugin in self._own if plugin.kind in CONFINED], naming)
 
     def _run_again(self, lines: Sequence[Line], new: Sequence[Line], registry: Registry) -> tuple[str, list[Finding]]:
         """`verify` of a sample of what is new. No artifact is trusted, and the leaderboard is watched."""

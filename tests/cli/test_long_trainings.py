@@ -12,7 +12,7 @@ import pytest
 
 from bench.checks.records.board import Line
 from bench.cli import progress, trial_progress
-from bench.cli.progress import RunProgress, progress_of_reruns
+from bench.cli.progress import RunProgress, named_stages, progress_of_reruns
 from bench.cli.trial_progress import long_stages
 from bench.driver.running_stages import told
 from bench.training.progress_files import folder_sink, standings, tell_in, teller
@@ -91,6 +91,18 @@ def test_records_that_run_again_tell_their_stages_as_a_run_does(tmp_path, tell, 
     assert SENTENCE in said
     assert said.startswith("2 trials run again, about ")
     assert re.search(r"^2/2 trials after .*, last: glyphs.* 5.\.\d %$", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_what_this_process_does_is_named_once_it_takes_long(capsys, monkeypatch):
+    monkeypatch.setattr(trial_progress, "WATCH_EVERY", 0.01)
+    monkeypatch.setattr(trial_progress, "SEEN_AFTER", 0.05)
+    said = ""
+    with named_stages() as naming, naming("check plugins: method 'mine', same-twice"):
+        deadline = time.monotonic() + 20
+        while "same-twice" not in said and time.monotonic() < deadline:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+    assert said == "check plugins: method 'mine', same-twice: for 0 s\n"
 
 
 def test_what_a_killed_process_said_is_forgotten(tmp_path, tell, monkeypatch):
