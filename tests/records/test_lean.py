@@ -175,8 +175,8 @@ def test_bytes_that_are_no_record_are_left_out(line: bytes, tmp_path: Path) -> N
 
 def test_bytes_that_are_no_text_are_seen_where_a_later_value_hides_them(tmp_path: Path) -> None:
     line = record(0.5).line().encode()
-    assert (at := line.index(b'"seconds"')) > 0
-    (tmp_path / "a.jsonl").write_bytes(line[:at] + b'"seconds":{"\xe5":1},' + line[at:] + b"\n" + line + b"\n")
+    at = line.index(b'"made_by"')
+    (tmp_path / "a.jsonl").write_bytes(line[:at] + b'"made_by":{"\xe5":1},' + line[at:] + b"\n" + line + b"\n")
     both(tmp_path)
     assert len(load(tmp_path)) == 1
 
