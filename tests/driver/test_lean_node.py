@@ -16,6 +16,7 @@ from ray._private.runtime_env.context import RuntimeEnvContext
 
 from bench.driver.on_ray import setup_worker
 from bench.driver.on_ray.executor import RayExecutor
+from bench.driver.on_ray.lean_node import LeanNode, lean_nodes
 from bench.plugins.registry import discover
 from speed.start import program
 
@@ -46,6 +47,14 @@ def test_nothing_of_ray_starts_that_no_run_uses(tmp_path: Path) -> None:
     assert workers
     for pid in workers:
         assert "CONDENSEBENCH_ROLE" in psutil.Process(pid).environ(), children[pid]
+
+
+def test_another_release_of_ray_starts_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    with lean_nodes():
+        assert ray._private.node.Node is LeanNode
+    monkeypatch.setattr(ray, "__version__", "2.40.0")
+    with lean_nodes():
+        assert ray._private.node.Node is not LeanNode
 
 
 def begun(tmp_path: Path, *arguments: str, context: RuntimeEnvContext) -> list:

@@ -49,6 +49,7 @@ class Reruns(AbstractContextManager["Reruns"]):
         arithmetic: of the workers, see bench.machine.
         limits: of the processes of plugins; None: the default ones.
         guarded: a folder in which plugins have nothing to write; None: that of the reruns' own records.
+        progress: folder where it stands which stages run (bench.driver.running_stages); None: nowhere.
         on_record: called with every record as its trial ends.
     """
 
@@ -61,6 +62,7 @@ class Reruns(AbstractContextManager["Reruns"]):
         arithmetic: str = machine.NATIVE,
         limits: Limits | None = None,
         guarded: Path | None = None,
+        progress: Path | None = None,
         on_record: Callable[[Record], None] = ignore,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="condensebench-verify-")
@@ -71,7 +73,7 @@ class Reruns(AbstractContextManager["Reruns"]):
         self._ws = Workspace(place, registry, device, arithmetic=arithmetic)
         self._executor = _Remembering(
             registry, place, jobs=jobs, device=device, arithmetic=arithmetic, limits=limits,
-            results=guarded or self._results,
+            results=guarded or self._results, progress=progress,
         )  # fmt: skip
         self._known: dict[Trial, Record] = {}
 
