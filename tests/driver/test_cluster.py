@@ -18,11 +18,10 @@ from bench.cli import cli
 from speed._nodes import Nodes
 from tests.driver.test_on_ray import SLOW_METHOD
 from tests.worlds import ROOT
-from tests.worlds.run import World, make_world
+from tests.worlds.run import VARY, World, make_world
 
 PAGE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 SETTINGS = ("--compressor=svd", "--budget=20kB", "--replicates=16")
-VARY = {"finished", "seconds", "digest"}
 
 
 @pytest.fixture
