@@ -124,6 +124,35 @@ def test_a_claim_of_several_contrasts_needs_all_of_them() -> None:
     assert overall(["not measured", "not measured"]) == "not measured"
 
 
+GAINS = {
+    "where": {"compressor": "rpca"},
+    "minus": {"compressor": "none", "budget": "-"},
+    "better": {"method": "score"},
+    "worse": {"method": "random"},
+}
+
+
+def test_what_rows_gain_on_others_is_compared_where_a_contrast_says_so() -> None:
+    """SCORE is behind with either labels, and loses less by compression."""
+    packed = {"compressor": "rpca", "budget": "30x"}
+    records = cell(0.60, method="random", seed=1) + cell(0.50, method="random", seed=2, **packed)
+    records += cell(0.40, method="score", seed=3) + cell(0.38, method="score", seed=4, **packed)
+    evidence = found(records, GAINS)
+    assert evidence.verdict == "holds"
+    (one,) = evidence.cells
+    assert (one.mean_better, one.mean_worse) == pytest.approx((-0.02, -0.10), abs=1e-5)
+    by_hand = [
+        (records[9 + r].accuracy - records[6 + r].accuracy) - (records[3 + r].accuracy - records[r].accuracy)
+        for r in range(3)
+    ]
+    assert one.difference == pytest.approx(np.mean(by_hand))
+    assert found(records, {**GAINS, "minus": {}}).verdict == "fails"
+    assert found(records[:3] + records[6:], GAINS).verdict == "not measured"  # random has no row with the compressor
+    assert found(records[3:], GAINS).verdict == "not measured"  # and here none without
+    other = cell(0.60, method="random", seed=1, made_by=made_by(dataset="0" * 64)) + records[3:]
+    assert found(other, GAINS).verdict == "not measured"  # what it would stand on is of other data
+
+
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
