@@ -29,7 +29,7 @@ from typing import Any
 from tabulate import tabulate
 
 from tests.worlds import ROOT
-from tests.worlds.run import make_world
+from tests.worlds.run import VARY, make_world
 
 # Whom to kill -> the exit code of the run.
 ENDS = {"driver": -signal.SIGKILL, "group": -signal.SIGKILL, "worker": 0, "raylet": 2, "gcs_server": 2}
@@ -37,7 +37,6 @@ VICTIMS = tuple(ENDS)
 REPLICATES = 12  # of two methods
 WORKERS = 2  # of one run that are killed, one after the other; a stage is tried once more often
 LIMIT = 1800.0  # seconds for a run that is over in one minute on a machine that does nothing else
-VARY = {"finished", "seconds", "digest"}  # fields that differ between two runs of one trial
 AFTER_FIRST = 0.75  # share of the kills that wait for a record of their run
 SLOW = """
 import time
@@ -157,9 +156,7 @@ class Stress:
         return subprocess.Popen(
             [sys.executable, "-m", "bench", *flags, *(f"{name}={place}" for name, place in places.items()),
              f"--replicates={REPLICATES}", "--jobs=2"],
-            # Ray would start a worker for each job that no stage ever uses: theirs have an environment of their own.
-            env={**os.environ, "HOME": str(root / "home"), "PYTHONPATH": str(ROOT),
-                 "RAY_prestart_worker_first_driver": "0"},
+            env={**os.environ, "HOME": str(root / "home"), "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -42,10 +42,10 @@ def groups(material: Material) -> Iterator[Group]:
         dataset = table.first.values["dataset"]
         for ipc, student, rows in table.cells:
             title = f"{table.title}, ipc {ipc}, {student}"
-            if found := list(_of_cell(rows)):
-                yield _group(title, dataset, found, table.key)
-        if found := list(_students(table)):
-            yield _group(f"{table.title}, by student", dataset, found, table.key)
+            if charts := list(_of_cell(rows)):
+                yield _group(title, dataset, charts, table.key)
+        if charts := list(_students(table)):
+            yield _group(f"{table.title}, by student", dataset, charts, table.key)
     yield from _protocols(material)
 
 
@@ -59,9 +59,9 @@ def pooled(group: Group) -> dict[str, Any]:
     return {"rows": pool.values, "charts": shown}
 
 
-def _group(title: str, dataset: str, found: Sequence[Chart], digests: str = "") -> Group:
+def _group(title: str, dataset: str, charts: Sequence[Chart], digests: str = "") -> Group:
     key = hashlib.sha256(f"{title} {digests}".encode()).hexdigest()[:12]
-    return Group(key, visible(title), visible(dataset), tuple(found))
+    return Group(key, visible(title), visible(dataset), tuple(charts))
 
 
 def _of_cell(rows: Sequence[BoardRow]) -> Iterator[Chart]:

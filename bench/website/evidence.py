@@ -15,6 +15,7 @@ from bench.errors import UserError, with_short_paths
 from bench.finding import ORDER, Finding
 from bench.lock import lock_file
 from bench.lock.differences import changed_defaults, changed_protocol
+from bench.places import absolute_path
 from bench.records.files import Record
 from bench.reports.claims.claim_file import check_names, read_claims
 from bench.reports.claims.claims_page import RULES, cells_table, evidence_lines
@@ -125,7 +126,7 @@ def teachers(material: Material, store: Path) -> Grid:
 
     What records tell stands first. Others are looked up by the digest of the data set: shipped, or in the store.
     """
-    origins = OriginDigests(Workspace(store.resolve(), material.registry))
+    origins = OriginDigests(Workspace(absolute_path(store), material.registry))
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in material.records:
         groups[record.trial["dataset"], record.trial["protocol"]].append(record)

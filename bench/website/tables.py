@@ -45,7 +45,8 @@ class BoardTable:
     def title(self) -> str:
         """Data set, protocol and label regime."""
         values = self.first.values
-        return f"{values['dataset']}, {values['protocol']}, {values['labels']} labels"
+        balance = ", classes not balanced" if values["unbalanced"] else ""
+        return f"{values['dataset']}, {values['protocol']}, {values['labels']} labels{balance}"
 
     @property
     def cells(self) -> list[tuple[int, str, list[BoardRow]]]:

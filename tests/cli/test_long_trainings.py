@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -110,6 +111,16 @@ def test_what_a_killed_process_said_is_forgotten(tmp_path, tell, monkeypatch):
     assert list(standings(tmp_path / "told")) == [STANDING]
     monkeypatch.setattr("bench.training.progress_files.STALE", -1.0)
     assert list(standings(tmp_path / "told")) == []
+
+
+@pytest.mark.parametrize("moved", [-3600.0, 3600.0], ids=["set back", "set forward"])
+def test_so_it_is_where_the_clock_was_moved_since_and_a_living_one_is_heard_of_again(tmp_path, tell, moved):
+    tell(STANDING)
+    (file,) = (tmp_path / "told").glob("*.json")
+    os.utime(file, times=(time.time() - moved, time.time() - moved))
+    assert list(standings(tmp_path / "told")) == []
+    tell(STANDING)
+    assert list(standings(tmp_path / "told")) == [STANDING]
 
 
 def test_the_accuracy_of_a_teacher_is_told_once(capsys):

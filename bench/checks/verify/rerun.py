@@ -14,9 +14,10 @@ from bench import machine
 from bench.artifacts.refs import Workspace
 from bench.confinement.plugin_limits import Limits
 from bench.driver.defaults import default_device
-from bench.driver.on_ray import RayExecutor
+from bench.driver.on_ray.executor import RayExecutor
 from bench.driver.outcome import Outcome, ignore
 from bench.driver.walk import Run
+from bench.places import absolute_path
 from bench.plugins.registry import Registry
 from bench.records import files
 from bench.records.files import Record
@@ -68,7 +69,7 @@ class Reruns(AbstractContextManager["Reruns"]):
         root = Path(self._folder.name).resolve()
         self._results, self._on_record = root / "results", on_record
         device = default_device()
-        place = store.resolve() if store else root / "store"
+        place = absolute_path(store) if store else root / "store"
         self._ws = Workspace(place, registry, device, arithmetic=arithmetic)
         self._executor = _Remembering(
             registry, place, jobs=jobs, device=device, arithmetic=arithmetic, limits=limits,

@@ -30,6 +30,7 @@ from bench.driver.defaults import default_store
 from bench.driver.outcome import ignore
 from bench.errors import UserError
 from bench.lock.before_run import guard
+from bench.places import absolute_path
 from bench.plugins.registry import Registry
 from bench.records.files import Record, load
 from bench.seeds import numpy_generator
@@ -118,7 +119,7 @@ def verify(
     """
     place = store or default_store()
     prescribed = Prescribed(registry, place)
-    guard(registry, prescribed.in_force({line.trial.protocol for line in lines}), place.resolve())
+    guard(registry, prescribed.in_force({line.trial.protocol for line in lines}), absolute_path(place))
     ready = [line for line in lines if _can_run(line, prescribed, out)]
     if not ready:
         return f"0 of {len(lines)} records run again"

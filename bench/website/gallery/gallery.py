@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.artifacts.pixels import nearest_levels
 from bench.artifacts.refs import Workspace
+from bench.places import absolute_path
 from bench.plugins.registry import Registry
 from bench.texts import visible
 from bench.training.normalisation import statistics
@@ -63,7 +64,7 @@ def gallery(material: Material, store: Path) -> Gallery:
     names = named_sets(material.rows)
     scored = {row_key(row) for row in material.rows if row.values["n"]}
     shown.untold = len(scored - {row_key(row) for name in names for row in name.rows})
-    ws = Workspace(store.resolve(), material.registry)
+    ws = Workspace(absolute_path(store), material.registry)
     kept = kept_sets(names, ws.store)
     shown.lacking = [_lacking(cell, sets, material.registry) for cell, sets in missing(names, kept).items()]
     labels, plain = LabelIndex(ws.store, [each.address for each in kept]), PlainLabels(ws)
