@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 
 import pytest
@@ -25,6 +26,6 @@ def test_own_plugins_and_protocols_are_given_as_files(names: dict[str, str], fil
     (entry,) = entries_of(cell(0.5, 2, dataset="digits", compressor=None, **names))
     words = shlex.split(run_again(entry, discover()))
     assert words[:2] == ["condensebench", "run"]
-    assert [after for word, after in zip(words, words[1:], strict=False) if word == "--plugin"] == files
+    assert [after for word, after in itertools.pairwise(words) if word == "--plugin"] == files
     assert words[words.index("--protocol") + 1] == names["protocol"]
     assert words[words.index("--replicates") + 1] == "2"
