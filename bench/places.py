@@ -35,24 +35,40 @@ class Layout:
     folders: tuple[str, ...] = ()
 
 
+def expanded(text: str | Path) -> Path:
+    """A path that somebody typed, with `~` at its beginning replaced; that of nobody's home is left as it is.
+
+    `Path.expanduser` raises RuntimeError there.
+    """
+    return Path(os.path.expanduser(text))
+
+
+def absolute_path(text: str | Path) -> Path:
+    """A path that somebody typed, absolute and without links; a link that leads to itself is left as it is.
+
+    `Path.resolve` raises RuntimeError there.
+    """
+    return Path(os.path.realpath(expanded(text)))
+
+
 def place_data(folders: str) -> None:
     """Make `--data` known to this process and to all that it starts. Raises UserError where there is no such folder."""
-    absolute = [Path(each).expanduser().resolve() for each in folders.split(os.pathsep)]
+    absolute = [absolute_path(each) for each in folders.split(os.pathsep)]
     for folder in absolute:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise UserError(f"--data {folders}: {folder} is no folder.")
     os.environ[VARIABLE] = os.pathsep.join(map(str, absolute))
 
 
 def known() -> str:
     """The folders as worker processes are told of them, wherever they run; empty where there are none."""
-    return os.pathsep.join(str(folder.resolve()) for folder in data_folders() if folder.is_dir())
+    return os.pathsep.join(str(absolute_path(folder)) for folder in data_folders() if os.path.isdir(folder))
 
 
 def data_folders() -> list[Path]:
     """The folders to look in, in order."""
     given = os.environ.get(VARIABLE, "")
-    return [Path(each).expanduser() for each in given.split(os.pathsep) if each] or [DEFAULT]
+    return [expanded(each) for each in given.split(os.pathsep) if each] or [DEFAULT]
 
 
 def find(name: str, layouts: Sequence[Layout], *, shown: str = "") -> tuple[Path, Layout]:
@@ -65,10 +81,10 @@ def find(name: str, layouts: Sequence[Layout], *, shown: str = "") -> tuple[Path
     """
     foreign = ""
     for folder, layout in candidates(name, layouts):
-        missing = [each for each in layout.needed if not (folder / each).exists()]
+        missing = [each for each in layout.needed if not os.path.exists(folder / each)]
         if not missing:
             return folder, layout
-        if "/" in missing[0] and (folder / missing[0]).parent.is_dir() and not foreign:
+        if "/" in missing[0] and os.path.isdir((folder / missing[0]).parent) and not foreign:
             foreign = f" {(folder / missing[0]).parent} lacks {Path(missing[0]).name}, so it is another set's."
     places = ", ".join(str(folder) for folder in data_folders())
     wanted = " or ".join(

@@ -238,6 +238,20 @@ def read_lines(file: Path) -> list[str]:
     return read_text(regular(file)).split("\n")
 
 
+def unpack_zlib(packed: bytes | memoryview, name: object) -> bytes:
+    """What a zlib stream in a file of a data set holds.
+
+    Raises:
+        UserError: it would unpack to more than any data set's does. The message says `name`.
+        zlib.error: it is damaged.
+    """
+    limit = unpacked_limit(len(packed))
+    content = zlib.decompressobj().decompress(packed, limit + 1)
+    if len(content) > limit:
+        raise UserError(f"{name} would unpack to more than {limit:,} bytes, as no data set does. It was not unpacked.")
+    return content
+
+
 def read_content(file: Path) -> bytes:
     """The bytes of a file of a data set, unpacked where its name ends in .gz.
 

@@ -7,6 +7,7 @@ refuses everything else; a file that asks for more is an error, and nothing of i
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ SUFFIXES = (".tar", ".pt", ".pth")
 
 def label_files(folder: Path) -> list[Path]:
     """All label files below a folder, sorted. Raises UserError where there is no such folder or none in it."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"{folder}: there is no such folder of stored labels.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and os.path.isfile(path))
     files = [path for path in files if not is_junk(path.relative_to(folder).as_posix())]
     if not files:
         raise UserError(f"{folder}: no file of stored labels lies there (*{', *'.join(SUFFIXES)}).")

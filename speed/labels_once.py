@@ -155,15 +155,17 @@ def measure(quick: bool = False) -> list[Row]:
         command = [sys.executable, "-m", "speed.labels_once", folder, str(images), str(int(quick))]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        found = json.loads(done.stdout.splitlines()[-1])
+        figures = json.loads(done.stdout.splitlines()[-1])
     raw = images * VIEWS * CLASSES * 2 / 1e6
     what = f"{images:,} x {VIEWS} x {CLASSES:,} labels"
     return [
-        Row(f"{what}: images that the teacher saw / images x views", found["seen"] / (images * VIEWS), "x", 1.0, False),
-        Row(f"{what}: peak above the network", found["above"], "MiB", MOST, False, f"raw labels: {raw:.0f} MB"),
+        Row(
+            f"{what}: images that the teacher saw / images x views", figures["seen"] / (images * VIEWS), "x", 1.0, False
+        ),
+        Row(f"{what}: peak above the network", figures["above"], "MiB", MOST, False, f"raw labels: {raw:.0f} MB"),
         *(
             Row(f"{what}: {name} at {BUDGET}", seconds, "s of CPU", None, False, f"{size / 1e6:.1f} MB")
-            for name, seconds, size in found["rows"]
+            for name, seconds, size in figures["rows"]
         ),
     ]
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.artifacts.refs import CondensedRef, DatasetRef, Workspace
-from bench.driver import on_ray
+from bench.driver.on_ray import serving
+from bench.driver.on_ray.executor import RayExecutor
 from bench.driver.outcome import Outcome
 from bench.driver.walk import Run
 from bench.plugins.registry import Registry, discover
@@ -38,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def sleep_instead(*call: Any) -> tuple[Outcome, dict[str, bytes] | None]:
-    """Stands for `bench.driver.on_ray._serve`, with its arguments: what a stage gives, after a moment."""
+    """Stands for `bench.driver.on_ray.serving.serve`, with its arguments: what a stage gives, after a moment."""
     stage, args, _ = call[-3:]
     time.sleep(SLEEP)
     values: dict[str, Any] = {
@@ -53,7 +54,7 @@ def sleep_instead(*call: Any) -> tuple[Outcome, dict[str, bytes] | None]:
 class _Bench:
     """One cluster; every call runs trials of its own."""
 
-    def __init__(self, folder: Path, registry: Registry, executor: on_ray.RayExecutor) -> None:
+    def __init__(self, folder: Path, registry: Registry, executor: RayExecutor) -> None:
         self._folder, self._registry, self._executor, self._count = folder, registry, executor, 0
 
     def cost(self, trials: int) -> float:
@@ -93,8 +94,8 @@ def _on(machines: list[int], sizes: list[int], folder: Path) -> dict[tuple[int, 
 def _drive(address: str, folder: Path, sizes: list[int]) -> list[float]:
     """The cost of each number of trials, on the cluster at `address`."""
     registry = discover()
-    on_ray._task = on_ray.as_task(sleep_instead)
-    executor = on_ray.RayExecutor(registry, folder / "store", address=address)
+    serving.task = serving.as_task(sleep_instead)
+    executor = RayExecutor(registry, folder / "store", address=address)
     try:
         bench = _Bench(folder, registry, executor)
         bench.cost(20 * executor.jobs)  # starts the workers

@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 
 from bench.artifacts.refs import Workspace
-from bench.driver.on_ray import RayExecutor
+from bench.driver.on_ray.executor import RayExecutor
 from bench.driver.walk import Run
 from bench.plugins.registry import Registry, discover
 from bench.records.files import load

@@ -5,7 +5,8 @@ every run but the first. Its parts:
 
 - driver: the process that the user starts, until it hands out the first stage, Ray's own start left out.
 - worker: the process in which the first stage runs, from there until the stage begins, Ray's own share left out.
-- Ray: its servers and agents, and what its modules take in driver and worker. Nothing of it is this project's.
+- Ray: its servers and agents, and what its modules take in driver and worker. Nothing of it is this project's, but
+  which of its processes start.
 
 CPU time, not time on the clock: on several cores much of it passes at once.
 """
@@ -48,25 +49,32 @@ print(sum(os.times()[:2]) - before)
 
 
 def measure(quick: bool = False) -> list[Row]:
-    """The project's share with its bar, the two parts of it, and Ray's share; the best of three starts."""
+    """The sum with its bar, and its parts: this project's and Ray's; the best of three starts."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "plan.toml").write_text(PLAN, encoding="utf-8")
         _start(folder, "first")  # the canaries pass, and the data set is described
         starts = [_start(folder, "again") for _ in range(1 if quick else 3)]
-        modules = float(_output(["-c", RAY_MODULES]))
-    best = min(starts, key=lambda parts: sum(parts["steps"].values()) + parts["worker"])
-    steps = best["steps"]
-    rays = modules + steps.pop(OF_RAY) + best["ray"]
+        modules = min(float(_output(["-c", RAY_MODULES])) for _ in starts)
+    best = min(starts, key=_total)
+    steps, rays, total = best["steps"], best["ray"], _total(best)
+    rays = {"modules in the driver": modules, "start in the driver": steps.pop(OF_RAY), **rays}
     steps["modules of the run"] -= modules
     driver = sum(steps.values())
-    shares = ", ".join(f"{name} {seconds:.2f}" for name, seconds in steps.items())
     what = "a plan of 3 trials, CPU time before the first stage"
     return [
-        Row(f"{what}: this project", driver + best["worker"], "s", MOST, False, f"driver: {shares}"),
-        Row(f"{what}: its driver", driver, "s", None, False),
+        Row(what, total, "s", MOST, False, "this project and Ray"),
+        Row(f"{what}: this project's driver", driver, "s", None, False, _listed(steps)),
         Row(f"{what}: its worker", best["worker"], "s", None, False, f"loads {best['heavy'] or 'no torch'}"),
-        Row(f"{what}: Ray", rays, "s", None, False, "servers, agents, idle workers; its modules in driver and worker"),
+        Row(f"{what}: Ray", sum(rays.values()), "s", None, False, _listed(rays)),
     ]
+
+
+def _total(parts: dict[str, Any]) -> float:
+    return float(sum(parts["steps"].values()) + parts["worker"] + sum(parts["ray"].values()))
+
+
+def _listed(shares: dict[str, float]) -> str:
+    return ", ".join(f"{name} {seconds:.2f}" for name, seconds in shares.items())
 
 
 def _start(folder: str, which: str) -> dict[str, Any]:
@@ -101,32 +109,46 @@ def drive(folder: str, which: str) -> None:
     RunProgress(prepared).overview()
     prepared.find_data()
     step("states of trials")
-    from bench.driver import on_ray
+    from bench.driver.on_ray import serving, starting
+    from bench.driver.on_ray.executor import RayExecutor
     from bench.driver.walk import Run
 
     step("modules of the run")
-    on_ray.start(1, None)
+    starting.start(1, None)
     step("ray start")
     ws = prepared.workspace
-    executor = on_ray.RayExecutor(ws.registry, ws.store.root, jobs=1, arithmetic=ws.store.arithmetic)
+    executor = RayExecutor(ws.registry, ws.store.root, jobs=1, arithmetic=ws.store.arithmetic)
     Run(ws, executor, prepared.options.results, prepared.existing)
     if which == "again":
-        on_ray._task = on_ray.as_task(begin)
+        serving.task = serving.as_task(begin)
     answer = asyncio.run(executor.run("describe", "digits")).get()
     step("session and stage")
     if which == "again":
         others = [each for each in psutil.Process().children(recursive=True) if each.pid != answer["worker"]]
-        rays = answer["before"] + sum(_cpu(each) for each in others)
+        rays = {"worker": answer["before"]}
+        for each in others:
+            rays[program(each)] = rays.get(program(each), 0.0) + _cpu(each)
         worker = answer["began"] - answer["before"]
         print(json.dumps({"steps": steps, "worker": worker, "ray": rays, "heavy": answer["heavy"]}))
     else:
         print(json.dumps({}))
-    on_ray._shut_down(lost=False)
+    starting.shut_down(lost=False)
 
 
 def spent() -> float:
     """Seconds of CPU time of this process and of the children that it has waited for."""
     return sum(os.times()[:4])
+
+
+def program(process: psutil.Process) -> str:
+    """What a process of Ray is, in a word: the name that Ray gives it, or that of its program."""
+    try:
+        line = process.cmdline()
+    except psutil.Error:
+        return "ended"
+    scripts = [Path(word).name for word in line[1:] if word.endswith(".py")]
+    first = Path(line[0]).name if line else "ended"
+    return scripts[0] if first.startswith("python") and scripts else first
 
 
 def _cpu(process: psutil.Process) -> float:
@@ -138,13 +160,14 @@ def _cpu(process: psutil.Process) -> float:
 
 
 def begin(*call: Any) -> tuple[Any, None]:
-    """Stands for `bench.driver.on_ray._serve`, with its arguments: what comes before the stage, measured."""
+    """Stands for `bench.driver.on_ray.serving.serve`, with its arguments: what comes before the stage, measured."""
     before = spent()
-    from bench.driver import on_ray
+    from bench.driver.on_ray import serving
+    from bench.driver.on_ray.stage_table import STAGES
     from bench.driver.outcome import Outcome
 
     session_id, session, files, stage, _, share = call
-    on_ray._workspace_with(session_id, session[0], files, share)
-    _ = on_ray.STAGES[stage].function
+    serving.workspace_with(session_id, session[0], files, share)
+    _ = STAGES[stage].function
     heavy = " ".join(sorted({"torch", "timm", "torchvision"} & sys.modules.keys()))
     return Outcome("ok", {"worker": os.getpid(), "before": before, "began": spent(), "heavy": heavy}), None

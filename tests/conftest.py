@@ -20,6 +20,7 @@ ON_RAY = (
     "tests/driver/test_run.py",
     "tests/driver/test_bad_plugins_run.py",
     "tests/driver/test_running_stages.py",
+    "tests/driver/test_lean_node.py",
     "tests/plugins/test_walk.py",
     "tests/protocol/test_published_runs.py",
     "tests/protocol/test_default_recipes.py",
@@ -139,8 +140,8 @@ def ray_for_all() -> Iterator[None]:
     """One Ray of two cores for all tests of this process that want it; a run uses the one that it finds."""
     import ray
 
-    from bench.driver import on_ray
+    from bench.driver.on_ray.starting import start
 
-    on_ray.start(2, None)
+    start(2, None)
     yield
     ray.shutdown()

@@ -157,9 +157,7 @@ class Stress:
         return subprocess.Popen(
             [sys.executable, "-m", "bench", *flags, *(f"{name}={place}" for name, place in places.items()),
              f"--replicates={REPLICATES}", "--jobs=2"],
-            # Ray would start a worker for each job that no stage ever uses: theirs have an environment of their own.
-            env={**os.environ, "HOME": str(root / "home"), "PYTHONPATH": str(ROOT),
-                 "RAY_prestart_worker_first_driver": "0"},
+            env={**os.environ, "HOME": str(root / "home"), "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import DATA, PLUGIN, STORE
 from bench.errors import UserError
+from bench.places import absolute_path
 
 if TYPE_CHECKING:
     from bench.studies.label_sets.label_sources import LabelSet
@@ -76,7 +76,7 @@ def command(
     from bench.studies.label_sets.quality_table import labels_report
     from bench.studies.label_sets.trial_labels import trial_labels
 
-    place = (Path(store) if store else default_store()).resolve()
+    place = absolute_path(store or default_store())
     labels: LabelSet
     if dataset is not None:
         ws = Workspace(place, registry, default_device())

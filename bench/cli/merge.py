@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bench.errors import UserError
+from bench.places import absolute_path
 
 GROUP = "run"
 
@@ -24,7 +25,7 @@ def command(folders: tuple[str, ...], into: str) -> int:
     from bench.records import files
     from bench.records.union import disagreements
 
-    if Path(into).resolve() in [Path(folder).resolve() for folder in folders]:
+    if absolute_path(into) in [absolute_path(folder) for folder in folders]:
         raise UserError(
             f"--into {into} is one of the folders to read. Name another one, for instance --into results/all."
         )

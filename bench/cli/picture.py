@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import DATA, PLUGIN, STORE, condensed_sets
+from bench.places import absolute_path
 
 GROUP = "look"
 
@@ -66,7 +67,7 @@ def command(
         files = {target: only_picture(sheets, target)}
     else:
         files = {target / f"{sheet.stem}.png": sheet for sheet in sheets}
-    ws = Workspace((Path(store) if store else default_store()).resolve(), registry, default_device())
+    ws = Workspace(absolute_path(store or default_store()), registry, default_device())
     steps = draw_pictures(ws, names, files, replicate=replicate, classes=classes, images=images)
     failed = 0
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:

@@ -11,6 +11,7 @@ import click
 
 from bench.cli.options import DATA, FORMAT, PLUGIN, STORE, condensed_sets
 from bench.errors import UserError
+from bench.places import absolute_path
 
 if TYPE_CHECKING:
     from bench.artifacts.refs import Workspace
@@ -161,7 +162,7 @@ def _place(store: str | None) -> Path:
     """The store that is named, or the usual one."""
     from bench.driver.defaults import default_store
 
-    return (Path(store) if store else default_store()).resolve()
+    return absolute_path(store or default_store())
 
 
 def _spectra(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import DATA, JOBS, JSON, PLUGIN, STORE
+from bench.places import absolute_path
 
 GROUP = "publish"
 
@@ -44,7 +45,7 @@ def command(
     from bench.errors import UserError
     from bench.submission.submitting import submit, write_archive
 
-    archive = Path(out or f"{Path(folder).resolve().name}-submission.zip")
+    archive = Path(out or f"{absolute_path(folder).name}-submission.zip")
     if archive.is_dir() or not archive.parent.is_dir():
         raise UserError(f"--out {archive}: name a file in a folder that is there, such as --out mine-submission.zip.")
     packed = submit(

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import DATA, PLUGIN, STORE
+from bench.places import absolute_path
 
 GROUP = "extend"
 SAID_EVERY = 15.0  # seconds
@@ -47,7 +48,7 @@ def command(dataset: str, recipe: str, ship: bool, store: str | None, plugins: t
     from bench.training.standing import watch_trainings
 
     place = Path(store) if store else default_store()
-    ws = Workspace(place.resolve(), registry, default_device())
+    ws = Workspace(absolute_path(place), registry, default_device())
     spec = str(parse(ws.registry, "dataset", dataset))
     described = describe(ws, spec)
     watch_trainings(_say_now_and_then())

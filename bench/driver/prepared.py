@@ -21,7 +21,7 @@ from bench.driver.defaults import default_arithmetic, default_device, default_st
 from bench.errors import UserError, unknown
 from bench.foreign.named_files import name_and_place
 from bench.lock.before_run import guard
-from bench.places import NotHere
+from bench.places import NotHere, absolute_path
 from bench.plugins.registry import discover
 from bench.protocol.definition import default_recipes
 from bench.records import files
@@ -153,7 +153,7 @@ def prepare(
     default = default_arithmetic(registry, {trial.dataset for trial in trials})
     arithmetic = machine.resolve(options.arithmetic, default)
     limits = replace(options.limits, seconds=min(options.limits.seconds, OPENING))  # nothing but data sets runs here
-    ws = Workspace(options.store.resolve(), registry, default_device(), arithmetic=arithmetic, limits=limits)
+    ws = Workspace(absolute_path(options.store), registry, default_device(), arithmetic=arithmetic, limits=limits)
     return Prepared(options, ws, trials)
 
 

@@ -125,7 +125,7 @@ def run_prepared(
     prepared.find_data()
     if prepared.options.ray_address is not None:
         use_cluster_token()
-    from bench.driver.on_ray import RayExecutor  # starts slowly; a run with nothing to do leaves it out
+    from bench.driver.on_ray.executor import RayExecutor  # starts slowly; a run with nothing to do leaves it out
     from bench.driver.walk import Run
 
     options, ws = prepared.options, prepared.workspace

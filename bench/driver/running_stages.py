@@ -29,7 +29,7 @@ def name_of(stage: str, args: Sequence[Any]) -> str:
     """What a stage does, in the words of the command line: `method sre2l on digits, 10 images a class`.
 
     Args:
-        stage: one of bench.driver.on_ray.STAGES.
+        stage: one of bench.driver.on_ray.stage_table.STAGES.
         args: those of its function.
     """
     match stage, args:

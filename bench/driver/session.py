@@ -14,6 +14,7 @@ from bench.artifacts import size_limits
 from bench.confinement.plugin_limits import Limits
 from bench.driver.outcome import Outcome
 from bench.foreign import named_files
+from bench.places import absolute_path
 from bench.plugins.registry import ROOT, Registry
 from bench.training import speed_ups
 
@@ -59,7 +60,7 @@ def store_of(session: Session) -> Path:
     if not session.ship:
         return Path(session.store)
     if folder := os.environ.get("CONDENSEBENCH_STORE"):
-        return Path(folder).expanduser().resolve()
+        return absolute_path(folder)
     return Path(tempfile.gettempdir()) / f"condensebench-{os.getuid()}"
 
 

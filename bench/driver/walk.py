@@ -33,7 +33,7 @@ from bench.trials.budget import reference_bytes
 from bench.trials.trial import Trial
 
 if TYPE_CHECKING:
-    from bench.driver.on_ray import RayExecutor
+    from bench.driver.on_ray.executor import RayExecutor
 
 RECORDS = "records.jsonl"
 SHARDS = 16  # that one task encodes at most: a GiB of raw labels, by one loading of teachers and set

@@ -72,7 +72,7 @@ def tree_members(root: Path) -> list[Member]:
             if is_junk(name) or not path.is_symlink():
                 continue
             target = Path(os.path.realpath(path))  # resolve() raises at a link that leads to itself
-            if path.is_dir() or not target.is_relative_to(top):
+            if os.path.isdir(path) or not target.is_relative_to(top):
                 raise UserError(f"{path} is a link to {target}: put the files themselves into {root}.")
         for name in files:
             if not is_junk(name):

@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.foreign.bounds import regular
 from bench.foreign.members import tree_members
+from bench.places import absolute_path, expanded
 
 VARIABLE = "CONDENSEBENCH_SETS"
 DIGITS = 12  # of the digest that stands in a spec
@@ -29,7 +30,7 @@ def content_digest(path: Path) -> str:
     Hidden files, and what file managers leave behind, do not count. Labels that lie in a file of their own, beside the
     images (MTT: `images_best.pt` and `labels_best.pt`), count with them.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         content = hashlib.sha256(b"tree")
         for member in tree_members(path):
             content.update(json.dumps(member.name).encode() + hashlib.sha256(member.read()).digest())
@@ -47,7 +48,7 @@ def labels_beside(path: Path) -> Path | None:
     if not path.name.startswith("images"):
         return None
     file = path.with_name("labels" + path.name.removeprefix("images"))
-    return file if file.exists() else None
+    return file if os.path.exists(file) else None
 
 
 def name_content(text: str, digest: str = "") -> str:
@@ -60,7 +61,7 @@ def name_content(text: str, digest: str = "") -> str:
     Raises:
         UserError: there is nothing, or another content than `digest` says.
     """
-    if _NAMED.fullmatch(text) and not Path(text).exists():
+    if _NAMED.fullmatch(text) and not os.path.exists(text):
         return text
     path, whole = _given(text, digest)
     named = f"{_short(path)}@{whole[:DIGITS]}"
@@ -75,11 +76,11 @@ def located(text: str, digest: str = "") -> tuple[Path, str]:
         text: NAME@DIGEST, or a path.
         digest: as of `name_content`, for a path.
     """
-    if not _NAMED.fullmatch(text) or Path(text).exists():
+    if not _NAMED.fullmatch(text) or os.path.exists(text):
         return _given(text, digest)
     name, wanted = text.split("@")
     for place in _places(text, name):
-        if place.exists() and (whole := content_digest(place)).startswith(wanted):
+        if os.path.exists(place) and (whole := content_digest(place)).startswith(wanted):
             return place, whole
     raise UserError(
         f"{text} is not here: no file or folder {name} with this content. Type its path instead of {text}, or put it "
@@ -91,10 +92,10 @@ def _given(text: str, digest: str) -> tuple[Path, str]:
     """The files at a path, and the digest of their content."""
     if digest and not _TYPED.fullmatch(digest):
         raise UserError(f"digest={digest} is none: {DIGITS} to 64 hexadecimal digits")
-    path = Path(text).expanduser()
-    if not path.exists():
+    path = expanded(text)
+    if not os.path.exists(path):
         raise UserError(f"{text}: there is no such file or folder (from {Path.cwd()}).")
-    path = path.resolve()
+    path = absolute_path(path)
     whole = content_digest(path)
     if digest and not whole.startswith(digest.lower()):
         raise UserError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_NODES = 1_000_000  # objects in a torch file
+_NUMBER = re.compile("[<>=|]?(b1|[iu][1248]|f[248])")  # numpy's names of types
 
 
 def read_npz(file: Path) -> dict[str, np.ndarray]:
@@ -155,10 +157,28 @@ def _check_storage(tensor: torch.Tensor, available: int) -> None:
         raise ValueError(f"a tensor {list(tensor.shape)} is larger than the {available:,} bytes that are stored")
 
 
+class _Dtype:
+    """Stands for numpy's dtype, whose state a file may set to what ends the process."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        if not isinstance(name, str) or not _NUMBER.fullmatch(name):
+            raise ValueError(f"a value of the type {name!r} is no number")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+def _scalar(kind: _Dtype, value: bytes) -> float:
+    """Stands for numpy's maker of scalars. Raises ValueError for other than one value."""
+    if not isinstance(kind, _Dtype) or not isinstance(value, bytes) or len(value) != kind.dtype.itemsize:
+        raise ValueError("a number that is none")
+    return np.frombuffer(value, kind.dtype)[0].item()  # type: ignore[no-any-return]
+
+
 def _numbers() -> list[Any]:
-    scalar = np.float64(0).__reduce__()[0]  # its name has changed between releases of numpy
-    types = (type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32"))
-    return [(scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, *types]
+    makers = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # by releases of numpy
+    return [(_Dtype, "numpy.dtype"), *((_scalar, name) for name in makers)]
 
 
 def _line(error: Exception) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, features
 
 from bench.errors import UserError, unknown
+from bench.foreign.bounds import MAX_PIXELS
 from bench.foreign.image_file import MODES, open_picture
 
 FILTERS = {
@@ -91,7 +92,14 @@ def decode(file: str | Path, policy: Policy, content: bytes | None = None) -> np
         policy: how it becomes pixels.
         content: the file's bytes, where they were read already.
     """
-    image = _squared(_opened(file, policy.channels, exif=policy.exif, content=content), policy)
+    image = _opened(file, policy.channels, exif=policy.exif, content=content)
+    scale = policy.resize / min(image.size)
+    if policy.crop != "none" and image.width * image.height * scale**2 > MAX_PIXELS:
+        raise UserError(
+            f"{file} is {image.width}x{image.height} px: with {policy.resize} px on the shorter side it would have "
+            f"more than {MAX_PIXELS:,} pixels."
+        )
+    image = _squared(image, policy)
     if image.size != (policy.size, policy.size):
         width, height = image.size
         raise UserError(f"{file} is {width}x{height} px; this data set takes {policy.size}x{policy.size}.")

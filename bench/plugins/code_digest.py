@@ -16,6 +16,7 @@ Where a definition stands does not count: files may be moved, renamed, split and
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -167,6 +168,8 @@ class _Code:
 
     def _module_file(self, what: Import, file: Path) -> Path | None:
         """The file of the module that an import in `file` names; None for other packages."""
+        if what.level > len(file.parents):
+            return None
         if what.level:
             base = file.parents[what.level - 1].joinpath(*filter(None, what.module.split(".")))
         elif not what.is_foreign:
@@ -174,7 +177,7 @@ class _Code:
         else:
             return None
         candidates = (base.parent / f"{base.name}.py", base / "__init__.py")
-        return next((each for each in candidates if each.is_file()), None)
+        return next((each for each in candidates if os.path.isfile(each)), None)
 
     def _module(self, file: Path) -> Module:
         if file not in self._sources:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import os
 import re
 import sys
 import types
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import PluginError, UserError, unknown
+from bench.places import absolute_path
 from bench.plugins.code_digest import TEXTS, code_digest
 from bench.texts import read_text, visible
 
@@ -156,9 +158,9 @@ class Registry:
         """Register a teacher recipe by its stem; another file of that name is refused."""
         shipped = ROOT / "protocols" / "teachers" / path.name
         known = self._teachers.get(path.stem, (shipped if shipped.is_file() else path, ""))[0]
-        if known.resolve() != path.resolve():
+        if absolute_path(known) != absolute_path(path):
             raise NameTaken(f"Two teachers are named '{path.stem}': {known} and {path}. Rename one file.")
-        if path.resolve() != shipped.resolve():
+        if absolute_path(path) != absolute_path(shipped):
             self._teachers[path.stem] = (path, read_text(path))
 
     def teacher_names(self) -> list[str]:
@@ -232,13 +234,13 @@ def add_file(registry: Registry, path: Path) -> None:
 def files_named_by(file: str | Path) -> list[Path]:
     """The files that one --plugin names: the file, or all .py and .toml files of the folder. Raises UserError where
     there is none."""
-    path = Path(file).expanduser().resolve()
-    if path.is_dir():
-        files = [each for each in sorted(path.iterdir()) if each.suffix in (".py", ".toml") and each.is_file()]
+    path = absolute_path(file)
+    if os.path.isdir(path):
+        files = [each for each in sorted(path.iterdir()) if each.suffix in (".py", ".toml") and os.path.isfile(each)]
         if not files:
             raise UserError(f"--plugin {file}: the folder holds no .py and no .toml file.")
         return files
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"--plugin {file}: there is no such file.")
     return [path]
 

@@ -6,6 +6,7 @@ a copy that writes them down: the digest is of the resolved values.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def beside(path: Path, read: Callable[[Path], dict[str, Any]]) -> Find:
 
     def find(name: str) -> tuple[Path, dict[str, Any]]:
         file = path.with_name(f"{name}.toml")
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise UserError(f"there is no file {file}.")
         return file, read(file)
 

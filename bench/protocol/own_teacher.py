@@ -6,12 +6,14 @@ normalisation, training or weights. Where its file or its weights lie, and what 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
 from bench.errors import UserError, unknown
 from bench.fingerprint import digest
+from bench.places import expanded
 from bench.plugins.registry import ROOT, Registry
 from bench.protocol.options import Options
 from bench.protocol.toml_file import read_toml
@@ -32,8 +34,8 @@ def content_digest(path: Path, text: str) -> str:
 
 def add_teacher_file(registry: Registry, option: str, text: str) -> str:
     """Register a recipe's file that an option names; returns the recipe's name. Raises UserError."""
-    path = Path(text).expanduser()
-    if not path.is_file():
+    path = expanded(text)
+    if not os.path.isfile(path):
         raise UserError(f"{option} {text}: there is no such file.")
     registry.add_teacher(path.absolute())
     return path.stem

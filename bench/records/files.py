@@ -60,7 +60,7 @@ def append(path: str | Path, record: Record) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
+    new = not os.path.exists(path)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(descriptor).st_size
@@ -195,7 +195,7 @@ def _load(path: Path, read: Callable[[bytes, str], AnyRecord | Problem]) -> Load
     by_file: list[list[tuple[AnyRecord, str]]] = []
     for file in record_files(path):
         pairs = []
-        if not file.is_file():  # a pipe would be waited for
+        if not os.path.isfile(file):  # a pipe would be waited for
             loaded.problems.append(Problem("torn", "WARNING", f"{file}:0", "no regular file; it is left out"))
             continue
         for number, line in lines_of(file):

@@ -225,6 +225,8 @@ class LeanReader:
         return record if isinstance(record, Problem) else self._lean(record)
 
     def _fast(self, line: bytes) -> LeanRecord:
+        if not line.isascii():  # this project escapes all else; bytes that are no text may stand where nobody looks
+            raise _Odd
         whole = _decode(line)
         claimed, whole.digest = whole.digest, UNSET
         raw_made_by, made_by = self._part(whole.made_by, "made_by")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,14 @@ def lines_of(file: Path) -> Iterator[tuple[int, bytes]]:
 def record_files(path: Path) -> list[Path]:
     """The record files of a folder, or the one that is named. Raises UserError where there is no such file or folder,
     and where the one is no regular file, such as a pipe."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(
             f"no records at {path}: expected a folder with .jsonl record files, or one such file. "
             f"Make them with: condensebench run --results {path}"
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         return sorted(path.glob("*.jsonl"))
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path} is no regular file, so no records are read from it.")
     return [path]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.finding import Severity
+from bench.finding import Finding, Severity
 
 # Stable names: programs and tests read them. Each with its severity, and what holds where nothing is found.
 RULES: dict[str, tuple[Severity, str]] = {
@@ -29,3 +29,8 @@ RULES: dict[str, tuple[Severity, str]] = {
     "already-there": ("note", "the leaderboard keeps the result that it has"),
     "nothing-run-again": ("error", "some record of the submission could be run again"),
 }
+
+
+def finding(rule: str, where: str, message: str) -> Finding:
+    """A finding by one of these rules."""
+    return Finding(rule, where, message, RULES[rule][0])

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 from bench.finding import Finding
+from bench.places import absolute_path
 from bench.texts import cut, visible
 
 LONGEST_SHOWN = 60  # characters of a path that are shown
@@ -90,14 +91,14 @@ def _secret_variables(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if _SECRET_NAME.search(name) and len(value) >= 2 * SHORTEST_NAME and not Path(value).exists()
+        if _SECRET_NAME.search(name) and len(value) >= 2 * SHORTEST_NAME and not os.path.exists(value)
     }
 
 
 def _of_this_machine(folders: Iterable[Path]) -> re.Pattern[str] | None:
     """What tells this machine and its user: absolute paths, the machine's name, the user's home."""
     paths = [Path.home(), Path.cwd(), Path(tempfile.gettempdir()), *folders]
-    absolute = {str(each) for path in paths for each in (path.absolute(), path.resolve()) if len(each.parts) > 1}
+    absolute = {str(each) for path in paths for each in (path.absolute(), absolute_path(path)) if len(each.parts) > 1}
     parts = [rf"(?<![\w.]){re.escape(path)}(?![\w-])[\w./-]*" for path in sorted(absolute, key=len, reverse=True)]
     name = socket.gethostname()
     if len(name) >= SHORTEST_NAME and name != "localhost":

@@ -16,6 +16,7 @@ from bench.checks.verify.verification import Progress, drawn, silent, verify
 from bench.errors import PluginError, UserError
 from bench.finding import Finding, exit_code
 from bench.foreign.plain_zip import is_plain_name
+from bench.places import expanded
 from bench.plugins.registry import Plugin, Registry, discover, files_named_by, read
 from bench.plugins.spec import parse
 from bench.records.files import load
@@ -82,7 +83,7 @@ def submit(
         archive_contents.CHECKED: archive_contents.report_of(findings, f"{len(lines)} records"),
         **{f"{archive_contents.PLUGINS}/{name}": source for name, source in sources.items()},
     }
-    private = [folder, store, *(Path(file).expanduser().parent for file in plugins)]
+    private = [folder, store, *(expanded(file).parent for file in plugins)]
     findings += private_findings(files, private)
     if exit_code(findings):
         return Packed(None, tuple(findings), f"{len(lines)} records")

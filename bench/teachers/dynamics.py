@@ -49,10 +49,10 @@ def scores_of(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.nda
     error = probabilities.astype(np.float64)
     error[rows, labels] -= 1.0
     others = probabilities.astype(np.float32)
-    own = probabilities[rows, labels]
+    of_label = probabilities[rows, labels]
     others[rows, labels] = -np.inf if others.shape[1] > 1 else 0.0
     lengths = np.sqrt(np.einsum("nc,nc->n", error, error))
-    return {"error": lengths, "own": own, "other": others.max(axis=1).astype(probabilities.dtype)}
+    return {"error": lengths, "own": of_label, "other": others.max(axis=1).astype(probabilities.dtype)}
 
 
 class Log:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from torch import nn
 
 from bench.api import Dataset
 from bench.errors import UserError
+from bench.places import expanded
 from bench.plugins.spec import Spec
 from bench.teachers.state_files import KEYS, file_digest, fitted, read_state
 from bench.teachers.timm_weights import not_here, timm_constants, timm_state
@@ -157,14 +159,14 @@ def build(recipe: TeacherRecipe, dataset: Dataset, *, download: bool) -> tuple[n
 def weights_file(weights: str, folder: Path, where: str) -> Path:
     """The file of `file:PATH` or `package:NAME/PATH`. Raises UserError where it is not there."""
     source, _, rest = weights.partition(":")
-    path = folder / Path(rest).expanduser()
+    path = folder / expanded(rest)
     if source == "package":
         package, _, inside = rest.partition("/")
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
         if spec is None or spec.origin is None:
             raise UserError(f"{where}: the package '{package}' is not installed. Type: pip install {package}")
         path = Path(spec.origin).parent / inside
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{where}: there is no file {path}.")
     return path
 
@@ -192,9 +194,9 @@ def _state(url: str, weights: str, recipe: str, download: bool) -> dict[str, tor
     path = folder / Path(urlparse(url).path).name
     wanted = re.search(r"-([0-9a-f]{8,})\.", path.name)
     assert wanted is not None  # so are all of torchvision's named
-    if not path.is_file() and not download:
+    if not os.path.isfile(path) and not download:
         raise not_here(weights, recipe, f"Where there is no network, put the file {url} at {path}")
-    if path.is_file() and not file_digest(path).startswith(wanted[1]):
+    if os.path.isfile(path) and not file_digest(path).startswith(wanted[1]):
         raise UserError(
             f"{path} is not what torchvision publishes: its sha256 does not begin with {wanted[1]}. Delete the file."
         )

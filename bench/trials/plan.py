@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -62,7 +63,7 @@ class Plan:
 def read_plan(path: str | Path) -> Plan:
     """A plan file: one or more [[grid]] tables with the keys of Grid. Raises UserError."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"--plan {path}: there is no such file.")
     content = read_toml(path)
     tables = content.get("grid")

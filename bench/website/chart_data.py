@@ -42,10 +42,10 @@ def groups(material: Material) -> Iterator[Group]:
         dataset = table.first.values["dataset"]
         for ipc, student, rows in table.cells:
             title = f"{table.title}, ipc {ipc}, {student}"
-            if found := list(_of_cell(rows)):
-                yield _group(title, dataset, found, table.key)
-        if found := list(_students(table)):
-            yield _group(f"{table.title}, by student", dataset, found, table.key)
+            if charts := list(_of_cell(rows)):
+                yield _group(title, dataset, charts, table.key)
+        if charts := list(_students(table)):
+            yield _group(f"{table.title}, by student", dataset, charts, table.key)
     yield from _protocols(material)
 
 
@@ -59,9 +59,9 @@ def pooled(group: Group) -> dict[str, Any]:
     return {"rows": pool.values, "charts": shown}
 
 
-def _group(title: str, dataset: str, found: Sequence[Chart], digests: str = "") -> Group:
+def _group(title: str, dataset: str, charts: Sequence[Chart], digests: str = "") -> Group:
     key = hashlib.sha256(f"{title} {digests}".encode()).hexdigest()[:12]
-    return Group(key, visible(title), visible(dataset), tuple(found))
+    return Group(key, visible(title), visible(dataset), tuple(charts))
 
 
 def _of_cell(rows: Sequence[BoardRow]) -> Iterator[Chart]:
@@ -83,7 +83,8 @@ def _of_cell(rows: Sequence[BoardRow]) -> Iterator[Chart]:
     panels: dict[str, list[Datum]] = defaultdict(list)
     for row in ranked:
         panels[row["stored"]].append(row)
-    chosen = sorted((each for each in panels.values() if len(each) > 1), key=len, reverse=True)[:_MOST_PANELS]
+    many = [each for each in panels.values() if len(each) > 2] or [each for each in panels.values() if len(each) > 1]
+    chosen = sorted(many, key=len, reverse=True)[:_MOST_PANELS]
     if chosen:
         yield charts.ranks([row for panel in chosen for row in panel])
     timed = [row for row in data if row["seconds"]]
@@ -105,6 +106,7 @@ def _datum(row: BoardRow) -> Datum:
         "method": visible(values["method"]),
         "compressor": visible(values["compressor"] or ""),
         "stored": visible(stored),
+        "budget": visible(values["budget"] or ""),
         "mean": 100 * values["mean"],
         "low": 100 * values["mean"] - half,
         "high": 100 * values["mean"] + half,

@@ -9,7 +9,6 @@ from typing import Any
 from bench.finding import Finding
 from bench.plugins.registry import Registry
 from bench.records.files import Record
-from bench.website.bibtex import used
 from bench.website.encoding import Pool
 from bench.website.material import BoardRow
 from bench.website.reproduction import run_again
@@ -50,10 +49,8 @@ def details(rows: Sequence[BoardRow], registry: Registry, picture_of: Mapping[st
 def _row(row: BoardRow, registry: Registry, pool: Pool) -> dict[str, Any]:
     entry = row.standing.entry
     pairs = sorted(zip(entry.whole, row.places, strict=True), key=lambda pair: pair[0].trial["replicate"])
-    names = [entry.trial["method"], entry.trial["compressor"] or ""]
     return {
         "command": run_again(entry, registry),
-        "cites": [name for name in used(names) if name],
         "findings": _findings(row.findings, [place for _, place in pairs], pool),
         "records": _records(pairs, pool),
     }

@@ -15,6 +15,7 @@ from bench.errors import UserError, with_short_paths
 from bench.finding import ORDER, Finding
 from bench.lock import lock_file
 from bench.lock.differences import changed_defaults, changed_protocol
+from bench.places import absolute_path
 from bench.records.files import Record
 from bench.reports.claims.claim_file import check_names, read_claims
 from bench.reports.claims.claims_page import RULES, cells_table, evidence_lines
@@ -27,6 +28,7 @@ from bench.website.material import Material
 
 SHOWN_FINDINGS = 500  # of a folder; each also stands with its row
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})  # what looks like HTML is text
+_CODE = MarkdownIt("zero").enable("backticks")  # of a claims file, which may be anybody's: `code` and nothing else
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def _claim(weighed: Weighed) -> dict[str, Any]:
         for evidence in weighed.evidence
     ]
     texts = {key: visible(getattr(claim, key).strip()) for key in ("id", "title", "says", "source", "note")}
-    return {**texts, "verdict": weighed.verdict, "contrasts": contrasts}
+    note = str(_CODE.renderInline(texts["note"]))
+    return {**texts, "note": note, "verdict": weighed.verdict, "contrasts": contrasts}
 
 
 def rules() -> str:
@@ -123,7 +126,7 @@ def teachers(material: Material, store: Path) -> Grid:
 
     What records tell stands first. Others are looked up by the digest of the data set: shipped, or in the store.
     """
-    origins = OriginDigests(Workspace(store.resolve(), material.registry))
+    origins = OriginDigests(Workspace(absolute_path(store), material.registry))
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in material.records:
         groups[record.trial["dataset"], record.trial["protocol"]].append(record)

@@ -14,7 +14,8 @@ import jinja2
 from bench.errors import UserError
 from bench.reports.leaderboard.page import render
 from bench.texts import visible
-from bench.website import bibtex, chart_data, charts, details, evidence, pictures, tables, vendored
+from bench.website import chart_data, charts, details, evidence, pictures, tables, vendored
+from bench.website.bibtex import bibliography
 from bench.website.encoding import part, script
 from bench.website.gallery.gallery import MOST_BYTES, Gallery, gallery
 from bench.website.material import Material
@@ -99,7 +100,7 @@ def _leaderboard(material: Material, kept: Gallery, add: Add) -> Page:
     add("data/leaderboard.csv", render(material.frame, "csv"))
     rows = list(material.rows)
     chunk_of = {tables.row_key(row): name for name, members in details.chunks(rows).items() for row in members}
-    board = {**tables.data(material, chunk_of), "bibtex": bibtex.entries(material.registry)}
+    board = {**tables.data(material, chunk_of), "bibtex": vars(bibliography(material.registry))}
     add("data/leaderboard.js", script("window.LEADERBOARD", board))
     for name, content in details.files(rows, material.registry, kept.address_of):
         add(f"data/{name}.js", part("DETAILS", name, content))

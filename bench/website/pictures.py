@@ -52,7 +52,7 @@ def pictures(folders: Sequence[str | Path], material: Material) -> list[Pictured
         UserError: a folder has none, or a file cannot be read.
     """
     rows = _rows_by_set(material)
-    found: list[Pictured] = []
+    pictured: list[Pictured] = []
     for folder in map(Path, folders):
         files = sorted(folder.glob("*.png"))
         if not files:
@@ -60,8 +60,8 @@ def pictures(folders: Sequence[str | Path], material: Material) -> list[Pictured
                 f"--pictures {folder}: there is no PNG file. "
                 f"Make some with: condensebench picture --plan PLAN --out {folder}"
             )
-        found += [_pictured(file, f"{number:03}-{len(found)}.png", rows) for number, file in enumerate(files)]
-    return found
+        pictured += [_pictured(file, f"{number:03}-{len(pictured)}.png", rows) for number, file in enumerate(files)]
+    return pictured
 
 
 def _pictured(file: Path, name: str, rows: Mapping[str, list[tuple[str, str]]]) -> Pictured:

@@ -66,6 +66,9 @@ def class_folders(name: str, split: Path, classes: Sequence[str], inside: str = 
 def subfolders(folder: Path) -> list[str]:
     """The names of the folders in a folder, sorted, without hidden ones."""
     try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+        with os.scandir(folder) as entries:
+            return sorted(each.name for each in entries if not each.name.startswith(".") and os.path.isdir(each))
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except (OSError, ValueError) as error:  # no right to look, a name that no file system takes
+        raise UserError(f"{os.fspath(folder)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from bench.api import Dataset
 from bench.errors import UserError
 from protocols.datasets._files import Look, array_dataset, place
+from protocols.datasets._matlab import read_arrays
 
 CITATION = (
     "Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu, A. Y. Ng: Reading Digits in Natural Images with Unsupervised "
@@ -30,15 +32,11 @@ def load(root: Path) -> Dataset:
 
 def read_mat(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [N, 3, 32, 32], labels [N]) of a MATLAB file, where the digit 0 has the label 10."""
-    from scipy.io import loadmat
-
     try:
-        content = loadmat(str(file))
+        content = read_arrays(file)
         images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
-    except MemoryError:  # sizes in such a file are claims, which its reader believes
-        raise UserError(f"{file} is no file of SVHN's cropped digits, or too little memory is left for it.") from None
-    except Exception as error:  # its reader raises what comes: MatReadError, OSError, struct.error, zlib.error
-        raise UserError(f"{file} is no file of SVHN's cropped digits: {error or type(error).__name__}") from None
+    except (KeyError, ValueError, zlib.error) as error:
+        raise UserError(f"{file} is no file of SVHN's cropped digits: {error}") from None
     if images.shape[:3] != (32, 32, 3) or images.dtype != np.uint8:
         raise UserError(f"{file} is no file of SVHN's cropped digits: X is {images.dtype} {list(images.shape)}.")
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), np.where(labels == 10, 0, labels)

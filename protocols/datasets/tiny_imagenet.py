@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def load(root: Path) -> Dataset:
     """
     folder, _ = place(NAME)
     classes = tuple(sorted(" ".join(read_lines(folder / "wnids.txt")).split()))
+    if not classes:
+        raise UserError(f"The data set '{NAME}' has no classes: {folder / 'wnids.txt'} names none.")
     if len(set(classes)) < len(classes):
         raise UserError(f"The data set '{NAME}' has a class twice in {folder / 'wnids.txt'}.")
 
@@ -54,8 +57,8 @@ def load(root: Path) -> Dataset:
 def validation(folder: Path, classes: tuple[str, ...]) -> tuple[FileList, np.ndarray]:
     """(files, labels) of val/: as published (images/ and val_annotations.txt), or sorted into folders by class."""
     annotations = folder / "val_annotations.txt"
-    if not annotations.is_file():
-        inside = "images" if (folder / classes[0] / "images").is_dir() else ""
+    if not os.path.isfile(annotations):
+        inside = "images" if os.path.isdir(folder / classes[0] / "images") else ""
         if classes[0] in subfolders(folder):
             return class_folders(NAME, folder, classes, inside)
         raise UserError(f"The data set '{NAME}' lacks {annotations}, which says the classes of the images beside it.")

@@ -137,6 +137,51 @@ def test_a_mistake_gets_a_sentence(
     assert {path.name for path in folder.iterdir()} == before
 
 
+# Paths that the functions of pathlib answer with other errors than "there is none".
+NO_PATHS = {
+    "a link to itself": "loop",
+    "a link to a name that no disk takes": "far",
+    "such a name": "x" * 300,
+    "nobody's home": "~nobody-at-all/x",
+}
+TAKE_PATHS = (
+    "accept {} --into board",
+    "check plugins --plugin {}",
+    "check records {}",
+    "claims {}",
+    "labels --npz {}",
+    "leaderboard --results {}",
+    "merge {0} --into {0}",
+    "picture --plan {} --out pictures",
+    "published {}",
+    "report --results {} --out site",
+    "run --plan {}",
+    "run --dataset digits --method random --data {}",
+    "run --dataset digits --method random --plugin {}",
+    "run --dataset digits --method random --teacher {}.toml",
+    "run --dataset digits --method folder:path={}",
+    "store prune --results {}",
+    "submit {}",
+    "teacher digits --recipe {}.toml",
+    "verify {}",
+)
+
+
+@pytest.mark.parametrize("typed", TAKE_PATHS)
+@pytest.mark.parametrize("path", NO_PATHS.values(), ids=NO_PATHS)
+def test_a_path_that_can_be_none_gets_a_sentence(typed: str, path: str, folder: Path, monkeypatch, capsys) -> None:
+    (folder / "loop").symlink_to("loop")
+    (folder / "far").symlink_to("x" * 300)
+    monkeypatch.setattr(sys, "argv", ["condensebench", *typed.format(path).split()])
+    with pytest.raises(SystemExit) as end:
+        main()
+    answer = "".join(capsys.readouterr())
+    assert end.value.code in (1, 2), answer
+    assert "Traceback" not in answer
+    assert path.partition("/")[0] in answer or "too long" in answer
+    assert len(answer.strip().splitlines()) <= MOST_LINES, answer
+
+
 def test_every_verb_is_mistyped_somehow() -> None:
     assert isinstance(cli, Verbs)
     verbs = {verb.name for verb in cli.verbs()}

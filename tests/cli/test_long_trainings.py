@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from bench.cli import progress
-from bench.cli.progress import RunProgress
+from bench.checks.records.board import Line
+from bench.cli import progress, trial_progress
+from bench.cli.progress import RunProgress, progress_of_reruns
+from bench.cli.trial_progress import long_stages
 from bench.driver.running_stages import told
 from bench.training.progress_files import folder_sink, standings, tell_in, teller
 from bench.training.standing import Standing, watch_trainings
@@ -31,7 +34,7 @@ def tell(tmp_path: Path):
 
 
 def test_a_training_of_another_process_is_shown_until_it_ends(tmp_path, tell, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "WATCH_EVERY", 0.01)
+    monkeypatch.setattr(trial_progress, "WATCH_EVERY", 0.01)
     prepared = SimpleNamespace(
         notes=(), states={}, chosen=["a trial"], existing=(), pixels_to_keep=(), labels_to_keep=(),
         trainings=("one line",), options=SimpleNamespace(jobs=1), progress=tmp_path / "told",
@@ -53,8 +56,6 @@ def test_a_training_of_another_process_is_shown_until_it_ends(tmp_path, tell, ca
 
 
 def test_a_long_stage_is_named_and_its_training_with_it(tmp_path, tell):
-    prepared = SimpleNamespace(chosen=["a trial"], progress=tmp_path / "told")
-    view = RunProgress(prepared)
     begun: dict[str, float] = {}
     stages = {"1": "method slow on tiny, ipc 1, replicate 0", "2": "teacher cifar-resnet18-v1 on cifar10"}
     sink = folder_sink(tmp_path / "told")
@@ -63,12 +64,33 @@ def test_a_long_stage_is_named_and_its_training_with_it(tmp_path, tell):
             pass  # it ended, and is not told
         sink(f"{ticket}.stage", json.dumps({"name": name, "teller": "1" if ticket == "1" else teller()}).encode())
     tell(STANDING)
-    assert view._long_ones(begun) == {"2": (SENTENCE, 3, 200)}
+    assert long_stages(tmp_path / "told", begun) == {"2": (SENTENCE, 3, 200)}
     begun["1"] -= 95
-    assert view._long_ones(begun)["1"] == ("method slow on tiny, ipc 1, replicate 0: for 1 min 35 s", 0, None)
+    assert long_stages(tmp_path / "told", begun)["1"] == (
+        "method slow on tiny, ipc 1, replicate 0: for 1 min 35 s",
+        0,
+        None,
+    )
     sink("1.stage", None)
     sink("2.stage", json.dumps({"name": "method dynamic", "teller": teller()}).encode())
-    assert view._long_ones(begun) == {"2": (f"method dynamic: {SENTENCE}", 3, 200)}
+    assert long_stages(tmp_path / "told", begun) == {"2": (f"method dynamic: {SENTENCE}", 3, 200)}
+
+
+def test_records_that_run_again_tell_their_stages_as_a_run_does(tmp_path, tell, capsys, monkeypatch):
+    monkeypatch.setattr(trial_progress, "WATCH_EVERY", 0.01)
+    lines = [Line(record(replicate=replicate), f"records.jsonl:{replicate + 1}") for replicate in range(2)]
+    with progress_of_reruns(lines, tmp_path / "told") as ended:
+        tell(STANDING)
+        said = ""
+        deadline = time.monotonic() + 20
+        while SENTENCE not in said and time.monotonic() < deadline:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+        for line in [*lines, lines[0]]:  # one more than foreseen: a seed among which a claim is looked for
+            ended(line.record)
+    assert SENTENCE in said
+    assert said.startswith("2 trials run again, about ")
+    assert re.search(r"^2/2 trials after .*, last: glyphs.* 5.\.\d %$", capsys.readouterr().err, re.MULTILINE)
 
 
 def test_what_a_killed_process_said_is_forgotten(tmp_path, tell, monkeypatch):

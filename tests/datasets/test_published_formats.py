@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from bench.artifacts.describe import describe, find_dataset
 from bench.artifacts.opened import Data
@@ -20,6 +20,7 @@ from bench.places import INSTALLED, VARIABLE
 from bench.plugins.registry import discover
 from bench.plugins.spec import parse
 from protocols.datasets._arrays import read_digests
+from protocols.datasets._matlab import read_arrays
 from protocols.datasets._published import IDC_100, SETS
 from tests.worlds import published_files as files
 
@@ -195,9 +196,35 @@ def test_svhn_counts_zero_as_ten_and_turns_its_axes(data: Path, tmp_path: Path) 
     train = opened("svhn", tmp_path).dataset.train()
     assert train.labels[:10].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
     assert (everything(train)[3] == pixels[..., 3].transpose(2, 0, 1)).all()
+    whole = (data / "train_32x32.mat").read_bytes()
+    for damaged in (b"no file of MATLAB", whole[:1000], b""):
+        (data / "train_32x32.mat").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"train_32x32\.mat is no file of SVHN"):
+            _ = opened("svhn", tmp_path).train
     (data / "train_32x32.mat").write_bytes(b"no file of MATLAB")
     with pytest.raises(UserError, match=r"train_32x32\.mat is no file of SVHN"):
         _ = opened("svhn", tmp_path).train
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.int32, np.int64, np.float32, np.float64])
+def test_matlab_files_are_read_as_scipy_reads_them(kind: type, packed: bool, tmp_path: Path) -> None:
+    values = {"X": files.drawn(4, 3, 2, 5).astype(kind), "y": np.arange(3, dtype=kind)[:, None], "a": np.zeros((0, 2))}
+    others = {"text": "a text", "z": np.array([1j]), "cell": np.array([1, "a"], object), "s": {"field": 1.0}}
+    savemat(tmp_path / "a.mat", {**others, **values}, do_compression=packed)
+    read = read_arrays(tmp_path / "a.mat")
+    assert read.keys() == values.keys()
+    for name, theirs in loadmat(tmp_path / "a.mat", variable_names=list(values)).items():
+        if name in values:
+            assert (read[name].shape, read[name].dtype) == (theirs.shape, theirs.dtype)
+            assert (read[name] == theirs).all()
+
+
+def test_a_matlab_file_that_would_unpack_without_bounds_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("bench.foreign.bounds.FREE_BYTES", 1000)
+    savemat(tmp_path / "a.mat", {"X": np.zeros(10**6)}, do_compression=True)
+    with pytest.raises(UserError, match=r"a\.mat would unpack to more than"):
+        read_arrays(tmp_path / "a.mat")
 
 
 # --- photographs ------------------------------------------------------------------------------------------------------
@@ -226,8 +253,12 @@ def test_tiny_imagenet_may_have_been_sorted_into_folders(data: Path, tmp_path: P
     (folder / "val" / "images").rmdir()
     assert sorted(before) == opened("tiny-imagenet", tmp_path).test_images()[1].tolist() == [0, 1]
     shutil.rmtree(folder / "val" / "n01")
-    with pytest.raises(UserError, match=r"lacks .*val_annotations.txt"):
-        opened("tiny-imagenet", tmp_path).test_images()
+    for target in (None, "val_annotations.txt", "x" * 300):  # a link to itself, and to a name that no disk takes
+        if target:
+            (folder / "val" / "val_annotations.txt").symlink_to(target)
+        with pytest.raises(UserError, match=r"lacks .*val_annotations.txt"):
+            opened("tiny-imagenet", tmp_path).test_images()
+        (folder / "val" / "val_annotations.txt").unlink(missing_ok=True)
 
 
 def test_imagenette_and_imagewoof_know_their_classes(data: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from bench.artifacts.refs import Workspace
 from bench.cli import cli
 from bench.confinement.plugin_limits import Limits, PluginFailure
-from bench.driver.on_ray import RayExecutor
+from bench.driver.on_ray.executor import RayExecutor
 from bench.errors import PluginError
 from bench.plugins.registry import discover
 from tests.worlds import ROOT

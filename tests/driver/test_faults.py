@@ -20,8 +20,10 @@ from safetensors.numpy import save_file
 
 from bench.artifacts.store import Store
 from bench.cli import cli
-from bench.driver import leftovers, on_ray, pulse
+from bench.driver import leftovers, pulse
 from bench.driver.faults import RayLost, machine_fault, memory_fault
+from bench.driver.on_ray import executor, serving
+from bench.driver.on_ray.stage_table import STAGES, Stage
 from bench.driver.outcome import attempt
 from bench.driver.pulse import Pulse
 from bench.errors import MachineError, UserError
@@ -134,7 +136,7 @@ def test_a_student_that_the_machine_has_no_memory_for_has_no_record(world, monke
     def greedy(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setitem(on_ray.STAGES, "evaluate", on_ray.Stage(greedy, "student", gpus=1.0))
+    monkeypatch.setitem(STAGES, "evaluate", Stage(greedy, "student", gpus=1.0))
     result = run(world, methods=("first",))
     assert "the machine ran out of memory while it ran 'evaluate'" in fault(result)
     assert world.lines() == []
@@ -147,7 +149,7 @@ def test_a_method_that_asks_for_too_much_memory_fails(world):
 
 
 def test_results_that_are_deleted_while_a_run_writes_to_them_end_it(world, monkeypatch):
-    ended = on_ray.STAGES["evaluate"].function
+    ended = STAGES["evaluate"].function
 
     def then_deleted(*args: object) -> object:
         value = ended(*args)
@@ -155,7 +157,7 @@ def test_results_that_are_deleted_while_a_run_writes_to_them_end_it(world, monke
             shutil.rmtree(world.results)
         return value
 
-    monkeypatch.setitem(on_ray.STAGES, "evaluate", on_ray.Stage(then_deleted, "student", gpus=1.0))
+    monkeypatch.setitem(STAGES, "evaluate", Stage(then_deleted, "student", gpus=1.0))
     result = run(world, methods=("first",))
     assert f"{world.results} was deleted or replaced while the run was writing to it" in fault(result)
     assert not world.results.exists()  # nothing was made anew without a word
@@ -265,8 +267,8 @@ def test_a_run_ends_where_ray_does_and_nothing_is_recorded_as_failed(world, monk
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(on_ray, "servers", lambda _: {"raylet": taken.getsockname()})
-        monkeypatch.setattr(on_ray, "_task", Dying())
+        monkeypatch.setattr(executor, "servers", lambda _: {"raylet": taken.getsockname()})
+        monkeypatch.setattr(serving, "task", Dying())
         result = run(world, methods=("first",))
     assert "The run has ended. What had ended is recorded; the same command continues." in fault(result)
     assert isinstance(result.exception, RayLost)
@@ -274,12 +276,12 @@ def test_a_run_ends_where_ray_does_and_nothing_is_recorded_as_failed(world, monk
 
 
 def test_a_worker_that_the_machine_ended_for_want_of_memory_is_no_failure(world, monkeypatch):
-    monkeypatch.setattr(on_ray, "_task", Dying())
+    monkeypatch.setattr(serving, "task", Dying())
     kills = iter(range(100))
-    monkeypatch.setattr(on_ray, "oom_kills", lambda: next(kills))
+    monkeypatch.setattr(executor, "oom_kills", lambda: next(kills))
     assert "the machine ran out of memory" in fault(run(world, methods=("first",)))
     assert world.lines() == []
-    monkeypatch.setattr(on_ray, "oom_kills", lambda: 0)
+    monkeypatch.setattr(executor, "oom_kills", lambda: 0)
     assert run(world, methods=("first",)).exit_code == 1
     assert {line["error"]["type"] for line in world.lines()} == {"WorkerCrashedError"}
 
@@ -325,6 +327,45 @@ def test_what_a_killed_run_left_is_removed_and_told(world, monkeypatch, tmp_path
     assert not list((store / "scratch").iterdir())
     assert not list((store / "locks").iterdir())
     assert "Removed" not in run(world, methods=("chance",)).output
+
+
+def test_a_folder_that_a_process_of_ray_made_again_is_removed_once_the_process_has_ended(tmp_path, monkeypatch):
+    """A worker that was just starting when its run ended makes Ray's folders anew, after the run removed them."""
+    monkeypatch.setattr(leftovers, "sessions", lambda: tmp_path)
+    store = Store(tmp_path / "store")
+    folder = tmp_path / f"{leftovers.PREFIX}again"
+    (folder / "session_latest" / "logs").mkdir(parents=True)
+    script = "import sys; print('up', flush=True); sys.stdin.read()"
+    late = subprocess.Popen(
+        [sys.executable, "-c", script, f"--temp-dir={folder}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert late.stdout is not None
+    late.stdout.readline()
+    assert leftovers.sweep(store) == ""
+    assert folder.is_dir()
+    late.communicate()
+    assert leftovers.sweep(store) == f"Removed what a killed run had left: 1 folder of Ray in {tmp_path}."
+    assert not folder.exists()
+
+
+def test_a_lock_that_another_run_took_away_is_made_anew(tmp_path, monkeypatch):
+    """Between its making and its locking it looks like one that was left."""
+    monkeypatch.setattr(leftovers, "sessions", lambda: tmp_path)
+    lock, taken = leftovers.fcntl.flock, []
+
+    def flock(handle, operation: int) -> None:
+        if not taken:
+            taken.append(next(tmp_path.glob(f"{leftovers.PREFIX}*")))
+            taken[0].unlink()
+        lock(handle, operation)
+
+    monkeypatch.setattr(leftovers.fcntl, "flock", flock)
+    with leftovers.session_folder() as folder:
+        assert taken
+        assert folder.with_name(f"{folder.name}{leftovers.LOCK}").is_file()
+        assert leftovers.sweep(Store(tmp_path / "store")) == ""
+        assert folder.is_dir()
+    assert not folder.exists()
 
 
 def test_what_a_living_process_uses_stays(tmp_path, monkeypatch):

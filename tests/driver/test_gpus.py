@@ -13,9 +13,10 @@ from click.testing import CliRunner
 
 from bench.artifacts.refs import CondensedRef, DatasetRef
 from bench.cli import cli
-from bench.driver import on_ray
 from bench.driver.faults import GPU_FULL
-from bench.driver.on_ray import STAGES, RayExecutor, Stage
+from bench.driver.on_ray import serving
+from bench.driver.on_ray.executor import RayExecutor
+from bench.driver.on_ray.stage_table import STAGES, Stage
 from bench.driver.shares import GB, Share, Shares, unmet
 from bench.errors import UserError
 from bench.plugins.registry import discover
@@ -260,8 +261,8 @@ def test_a_method_that_a_gpu_is_too_small_for_has_no_record_of_a_failure(executo
 @pytest.mark.slow
 def test_no_process_is_ever_given_two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two pretended GPUs, tasks on both in turn: a process that changes would stay on the first by CUDA's own rule."""
-    monkeypatch.setattr(on_ray, "_task", on_ray.as_task(which_gpu))
-    monkeypatch.setattr(on_ray, "_fresh_task", on_ray.as_task(which_gpu, calls=1))
+    monkeypatch.setattr(serving, "task", serving.as_task(which_gpu))
+    monkeypatch.setattr(serving, "fresh_task", serving.as_task(which_gpu, calls=1))
     ray.init(num_cpus=3, num_gpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     try:
         executor = RayExecutor(discover([]), tmp_path / "store", device="cuda")

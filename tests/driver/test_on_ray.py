@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.driver import leftovers, on_ray
+from bench.driver import leftovers
+from bench.driver.on_ray import starting
 from bench.errors import UserError
 from bench.records import files
 from tests.worlds.run import World, make_world
@@ -129,7 +130,8 @@ def test_a_run_that_is_interrupted_and_then_killed_goes_on_where_it_was(world):
         "8 trials: ", "estimated time: ", "Removed what a killed run had left: ",
         *(f"{ended}/{8 - recorded} trials after" for ended in range(9)),
     )  # fmt: skip
-    assert [line for line in error.splitlines() if not line.startswith(own)] == []
+    slow = re.compile(r"(data set|teacher|method|student) .*: for \d+ s")  # what takes long is told, on a busy machine
+    assert [line for line in error.splitlines() if not line.startswith(own) and not slow.fullmatch(line)] == []
     wait_until_gone(world)
     assert list((world.root / "home").iterdir()) == []
     assert not session.exists()  # whichever run came first removed it
@@ -152,7 +154,7 @@ def test_an_address_where_no_ray_answers_is_refused_at_once():
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UserError, match=f"Ray could not be reached at '{address}'"):
-            on_ray.start(None, address)
+            starting.start(None, address)
 
 
 def test_a_ray_that_does_not_answer_in_time_is_told_as_such(monkeypatch):
@@ -161,9 +163,9 @@ def test_a_ray_that_does_not_answer_in_time_is_told_as_such(monkeypatch):
     def late(**_: object) -> None:
         raise Exception("The current node timed out during startup.")
 
-    monkeypatch.setattr(on_ray.ray, "init", late)
+    monkeypatch.setattr(starting.ray, "init", late)
     with pytest.raises(UserError, match=r"Ray could not be started: The current node timed out during startup\."):
-        on_ray.start(1, None)
+        starting.start(1, None)
 
 
 CLUSTER = """

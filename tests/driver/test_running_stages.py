@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from bench.driver import on_ray
-from bench.driver.on_ray import STAGES, RayExecutor
+from bench.driver.on_ray import progress_mirror
+from bench.driver.on_ray.executor import RayExecutor
+from bench.driver.on_ray.stage_table import STAGES
 from bench.driver.running_stages import RunningStage, name_of, running_stages, told
 from bench.plugins.registry import discover
 from bench.teachers.teacher_files import UnusedTeacher
@@ -83,7 +84,7 @@ def test_a_stage_runs_where_nothing_can_be_told() -> None:
 
 
 def test_what_is_told_through_ray_comes_out_as_files(tmp_path: Path) -> None:
-    sink, mirror = on_ray._sink("ray:abc"), on_ray._Mirror("abc", tmp_path)
+    sink, mirror = progress_mirror.sink_at("ray:abc"), progress_mirror.ProgressMirror("abc", tmp_path)
     assert sink is not None
     try:
         tell_in(sink)
@@ -103,7 +104,7 @@ def test_what_is_told_through_ray_comes_out_as_files(tmp_path: Path) -> None:
     finally:
         tell_in("")
         mirror.end(lost=False)
-    assert on_ray.kv._internal_kv_list("abc:", namespace=on_ray.KV_NAMESPACE) == []
+    assert progress_mirror.kv._internal_kv_list("abc:", namespace=progress_mirror.KV_NAMESPACE) == []
 
 
 @pytest.mark.parametrize("address", [None, "auto"], ids=["one machine", "--ray-address"])

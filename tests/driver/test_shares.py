@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.driver.on_ray import STAGES, RayExecutor
+from bench.driver.on_ray.executor import RayExecutor
+from bench.driver.on_ray.stage_table import STAGES
 from bench.plugins.registry import discover
 from tests.worlds.in_process import serve_in_process
 from tests.worlds.plugins import write

@@ -12,7 +12,7 @@ import bench
 from bench.cli import cli
 from bench.driver import prepared
 from bench.driver import run as driver
-from bench.driver.on_ray import STAGES
+from bench.driver.on_ray.stage_table import STAGES
 from bench.driver.prepared import Prepared, RunOptions, prepare
 from bench.errors import UserError
 from bench.records import files

@@ -43,7 +43,7 @@ def test_links_stay_within_the_folder(tmp_path: Path) -> None:
     (tree / "0" / "a.png").write_text("a")
     (tree / "0" / "b.png").symlink_to("a.png")
     assert [member.name for member in tree_members(tree)] == ["0/a.png", "0/b.png"]
-    for name, target in (("0/c.png", "../../secret"), ("1", "0"), ("0/loop.png", "loop.png")):
+    for name, target in (("0/c.png", "../../secret"), ("1", "0"), ("0/loop.png", "loop.png"), ("0/far.png", "x" * 300)):
         (tree / name).symlink_to(target)
         with pytest.raises(UserError, match=r"is a link to|cannot be read"):
             tree_members(tree)
@@ -246,6 +246,28 @@ def test_lengths_in_a_file_of_before_zip_are_claims(tmp_path: Path) -> None:
     file.write_bytes(b"\x80\x02X" + struct.pack("<I", 2**31 - 1) + b"a text that is shorter")
     with pytest.raises(UserError, match=r"old\.pt"):
         read_torch(file)
+
+
+def test_numbers_of_numpy_are_numbers_whatever_a_file_says_of_their_type(tmp_path: Path) -> None:
+    """A type with an alignment of -257 ended the process where numpy itself made the number."""
+    file, numbers = tmp_path / "numbers.pt", [np.float64(0.449), np.float32(0.5), np.int64(-7), np.bool_(True)]
+    torch.save(numbers, file)
+    assert read_torch(file) == numbers
+    packed = io.BytesIO()
+    with zipfile.ZipFile(file) as given, zipfile.ZipFile(packed, "w") as changed:
+        for info in given.infolist():
+            content = given.read(info).replace(b"J\xff\xff\xff\xff" * 2, b"J\xff\xff\xff\xffJ\xff\xfe\xff\xff")
+            changed.writestr(info, content)
+    assert packed.getvalue() != file.read_bytes()
+    file.write_bytes(packed.getvalue())
+    assert read_torch(file) == numbers
+
+
+@pytest.mark.parametrize("numbers", [np.array([1.0, 2.0]), [np.str_("a")], [np.datetime64("2026-01-01")]])
+def test_other_values_of_numpy_are_refused(tmp_path: Path, numbers: Any) -> None:
+    torch.save(numbers, tmp_path / "numbers.pt")
+    with pytest.raises(UserError, match=r"numbers\.pt"):
+        read_torch(tmp_path / "numbers.pt")
 
 
 def test_a_pipe_among_labels_is_not_waited_for(tmp_path: Path) -> None:

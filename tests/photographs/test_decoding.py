@@ -132,6 +132,14 @@ def test_damage_gives_pixels_or_the_files_name_and_nothing_else(tmp_path: Path, 
     assert refused > 50
 
 
+def test_a_line_of_pixels_is_not_enlarged_without_bounds(tmp_path: Path) -> None:
+    file = tmp_path / "line.png"
+    Image.new("L", (2, 1_000_000)).save(file)
+    with pytest.raises(UserError, match=r"line.png is 2x1000000 px: with 256 px .* more than 100,000,000 pixels"):
+        decode(file, Policy(size=224, resize=256))
+    assert decode(file, Policy(size=224, resize=256, crop="none")).shape == (3, 224, 224)
+
+
 def test_no_file_starts_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     (tmp_path / "gs").chmod(0o755)

@@ -136,6 +136,11 @@ def test_shared_code_counts_however_it_is_imported_and_however_deep(project: Pat
     assert plugin_digest(project) != before
 
 
+def test_an_import_of_a_name_that_no_disk_takes_is_of_no_file(project: Path) -> None:
+    plugin = write(project / "mine.py", CODE.replace("methods._quota", "x" * 300))
+    assert len(code_digest(plugin)) == 64
+
+
 def test_of_shared_code_what_is_not_used_does_not_count(project: Path) -> None:
     before = plugin_digest(project, "from methods._help import depth\nused = depth")
     write(project / "methods/_shared/deep.py", DEEP.replace("return 1", "return 2"))

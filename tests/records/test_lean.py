@@ -181,6 +181,14 @@ def test_bytes_that_are_no_record_are_left_out(line: bytes, tmp_path: Path) -> N
     assert len(load(tmp_path)) == 1
 
 
+def test_bytes_that_are_no_text_are_seen_where_a_later_value_hides_them(tmp_path: Path) -> None:
+    line = record(0.5).line().encode()
+    at = line.index(b'"made_by"')
+    (tmp_path / "a.jsonl").write_bytes(line[:at] + b'"made_by":{"\xe5":1},' + line[at:] + b"\n" + line + b"\n")
+    both(tmp_path)
+    assert len(load(tmp_path)) == 1
+
+
 def test_a_byte_order_mark_costs_no_record(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + record(0.5).line().encode() + b"\r\n")
     both(tmp_path)

@@ -14,7 +14,7 @@ import torch
 from bench.artifacts.duplicates import condensed_facts, set_digest
 from bench.artifacts.pixels import nearest_levels
 from bench.artifacts.refs import Workspace
-from bench.driver.on_ray import STAGES
+from bench.driver.on_ray.stage_table import STAGES
 from bench.driver.outcome import Outcome, attempt
 from bench.driver.walk import Run
 from bench.errors import UserError

@@ -15,7 +15,7 @@ from bench.artifacts.describe import describe, released_dataset_digest
 from bench.artifacts.duplicates import set_digest
 from bench.artifacts.refs import Workspace
 from bench.artifacts.store import read
-from bench.driver.on_ray import STAGES
+from bench.driver.on_ray.stage_table import STAGES
 from bench.driver.outcome import Outcome, attempt
 from bench.driver.prepared import trial_states
 from bench.driver.walk import Run

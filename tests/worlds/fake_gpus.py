@@ -44,7 +44,7 @@ def fake_gpus(monkeypatch: pytest.MonkeyPatch, *memory: int) -> FakeCuda:
 
 
 def which_gpu(*call: object) -> tuple[object, bytes]:
-    """Stands for `bench.driver.on_ray._serve` in a worker: the process, and the GPUs that Ray lets it see."""
+    """Stands for `bench.driver.on_ray.serving.serve` in a worker: the process, and the GPUs that Ray lets it see."""
     import os
     import time
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ray
 
-from bench.driver import on_ray
+from bench.driver.on_ray import executor, ray_nodes, serving
 from bench.stages import isolation
 
 
@@ -22,7 +22,7 @@ class _Task:
     def remote(self, *args: Any) -> list[asyncio.Future]:
         """Two references that have their values already."""
         references = []
-        for value in on_ray._serve(*args):
+        for value in serving.serve(*args):
             references.append(asyncio.get_running_loop().create_future())
             references[-1].set_result(value)
         return references
@@ -39,10 +39,11 @@ def serve_in_process(monkeypatch: pytest.MonkeyPatch, **resources: float) -> Non
         get=lambda value: value,
         exceptions=ray.exceptions,
     )
-    monkeypatch.setattr(on_ray, "ray", stand_in)
-    monkeypatch.setattr(on_ray, "servers", lambda _: {})
-    monkeypatch.setattr(on_ray, "_task", _Task())
-    monkeypatch.setattr(on_ray, "_fresh_task", _Task())
-    monkeypatch.setattr(on_ray, "_session_id", "")
-    monkeypatch.setattr(on_ray, "_workspace", None)
+    for module in (executor, ray_nodes, serving):
+        monkeypatch.setattr(module, "ray", stand_in)
+    monkeypatch.setattr(executor, "servers", lambda _: {})
+    monkeypatch.setattr(serving, "task", _Task())
+    monkeypatch.setattr(serving, "fresh_task", _Task())
+    monkeypatch.setattr(serving, "_session_id", "")
+    monkeypatch.setattr(serving, "_workspace", None)
     monkeypatch.setattr(isolation, "_method_code_ran", False)  # by an earlier test

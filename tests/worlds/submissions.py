@@ -217,10 +217,11 @@ def lies(honest: list[Record], hard: list[Record], cheater: Cheater) -> dict[str
     longer = cheater.evaluated(trial, [])
     measured = ("accuracy", "test_loss", "train_loss")
     best = max((r for r in range(3, 10)), key=lambda r: of(hard, r).accuracy)
+    smaller = {"total": soft.bytes_labels.total - 40, "blobs": soft.bytes_labels.blobs - 40}
     last_lines = {
         "more-epochs": altered(last, **{key: longer[key] for key in measured}),
         "other-labels": altered(soft, **{key: larger[key] for key in measured}),
-        "other-bytes": altered(soft, bytes_labels={"total": soft.bytes_labels.total - 40}),
+        "other-bytes": altered(soft, bytes_labels=smaller),
         "best-epoch": altered(last, accuracy=accuracy, test_loss=loss),
         "picked-seed": under(of(hard, best), 2),
         "edited-accuracy": altered(last, accuracy=round(600 * last.accuracy + 100) / 600),

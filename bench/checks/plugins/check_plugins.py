@@ -22,6 +22,7 @@ from bench.checks.plugins.kit import WATCH, Check, Subject, findings, rule
 from bench.checks.plugins.workshop import Workshop, workshop
 from bench.errors import UserError, unknown
 from bench.finding import Finding
+from bench.places import absolute_path
 from bench.plugins.registry import Plugin, Registry, discover, read
 
 DECLARED: tuple[Check, ...] = (
@@ -187,7 +188,7 @@ def _about(plugin: Plugin, subject: Subject) -> Iterator[Finding]:
 
 
 def _from_file(path: str | Path) -> Plugin:
-    file = Path(path).expanduser().resolve()
+    file = absolute_path(path)
     if not file.is_file():
         raise UserError(f"{path}: there is no such file.")
     return read(file, kind=None, module_name=None)

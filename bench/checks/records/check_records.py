@@ -24,6 +24,7 @@ from bench.checks.records.values import check_copies, check_values
 from bench.checks.records.watched import check_conduct
 from bench.finding import Finding
 from bench.lock.before_run import guard
+from bench.places import absolute_path
 from bench.plugins.registry import Registry
 from bench.records import files as records
 from bench.records.files import LeanRecord, Loaded, ReadRecord, Record
@@ -110,7 +111,7 @@ def check_lines(
     """
     board = cells(lines, left_out)
     prescribed = Prescribed(registry, store)
-    guard(registry, prescribed.in_force({cell.protocol for cell in board}), store.resolve())
+    guard(registry, prescribed.in_force({cell.protocol for cell in board}), absolute_path(store))
     for cell in board:
         check_cell(cell, prescribed, out)
         check_bytes(cell, prescribed, out)

@@ -14,6 +14,7 @@ from bench.confinement.plugin_limits import OPENING, Limits
 from bench.errors import UserError
 from bench.lock import errata, lock_file
 from bench.lock.errata import Withdrawal
+from bench.places import absolute_path
 from bench.plugins.registry import Plugin, Registry
 from bench.plugins.spec import parse
 from bench.protocol.definition import Protocol
@@ -36,7 +37,7 @@ class Prescribed:
     def __init__(self, registry: Registry, store: Path) -> None:
         self.registry = registry
         self.released = lock_file.released()
-        self._origins = OriginDigests(Workspace(store.resolve(), registry, limits=Limits(OPENING)))
+        self._origins = OriginDigests(Workspace(absolute_path(store), registry, limits=Limits(OPENING)))
         self.engine = self._origins.engine
 
     def unknown_names(self, trial: Trial) -> list[str]:

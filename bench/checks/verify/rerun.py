@@ -14,9 +14,10 @@ from bench import machine
 from bench.artifacts.refs import Workspace
 from bench.confinement.plugin_limits import Limits
 from bench.driver.defaults import default_device
-from bench.driver.on_ray import RayExecutor
+from bench.driver.on_ray.executor import RayExecutor
 from bench.driver.outcome import Outcome, ignore
 from bench.driver.walk import Run
+from bench.places import absolute_path
 from bench.plugins.registry import Registry
 from bench.records import files
 from bench.records.files import Record
@@ -48,6 +49,7 @@ class Reruns(AbstractContextManager["Reruns"]):
         arithmetic: of the workers, see bench.machine.
         limits: of the processes of plugins; None: the default ones.
         guarded: a folder in which plugins have nothing to write; None: that of the reruns' own records.
+        progress: folder where it stands which stages run (bench.driver.running_stages); None: nowhere.
         on_record: called with every record as its trial ends.
     """
 
@@ -60,17 +62,18 @@ class Reruns(AbstractContextManager["Reruns"]):
         arithmetic: str = machine.NATIVE,
         limits: Limits | None = None,
         guarded: Path | None = None,
+        progress: Path | None = None,
         on_record: Callable[[Record], None] = ignore,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="condensebench-verify-")
         root = Path(self._folder.name).resolve()
         self._results, self._on_record = root / "results", on_record
         device = default_device()
-        place = store.resolve() if store else root / "store"
+        place = absolute_path(store) if store else root / "store"
         self._ws = Workspace(place, registry, device, arithmetic=arithmetic)
         self._executor = _Remembering(
             registry, place, jobs=jobs, device=device, arithmetic=arithmetic, limits=limits,
-            results=guarded or self._results,
+            results=guarded or self._results, progress=progress,
         )  # fmt: skip
         self._known: dict[Trial, Record] = {}
 

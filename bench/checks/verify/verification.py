@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench import machine
 from bench.checks.records.board import Cell, Line, cells
@@ -29,14 +30,16 @@ from bench.driver.defaults import default_store
 from bench.driver.outcome import ignore
 from bench.errors import UserError
 from bench.lock.before_run import guard
+from bench.places import absolute_path
 from bench.plugins.registry import Registry
 from bench.records.files import Record, load
 from bench.seeds import numpy_generator
 
-Progress = Callable[[Sequence[Line]], AbstractContextManager[Callable[[Record], None]]]
+# Called with the records to run, and the folder where it stands which stages run; gives what is told each that ended.
+Progress = Callable[[Sequence[Line], Path], AbstractContextManager[Callable[[Record], None]]]
 
 
-def silent(lines: Sequence[Line]) -> AbstractContextManager[Callable[[Record], None]]:  # noqa: ARG001
+def silent(lines: Sequence[Line], folder: Path) -> AbstractContextManager[Callable[[Record], None]]:  # noqa: ARG001
     """No progress."""
     return nullcontext(ignore)
 
@@ -112,18 +115,20 @@ def verify(
         jobs: trials at once; None: one a core.
         limits: of the processes of plugins; None: the default ones.
         guarded: a folder in which plugins have nothing to write; None: none.
-        progress: what surrounds the runs: called with the records to run, it gives what is told each that ended.
+        progress: what surrounds the runs, and shows how far they are.
     """
     place = store or default_store()
     prescribed = Prescribed(registry, place)
-    guard(registry, prescribed.in_force({line.trial.protocol for line in lines}), place.resolve())
+    guard(registry, prescribed.in_force({line.trial.protocol for line in lines}), absolute_path(place))
     ready = [line for line in lines if _can_run(line, prescribed, out)]
     if not ready:
         return f"0 of {len(lines)} records run again"
     exact = 0
-    with progress(ready) as ended:
+    with TemporaryDirectory(prefix="condensebench-progress-") as told, progress(ready, Path(told)) as ended:
         for arithmetic, group in _by_arithmetic(ready).items():
-            run_again = partial(Reruns, registry, store=store, jobs=jobs, limits=limits, guarded=guarded)
+            run_again = partial(
+                Reruns, registry, store=store, jobs=jobs, limits=limits, guarded=guarded, progress=Path(told)
+            )
             with run_again(arithmetic=arithmetic, on_record=ended) as reruns:
                 elsewhere = []
                 for line, record in _again(group, reruns):

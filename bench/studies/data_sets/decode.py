@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.artifacts.refs import Workspace
 from bench.driver.defaults import default_store
 from bench.errors import UserError
 from bench.photographs.cache_limits import shown
+from bench.places import absolute_path
 from bench.plugins.registry import discover
 from bench.sources import FileSource
 
@@ -40,7 +40,7 @@ def pixels_to_decode(text: str, store: str | None, plugins: Iterable[str] = ()) 
     Raises:
         UserError: it is not here, or not made of files.
     """
-    ws = Workspace(Path(store).resolve() if store else default_store().resolve(), discover(plugins))
+    ws = Workspace(absolute_path(store or default_store()), discover(plugins))
     data = ws.data(text)
     for name, load in (("train", data.dataset.train), ("test", data.dataset.test)):
         source = load()

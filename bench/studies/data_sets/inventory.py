@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from bench.artifacts.opened import Data
 from bench.driver.defaults import default_store
 from bench.errors import UserError
+from bench.places import absolute_path
 from bench.plugins.registry import Plugin, Registry, discover
 from bench.plugins.spec import Spec, parse
 from bench.sources import FileList, FileSource
@@ -85,4 +86,4 @@ def compare(text: str) -> tuple[list[str], bool]:
 
 
 def _data(spec: Spec) -> Data:
-    return Data(spec, default_store().resolve() / "datasets")
+    return Data(spec, absolute_path(default_store()) / "datasets")

@@ -68,11 +68,17 @@
       ].join("\n");
     },
 
-    bib: ({ data, rows }) => {
-      const at = ["method", "compressor"].map((key) => data.row_keys.indexOf(key));
-      const names = rows.flatMap((row) => at.map((index) => (row.raw[index] ?? "").split(":")[0]));
-      const known = [...new Set(names)].filter((name) => Object.hasOwn(data.bibtex, name));
-      return known.sort().map((name) => data.bibtex[name]).join("\n");
+    /* Of everything that the rows name: data set, protocol, methods, compressors and networks. */
+    bib: ({ data, table, rows }) => {
+      const kinds = { method: "method", compressor: "compressor", student: "network" };
+      const name = (kind, spec) => `${kind}:${(spec ?? "").split(":")[0]}`;
+      const used = rows.flatMap((row) =>
+        Object.entries(kinds).map(([key, kind]) => name(kind, row.raw[data.row_keys.indexOf(key)])),
+      );
+      used.push(name("dataset", table.shared.dataset), name("protocol", table.shared.protocol));
+      const known = used.filter((each) => Object.hasOwn(data.bibtex.keys, each));
+      const keys = [...new Set(known.flatMap((each) => data.bibtex.keys[each]))];
+      return keys.sort().map((key) => data.bibtex.entries[key]).join("\n");
     },
   };
 
