@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 import ray._private.node
@@ -23,7 +23,10 @@ TESTED = "2.60."  # the beginning of Ray's version
 class LeanNode(ray._private.node.Node):
     """A head node without monitor, log monitor and dashboard, whose workers load Ray once."""
 
+    latest: ClassVar[LeanNode | None] = None  # also one that is still being started
+
     def __init__(self, ray_params: Any, **options: Any) -> None:
+        LeanNode.latest = self
         ray_params.update(no_monitor=True, include_log_monitor=False, setup_worker_path=setup_worker.__file__)
         super().__init__(ray_params, **options)
 
