@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -187,9 +187,9 @@ class FileSource:
         """The same, with every file read anew."""
         return self._digest_of(content_digests(self._listed, None))
 
-    def image_digests(self) -> list[bytes]:
+    def image_digests(self) -> Iterator[bytes]:
         """sha256 of every file, in index order: equal files are equal images."""
-        return [each.tobytes() for each in self._contents]
+        return (each.tobytes() for each in self._contents)
 
     @cached_property
     def _listed(self) -> FileList:
@@ -202,8 +202,8 @@ class FileSource:
     def _digest_of(self, contents: np.ndarray) -> str:
         head = {"policy": self.policy.identity(), "decoder": decoder_digest(), "files": len(self)}
         content = hashlib.sha256(json.dumps(head, sort_keys=True, separators=(",", ":")).encode())
-        content.update(np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
-        content.update(contents.tobytes())
+        content.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+        content.update(np.ascontiguousarray(contents).data)
         return content.hexdigest()
 
 

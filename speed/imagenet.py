@@ -9,6 +9,7 @@ depends on pixels or epochs.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -36,6 +37,7 @@ from bench.seeds import numpy_generator
 from bench.stages import isolation
 from bench.stages.condense import condense
 from bench.stages.context import HarnessContext
+from bench.studies.stored.real_size import LISTED
 from bench.teachers.teacher_files import TeacherRef
 from bench.trials.trial import Trial
 from speed.row import Row
@@ -43,12 +45,11 @@ from speed.row import Row
 TRAIN, TEST, CLASSES = 1_281_167, 50_000, 1000
 QUICK = 3000, 1000, 100
 SIDE, DISTINCT = 8, 499  # pixels; different files
+WIDTH = 32  # of the stub's features
 EPOCHS, IPC = 10, 10
 LEAST = 300 * 2**20  # bytes that any split may take: processes, libraries that come late, blocks of work
-PER_IMAGE = (
-    1300  # bytes: path, size, time, label, digest of a file, twice: the set is opened twice here; no pixels, no rows
-)
-OF_FEATURES = 256  # bytes an image in the process of a method: its own arrays over the split, and pages of features
+PER_IMAGE = LISTED  # bytes an image, by the arithmetic of bench/studies/stored/real_size.py; no pixels, no rows
+OF_FEATURES = 8 * WIDTH  # bytes an image in the process of a method: pages of features, its own array of them
 
 
 class Stub(torch.nn.Module):
@@ -57,11 +58,11 @@ class Stub(torch.nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         rng = numpy_generator("speed", "imagenet")
-        self.first = torch.nn.Parameter(torch.from_numpy(rng.standard_normal((3 * SIDE**2, 32), np.float32)))
-        self.head = torch.nn.Parameter(torch.from_numpy(rng.standard_normal((32, classes), np.float32)))
+        self.first = torch.nn.Parameter(torch.from_numpy(rng.standard_normal((3 * SIDE**2, WIDTH), np.float32)))
+        self.head = torch.nn.Parameter(torch.from_numpy(rng.standard_normal((WIDTH, classes), np.float32)))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """float32 [n, 32]."""
+        """float32 [n, WIDTH]."""
         return images.flatten(1) @ self.first
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -70,12 +71,12 @@ class Stub(torch.nn.Module):
 
 
 def link_tree(folder: Path, split: str, images: int, classes: int, drawn: list[Path]) -> None:
-    """Hard links, as many in each class as can be."""
+    """Hard links, as many in each class as can be, with names as long as those of ImageNet."""
     for label in range(classes):
         place = folder / split / f"n{label:08d}"
         place.mkdir(parents=True)
         for number in range(label, images, classes):
-            os.link(drawn[number % len(drawn)], place / f"{number:07d}.png")
+            os.link(drawn[number % len(drawn)], place / f"n{label:08d}_{number}.JPEG")
 
 
 def draw(folder: Path) -> list[Path]:
@@ -105,23 +106,20 @@ class Course:
         value = work()
         after, wall = os.times(), time.perf_counter() - began
         seconds = sum(after[:4]) - sum(before[:4])
-        self.rows.append(
-            Row(
-                what,
-                seconds,
-                "s of CPU",
-                None,
-                False,
-                f"{wall:.1f} s by the clock; {1e6 * seconds / self._images:.0f} us an image",
-            )
-        )
+        each = f"{1e6 * seconds / self._images:.0f} us an image"
+        note = f"{wall:.1f} s by the clock; {each}; memory up to here: {self.peak():.0f} MiB"
+        self.rows.append(Row(what, seconds, "s of CPU", None, False, note))
         return value
+
+    def peak(self) -> float:
+        """MiB above the start."""
+        return (peak() - self._start) / 2**20
 
     def law(self) -> Row:
         """The peak beside what the law allows."""
         allowed = (LEAST + PER_IMAGE * self._images) / 2**20
         note = f"law: {LEAST / 2**20:.0f} MiB and {PER_IMAGE} B an image; {self._images:,} images"
-        return Row("memory above the start", (peak() - self._start) / 2**20, "MiB", allowed, False, note)
+        return Row("memory above the start", self.peak(), "MiB", allowed, False, note)
 
 
 @contextmanager
@@ -153,8 +151,7 @@ def run(folder: Path, train: int, test: int, classes: int) -> list[Row]:
     with mock.patch.dict(os.environ, CONDENSEBENCH_DATA=str(folder / "data")), stubs(classes):
         ws = Workspace(folder / "store", discover())
         dataset = course.step("describe: list, hash, compare the splits", lambda: describe(ws, spec))
-        again = Workspace(folder / "store", ws.registry)
-        course.step("describe again, in another process", lambda: describe(again, spec))
+        course.step("describe again, in another process", lambda: _elsewhere(folder / "store", spec))
         data = ws.described(dataset)
         course.step("decode into the cache", lambda: data.train._source.prepare())  # type: ignore[attr-defined]
         ref = TeacherRef("teacher/stub.safetensors", False, "convnet:width=4", "0" * 64, 0.5)
@@ -166,7 +163,7 @@ def run(folder: Path, train: int, test: int, classes: int) -> list[Row]:
         course.step(f"scores of dynamics, {EPOCHS} epochs", lambda: context.dynamics_scores(EPOCHS))
         sets = {
             method: course.step(
-                f"{method}: selection of {IPC} a class, in a process of its own",
+                f"{method}: selection of {IPC} a class (CPU without the process of the method)",
                 partial(condense, ws, method, dataset, ref, IPC, 0),
             )
             for method in ("herding", "el2n", "random")
@@ -185,6 +182,15 @@ def run(folder: Path, train: int, test: int, classes: int) -> list[Row]:
     allowed = (2 * LEAST + (PER_IMAGE + OF_FEATURES) * train) / 2**20
     method = Row("memory of the largest process of a method", children, "MiB", allowed, False, "libraries included")
     return [*course.rows, course.law(), method]
+
+
+def _elsewhere(store: Path, spec: str) -> None:
+    """Describe the data set in another process. Raises RuntimeError where that fails."""
+    process = multiprocessing.get_context("fork").Process(target=describe, args=(Workspace(store, discover()), spec))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"the process that describes {spec} again ended with exit code {process.exitcode}")
 
 
 def _record(dataset: str, classes: int, condensed: Any, facts: dict[str, Any]) -> Record:

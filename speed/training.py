@@ -4,6 +4,8 @@ One thread, one run, interleaved; CPU time, so that neighbours on the machine ma
 the small protocols (ConvNet-3 of width 16); 100 views of labels are stored by the compressor `svd` at 10x and decoded
 inside the measured time.
 
+A run has several epochs, as a training has hundreds: what begins it counts, and weighs little.
+
 - bare: forward, backward and optimiser step on one resident batch in the faster layout (channels last); no data, no
   labels.
 - RDED's pipeline: PIL images in memory, torchvision transforms per image, DataLoader, CutMix per batch, and labels from
@@ -41,11 +43,12 @@ from bench.training.loop import make_optimizer, train
 from bench.trials.budget import reference_bytes
 from bench.views.parameters import View, Views, batch_bounds
 from methods.compressors import svd
-from protocols.networks.convnet import build
+from protocols.networks import build
 from speed.row import NO_CONTEXT, Row
 
 WIDTH = 16  # of the student
 VIEWS = 100  # stored for each image
+PEERS_EPOCHS = 2  # at most, of the reference pipelines
 _TEMPERATURE = 4.0
 _AUGMENT = Augment(crop_scale=(0.4, 1.0), mix="cutmix")
 _BATCHWISE = Augment(crop_scale=(0.4, 1.0), mix="cutmix", mix_unit="batch")
@@ -63,11 +66,15 @@ class Case:
     n: int  # images
     bar: float  # share of the bare speed that the loop has to reach
     bars: bool  # whether the reference pipelines have a bar at this size
+    epochs: int  # of the loop and of the bare step; see also `PEERS_EPOCHS`
+    network: str = "convnet"  # of width `WIDTH`
+    peers: bool = True  # whether the reference pipelines are measured at all
 
     @property
     def name(self) -> str:
         """As it stands in the table."""
-        return f"{self.size} px x {self.channels}, batch {self.batch}, {self.n} images"
+        network = "" if self.peers else f"{self.network.rpartition(':')[2]}, "
+        return f"{network}{self.size} px x {self.channels}, batch {self.batch}, {self.n} images"
 
 
 def _compressed(case: Case) -> EncodedLabels:
@@ -82,9 +89,8 @@ def _compressed(case: Case) -> EncodedLabels:
 
 
 def _student(case: Case) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build(case.channels, case.size, case.classes, width=WIDTH)
+    more = {"width": WIDTH} if case.network == "convnet" else {}
+    return build(case.network, channels=case.channels, size=case.size, num_classes=case.classes, seed=0, **more)
 
 
 def _mean(case: Case) -> list[float]:
@@ -274,28 +280,29 @@ def measure(quick: bool = False) -> list[Row]:
     torch.set_num_threads(1)
     rounds = 3 if quick else 7
     cases = [
-        Case(size, channels, classes, batch, 200 if quick and size > 8 else 500, bar, bars)
-        for size, channels, classes, bar, bars in (
-            (8, 1, 10, 0.9, True),
-            (28, 1, 10, 0.75, True),
-            (32, 3, 100, 0.75, True),
-            (64, 3, 100, 0.7, False),
+        Case(size, channels, classes, batch, 200 if quick and size > 8 else 500, bar, bars, epochs)
+        for size, channels, classes, bar, bars, epochs in (
+            (8, 1, 10, 0.9, True, 20),
+            (28, 1, 10, 0.75, True, 4),
+            (32, 3, 100, 0.75, True, 4),
+            (64, 3, 100, 0.85, False, 2),
         )
         for batch in (10, 50)
     ]
+    cases.append(Case(224, 3, 1000, 10, 20, 0.95, False, 1, "torchvision:resnet18", peers=False))
     return [row for case in cases for row in _rows(case, rounds)]
 
 
 def _rows(case: Case, rounds: int) -> list[Row]:
-    epochs = {8: 4, 28: 2, 32: 2, 64: 1}[case.size]
+    epochs = min(PEERS_EPOCHS, case.epochs)
     with tempfile.TemporaryDirectory() as folder:
-        contenders = {
-            "bare": _bare(case, epochs),
-            "ours": _ours(case, epochs),
-            "rded": _rded(case, epochs, online=True),
-            "rded, no teacher": _rded(case, epochs, online=False),
-            "fkd": _fkd(case, epochs, Path(folder)),
-        }
+        contenders = {"bare": _bare(case, case.epochs), "ours": _ours(case, case.epochs)}
+        if case.peers:
+            contenders |= {
+                "rded": _rded(case, epochs, online=True),
+                "rded, no teacher": _rded(case, epochs, online=False),
+                "fkd": _fkd(case, epochs, Path(folder)),
+            }
         speeds: dict[str, list[float]] = {name: [] for name in contenders}
         for turn in range(rounds + 1):
             for name, run in contenders.items():
@@ -306,9 +313,12 @@ def _rows(case: Case, rounds: int) -> list[Row]:
     speed = {name: statistics.median(values) for name, values in speeds.items()}
     raw = ", ".join(f"{name} {value:,.0f}" for name, value in speed.items()) + " img/s"
     ours = speed["ours"]
+    share = Row(f"training loop, {case.name}: share of a bare step", ours / speed["bare"], "x", case.bar, True, raw)
+    if not case.peers:
+        return [share]
     alone = ours / speed["rded, no teacher"]
     return [
-        Row(f"training loop, {case.name}: share of a bare step", ours / speed["bare"], "x", case.bar, True, raw),
+        share,
         Row(
             f"training loop, {case.name}: over RDED's pipeline",
             ours / speed["rded"],

@@ -22,7 +22,7 @@ from bench.artifacts.pixels import nearest_levels
 NEAR = 6.0  # levels of 255, root mean square over all pixels and channels
 _GRID = 8  # cells per side of the coarse images that are compared first
 BLOCK_BYTES = 16 * 2**20  # of images that are compared at once; as floats they take four times as much
-_ROWS = 1024  # coarse images whose distances stand in memory at once
+_PAIRS = 2**22  # of coarse images, whose distances stand in memory at once: four numbers each
 
 
 class Slices(Protocol):
@@ -137,7 +137,8 @@ def near(images: Slices, others: Slices, limit: float = NEAR) -> np.ndarray:
             break
         coarse_block = _coarse(block)
         squares_block = (coarse_block * coarse_block).sum(axis=1)
-        for rows in np.split(left, range(_ROWS, len(left), _ROWS)):
+        step = max(1, _PAIRS // len(block))
+        for rows in np.split(left, range(step, len(left), step)):
             total = squares[rows, None] + squares_block
             distance = total - 2 * (coarse[rows] @ coarse_block.T)
             # A float32 product of this length is exact to a few parts in a million of its terms.

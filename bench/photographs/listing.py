@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -16,6 +17,7 @@ from typing import overload
 import numpy as np
 
 from bench.errors import UserError
+from bench.photographs.paths import SEPARATOR, Paths
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 
@@ -29,8 +31,9 @@ class FileList(Sequence[str]):
         times: of the last change, nanoseconds, int64 [N].
     """
 
-    def __init__(self, paths: list[str], sizes: np.ndarray, times: np.ndarray) -> None:
-        self.paths, self.sizes, self.times = paths, sizes, times
+    def __init__(self, paths: Iterable[str], sizes: np.ndarray, times: np.ndarray) -> None:
+        self._paths = paths if isinstance(paths, Paths) else Paths(paths)
+        self.sizes, self.times = sizes, times
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -38,11 +41,19 @@ class FileList(Sequence[str]):
     def __getitem__(self, index: slice) -> FileList: ...
     def __getitem__(self, index: int | slice) -> str | FileList:
         if isinstance(index, slice):
-            return FileList(self.paths[index], self.sizes[index], self.times[index])
-        return self.paths[index]
+            return FileList(self._paths[index], self.sizes[index], self.times[index])
+        return self._paths[index]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    @property
+    def paths(self) -> list[str]:
+        """All of them as texts, which take 100 bytes each and more."""
+        return list(self._paths)
 
     @property
     def total_bytes(self) -> int:
@@ -52,23 +63,26 @@ class FileList(Sequence[str]):
     @cached_property
     def digest(self) -> str:
         """Hex sha256 of paths, sizes and times: cheap, and it changes when a file is exchanged."""
-        content = hashlib.sha256("\0".join(map(os.path.abspath, self._folders())).encode(errors="surrogateescape"))
-        content.update("\0".join(self.paths).encode(errors="surrogateescape"))
-        content.update(self.sizes.astype("<i8").tobytes() + self.times.astype("<i8").tobytes())
+        folders = dict.fromkeys(map(os.path.dirname, self._paths.folders))
+        content = hashlib.sha256("\0".join(map(os.path.abspath, folders)).encode(errors="surrogateescape"))
+        between = b""
+        for folder, names in self._paths.pieces():
+            content.update(between + folder + names.replace(SEPARATOR, b"\0" + folder))
+            between = b"\0"
+        for values in (self.sizes, self.times):
+            content.update(np.ascontiguousarray(values, "<i8").data)
         return content.hexdigest()
 
     def keys(self) -> np.ndarray:
         """16 bytes for each file, uint8 [N, 16]: of its path, size and time."""
-        content = bytearray()
-        folders = {folder: os.path.abspath(folder) for folder in self._folders()}
-        for path, size, time in zip(self.paths, self.sizes.tolist(), self.times.tolist(), strict=True):
-            folder, name = os.path.split(path)
-            text = f"{folders[folder]}\0{name}\0{size}\0{time}"
-            content += hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).digest()
-        return np.frombuffer(bytes(content), np.uint8).reshape(-1, 16)
-
-    def _folders(self) -> list[str]:
-        return list(dict.fromkeys(map(os.path.dirname, self.paths)))
+        content, at = bytearray(), 0
+        for folder, names in self._paths.pieces():
+            head = os.path.abspath(os.path.dirname(folder))
+            own = names.split(SEPARATOR)
+            part = slice(at, at := at + len(own))
+            for name, size, time in zip(own, self.sizes[part].tolist(), self.times[part].tolist(), strict=True):
+                content += hashlib.blake2b(b"%b\0%b\0%d\0%d" % (head, name, size, time), digest_size=16).digest()
+        return np.frombuffer(content, np.uint8).reshape(-1, 16)
 
 
 def joined(lists: Iterable[FileList]) -> FileList:
@@ -76,7 +90,7 @@ def joined(lists: Iterable[FileList]) -> FileList:
     several = list(lists)
     none = np.zeros(0, np.int64)
     return FileList(
-        [path for each in several for path in each.paths],
+        Paths.joined([each._paths for each in several]),
         np.concatenate([none, *(each.sizes for each in several)]),
         np.concatenate([none, *(each.times for each in several)]),
     )
@@ -84,7 +98,11 @@ def joined(lists: Iterable[FileList]) -> FileList:
 
 def list_files(files: Iterable[str | Path]) -> FileList:
     """The list of given files. Raises UserError where one is none."""
-    return _listed([(os.fspath(file), _state(file)) for file in files])
+    paths, states = list[str](), array("q")
+    for file in files:
+        paths.append(os.fspath(file))
+        states.extend(_state(file))
+    return _listed(paths, states)
 
 
 def list_folder(folder: str | Path) -> FileList:
@@ -93,18 +111,20 @@ def list_folder(folder: str | Path) -> FileList:
     Raises:
         UserError: what has the name of an image is no file.
     """
-    states = []
+    paths, states = list[str](), array("q")
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
                 if not name.startswith(".") and name.lower().endswith(SUFFIXES):
-                    states.append((entry.path, _state(entry)))
+                    paths.append(entry.path)
+                    states.extend(_state(entry))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:  # no right to look, a name that no file system takes
         raise UserError(f"{os.fspath(folder)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return _listed(sorted(states))
+    order = sorted(range(len(paths)), key=paths.__getitem__)
+    return _listed(paths, states, np.array(order, np.int64))
 
 
 def _state(file: str | Path | os.DirEntry[str]) -> tuple[int, int]:
@@ -119,6 +139,9 @@ def _state(file: str | Path | os.DirEntry[str]) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def _listed(states: list[tuple[str, tuple[int, int]]]) -> FileList:
-    values = np.array([state for _, state in states], dtype=np.int64).reshape(-1, 2)
-    return FileList([path for path, _ in states], values[:, 0].copy(), values[:, 1].copy())
+def _listed(paths: list[str], states: array[int], order: np.ndarray | None = None) -> FileList:
+    """The list of files; `states`: (bytes, time) one after the other; `order` (int64 [N]): that of the list."""
+    values = np.array(states, np.int64).reshape(-1, 2)
+    if order is not None:
+        paths, values = [paths[index] for index in order], values[order]
+    return FileList(paths, values[:, 0].copy(), values[:, 1].copy())

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,82 +37,91 @@ def content_digests(files: FileList, folder: Path | None, report: Callable[[int]
         UserError: a file cannot be read.
     """
     if folder is None:
-        return _hashed(files)
-    digests = known_digests(files, folder)
-    if digests is None:
-        manifest = _path(files, folder)
-        with locked(manifest):
-            if _rows(manifest) is None:  # not there, or damaged
-                _make(files, manifest, report)
-        digests = known_digests(files, folder)
-        assert digests is not None
-    return digests
+        digests = np.empty((len(files), 32), np.uint8)
+        for start in range(0, len(files), PART):
+            digests[start : start + PART] = _hashed(files[start : start + PART])
+        return digests
+    known = known_digests(files, folder)
+    if known is None:
+        with locked(_path(files, folder)):
+            known = known_digests(files, folder)  # another process may have made it
+            if known is None:  # not there, or damaged
+                known = _make(files, _path(files, folder), report)
+    return known
 
 
 def known_digests(files: FileList, folder: Path) -> np.ndarray | None:
     """What `content_digests` gives, where every file was hashed already; else None."""
-    rows = _rows(_path(files, folder))
-    return np.ascontiguousarray(rows["sha256"]) if rows is not None and len(rows) == len(files) else None
+    digests, done = np.empty((len(files), 32), np.uint8), 0
+    for rows in _pieces(_path(files, folder)):
+        part = digests[done : done + len(rows)]
+        if len(part) < len(rows):  # of another list
+            return None
+        part[:] = rows["sha256"]
+        done += len(rows)
+    return digests if done == len(files) else None
 
 
 def _path(files: FileList, folder: Path) -> Path:
     return folder / f"{files.digest[:32]}{SUFFIX}"
 
 
-def _make(files: FileList, manifest: Path, report: Callable[[int], object] | None) -> None:
-    rows = np.zeros(len(files), ROW)
-    rows["key"] = files.keys()
-    known = _known(rows["key"], manifest.parent, rows["sha256"])
+def _make(files: FileList, manifest: Path, report: Callable[[int], object] | None) -> np.ndarray:
+    """Hash what no manifest of the folder knows, and write this one; returns all digests, uint8 [N, 32]."""
+    keys, digests = files.keys(), np.empty((len(files), 32), np.uint8)
+    known = _known(keys, manifest.parent, digests)
     partial = manifest.with_name(f"{manifest.name.removesuffix(SUFFIX)}-part{SUFFIX}")
     missing = np.flatnonzero(~known)
     for start in range(0, len(missing), PART):
         part = missing[start : start + PART]
-        paths = [files.paths[index] for index in part]
-        rows["sha256"][part] = _hashed(FileList(paths, files.sizes[part], files.times[part]))
+        digests[part] = _hashed([files[index] for index in part])
         known[part] = True
         if start + PART < len(missing):
-            _save(partial, rows[known])
+            _save(partial, keys, digests, np.flatnonzero(known))
         if report is not None:
             report(len(part))
-    _save(manifest, rows)
+    _save(manifest, keys, digests, np.arange(len(files)))
     partial.unlink(missing_ok=True)
+    return digests
 
 
 def _known(keys: np.ndarray, folder: Path, digests: np.ndarray) -> np.ndarray:
     """Fill in the digests that other manifests have; bool [N], where they do."""
-    known = np.zeros(len(keys), bool)
-    wanted = np.ascontiguousarray(keys).view("<u8")
-    for manifest in sorted(folder.glob(f"*{SUFFIX}")):
-        rows = _rows(manifest)
-        if rows is None or not len(rows):
-            continue  # what is missing is hashed
+    known, wanted = np.zeros(len(keys), bool), keys.view("<u8")
+    order = np.argsort(wanted[:, 0], kind="stable")
+    ordered = wanted[order, 0]
+    for rows in (rows for manifest in sorted(folder.glob(f"*{SUFFIX}")) for rows in _pieces(manifest)):
         others = np.ascontiguousarray(rows["key"]).view("<u8")
-        order = np.argsort(others[:, 0], kind="stable")
-        place = order[np.searchsorted(others[order, 0], wanted[:, 0]).clip(max=len(order) - 1)]
-        same = (others[place] == wanted).all(axis=1) & ~known
-        digests[same] = rows["sha256"][place[same]]
-        known |= same
+        first, last = (np.searchsorted(ordered, others[:, 0], side=side) for side in ("left", "right"))
+        count = last - first  # a file may be listed twice
+        row = np.repeat(np.arange(len(others)), count)
+        place = order[np.arange(len(row)) + np.repeat(first + count - np.cumsum(count), count)]
+        same = (wanted[place] == others[row]).all(axis=1) & ~known[place]
+        digests[place[same]] = rows["sha256"][row[same]]
+        known[place[same]] = True
     return known
 
 
-def _rows(manifest: Path) -> np.ndarray | None:
-    """What a manifest holds, `ROW` [N]; None where it is not there, or is none: it can always be made anew."""
+def _pieces(manifest: Path) -> Iterator[np.ndarray]:
+    """What a manifest holds, `ROW` [n] at a time; nothing where it is not there, or is none: it can always be made
+    anew."""
     try:
         with manifest.open("rb") as opened:
             np.lib.format.read_magic(opened)
             shape, _, dtype = np.lib.format.read_array_header_1_0(opened)
-            content = opened.read()
-        rows = np.frombuffer(content, ROW)
+            size = os.fstat(opened.fileno()).st_size - opened.tell()
+            if dtype == ROW and len(shape) == 1 and shape[0] * ROW.itemsize == size:
+                while content := opened.read(PART * ROW.itemsize):
+                    yield np.frombuffer(content, ROW)
     except MemoryError:
         raise
     except Exception:  # the header's parser raises what comes
-        return None
-    return rows if dtype == ROW and shape == rows.shape else None
+        return
 
 
-def _hashed(files: FileList) -> np.ndarray:
+def _hashed(files: Sequence[str]) -> np.ndarray:
     with ThreadPoolExecutor(cores()) as pool:
-        content = b"".join(pool.map(file_digest, files.paths, chunksize=1))
+        content = b"".join(pool.map(file_digest, files, chunksize=1))
     return np.frombuffer(content, np.uint8).reshape(-1, 32)
 
 
@@ -125,9 +134,16 @@ def file_digest(file: str) -> bytes:
         raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
 
 
-def _save(file: Path, rows: np.ndarray) -> None:
+def _save(file: Path, keys: np.ndarray, digests: np.ndarray, indices: np.ndarray) -> None:
+    """Write the rows of these files (int64 [n]), as NumPy writes an array of them."""
+    header = {"descr": np.lib.format.dtype_to_descr(ROW), "fortran_order": False, "shape": indices.shape}
     with written(file) as partial, partial.open("wb") as opened:
-        np.save(opened, rows, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(opened, header)
+        for start in range(0, len(indices), PART):
+            part = indices[start : start + PART]
+            rows = np.empty(len(part), ROW)
+            rows["key"], rows["sha256"] = keys[part], digests[part]
+            opened.write(rows.tobytes())
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ PIXELS, PART, MARKS = ".pixels.npy", ".pixels.part", ".marks"
 CHUNK_BYTES = 64 * 2**20
 LEAST_CHUNKS = 64  # of a small set, so that all cores have work to the end
 NAMED_FILES = 5
-RESIDENT_BYTES = 2**30  # of a map, that one process holds in memory
+RESIDENT_BYTES = 2**28  # of a map, that one process holds in memory
 
 
 class KeptPixels:
@@ -224,7 +224,7 @@ class PixelCache:
         return errors
 
     def _decoded(self, index: int) -> np.ndarray:
-        file = self.files.paths[index]
+        file = self.files[index]
         try:
             with open(file, "rb") as opened:
                 content = opened.read()
@@ -240,7 +240,9 @@ class PixelCache:
     def _identity(self, first: int, last: int) -> bytes:
         """32 bytes: what these pixels are made from."""
         head = json.dumps({"policy": self.policy.identity(), "decoder": decoder_version()}, sort_keys=True)
-        return hashlib.sha256(head.encode() + np.ascontiguousarray(self.digests[first:last]).tobytes()).digest()
+        content = hashlib.sha256(head.encode())
+        content.update(np.ascontiguousarray(self.digests[first:last]).data)
+        return content.digest()
 
     def _per_chunk(self) -> int:
         return max(1, min(CHUNK_BYTES // self.image_bytes, math.ceil(len(self.files) / LEAST_CHUNKS)))

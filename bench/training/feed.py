@@ -24,6 +24,7 @@ from bench.views.siamese import draw_operation, operate, without_flip
 
 _WHOLE = 64 * 2**20  # bytes of float images up to which a whole epoch is resampled at once, so that partners are shared
 _SOURCE = 512 * 2**20  # bytes up to which the normalised sources are kept
+_PASTED = 32 * 2**10  # bytes of a float image from which on a box is pasted rather than looked up pixel by pixel
 _CHUNK = 800 * 2**10  # bytes of float images that are resampled together: they and their matrices fit the cache
 
 
@@ -161,10 +162,11 @@ class Feed:
             begin = self.bounds[batch][0]
             rows = order[begin : self.bounds[last - 1][1]]
             images, target = self._render(view, rows, base), self._target(view, rows, first)
-            for number, (start, stop) in enumerate(self.bounds[batch:last], batch):
-                part = slice(start - begin, stop - begin)
-                shown = self._operated(images[part], epoch, number)
-                yield shown, self._answered(shown, target[part])
+            sizes = [stop - start for start, stop in self.bounds[batch:last]]
+            parts = zip(torch.split(images, sizes), target.split(sizes), strict=True)
+            for number, (shown, own) in enumerate(parts, batch):
+                operated = self._operated(shown, epoch, number) if self._siamese else shown
+                yield operated, own if self._teacher is None else self._answered(operated, own)
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
         """(first, last + 1) of the batches that are rendered together."""
@@ -187,8 +189,6 @@ class Feed:
     @torch.no_grad()
     def _operated(self, images: torch.Tensor, epoch: int, batch: int) -> torch.Tensor:
         """A batch after the operation that `recipe.siamese` draws for it."""
-        if not self._siamese:
-            return images
         number = seed("siamese", *self.coordinates, epoch, batch)
         return operate(images, *draw_operation(number, self._siamese, len(images)))
 
@@ -207,7 +207,17 @@ class Feed:
         if base is None or view.partner is None:
             # Rows are taken from it, nothing else: so a split that is read stands for a tensor.
             return render(cast(torch.Tensor, self._images), view, rows, mean=self._mean, std=self._std)
-        return finish(base[torch.from_numpy(rows)], base[torch.from_numpy(view.partner[rows])], view, rows)
+        shown, partners = base[torch.from_numpy(rows)], view.partner[rows]
+        small = self._image_bytes < _PASTED or self.device.type != "cpu"
+        if small or view.mix_box is None or view.cutout is not None:
+            return finish(shown, base[torch.from_numpy(partners)], view, rows)
+        for image, partner, (top, left, height, width) in zip(
+            shown, partners.tolist(), view.mix_box[rows].tolist(), strict=True
+        ):
+            if height and width:
+                box = (slice(None), slice(top, top + height), slice(left, left + width))
+                image[box] = base[partner][box]
+        return shown
 
     @torch.no_grad()
     def _target(self, view: View, rows: np.ndarray, step: int) -> Target:
@@ -222,9 +232,8 @@ class Feed:
 
     @torch.no_grad()
     def _answered(self, x: torch.Tensor, target: Target) -> Target:
-        """The target with what the online teacher, if there is one, says of this batch."""
-        if self._teacher is None:
-            return target
+        """The target with what the online teacher says of this batch."""
+        assert self._teacher is not None
         soft, entropies = soft_target(self._teacher(x).float(), self.recipe.loss)
         if entropies is not None:
             self._offset = self._offset + entropies.sum()

@@ -28,6 +28,12 @@ class Target:
             self.classes[rows], part(self.others), part(self.lam), part(self.probabilities), part(self.logits)
         )
 
+    def split(self, sizes: list[int]) -> list[Target]:
+        """Consecutive parts of so many images each."""
+        fields = (self.classes, self.others, self.lam, self.probabilities, self.logits)
+        parts = ([None] * len(sizes) if each is None else torch.split(each, sizes) for each in fields)
+        return [Target(*own) for own in zip(*parts, strict=True)]
+
 
 def scale(loss: Loss) -> float:
     """The factor before the soft part: T^2 where the recipe wants it, else 1."""

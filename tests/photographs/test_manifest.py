@@ -12,7 +12,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.photographs import manifest
-from bench.photographs.listing import list_folder
+from bench.photographs.listing import joined, list_folder
 from bench.photographs.manifest import content_digests
 
 
@@ -108,6 +108,27 @@ def test_what_was_read_before_a_kill_is_kept(folder: Path, tmp_path: Path, read:
     assert sorted(read) == ["4.png", "5.png", "6.png", "7.png", "8.png"]
     assert counts == [4, 1]
     assert len(list((tmp_path / "kept").glob("*.npy"))) == 1
+
+
+def test_a_manifest_is_an_array_as_numpy_saves_it(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    """Those of earlier versions were, and are read."""
+    monkeypatch.setattr(manifest, "PART", 4)
+    digests(folder, tmp_path / "kept")
+    (kept,) = (tmp_path / "kept").glob("*.manifest.npy")
+    rows = np.load(kept)
+    assert rows.dtype == manifest.ROW
+    assert [each.tobytes() for each in rows["sha256"]] == expected(folder)
+    np.save(tmp_path / "again.npy", rows)
+    assert (tmp_path / "again.npy").read_bytes() == kept.read_bytes()
+
+
+def test_a_file_that_is_listed_twice_is_known_twice(folder: Path, tmp_path: Path, read: list) -> None:
+    digests(folder, tmp_path / "kept")
+    read.clear()
+    twice = joined([list_folder(folder), list_folder(folder)[2:5]])
+    found = content_digests(twice, tmp_path / "kept")
+    assert [each.tobytes() for each in found] == expected(folder) + expected(folder)[2:5]
+    assert read == []
 
 
 def test_a_damaged_manifest_of_others_is_passed_over(folder: Path, tmp_path: Path) -> None:

@@ -299,6 +299,18 @@ def test_the_page_is_the_same_whatever_the_order_of_the_lines(tmp_path: Path) ->
     assert one.replace(str(first), "") == other.replace(str(second), "")
 
 
+def test_of_two_results_the_later_line_counts_even_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    """As in every other table. Between folders there is nothing but the time."""
+    before = both(-0.1, finished="2026-11-02T00:00:00.000000+00:00")
+    again = both(0.1, finished="2026-11-01T00:00:00.000000+00:00")
+    assert "## Easy images are better: holds" in page(tmp_path / "one", before + again)
+
+    file = write(tmp_path / "two", again)
+    write(tmp_path / "three", before)
+    result = run(file, "--results", tmp_path / "two" / "run", "--results", tmp_path / "three" / "run")
+    assert "## Easy images are better: fails" in result.stdout
+
+
 def test_an_absent_claim_is_told_with_what_was_looked_for(tmp_path: Path) -> None:
     text = page(tmp_path, cell(0.5, method="el2n"))
     assert "## Easy images are better: not measured" in text

@@ -200,7 +200,7 @@ def test_near_images_are_the_same_in_blocks_of_any_size(monkeypatch: pytest.Monk
     expected = condensed_facts(images, labels, test, classes=4, train_in_test=0)
     assert (expected["in_test_exact"], expected["in_test_near"]) == (2, 14)
     monkeypatch.setattr("bench.artifacts.duplicates.BLOCK_BYTES", 3 * test[0].nbytes)
-    monkeypatch.setattr("bench.artifacts.duplicates._ROWS", 5)
+    monkeypatch.setattr("bench.artifacts.duplicates._PAIRS", 15)
     assert condensed_facts(images, labels, test, classes=4, train_in_test=0) == expected
     floats = condensed_facts(images.astype(np.float32), labels, test, classes=4, train_in_test=0)
     assert {**floats, "digest": expected["digest"]} == expected
@@ -214,7 +214,7 @@ import gc, json, resource, sys
 from pathlib import Path
 import numpy as np
 import torch
-from bench.artifacts import opened, split_images
+from bench.artifacts import duplicates, opened, split_images
 from bench.artifacts.duplicates import condensed_facts
 from bench.stages.evaluate import loop
 from bench.teachers import dynamics_recipes
@@ -223,6 +223,7 @@ from tests.stages.test_streaming import Opened
 
 torch.set_num_threads(1)
 split_images.IN_MEMORY = opened.WHOLE = feed._SOURCE = feed._WHOLE = 0
+duplicates.BLOCK_BYTES = 2**20  # both splits take several blocks
 dynamics_recipes.SMALL = 10**6  # the small network of the embedded data sets
 
 def peak():

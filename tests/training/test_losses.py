@@ -152,3 +152,12 @@ def test_the_log_is_the_mean_over_images_of_the_definition(loss: Loss):
             value = reference(student(x), target.logits, target.classes, loss)
             total += value.item() * len(x)
         assert logged == pytest.approx(total / N, rel=1e-4, abs=1e-5)
+
+
+def test_a_target_is_cut_as_its_slices_are():
+    full = Target(torch.arange(7), torch.arange(7) + 10, torch.rand(7), torch.rand(7, 3), torch.rand(7, 3))
+    for target in (full, Target(torch.arange(7)), Target(torch.arange(7), logits=torch.rand(7, 3))):
+        for own, part in zip(target.split([3, 1, 3]), (slice(0, 3), slice(3, 4), slice(4, 7)), strict=True):
+            for name, value in vars(target[part]).items():
+                other = getattr(own, name)
+                assert (other is value) if value is None else torch.equal(other, value)

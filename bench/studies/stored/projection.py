@@ -12,7 +12,7 @@ from bench.photographs.cache_limits import shown
 from bench.plugins.registry import Registry
 from bench.protocol import definition
 from bench.reports.table import Column, Page, Table, by_key, typed
-from bench.studies.stored.real_size import FEATURES, PROTOCOL, SETS, VIEWS, of_set, of_split
+from bench.studies.stored.real_size import FEATURES, LISTED, PROTOCOL, SETS, VIEWS, of_set, of_split
 
 DATASET, REPLICATES = "imagenet-1k", 3
 
@@ -92,7 +92,7 @@ def stages(machine: Machine, method: str, compressor: str, ipc: int, views: int,
     cores = machine.cores
     decoded = sets * images + data.test if method == "random" else files
     out = [
-        Stage("describe: hash the files", files * CORE["hash"].seconds / cores, 0, 600 * files),
+        Stage("describe: hash the files", files * CORE["hash"].seconds / cores, 0, LISTED * files),
         Stage(
             "decode",
             decoded * CORE["decode"].seconds / cores,

@@ -27,7 +27,13 @@ from bench.trials.budget import Budget, reference_bytes
 IPCS = (1, 10, 50, 100)
 FEATURES, VIEWS, EPOCHS = 512, 5, 10  # of ResNet-18; of score; of el2n
 PROTOCOL, BUDGET = "standard-soft-v1", "30x"
-LISTED = 600  # bytes of a listed file: path, size, time, label, digest; measured by `python -m speed imagenet`
+NAMED = 24 + 8  # bytes of a file's name, as ImageNet names files, and of the place where it ends
+STATE = 8 + 8  # its size, the time of its last change
+LABELLED = 3 * 8  # its label: of the list, of the source, of the split
+HASHED = 32  # its digest
+KEPT = NAMED + STATE + LABELLED + HASHED  # of a listed file while its data set is open
+LENT = 2 * (NAMED + STATE + 8 + HASHED)  # the split as it is sent to the process of a method: written, then whole
+LISTED = KEPT + LENT  # bytes of a listed file; `python -m speed imagenet` holds 1,281,167 of them to it
 DRAWN = 800  # bytes of an image while one view of a whole split is drawn (bench/views/parameters.py)
 ENCODING = 8  # of a shard of raw labels: in float16, in float64, and what a decomposition makes of it
 DECODING = 6  # of a window of labels: decoded parts, joined, by temperature, logarithms, probabilities, products
