@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -15,6 +17,9 @@ class PeakMemory:
     On a processor that is Linux. Elsewhere the peak since the process began is all that there is: what stays below it
     is not seen, and `exact` is False. On a GPU it is what torch allocates, which kernels and its own reserve exceed.
 
+    Memory that was freed before is handed back to the system first: a process that worked before would else work within
+    it, and seem to need nothing. What libraries load on first use counts for whoever comes first in a process.
+
     Args:
         device: whose memory.
     """
@@ -25,6 +30,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._base = torch.cuda.memory_allocated(self._device)
             return
+        _hand_back_freed()
         try:
             Path("/proc/self/clear_refs").write_text("5")
             self._base = _status("VmRSS")
@@ -36,6 +42,15 @@ class PeakMemory:
         cuda = self._device.type == "cuda"
         peak = torch.cuda.max_memory_allocated(self._device) if cuda else _peak()
         return max(0, peak - self._base)
+
+
+def _hand_back_freed() -> None:
+    """Give the system what this process freed and kept; only GNU's C library is asked."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # other libraries have no such function
+        return
 
 
 def _peak() -> int:

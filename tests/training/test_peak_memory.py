@@ -25,6 +25,18 @@ def test_what_was_held_and_given_back_is_seen_and_what_came_before_is_not() -> N
     assert memory.above() / MIB == pytest.approx(60, abs=15)
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not begin a peak anew")
+def test_what_the_process_had_freed_before_counts_again() -> None:
+    """Blocks that lie below one that is in use are kept by the process when they are freed."""
+    blocks = [bytearray(100_000) for _ in range(600)]
+    pin = bytearray(100_000)
+    blocks.clear()
+    memory = PeakMemory()
+    blocks += [bytearray(100_000) for _ in range(600)]
+    assert memory.above() / MIB == pytest.approx(57, abs=15)
+    assert len(pin) == len(blocks[0])
+
+
 def test_a_system_that_cannot_begin_anew_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError

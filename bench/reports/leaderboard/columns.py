@@ -91,8 +91,10 @@ class Standing:
 
     @property
     def peak_bytes(self) -> int | None:
-        """Of the student's training, the mean over the replicates that tell it."""
-        return _mean_bytes((record.peak_bytes or {}).get("train") for record in self.results)
+        """Of the student's training, the least over the replicates that tell it: the first one of a process also loads
+        libraries."""
+        peaks = ((record.peak_bytes or {}).get("train") for record in self.results)
+        return min((peak for peak in peaks if peak is not None), default=None)
 
     def invalid(self, what: str) -> float:
         """Of the labels' "values" or "rows", the mean share that were no probabilities."""

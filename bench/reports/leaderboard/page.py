@@ -176,7 +176,10 @@ def notes(frame: pd.DataFrame, wished: Sequence[str] = ()) -> Iterator[Note]:
             "row; other ratios likewise."
         )
     if "peak_train" in wished:
-        yield "peak: memory of the student's training above where it began: of the GPU, or of the process; mean over n."
+        yield (
+            "peak: memory of the student's training above where it began: of the GPU, or of the process; the least "
+            "over n, since the first training of a process also loads libraries."
+        )
     yield (
         "sizes: encoded bytes, 1 kB = 1,000 B; bits/class: of images and labels, k thousand, M million; "
         "time: wall time of a trial."
