@@ -230,7 +230,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB
 
 def use(n, folder):
-    world = Opened(Path(folder), f"drawn:n={n},side=32")
+    world = Opened(Path(folder), f"drawn:n={n},side=40")
     context = world.context()
     context.features(), context.logits(), context.soft_labels(None, 2), context.dynamics_scores(1)
     images, labels = world.data.test_images()
@@ -273,12 +273,12 @@ def test_nobody_asks_for_more_than_a_part_of_a_split(n: int, tmp_path: Path, mon
 @pytest.mark.slow
 @pytest.mark.trains
 def test_the_peak_of_what_is_made_of_a_split_does_not_grow_with_it(tmp_path: Path) -> None:
-    sizes = (3000, 9000)
+    sizes = (4500, 9000)  # both of more than the four parts of 1,000 images that stand in memory at once
     given_back = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back at once
     environment = {**os.environ, **given_back, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SCRIPT, str(tmp_path), ",".join(map(str, sizes))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     small, large = json.loads(done.stdout.splitlines()[-1])
-    pixels = (sizes[1] - sizes[0]) * 3 * 32**2 / 2**20  # MiB of uint8; as floats four times as much
+    pixels = (sizes[1] - sizes[0]) * 3 * 40**2 / 2**20  # MiB of uint8; as floats four times as much
     assert large - small < 0.5 * pixels, f"{small:.0f} MiB, then {large:.0f} MiB; {pixels:.0f} MiB of pixels more"
