@@ -27,8 +27,9 @@ MEMORY_GB (float, what a task takes of a GPU and of the machine), PUBLISHED (dic
 one that may give their digest, or ""; a trial holds name and digest of the content, never the path), BACKBONES
 (methods: how many networks `ctx.teachers` is asked for, an int, or the name of the parameter that tells how many or
 which), TEACHER (methods: whether the teacher is asked for, where the code does not show it: True, False, or the values
-of parameters with which it is), CHECK_EXCEPTIONS (dict: a rule of `condensebench check plugins` that does not hold
-here, and why).
+of parameters with which it is), UNBALANCED (methods: True where classes get different numbers of images, ipc on the
+mean: protocols with recipe.class_balance = "free" take such sets), CHECK_EXCEPTIONS (dict: a rule of `condensebench
+check plugins` that does not hold here, and why).
 A method that ranks images may also have `scores(train, ctx, *, ...) -> float64 [N]`, low is easy; it is called with all
 of the method's parameters, and `condensebench probe --scores` shows what it gives.
 A file or folder whose name starts with an underscore is shared code, not a plugin.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from bench.api import Context, Train
@@ -17,16 +19,30 @@ _SCALE = (0.08, 1.0)  # share of the image that a crop covers: torchvision's def
 _CROPS_AT_ONCE = {"cpu": 64, "cuda": 1024}  # on a CPU, activations that fit the cache are worth 1.5x
 
 
-def crop_losses(crops: torch.Tensor, label: int, size: int, ctx: Context) -> torch.Tensor:
-    """The teacher's cross-entropy with the true class, float32 [n], of crops [n, c, s, s] in [0, 255].
+def crop_losses(
+    crops: torch.Tensor,
+    label: int,
+    size: int,
+    ctx: Context,
+    observers: Sequence[nn.Module] = (),
+    criterion: str = "nll",
+) -> torch.Tensor:
+    """What ranks crops [n, c, s, s] in [0, 255], float32 [n], low is typical: the mean over the observers (the teacher,
+    where none is named) of their cross-entropy with the true class ("nll"), or of the entropy of what they say.
 
     A crop is not enlarged: it lies in the middle of a `size` x `size` image of zeros. The zeros are set after
     normalisation, as in RDED's code, so the border has the mean colour of the data set.
     """
     with torch.no_grad():
         padded = centre_pad(ctx.normalise(crops), size)
-        logits = ctx.teacher(padded.contiguous(memory_format=torch.channels_last))  # 1.5x faster on a CPU
-    return F.cross_entropy(logits, torch.full((len(crops),), label, device=logits.device), reduction="none")
+        padded = padded.contiguous(memory_format=torch.channels_last)  # 1.5x faster on a CPU
+        answers = [network(padded) for network in observers or (ctx.teacher,)]
+    if criterion == "entropy":
+        losses = [-(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1) for logits in answers]
+    else:
+        truth = torch.full((len(crops),), label, device=answers[0].device)
+        losses = [F.cross_entropy(logits, truth, reduction="none") for logits in answers]
+    return losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
 
 
 def rank_crops(losses: np.ndarray, slots: int) -> np.ndarray:
@@ -53,7 +69,7 @@ class TypicalMosaics:
     """The mosaics of all classes, and how they came about."""
 
     images: torch.Tensor  # uint8 [num_classes * ipc, channels, size, size], class after class
-    mean_loss: float  # of the teacher on the crops that were kept, mean over classes
+    mean_loss: float  # of the observers on the crops that were kept, mean over classes
     short_classes: int  # classes with fewer images than slots: several crops of an image were kept
 
 
@@ -62,8 +78,19 @@ def default_factor(train: Train) -> int:
     return 2 if train.source_size >= 2 * train.size else 1
 
 
+Ranking = Callable[[torch.Tensor, int, int, Context], torch.Tensor]  # as `crop_losses`
+
+
 def typical_mosaics(
-    train: Train, ipc: int, ctx: Context, *, num_crops: int, candidates: int, factor: int
+    train: Train,
+    ipc: int,
+    ctx: Context,
+    rank: Ranking = crop_losses,
+    /,
+    *,
+    num_crops: int,
+    candidates: int,
+    factor: int,
 ) -> TypicalMosaics:
     """Make `ipc` mosaics of factor x factor crops for every class.
 
@@ -71,7 +98,8 @@ def typical_mosaics(
         train: the training split; crops come from `train.sources`.
         ipc: mosaics per class.
         ctx: gives the teacher and the generators.
-        num_crops: crops of each candidate; the one with the lowest teacher loss is preferred.
+        rank: what ranks crops; low is typical.
+        num_crops: crops of each candidate; the one with the lowest loss is preferred.
         candidates: images per class that are looked at (all of a smaller class).
         factor: crops per side of a mosaic.
 
@@ -94,7 +122,7 @@ def typical_mosaics(
         losses = []
         for rows in torch.arange(len(own)).split(images_at_once):
             crops = resized_crops(train.sources(own[rows.numpy()]).to(ctx.device), boxes[rows], side)
-            losses.append(crop_losses(crops.flatten(0, 1), label, train.size, ctx).reshape(-1, num_crops).cpu())
+            losses.append(rank(crops.flatten(0, 1), label, train.size, ctx).reshape(-1, num_crops).cpu())
         loss = torch.cat(losses).numpy()
         chosen = rank_crops(loss, slots)
         # Cut the winners again instead of keeping all crops: a class of ImageNet would take half a gigabyte.

@@ -58,7 +58,7 @@ def measure(quick: bool = False) -> list[Row]:
         def apart() -> float:
             lending = Lending(ws, spec, dataset, teacher, None, coordinates)
             with lending.process() as process:
-                process.call("bench.stages.lent:condense", 1)
+                process.call("bench.stages.lent:condense", 1, True)
             return process.cpu
 
         here()

@@ -10,7 +10,7 @@ from time import process_time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bench.studies.costs.memory import PeakMemory
+from bench.training.peak_memory import PeakMemory
 from methods._coding_rate import Selection, greedy
 from speed.row import Row
 

@@ -29,7 +29,7 @@ from typing import Any
 from tabulate import tabulate
 
 from tests.worlds import ROOT
-from tests.worlds.run import make_world
+from tests.worlds.run import VARY, make_world
 
 # Whom to kill -> the exit code of the run.
 ENDS = {"driver": -signal.SIGKILL, "group": -signal.SIGKILL, "worker": 0, "raylet": 2, "gcs_server": 2}
@@ -37,7 +37,6 @@ VICTIMS = tuple(ENDS)
 REPLICATES = 12  # of two methods
 WORKERS = 2  # of one run that are killed, one after the other; a stage is tried once more often
 LIMIT = 1800.0  # seconds for a run that is over in one minute on a machine that does nothing else
-VARY = {"finished", "seconds", "digest"}  # fields that differ between two runs of one trial
 AFTER_FIRST = 0.75  # share of the kills that wait for a record of their run
 SLOW = """
 import time

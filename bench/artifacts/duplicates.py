@@ -70,6 +70,7 @@ def condensed_facts(
     return {
         "digest": set_digest(images, labels, soft_labels),
         "per_class": (int(per_class.min()), int(per_class.max())),
+        **({"empty_classes": int((per_class == 0).sum())} if per_class.min() < per_class.max() else {}),
         "repeated": sum(count for count in counts.values() if count > 1),
         "in_test_exact": int(exact.sum()),
         "in_test_near": int((near(levels, test) & ~exact).sum()),

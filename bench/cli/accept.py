@@ -50,7 +50,7 @@ def command(
     import os
 
     from bench import finding
-    from bench.cli.progress import progress_of_reruns
+    from bench.cli.progress import named_stages, progress_of_reruns
     from bench.driver.defaults import default_store
     from bench.submission.judging import JudgingOptions, accept
     from bench.submission.private_texts import without_secrets
@@ -68,6 +68,7 @@ def command(
             jobs=jobs,
             limits=limits_of(stage_timeout or TIMEOUT, stage_memory, stage_processes),
             progress=progress_of_reruns,
+            named_stages=named_stages,
         ),
     )
     print(finding.as_json(ruling.findings) if as_json else finding.as_text(ruling.findings, ruling.summary))

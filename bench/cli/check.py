@@ -49,8 +49,10 @@ def check_plugins(names: tuple[str, ...], plugins: tuple[str, ...], as_json: boo
 
     fork_server.start_early("bench.checks.plugins.apart_side")
     from bench.checks.plugins.check_plugins import check_and_count
+    from bench.cli.progress import named_stages
 
-    findings, checked = check_and_count(names, plugins)
+    with named_stages() as naming:
+        findings, checked = check_and_count(names, plugins, naming)
     if as_json:
         print(finding.as_json(findings))
         print(f"{checked}.", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import shlex
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ def command(file: str, results: tuple[str, ...], out: str | None) -> int:
     records was edited.
     """
     from bench.plugins.registry import discover
+    from bench.records.files import latest
     from bench.reports.claims.claim_file import check_names, load_folders, read_claims
     from bench.reports.claims.claims_page import page
     from bench.reports.claims.verdict import weigh
@@ -38,7 +40,8 @@ def command(file: str, results: tuple[str, ...], out: str | None) -> int:
         raise UserError(f"no records at {absent[0]}: expected a folder with .jsonl record files, or one such file.")
     for note in (note for loaded in folders.values() for note in loaded.notes):
         print(note, file=sys.stderr)
-    records = [record for loaded in folders.values() for record in loaded]
+    # Of a trial's records in a folder the last line counts, even where the clock was set back; folders go by time.
+    records = latest(heapq.merge(*folders.values(), key=lambda record: record.finished))
     entries = entries_of(sorted(records, key=lambda record: record.finished))
     check_names(claims, entries, discover(), file)
     options = [part for folder in results for part in ("--results", folder)]

@@ -16,12 +16,16 @@ GROUP = "run"
 @click.command()
 @condensed_sets
 @click.option("--plan", metavar="FILE", help="A plan (TOML) instead: of each data set the most images per class.")
+@click.option(
+    "--relabelling", is_flag=True, help="Instead: how the time of making soft labels divides among its stages."
+)
 @FORMAT
 @DATA
 @PLUGIN
 def command(
     *,
     plan: str | None,
+    relabelling: bool,
     datasets: Sequence[str],
     methods: Sequence[str],
     ipcs: Sequence[int],
@@ -36,7 +40,10 @@ def command(
     \b
     condensebench cost --dataset digits --method herding --method dm --ipc 10
     condensebench cost --plan results/default-plan.toml --format md
+    condensebench cost --relabelling --dataset digits --method random --ipc 10 --protocol small-soft-v1
     """
+    if relabelling:
+        return _relabelling(plan, datasets, methods, ipcs, protocols, format_, plugins)
     from rich.console import Console
 
     from bench.artifacts.refs import Workspace
@@ -61,3 +68,37 @@ def command(
             say(visible(cut(f"{label}: {result}")), highlight=False, soft_wrap=True, markup=False)
         print(rendered(outcomes, {name.dataset: opened.dataset(name).train_images for name in names}, format_))
     return int(any(outcome.status != "ok" for outcome in outcomes.values()))
+
+
+def _relabelling(
+    plan: str | None,
+    datasets: Sequence[str],
+    methods: Sequence[str],
+    ipcs: Sequence[int],
+    protocols: Sequence[str],
+    format_: str,
+    plugins: Sequence[str],
+) -> int:
+    """Print where the time of relabelling goes, for every condensed set that the options or a plan name."""
+    from bench.driver.defaults import default_device, make_plan, work_as_runs_do
+    from bench.plugins.registry import discover
+
+    registry = discover(plugins)
+    chosen = make_plan(plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
+    work_as_runs_do(registry, [each for grid in chosen.grids for each in grid.datasets])
+    from bench.artifacts.refs import Workspace
+    from bench.studies.costs.relabelling import profile
+    from bench.studies.costs.relabelling_table import LabelledSet, rendered_profiles
+    from bench.studies.label_sets.trial_labels import trial_labelling
+
+    trials = chosen.trials(registry)
+    stored = [trial for trial in trials if trial.compressor is not None] or trials  # without any the first tells why
+    names = dict.fromkeys(LabelledSet(each.dataset, each.protocol, each.method, each.ipc) for each in stored)
+    with tempfile.TemporaryDirectory(prefix="condensebench-cost-") as folder:
+        ws = Workspace(folder, registry, default_device())
+        profiles = {
+            name: profile(trial_labelling(ws, name.dataset, name.protocol, name.method, name.ipc, purpose="relabel"))
+            for name in names
+        }
+        print(rendered_profiles(profiles, format_))
+    return 0

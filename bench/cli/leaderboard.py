@@ -27,6 +27,7 @@ GROUP = "look"
     metavar="ID=ID",
     help="For ARS: a protocol and the same recipe without augmentation; repeatable.",
 )
+@click.option("--memory", is_flag=True, help="Also the peak memory of the students' trainings.")
 @FORMAT
 def command(
     results: str,
@@ -34,6 +35,7 @@ def command(
     scores: str | None,
     full_data: str | None,
     unaugmented: tuple[str, ...],
+    memory: bool,
     format_: str,
 ) -> int:
     """Print the tables of a results folder.
@@ -45,6 +47,8 @@ def command(
 
     if by and scores:
         raise UserError(f"--by {by} and --scores {scores} are two tables: type one of them.")
+    if memory and (by or scores):
+        raise UserError(f"--memory and {'--by' if by else '--scores'} {by or scores} do not go together: type one.")
     if (full_data or unaugmented) and not scores:
         raise UserError("--full-data and --unaugmented belong to DD-Ranking's scores: type --scores dd-ranking too.")
     pairs = {pair: pair.partition("=") for pair in unaugmented}
@@ -74,5 +78,5 @@ def command(
         from bench.reports.leaderboard.page import render
         from bench.reports.leaderboard.rows import leaderboard
 
-        print(render(leaderboard(latest, released()), format_))
+        print(render(leaderboard(latest, released()), format_, ("peak_train",) if memory else ()))
     return int(bool(loaded.tampered))

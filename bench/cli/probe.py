@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import DATA, FORMAT, PLUGIN, STORE, condensed_sets
 from bench.errors import UserError
 from bench.places import absolute_path
+
+if TYPE_CHECKING:
+    from bench.artifacts.refs import Workspace
+    from bench.trials.trial import Trial
 
 GROUP = "look"
 
@@ -38,6 +43,9 @@ GROUP = "look"
 @click.option(
     "--scores", is_flag=True, help="Instead: how the methods' scores are spread, and over which classes their ends."
 )
+@click.option("--spectra", is_flag=True, help="Instead: singular values and effective rank of the sets' soft labels.")
+@click.option("--results", metavar="DIR", help="With --spectra: records that tell what students lose by --drop.")
+@click.option("--drop", multiple=True, metavar="C@B", help="A compressor and its budget, such as rpca@30x; repeatable.")
 @click.option("--landscape", type=click.IntRange(min=3), metavar="N", help="Also the loss on a grid of N x N points.")
 @click.option(
     "--out", metavar="DIR", help="Folder of tables and figures: values of every image, histograms, landscapes."
@@ -59,6 +67,9 @@ def command(
     crops: int,
     shape: bool,
     scores: bool,
+    spectra: bool,
+    results: str | None,
+    drop: Sequence[str],
     landscape: int | None,
     out: str | None,
     format_: str,
@@ -73,14 +84,19 @@ def command(
     condensebench probe --dataset mnist5k --method random --method el2n --method sre2l --ipc 10
     condensebench probe --dataset digits --method random --method edc --ipc 10 --shape --landscape 21 --out probe
     condensebench probe --dataset glyphs --method el2n --method forgetting --ipc 10 --scores --out scores
+    condensebench probe --dataset glyphs --method random --method score --ipc 1 --spectra
     """
     if landscape and not out:
         raise UserError("--landscape writes files: type --out FOLDER too.")
     if scores and (shape or landscape or names or crop_scale < 1):
         raise UserError("--scores shows what methods rank images by; observers, crops and shapes are another probe.")
+    if spectra and (scores or shape or landscape or names or crop_scale < 1 or replicate):
+        raise UserError("--spectra shows labels of replicate 0; observers, crops, shapes and scores are another probe.")
+    if (results or drop) and not (spectra and results and drop):
+        raise UserError("--results and --drop go together with --spectra: --spectra --results DIR --drop rpca@30x.")
     if crops > 1 and crop_scale == 1:
         raise UserError("--crops shows several crops of an image: type --crop-scale too, for instance 0.08.")
-    from bench.driver.defaults import default_device, default_store, make_plan, work_as_runs_do
+    from bench.driver.defaults import default_device, make_plan, work_as_runs_do
     from bench.plugins.registry import discover
 
     registry = discover(plugins)
@@ -93,8 +109,11 @@ def command(
     from bench.studies.probes import observed, probe_figures
     from bench.studies.probes.probe_table import Probe, rendered
 
+    if spectra:
+        trials = chosen.trials(registry)
+        return _spectra(Workspace(_place(store), registry, default_device()), trials, results, drop, out, format_)
     sets = named_sets(registry, plan=plan, datasets=datasets, methods=methods, ipcs=ipcs, protocols=protocols)
-    ws = Workspace(absolute_path(store or default_store()), registry, default_device())
+    ws = Workspace(_place(store), registry, default_device())
     opened = Opened(ws, sets)
     folder = Path(out) if out else None
     if folder:
@@ -137,3 +156,35 @@ def command(
             print(probe_figures.draw_histograms(probes, folder / "histograms.png"), file=sys.stderr)
             (folder / "probe.csv").write_text(rendered(probes, "csv"), encoding="utf-8")
     return int(failed > 0)
+
+
+def _place(store: str | None) -> Path:
+    """The store that is named, or the usual one."""
+    from bench.driver.defaults import default_store
+
+    return absolute_path(store or default_store())
+
+
+def _spectra(
+    ws: Workspace, trials: Sequence[Trial], results: str | None, drop: Sequence[str], out: str | None, format_: str
+) -> int:
+    """Print the spectra of the labels of every condensed set among some trials."""
+    from bench.records import files
+    from bench.studies.label_sets.trial_labels import trial_labelling
+    from bench.studies.probes.label_spectra import LabelsName, Probed, drops, rendered_spectra, spectra
+    from bench.studies.probes.probe_figures import draw_spectra
+
+    records = files.required(files.scan(results), results).records if results else []
+    stored = [trial for trial in trials if trial.compressor is not None] or trials  # without any the first tells why
+    names = dict.fromkeys(LabelsName(each.dataset, each.protocol, each.method, each.ipc) for each in stored)
+    probed = []
+    for name in names:
+        labelling = trial_labelling(ws, name.dataset, name.protocol, name.method, name.ipc, purpose="look at")
+        probed.append(Probed(name, *spectra(labelling), drops(name, records, drop)))
+    print(rendered_spectra(probed, format_))
+    if out:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "spectra.csv").write_text(rendered_spectra(probed, "csv"), encoding="utf-8")
+        print(draw_spectra(probed, folder / "spectra.png"), file=sys.stderr)
+    return 0

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.checks.records.board import Line
 from bench.cli.trial_progress import TrialProgress, duration
 from bench.driver.estimate import committed_records, estimate_seconds
 from bench.driver.prepared import Prepared
+from bench.driver.running_stages import Naming, told_as
 from bench.records.files import Record
+from bench.training.progress_files import folder_sink
 from bench.trials.trial import Trial
 
 
@@ -84,6 +88,14 @@ class RunProgress(TrialProgress):
     def skip(self, trial: Trial) -> None:
         """A trial turned out to be done."""
         self.step(str(trial), None)
+
+
+@contextmanager
+def named_stages() -> Iterator[Naming]:
+    """Shows what this process does, once it takes long; gives what names it."""
+    with TemporaryDirectory(prefix="condensebench-progress-") as folder, TrialProgress() as shown:
+        shown.watch(0, Path(folder))
+        yield lambda name: told_as(name, folder_sink(Path(folder)), uuid.uuid4().hex)
 
 
 @contextmanager

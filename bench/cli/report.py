@@ -60,6 +60,9 @@ def command(
     for case in material.disagreements:
         if case.kind == "conflict":
             print(f"conflict: {case.trial}: {case.text}", file=sys.stderr)
+    if others := sum(case.kind != "conflict" for case in material.disagreements):
+        what = "have several results, by other code or on other machines; the last one counts"
+        print(f"{others} trials {what}: {Path(out) / 'checks.html'}", file=sys.stderr)
     named = {"--results": folders, "--claims": claims, "--pictures": pictures, "--store": (store,) if store else ()}
     options = [part for option, values in named.items() for value in values for part in (option, value)]
     typed = shlex.join(["condensebench", "report", *options, "--out", out])

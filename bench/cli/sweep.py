@@ -29,7 +29,8 @@ PLAN = "sweep.toml"
     multiple=True,
     required=True,
     metavar="PART.KEY=V,V",
-    help="Values of a parameter: method.alpha=1,3,5, compressor.rank=4,8 or protocol.recipe.batch=20,50; repeatable.",
+    help="Values of a parameter: method.alpha=1,3,5, compressor.rank=4,8 or protocol.recipe.batch=20,50, a pair as "
+    "0.08..1; repeatable.",
 )
 @click.option("--paired", is_flag=True, help="First values together, second values together; else every combination.")
 @click.option("--results", default="results/sweep", show_default=True, metavar="DIR", help="Continued if it exists.")

@@ -52,7 +52,7 @@ class TrialProgress:
         """Show trials from now on.
 
         Args:
-            total: how many run. Where more of them end than were foreseen, the total grows.
+            total: how many run; 0: none, there are stages alone. Where more end than were foreseen, the total grows.
             folder: where it stands which stages run (bench.driver.running_stages); it need not be there yet.
         """
         self._planned = self._total = total
@@ -65,7 +65,8 @@ class TrialProgress:
                 TimeRemainingColumn(),
                 console=self._console,
             )
-            self._task = self._progress.add_task("trials", total=total)
+            if total:
+                self._task = self._progress.add_task("trials", total=total)
             self._progress.start()
         self._watcher = threading.Thread(target=self._watch, args=(folder,), daemon=True)
         self._watcher.start()

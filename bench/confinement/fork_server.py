@@ -167,10 +167,10 @@ def _set_threads(threads: int) -> None:
 def main() -> NoReturn:
     """A server as a new process: `python -m bench.confinement.fork_server DESCRIPTOR MODULE...`."""
     end = socket.socket(fileno=int(sys.argv[1]))
-    for module in sys.argv[2:]:
-        importlib.import_module(module)
-    wire.send(end, b"ready")
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, wire.Ended):  # who started it may be gone before all is imported
+        for module in sys.argv[2:]:
+            importlib.import_module(module)
+        wire.send(end, b"ready")
         _serve(end)
     os._exit(0)
 

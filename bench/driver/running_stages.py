@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.training.progress_files import Sink, teller
 
+Naming = Callable[[str], contextlib.AbstractContextManager[None]]  # tells of what is done within, by its name
 ENDING = ".stage"  # of a file's name, after the ticket
 
 
@@ -54,14 +55,31 @@ def told(sink: Sink | None, ticket: str, stage: str, args: Sequence[Any]) -> Ite
     if sink is None or not ticket:
         yield
         return
+    with told_as(name_of(stage, args), sink, ticket):
+        yield
+
+
+@contextlib.contextmanager
+def told_as(name: str, sink: Sink, ticket: str) -> Iterator[None]:
+    """Tell of something that this process does, by its name, until it is done."""
     file = f"{ticket}{ENDING}"
     with contextlib.suppress(Exception):
-        sink(file, json.dumps(asdict(RunningStage(name_of(stage, args), teller()))).encode())
+        sink(file, json.dumps(asdict(RunningStage(name, teller()))).encode())
     try:
         yield
     finally:
         with contextlib.suppress(Exception):
             sink(file, None)
+
+
+def untold(name: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG001
+    """A `Naming` that tells nobody."""
+    return contextlib.nullcontext()
+
+
+def nothing_named() -> contextlib.AbstractContextManager[Naming]:
+    """Shows nothing; gives what names nothing."""
+    return contextlib.nullcontext(untold)
 
 
 def running_stages(folder: Path) -> dict[str, RunningStage]:

@@ -150,11 +150,14 @@ class Run:
         recipe = self._origins.recipe(trial, dataset.classes)
         fields["recipe"] = recipe.digest
         lent = self._lent(trial, labellers)
-        condensed_key = ("condense", trial.dataset, lent, trial.method, trial.ipc)
+        balanced = recipe.class_balance == "equal"
+        fields["class_balance"] = None if balanced else recipe.class_balance
+        condensed_key = ("condense", trial.dataset, lent, trial.method, trial.ipc, balanced)
         for replicate in dict.fromkeys((0, trial.replicate)):
             condensed: CondensedRef = (
                 await once(
-                    (*condensed_key, replicate), "condense", trial.method, dataset, lent, trial.ipc, replicate,
+                    (*condensed_key, replicate),
+                    "condense", trial.method, dataset, lent, trial.ipc, replicate, balanced,
                     needs=_addresses([lent] if isinstance(lent, TeacherRef) else []),
                 )
             ).get()  # fmt: skip

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-FREE = 2**29  # bytes that decoding may take, however little is decoded
+FREE = 2**28  # bytes that decoding may take, however little is decoded
 PER_BYTE = 64  # more, for each byte of the blobs and of the logits that are asked for
 _TORCH = re.compile(r"allocate (\d+) bytes")
 _lock = Lock()

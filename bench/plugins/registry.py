@@ -60,6 +60,7 @@ CONSTANTS: dict[str, type | tuple[type, ...]] = {
     "CHECK_EXCEPTIONS": dict,  # rule of `check plugins` -> why it does not hold here
     "ARITHMETIC": str,  # of a data set: the arithmetic of its trials where none is asked for, see bench.machine
     "PLACES": dict,  # parameters that name files -> the one that gives their digest; see bench.foreign.named_files
+    "UNBALANCED": bool,  # a method whose classes have different numbers of images
     "NAMED": bool,  # networks of a library: the spec goes on with the model's name
 }
 # What the harness uses of a plugin, by name.
@@ -103,6 +104,12 @@ class Plugin:
         """Whether it does not come with this project: a file given by --plugin, or an installed package's."""
         folders = tuple(f"{folder.replace('/', '.')}." for folder in FOLDERS)
         return self.module_name is None or not self.module_name.startswith(folders)
+
+    @property
+    def unbalanced(self) -> bool:
+        """Whether a method says that its classes have different numbers of images: it needs a protocol that lets them
+        (recipe.class_balance = "free")."""
+        return bool(self.constants.get("UNBALANCED", False))
 
     @cached_property
     def digest(self) -> str:

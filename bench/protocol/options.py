@@ -1,4 +1,5 @@
 """Protocols with other values: `small-soft-v1:recipe.batch=100,recipe.schedule.zeta=1`, any value by its dotted name.
+A pair is written `[0.08,1]` or, where a shell would read the brackets, `0.08..1`.
 
 What comes of it is unofficial, like a miniature (`scale=`): its id has a colon, so that no official table holds it.
 """
@@ -124,12 +125,21 @@ def _value(key: str, text: str, where: str) -> Any:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
-        value = text  # a word without quotes
+        value = _pair(text)
     try:
         return as_toml(TypeAdapter(annotation).validate_python(value))
     except ValidationError as error:
         problem = "; ".join(each["msg"] for each in error.errors())
         raise UserError(f"{where}: {key} = {text}: {problem}.") from None
+
+
+def _pair(text: str) -> Any:
+    """`0.08..1` as the pair [0.08, 1]; what is none as it is: a word without quotes."""
+    low, dots, high = text.partition("..")
+    try:
+        return tomllib.loads(f"value = [{low}, {high}]")["value"] if dots else text
+    except (ValueError, RecursionError):
+        return text
 
 
 def _annotation(key: str, where: str) -> Any:

@@ -47,18 +47,22 @@ class Schedule(Part):
     ssrs: the cosine up to and including e = 5 E / 6, then (1 + cos(5 pi / (6 zeta))) / 2 * (6 E - 6 e) / (6 E) (EDC's
     smoothing schedule as coded: the rate jumps down after 5 E / 6).
     multistep: gamma to the power of the milestones that are reached, e >= milestone.
+    loss-driven: gamma to the power of the epochs so far whose mean training loss fell by less than `loss_fall` and by
+    less than `loss_fall_share` of the loss before (a loss that rises does both), as ALRS has it.
 
     With `warmup` = W > 0, epochs e < W run at warmup_start + (1 - warmup_start) e / W, and the rest as above with e - W
     of E - W epochs (milestones stay counted from 0).
     """
 
-    name: Literal["cosine", "ssrs", "linear", "multistep", "constant"] = "cosine"
+    name: Literal["cosine", "ssrs", "linear", "multistep", "constant", "loss-driven"] = "cosine"
     zeta: Positive = 1.0
     per: Literal["epoch", "step"] = "epoch"  # "step": e grows by 1 / (steps per epoch) with every optimiser step
     warmup: Annotated[int, Field(ge=0)] = 0  # epochs
     warmup_start: Share = 0.0  # multiple of `lr` at the first epoch of the warm-up
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()  # epochs
     gamma: Positive = 0.1
+    loss_fall: Positive = 0.02
+    loss_fall_share: Positive = 0.02
     restart: bool = False  # a fresh optimiser at every milestone: momentum is lost (DC-BENCH)
 
 
@@ -151,6 +155,9 @@ class Recipe(Part):
     # Network slimming: the protocol's last teacher keeps these shares of its channels, those with the largest scales of
     # batch norm, and is trained on the condensed set; () is off.
     kept_channels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    # equal: a condensed set has ipc images of every class. free: ipc times as many images as there are classes, of each
+    # class as many as the method likes, also none.
+    class_balance: Literal["equal", "free"] = "equal"
 
     @property
     def digest(self) -> str:
@@ -193,6 +200,8 @@ class Recipe(Part):
             raise ValueError("siamese is drawn for every batch anew and does not go with labels = 'stored'")
         if self.class_steps and (self.kept_channels or self.labels == "stored"):
             raise ValueError("class_steps goes neither with kept_channels nor with labels = 'stored'")
+        if self.class_steps and self.class_balance == "free":
+            raise ValueError("class_steps goes with class_balance = 'equal': a step needs images of its classes")
         if self.class_steps == 1:
             raise ValueError("class_steps is at least 2: one step is no continual learning")
         if self.kept_channels and self.labels not in ("hard", "learned"):
@@ -205,6 +214,8 @@ class Recipe(Part):
             raise ValueError(f"accumulation = {self.accumulation} does not divide batch = {self.batch}")
         if self.schedule.warmup >= self.epochs:
             raise ValueError(f"schedule.warmup = {self.schedule.warmup} must be below epochs = {self.epochs}")
+        if self.schedule.name == "loss-driven" and self.schedule.per == "step":
+            raise ValueError("schedule.per = 'epoch' belongs to loss-driven: it knows the mean loss of an epoch")
         if (self.schedule.name == "multistep") != bool(self.schedule.milestones):
             raise ValueError("schedule.milestones belong to multistep, which needs at least one")
         return self

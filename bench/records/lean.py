@@ -12,7 +12,7 @@ import json
 import re
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -51,7 +51,7 @@ class LeanInvalid(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     rows: _Count
 
 
-class LeanCondensed(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class LeanCondensed(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """See bench.records.schema.CondensedSet."""
 
     digest: str
@@ -60,6 +60,7 @@ class LeanCondensed(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     in_test_exact: _Count
     in_test_near: _Count
     train_in_test: _Count
+    empty_classes: _Count | None = None  # left out where it is None, as a `Record` does
 
 
 class LeanTeacher(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -99,6 +100,7 @@ class LeanRecord(Struct, frozen=True, gc=False):
     finished: str
     labels: Regime | None
     recipe: str | None
+    class_balance: Literal["free"] | None
     default_recipe: bool | None
     accuracy: float | None
     test_loss: float | None
@@ -123,6 +125,7 @@ class LeanRecord(Struct, frozen=True, gc=False):
     made_by: dict[str, str | None]  # shared by records that are equal in it, as are `environment` and the trial's texts
     provenance: dict[str, Any]  # of all that it tells, only "pixels", "soft_labels" and how images are counted
     seconds: dict[str, float]
+    peak_bytes: dict[str, int] | None
     conduct: dict[str, tuple[str, ...]] | None
     limits: str | None
     environment: dict[str, str]
@@ -160,6 +163,7 @@ class _Line(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     finished: str | UnsetType = UNSET
     labels: Regime | UnsetType | None = UNSET
     recipe: _OptionalText = UNSET
+    class_balance: Literal["free"] | UnsetType = UNSET
     default_recipe: bool | UnsetType | None = UNSET
     accuracy: Raw | UnsetType = UNSET
     test_loss: Raw | UnsetType = UNSET
@@ -183,6 +187,7 @@ class _Line(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     teachers: Raw | UnsetType = UNSET
     provenance: Raw | UnsetType = UNSET
     seconds: dict[str, Raw] | UnsetType = UNSET
+    peak_bytes: dict[str, _Count] | UnsetType = UNSET
     conduct: dict[str, tuple[str, ...]] | UnsetType | None = UNSET
     limits: _OptionalText = UNSET
     environment: Raw | UnsetType = UNSET
@@ -220,6 +225,8 @@ class LeanReader:
         return record if isinstance(record, Problem) else self._lean(record)
 
     def _fast(self, line: bytes) -> LeanRecord:
+        if not line.isascii():  # this project escapes all else; bytes that are no text may stand where nobody looks
+            raise _Odd
         whole = _decode(line)
         claimed, whole.digest = whole.digest, UNSET
         raw_made_by, made_by = self._part(whole.made_by, "made_by")
@@ -242,6 +249,7 @@ class LeanReader:
             whole.finished,  # type: ignore[arg-type]  # UNSET is looked at below
             labels,
             self._text(whole.recipe),
+            _none(whole.class_balance),
             _none(whole.default_recipe),
             _number(accuracy),
             _number(test_loss),
@@ -266,6 +274,7 @@ class LeanReader:
             made_by,
             provenance,
             self._seconds(whole.seconds),
+            _none(whole.peak_bytes),
             _none(whole.conduct),
             self._text(whole.limits),
             environment,

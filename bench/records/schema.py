@@ -34,6 +34,8 @@ COUNTED_AS = "counted_as"  # in provenance: how images are counted, where not as
 FLOATS = {"float32": 4, "float16": 2}
 Status = Literal["ok", "failed", "infeasible"]
 Regime = Literal["hard", "stored", "online", "learned"]  # of labels, see bench.protocol.recipe.Recipe
+# Fields of some records alone: where one is None it is left out, so that the lines of all others stay what they were.
+OF_SOME = ("class_balance", "curve", "peak_bytes")
 
 
 def now() -> str:
@@ -100,6 +102,7 @@ class CondensedSet(_Part):
 
     digest: Text  # hex sha256 of images and labels
     per_class: tuple[Count, Count]  # images of the class that has fewest, and of the one that has most
+    empty_classes: Count | None = None  # classes without an image; None where every class has as many
     repeated: Count  # images that equal another one of the set
     in_test_exact: Count  # images that equal a test image
     in_test_near: Count  # images that all but equal a test image, without being the same
@@ -150,6 +153,7 @@ class Record(_Part):
     finished: str = Field(default_factory=now)  # ISO-8601, UTC
     labels: Regime | None = None  # the label regime
     recipe: Text | None = None  # bench.protocol.recipe.Recipe.digest of the values that the protocol has for this cell
+    class_balance: Literal["free"] | None = None  # of the protocol, where classes may have different numbers of images
     default_recipe: bool | None = None  # whether the protocol has no entry for the data set, and its defaults were used
 
     accuracy: Annotated[float, Field(ge=0, le=1)] | None = None  # on the test split, after the last epoch
@@ -181,6 +185,9 @@ class Record(_Part):
     made_by: dict[str, str | None]
     provenance: JSONDict = {}  # what the method tells about its condensed set
     seconds: dict[str, float] = {}  # stage -> wall seconds
+    # Stage -> bytes at its peak above where it began: of the GPU that "device" in `environment` names, else of the
+    # process's resident memory. None where the system tells none.
+    peak_bytes: dict[str, Count] | None = None
     # What plugins did beside their task: "method" and "compressor" -> notes of bench.confinement.watch. A compressor of
     # this project is not watched.
     conduct: dict[str, tuple[Text, ...]] | None = None
@@ -226,8 +233,11 @@ class Record(_Part):
     def fields(self) -> dict[str, Any]:
         """JSON values of every field, without the line's digest."""
         fields = self.model_dump(mode="json", by_alias=True)
-        if self.curve is None:  # lines of all other protocols stay what they were
-            del fields["curve"]
+        for name in OF_SOME:
+            if fields[name] is None:
+                del fields[name]
+        if self.condensed is not None and self.condensed.empty_classes is None:
+            del fields["condensed"]["empty_classes"]
         return fields
 
     @property

@@ -23,7 +23,7 @@ from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, named_by_content, parse
 from bench.records.schema import COUNTED_AS
 from bench.stages.lend import Lending, surviving
-from bench.stages.method_call import assembled, picked, provenance_of
+from bench.stages.method_call import assembled, check_counts, picked, provenance_of
 from bench.teachers import network_choice
 from bench.teachers.dynamics_recipes import dynamics_identity
 from bench.teachers.further import further
@@ -34,12 +34,19 @@ BLOCK_BYTES = 32 * 2**20  # of images that are written and counted at a time
 
 
 def condense(
-    ws: Workspace, method: str, dataset: DatasetRef, teacher: TeacherRef | UnusedTeacher, ipc: int, replicate: int
+    ws: Workspace,
+    method: str,
+    dataset: DatasetRef,
+    teacher: TeacherRef | UnusedTeacher,
+    ipc: int,
+    replicate: int,
+    balanced: bool = True,
 ) -> CondensedRef:
     """Run a method, in a process of its own. Where the result says `random=False`, it serves all replicates. A method
     that asks for no teacher makes the same set whatever teacher there is: only the normalisation counts.
 
-    Bytes are counted here, where no code of a method runs.
+    Bytes are counted here, where no code of a method runs. `balanced`: whether every class must have `ipc` images; else
+    the set has `ipc` times as many as there are classes. One set serves protocols of both kinds where it keeps to both.
 
     Raises:
         PluginFailure: the method raised it, exceeded a limit, or died.
@@ -77,7 +84,7 @@ def condense(
 
         def call() -> tuple[dict[str, Any], tuple[str, ...]]:
             with lending.process() as process:
-                values = process.call("bench.stages.lent:condense", ipc)
+                values = process.call("bench.stages.lent:condense", ipc, balanced)
             return values, process.conduct
 
         handed_in, conduct = surviving(call)
@@ -86,24 +93,34 @@ def condense(
             "conduct": conduct,
             "backbones": network_choice.digest_of(further_networks),
         }
-        arrays, provenance = _arrays(spec, _handed_in(spec, handed_in), ws.described(dataset).train, ipc, meta, started)
+        train, result = ws.described(dataset).train, _handed_in(spec, handed_in)
+        arrays, provenance = _arrays(spec, result, train, ipc, meta, started, balanced=balanced)
         counted = image_count(dataset.size, floats=arrays["images"].dtype.kind == "f")
         words = {name: value for name, value in provenance.items() if name != COUNTED_AS}  # the harness says that
         meta["provenance"] = _json_values(spec, {**words, **_network_names(further_networks), **counted})
         return arrays, meta
 
-    return _condensed_ref(ws, ws.store.get("condensed", inputs, make))
+    artifact = ws.store.get("condensed", inputs, make)
+    check_counts(spec, np.asarray(artifact.arrays["labels"]), dataset.classes, ipc, balanced=balanced)
+    return _condensed_ref(ws, artifact)
 
 
 def _arrays(
-    spec: Spec, result: np.ndarray | Condensed, train: TrainSplit, ipc: int, meta: dict[str, Any], started: float
+    spec: Spec,
+    result: np.ndarray | Condensed,
+    train: TrainSplit,
+    ipc: int,
+    meta: dict[str, Any],
+    started: float,
+    *,
+    balanced: bool,
 ) -> tuple[dict[str, np.ndarray | Blocks], Mapping[str, Any]]:
     """(the arrays of the condensed set, its provenance). Images that were picked are read block by block; their bytes
     are counted as they pass by, and stand in `meta` after the last one."""
     arrays: dict[str, np.ndarray | Blocks]
     blocks: Iterator[torch.Tensor]
     if isinstance(result, Condensed):
-        condensed = assembled(spec, result, train, ipc)
+        condensed = assembled(spec, result, train, ipc, balanced=balanced)
         images, provenance = condensed.images, condensed.provenance
         shape, kind = tuple(images.shape), images.numpy().dtype
         rows = max(1, BLOCK_BYTES // max(1, images[0].nbytes))
@@ -114,7 +131,7 @@ def _arrays(
         if condensed.soft_labels is not None:
             arrays["soft_labels"] = condensed.soft_labels.numpy()
     else:
-        indices, provenance = picked(spec, result, train, ipc), provenance_of(spec)
+        indices, provenance = picked(spec, result, train, ipc, balanced=balanced), provenance_of(spec)
         shape, kind = (len(indices), train.channels, train.size, train.size), np.dtype(np.uint8)
         step = max(1, BLOCK_BYTES // (train.channels * train.source_size**2))
         blocks = ahead(train.images, np.split(indices, range(step, len(indices), step)))

@@ -22,6 +22,7 @@ from bench.teachers.teacher_files import TeacherRef
 from bench.training import loop
 from bench.training.course import Course
 from bench.training.loop import TrainingDiverged
+from bench.training.peak_memory import PeakMemory
 from bench.training.slimming import parameters_of
 from bench.training.speed_ups import speed_ups
 from bench.trials.cell import cell_recipe
@@ -50,6 +51,7 @@ def evaluate(
     opened_before = len(data.opened)
     students = points(recipe, dataset.classes, coordinates_of(trial))
     inputs = (ws, trial, dataset, condensed, labels, labellers, recipe)
+    memory = PeakMemory(ws.device)
     every: list[Trained] = []
     courses: list[Course] = []
     for point in students:
@@ -61,7 +63,7 @@ def evaluate(
                 course.end()
             raise
     trained, logs = every[-1], [each.log for each in every]
-    seconds = time.perf_counter() - started
+    seconds, peak = time.perf_counter() - started, memory.above()
     _keep_losses(ws, trial, condensed, labels, trained.log.losses)
     refuse_after_method_code()
     if ws.checks:
@@ -98,6 +100,7 @@ def evaluate(
             "train": max(seconds, sum(log.seconds for log in logs)),
             "test": time.perf_counter() - started - seconds,
         },
+        "peak_bytes": {"train": peak} if memory.exact else None,
     }
 
 

@@ -98,7 +98,7 @@ class Labelling:
 
     def _made(self, indices: np.ndarray, some: Sequence[int] | None = None) -> torch.Tensor:
         """float16 [n, views, C] of these images, made now; `some`: of these views alone."""
-        return teacher_logits(self.ensemble, self.images, self.views, indices, self._norms(), some)
+        return teacher_logits(self.ensemble, self.images, self.views, indices, self.norms(), some)
 
     def _shard_in_store(self, shard: int) -> np.ndarray:
         """float16 [n, views, C], mapped; made now where it is not there yet."""
@@ -137,7 +137,7 @@ class Labelling:
     def _hard(self, indices: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.array(self.set.arrays["labels"]))[indices]
 
-    def _norms(self) -> torch.Tensor | None:
+    def norms(self) -> torch.Tensor | None:
         """float32 [views, teachers, batches] where shards need them, else None."""
         if len(self.shards) == 1 or not self.ensemble.norm_mean or self.ensemble.train_mode:
             return None

@@ -48,11 +48,11 @@ def open_loan(peer: Peer, loan: Loan) -> None:
     peer.watch(loan.watched)
 
 
-def condense(peer: Peer, ipc: int) -> dict[str, Any]:
-    """Call the method: arrays and JSON of what it returned."""
+def condense(peer: Peer, ipc: int, balanced: bool) -> dict[str, Any]:
+    """Call the method: arrays and JSON of what it returned. `balanced`: as of bench.stages.method_call.returned."""
     spec: Spec = peer.kept["spec"]
     context: LentContext = peer.kept["context"]
-    result = returned(spec, peer.kept["train"], ipc, context)
+    result = returned(spec, peer.kept["train"], ipc, context, balanced=balanced)
     handed_in: dict[str, Any]
     if isinstance(result, Condensed):
         handed_in = {

@@ -15,30 +15,35 @@ from bench.errors import PluginError
 from bench.plugins.spec import Spec
 
 
-def build_condensed(spec: Spec, train: TrainSplit, ipc: int, ctx: Any) -> Condensed:
-    """Run the method and check what it returns. Raises PluginError that names the method and the broken rule."""
-    return assembled(spec, returned(spec, train, ipc, ctx), train, ipc)
+def build_condensed(spec: Spec, train: TrainSplit, ipc: int, ctx: Any, *, balanced: bool = True) -> Condensed:
+    """Run the method and check what it returns. Raises PluginError that names the method and the broken rule.
+
+    balanced: whether every class must have `ipc` images; else the set has `ipc` times as many as there are classes.
+    """
+    return assembled(spec, returned(spec, train, ipc, ctx, balanced=balanced), train, ipc, balanced=balanced)
 
 
-def returned(spec: Spec, train: TrainSplit, ipc: int, ctx: Any) -> np.ndarray | Condensed:
+def returned(spec: Spec, train: TrainSplit, ipc: int, ctx: Any, *, balanced: bool = True) -> np.ndarray | Condensed:
     """What the method returns, checked: the indices (int64) of images that it picks, or the set that it makes. Raises
     PluginError, or what the method raises."""
     module = spec.plugin.module
     if "select" in spec.plugin.functions:
-        return _check_indices(spec, module.select(train, ipc, ctx, **spec.parameters), train, ipc)
+        return _check_indices(spec, module.select(train, ipc, ctx, **spec.parameters), train, ipc, balanced)
     condensed: Condensed = module.synthesize(train, ipc, ctx, **spec.parameters)
-    _check_condensed(spec, condensed, train, ipc)
+    _check_condensed(spec, condensed, train, ipc, balanced)
     return condensed
 
 
-def assembled(spec: Spec, result: np.ndarray | Condensed, train: TrainSplit, ipc: int) -> Condensed:
+def assembled(
+    spec: Spec, result: np.ndarray | Condensed, train: TrainSplit, ipc: int, *, balanced: bool = True
+) -> Condensed:
     """The condensed set of what a method returned, checked again: here, no code of the method has to have run. Raises
     PluginError."""
     if not isinstance(result, Condensed):
-        indices = _check_indices(spec, result, train, ipc)
+        indices = _check_indices(spec, result, train, ipc, balanced)
         labels = torch.from_numpy(train.labels[indices])
         return Condensed(train.images(indices), labels, indices, provenance_of(spec))
-    _check_condensed(spec, result, train, ipc)
+    _check_condensed(spec, result, train, ipc, balanced)
     provenance = {**provenance_of(spec), **result.provenance}
     if (kind := pixels.kind_of(result.images)) != "uint8":
         provenance["pixels"] = kind
@@ -49,9 +54,9 @@ def assembled(spec: Spec, result: np.ndarray | Condensed, train: TrainSplit, ipc
     return Condensed(images, result.labels.cpu(), result.indices, provenance, soft)
 
 
-def picked(spec: Spec, returned: Any, train: TrainSplit, ipc: int) -> np.ndarray:
+def picked(spec: Spec, returned: Any, train: TrainSplit, ipc: int, *, balanced: bool = True) -> np.ndarray:
     """int64 [M]: the indices that a method returned, checked again. Raises PluginError."""
-    return _check_indices(spec, returned, train, ipc)
+    return _check_indices(spec, returned, train, ipc, balanced)
 
 
 def provenance_of(spec: Spec) -> dict[str, Any]:
@@ -60,7 +65,7 @@ def provenance_of(spec: Spec) -> dict[str, Any]:
     return {"parameters": spec.parameters, **{name: text for name, text in texts.items() if text}}
 
 
-def _check_indices(spec: Spec, returned: Any, train: TrainSplit, ipc: int) -> np.ndarray:
+def _check_indices(spec: Spec, returned: Any, train: TrainSplit, ipc: int, balanced: bool) -> np.ndarray:
     array = np.asarray(returned)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise PluginError(
@@ -72,11 +77,11 @@ def _check_indices(spec: Spec, returned: Any, train: TrainSplit, ipc: int) -> np
         raise PluginError(f"method '{spec}': indices must lie in 0..{len(train) - 1}.")
     if len(np.unique(indices)) != len(indices):
         raise PluginError(f"method '{spec}': an image was picked twice; indices must be unique.")
-    _check_balance(spec, train.labels[indices], train.num_classes, ipc)
+    check_counts(spec, train.labels[indices], train.num_classes, ipc, balanced=balanced)
     return indices
 
 
-def _check_condensed(spec: Spec, condensed: Any, train: TrainSplit, ipc: int) -> None:
+def _check_condensed(spec: Spec, condensed: Any, train: TrainSplit, ipc: int, balanced: bool) -> None:
     if not isinstance(condensed, Condensed):
         raise PluginError(f"method '{spec}': synthesize(...) must return bench.api.Condensed, not {type(condensed)}.")
     images, labels = condensed.images, condensed.labels
@@ -95,7 +100,7 @@ def _check_condensed(spec: Spec, condensed: Any, train: TrainSplit, ipc: int) ->
         )
     if fault := pixels.fault_of(images):
         raise PluginError(f"method '{spec}': {fault}.")
-    _check_balance(spec, labels.cpu().numpy(), train.num_classes, ipc)
+    check_counts(spec, labels.cpu().numpy(), train.num_classes, ipc, balanced=balanced)
     _check_soft_labels(spec, condensed.soft_labels, len(labels), train.num_classes)
     indices = condensed.indices
     if indices is not None:
@@ -127,13 +132,23 @@ def _check_soft_labels(spec: Spec, soft: Any, images: int, classes: int) -> None
         )
 
 
-def _check_balance(spec: Spec, labels: np.ndarray, classes: int, ipc: int) -> None:
+def check_counts(spec: Spec, labels: np.ndarray, classes: int, ipc: int, *, balanced: bool) -> None:
+    """Hold the labels (int64 [M]) of a condensed set to `ipc` images of every class, or, where the protocol leaves the
+    balance free, to as many in all. Raises PluginError."""
     if len(labels) and (labels.min() < 0 or labels.max() >= classes):
         raise PluginError(f"method '{spec}': labels must lie in 0..{classes - 1}.")
+    if not balanced:
+        if len(labels) != ipc * classes:
+            raise PluginError(
+                f"method '{spec}': {ipc * classes} images are asked for, ipc = {ipc} times {classes} classes; it has "
+                f"{len(labels)}."
+            )
+        return
     counts = np.bincount(labels, minlength=classes)
     wrong = np.flatnonzero(counts != ipc)
     if len(wrong):
+        hint = " Protocols with recipe.class_balance = 'free' let it." if len(labels) == ipc * classes else ""
         raise PluginError(
             f"method '{spec}': exactly ipc = {ipc} images per class are asked for; class {wrong[0]} has "
-            f"{counts[wrong[0]]}{f' ({len(wrong)} classes differ)' if len(wrong) > 1 else ''}."
+            f"{counts[wrong[0]]}{f' ({len(wrong)} classes differ)' if len(wrong) > 1 else ''}.{hint}"
         )

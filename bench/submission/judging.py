@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bench.checks.records.board import Line, cells
 from bench.checks.records.rules import Findings
 from bench.checks.verify.verification import Progress, drawn, silent, verify
 from bench.confinement.plugin_limits import Limits
+from bench.driver.running_stages import Naming, nothing_named
 from bench.finding import Finding, exit_code
 from bench.foreign.plain_zip import UnsafeArchive
 from bench.plugins.registry import Registry, discover
@@ -44,6 +46,7 @@ class JudgingOptions:
         jobs: trials at once; None: one a core.
         limits: of the processes of plugins.
         progress: as of `verify`.
+        named_stages: shows how far the checks of plugins are; gives what names them.
     """
 
     into: Path
@@ -55,6 +58,7 @@ class JudgingOptions:
     jobs: int | None = None
     limits: Limits | None = None
     progress: Progress = silent
+    named_stages: Callable[[], AbstractContextManager[Naming]] = nothing_named
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ class _Judge:
 
     def _check_plugins(self, registry: Registry) -> list[Finding]:
         """`check plugins` of the submission's own, each in a process with limits."""
-        return check_all(registry, [plugin for plugin in self._reader.plugins if plugin.kind in CONFINED])
+        with self._options.named_stages() as naming:
+            return check_all(registry, [plugin for plugin in self._reader.plugins if plugin.kind in CONFINED], naming)
 
     def _run_again(self, lines: Sequence[Line], new: Sequence[Line], registry: Registry) -> tuple[str, list[Finding]]:
         """`verify` of a sample of what is new. No artifact is trusted, and the leaderboard is watched."""

@@ -72,9 +72,19 @@ class Ensemble:
         for member in self.members:
             key = (tuple(member.mean), tuple(member.std))
             if key not in shown:
-                shown[key] = render(self._source(images, key), view, rows, mean=member.mean, std=member.std)
-            said.append(member.model(shown[key]).float())
+                shown[key] = self.shown(images, view, rows, member)
+            said.append(self.answer(member, shown[key]))
         return torch.stack(said)
+
+    def shown(self, images: torch.Tensor, view: View, rows: np.ndarray, member: Member) -> torch.Tensor:
+        """float32 [len(rows), channels, size, size]: these images in this view, as a member sees them."""
+        source = self._source(images, (tuple(member.mean), tuple(member.std)))
+        return render(source, view, rows, mean=member.mean, std=member.std)
+
+    def answer(self, member: Member, shown: torch.Tensor) -> torch.Tensor:
+        """float32 [n, C]: a member's logits of images as `shown` gives them."""
+        logits: torch.Tensor = member.model(shown)
+        return logits.float()
 
     def _source(self, images: torch.Tensor, key: tuple[tuple[float, ...], ...]) -> torch.Tensor:
         """What views are rendered from: uint8 images as they are, float images as a member sees them.

@@ -160,7 +160,7 @@ def train(
         for epoch in range(len(log.losses), epochs):
             if recipe.schedule.restart and epoch in recipe.schedule.milestones:
                 optimizer = parts.optimizer = make_optimizer(student, recipe.optimizer)
-            _set_rate(optimizer, recipe, epoch)
+            _set_rate(optimizer, recipe, epoch, log.losses)
             total, seen = torch.zeros((), device=device), 0
             for step, (x, target) in enumerate(prefetched(feed.epoch(epoch))):
                 if recipe.schedule.per == "step":
@@ -217,9 +217,9 @@ def _check(
         raise UserError(f'labels = "{recipe.labels}" and {"a" if teacher else "no"} teacher do not go together')
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) -> None:
+def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float, losses: Sequence[float] = ()) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = recipe.optimizer.lr * factor(recipe.schedule, progress, recipe.epochs)
+        group["lr"] = recipe.optimizer.lr * factor(recipe.schedule, progress, recipe.epochs, losses)
 
 
 def _backward(

@@ -61,7 +61,7 @@ def standings_by_teller(folder: Path) -> dict[str, Standing]:
     now = {}
     for file in sorted(folder.glob("*.json")):
         try:
-            if time.time() - file.stat().st_mtime < STALE:
+            if abs(time.time() - file.stat().st_mtime) < STALE:  # a time to come: the clock was set back since
                 now[file.stem] = Standing(**json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):  # it ended, or is none
             continue

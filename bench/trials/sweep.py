@@ -2,7 +2,7 @@
 
     method.alpha=1,3,5            a parameter of the method
     compressor.rank=4,8           of the compressor
-    protocol.recipe.batch=20,50   any value of the protocol (bench/protocol/options.py)
+    protocol.recipe.batch=20,50   any value of the protocol (bench/protocol/options.py); pairs as 0.08..1,0.2..1
 
 Several axes make a grid of every combination, or, paired, the first values together, the second values together.
 """

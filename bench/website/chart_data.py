@@ -83,7 +83,8 @@ def _of_cell(rows: Sequence[BoardRow]) -> Iterator[Chart]:
     panels: dict[str, list[Datum]] = defaultdict(list)
     for row in ranked:
         panels[row["stored"]].append(row)
-    chosen = sorted((each for each in panels.values() if len(each) > 1), key=len, reverse=True)[:_MOST_PANELS]
+    many = [each for each in panels.values() if len(each) > 2] or [each for each in panels.values() if len(each) > 1]
+    chosen = sorted(many, key=len, reverse=True)[:_MOST_PANELS]
     if chosen:
         yield charts.ranks([row for panel in chosen for row in panel])
     timed = [row for row in data if row["seconds"]]
@@ -105,6 +106,7 @@ def _datum(row: BoardRow) -> Datum:
         "method": visible(values["method"]),
         "compressor": visible(values["compressor"] or ""),
         "stored": visible(stored),
+        "budget": visible(values["budget"] or ""),
         "mean": 100 * values["mean"],
         "low": 100 * values["mean"] - half,
         "high": 100 * values["mean"] + half,

@@ -58,7 +58,14 @@ def config(theme: str) -> dict[str, Any]:
         "font": "system-ui, Helvetica Neue, Arial, sans-serif",
         "axis": {**axis, "gridOpacity": 0.6, "labelLimit": 260, "titleFontWeight": "normal", **_LARGE},
         "header": {"labelColor": ink, "titleColor": soft, "labelFontSize": 12},
-        "legend": {"labelColor": ink, "titleColor": soft, "labelLimit": 260, "symbolLimit": 60, **_LARGE},
+        "legend": {
+            "labelColor": ink,
+            "titleColor": soft,
+            "labelLimit": 260,
+            "symbolLimit": 60,
+            "symbolOpacity": 1,
+            **_LARGE,
+        },
         "range": {"category": PALETTE},
         "rule": {"color": soft},
         "text": {"color": ink},
@@ -70,7 +77,8 @@ def config(theme: str) -> dict[str, Any]:
 def intervals(rows: Sequence[Datum]) -> Chart:
     """Accuracy of every row, best first."""
     shown = sorted(rows, key=lambda row: -row["mean"])[:MOST_BARS]
-    more = f" The best {MOST_BARS} of {len(rows)} rows." if len(rows) > MOST_BARS else ""
+    more = " Best: of all rows with the same budget." if len({row["budget"] for row in rows}) > 1 else ""
+    more += f" The best {MOST_BARS} of {len(rows)} rows." if len(rows) > MOST_BARS else ""
     y = {"field": "row", "type": "nominal", "sort": [row["row"] for row in shown], "title": None}
     accuracy = _axis_of(shown)
     spec = {
@@ -161,7 +169,10 @@ def ranks(rows: Sequence[Datum]) -> Chart:
     highest = max(row["rank_high"] for row in rows)
     panels = [_rank_panel([row for row in rows if row["stored"] == each], each, highest) for each in _by_count(rows)]
     spec = {"vconcat": panels} if len(panels) > 1 else {**panels[0], "title": None}
-    caption = "Point: the rank. Bar: the ranks that the replicates leave open, 95 %, Holm-adjusted paired t tests."
+    caption = (
+        "Point: the rank, the first in orange. Bar: the ranks that the replicates leave open, 95 %, Holm-adjusted "
+        "paired t tests."
+    )
     return _chart("ranks", "Rank with uncertainty", caption, spec, rows)
 
 
@@ -174,6 +185,7 @@ def _rank_panel(rows: Sequence[Datum], stored: str, highest: int) -> Datum:
     y = {"field": "method", "type": "nominal", "sort": [row["method"] for row in order], "title": None}
     scale = {"domain": [0.5, highest + 0.5], "nice": False}
     x = {"type": "quantitative", "title": "rank", "axis": {"tickMinStep": 1, "format": "d"}, "scale": scale}
+    first = {"condition": {"test": "datum.rank === 1", "value": COLOURS[0]}, "value": COLOURS[1]}
     return {
         "title": {"text": stored, "anchor": "start", "fontSize": 12, "fontWeight": "normal"},
         "transform": [{"filter": {"field": "stored", "equal": stored}}],
@@ -187,7 +199,7 @@ def _rank_panel(rows: Sequence[Datum], stored: str, highest: int) -> Datum:
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 55, "opacity": 1},
-                "encoding": {"x": {**x, "field": "rank"}, "color": _tied()},
+                "encoding": {"x": {**x, "field": "rank"}, "color": first},
             },
         ],
     }

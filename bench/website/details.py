@@ -82,6 +82,7 @@ def _records(pairs: Sequence[tuple[Record, str]], pool: Pool) -> list[dict[str, 
     for record, place in pairs:
         fields = _fields(record, pool)
         changed = {key: value for key, value in fields.items() if key not in first or first[key] != value}
+        changed |= dict.fromkeys(first.keys() - fields.keys())  # what only some records have
         first = first or fields
         shown.append({"place": place, "fields": changed, "digest": record.digest})
     return shown

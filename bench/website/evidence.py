@@ -28,6 +28,7 @@ from bench.website.material import Material
 
 SHOWN_FINDINGS = 500  # of a folder; each also stands with its row
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})  # what looks like HTML is text
+_CODE = MarkdownIt("zero").enable("backticks")  # of a claims file, which may be anybody's: `code` and nothing else
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def _claim(weighed: Weighed) -> dict[str, Any]:
         for evidence in weighed.evidence
     ]
     texts = {key: visible(getattr(claim, key).strip()) for key in ("id", "title", "says", "source", "note")}
-    return {**texts, "verdict": weighed.verdict, "contrasts": contrasts}
+    note = str(_CODE.renderInline(texts["note"]))
+    return {**texts, "note": note, "verdict": weighed.verdict, "contrasts": contrasts}
 
 
 def rules() -> str:

@@ -25,13 +25,13 @@ def run_again(entry: Entry, registry: Registry) -> str:
         words += ["--budget", trial["budget"]]
     replicates = 1 + max(record.trial["replicate"] for record in entry.records)
     words += ["--student", trial["student"], "--ipc", str(trial["ipc"]), "--replicates", str(replicates)]
-    for name in _unknown(entry, registry):
-        words += ["--plugin", f"{name}.py"]
+    for file in _unknown(entry, registry):
+        words += ["--plugin", file]
     return shlex.join([*words, "--results", "results/again"])
 
 
 def _unknown(entry: Entry, registry: Registry) -> Iterable[str]:
-    """Names of plugins that this installation lacks: whoever runs the row again needs their files."""
+    """Files of plugins and protocols that this installation lacks: whoever runs the row again needs them."""
     for key, kind in _KINDS.items():
         spec = entry.trial[key]
         if spec is None:
@@ -39,4 +39,11 @@ def _unknown(entry: Entry, registry: Registry) -> Iterable[str]:
         try:
             parse(registry, kind, spec)
         except UserError:
-            yield spec.partition(":")[0]
+            yield f"{spec.partition(':')[0]}.py"
+    if not knows_protocol(registry, entry.trial["protocol"]):
+        yield f"{entry.trial['protocol'].partition(':')[0]}.toml"
+
+
+def knows_protocol(registry: Registry, protocol: str) -> bool:
+    """Whether a protocol, or what it is a change of (`small-soft-v1:recipe.batch=100`), is there."""
+    return protocol.partition(":")[0] in registry.protocol_names()

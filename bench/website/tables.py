@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from bench.records.schema import FIXED
 from bench.reports.leaderboard.columns import COLUMNS
 from bench.reports.leaderboard.page import columns_shown, notes, resolution
 from bench.reports.printers import LATEX, LIVELY
-from bench.reports.table import Column, MarkNote, Shown, by_key, typed
+from bench.reports.table import Column, MarkNote, Row, Shown, by_key, typed
 from bench.website.material import BoardRow, Material
 
 _FIXED_IN_TABLE = [part for part in FIXED if part != "network"]  # students stand in a column
@@ -45,7 +45,8 @@ class BoardTable:
     def title(self) -> str:
         """Data set, protocol and label regime."""
         values = self.first.values
-        return f"{values['dataset']}, {values['protocol']}, {values['labels']} labels"
+        balance = ", classes not balanced" if values["unbalanced"] else ""
+        return f"{values['dataset']}, {values['protocol']}, {values['labels']} labels{balance}"
 
     @property
     def cells(self) -> list[tuple[int, str, list[BoardRow]]]:
@@ -98,7 +99,19 @@ def data(material: Material, chunk_of: dict[str, str]) -> dict[str, Any]:
             {"key": each.key, "title": each.title, "left": each.left, "mark": each.starred} for each in columns
         ],
         "tables": [_table(table, columns, chunk_of) for table in board_tables(material.rows)],
+        "first": first_table(material),
     }
+
+
+def first_table(material: Material) -> str | None:
+    """Key of the table that is seen first: the official one with most rows of the folder that was named first."""
+    places = set(material.sources[0].loaded.places)
+    tables = board_tables(material.rows)
+
+    def weight(table: BoardTable) -> tuple[bool, int]:
+        return table.first.values["official"], sum(not places.isdisjoint(row.places) for row in table.rows)
+
+    return max(tables, key=weight).key if tables else None
 
 
 def _note(note: str | MarkNote) -> str:
@@ -121,19 +134,22 @@ def _table(table: BoardTable, columns: Sequence[Column], chunk_of: dict[str, str
             for ipc, student, rows in table.cells
         ],
         "notes": [_note(note) for note in notes(typed(COLUMNS, [row.values for row in table.rows]))],
-        "best": [_best(ipc, student, rows) for ipc, student, rows in table.cells],
+        "best": [best for ipc, student, rows in table.cells for best in _best(ipc, student, rows)],
         "rows": [_row(row, columns, fixed, chunk_of[row_key(row)]) for row in table.rows],
     }
 
 
-def _best(ipc: int, student: str, rows: Sequence[BoardRow]) -> dict[str, Any]:
-    """The best of a cell and what is tied with it, as the leaderboard marks them."""
-    marked = [row.values for row in rows if row.values["best"]]
-    return {
-        "ipc": ipc,
-        "student": student,
-        "rows": [[row["method"], row["compressor"], row["budget"]] for row in marked],
-    }
+def _best(ipc: int, student: str, rows: Sequence[BoardRow]) -> Iterator[dict[str, Any]]:
+    """The best of each budget and what is tied with it, best first, as the leaderboard marks them."""
+    budgets: dict[str | None, list[Row]] = {row.values["budget"]: [] for row in rows}
+    for row in rows:
+        if row.values["best"]:
+            budgets[row.values["budget"]].append(row.values)
+    for budget, marked in budgets.items():
+        names = [[row["method"], row["compressor"]] for row in sorted(marked, key=lambda row: -row["mean"])]
+        at = [f"ipc {ipc}", student] + ([budget or "no budget"] if len(budgets) > 1 else [])
+        if names:
+            yield {"at": at, "rows": names}
 
 
 def _row(row: BoardRow, columns: Sequence[Column], fixed: Sequence[str], chunk: str) -> dict[str, Any]:

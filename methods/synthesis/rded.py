@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Literal
+
 import torch
 
 from bench.api import Condensed, Context, Train
+from methods._order import one_of
 from methods._pixels import through_jpeg
-from methods._typical_crops import default_factor, typical_mosaics
+from methods._typical_crops import crop_losses, default_factor, typical_mosaics
 
 CITATION = (
     "Sun et al., On the Diversity and Realism of Distilled Dataset: An Efficient Dataset Distillation Paradigm, "
@@ -20,6 +24,7 @@ PUBLISHED = {
     "cifar10": {"num_crops": 5, "candidates": 300, "factor": 1, "jpeg": 75},
     "cifar100": {"num_crops": 5, "candidates": 300, "factor": 1, "jpeg": 75},
 }
+BACKBONES = "observer"  # the parameter
 
 
 def _check(train: Train, num_crops: int, candidates: int, factor: int, jpeg: int) -> None:
@@ -44,12 +49,14 @@ def synthesize(
     candidates: int = 300,
     factor: int = 0,
     jpeg: int = 0,
+    observer: str = "1",
+    criterion: Literal["nll", "entropy"] = "nll",
 ) -> Condensed:
     """Make `ipc` mosaics of factor x factor crops for every class.
 
     Up to `candidates` random images of the class give `num_crops` random square crops each, cut from the sources and
-    resized to size // factor pixels. Of each image the crop with the lowest teacher loss stays; of these crops the ipc
-    * factor^2 lowest ones make the mosaics. Deviations: lossless by default (the code saves JPEG); where a class has
+    resized to size // factor pixels. Of each image the crop with the lowest loss stays; of these crops the ipc *
+    factor^2 lowest ones make the mosaics. Deviations: lossless by default (the code saves JPEG); where a class has
     fewer images than slots, further crops of an image fill them (the code leaves them empty).
 
     Args:
@@ -61,16 +68,23 @@ def synthesize(
         factor: crops per side of a mosaic. 0 takes 2 where the sources have at least twice the resolution of the
             images, else 1, which is what the paper does at 32 and 64 pixels.
         jpeg: quality of a JPEG pass over the mosaics (the paper's code saves with 75); 0 keeps them lossless.
+        observer: whose loss ranks the crops. "1" is the teacher. A teacher recipe is that network alone; several with +
+            between them, a number of networks or "all" are the mean of their losses.
+        criterion: "nll" is the loss with the true class. "entropy" is that of the observer's answer, whatever the class
+            (Rethinking Large-scale Dataset Compression, table 10).
 
     Returns:
         Condensed with uint8 images [num_classes * ipc, channels, size, size], class after class.
 
     Raises:
         ValueError: an argument is out of range; a class has fewer than `ipc` images or too few crops for the mosaics.
+        UserError: the data set has fewer networks, or a name is not known.
     """
     _check(train, num_crops, candidates, factor, jpeg)
+    one_of("criterion", criterion, "nll", "entropy")
     factor = factor or default_factor(train)
-    mosaics = typical_mosaics(train, ipc, ctx, num_crops=num_crops, candidates=candidates, factor=factor)
+    rank = partial(crop_losses, observers=() if observer == "1" else ctx.teachers(observer), criterion=criterion)
+    mosaics = typical_mosaics(train, ipc, ctx, rank, num_crops=num_crops, candidates=candidates, factor=factor)
     return Condensed(
         images=through_jpeg(mosaics.images, jpeg) if jpeg else mosaics.images,
         labels=torch.arange(train.num_classes).repeat_interleave(ipc),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bench.api import Dataset
@@ -35,10 +36,10 @@ def load(root: Path, *, of: str = "", classes: str = "classes.txt", size: int = 
     layouts = [Layout(("train", split)) for split in ("test", "val")]
     folder, layout = find(of, layouts, shown=f"imagefolder:of={of}")
     test = layout.needed[1]
-    if test == "test" and not subfolders(folder / "test") and (folder / "val").is_dir():
+    if test == "test" and not subfolders(folder / "test") and os.path.isdir(folder / "val"):
         test = "val"  # as in ImageNet, whose test images have no classes
     listed = folder / classes
-    if listed.is_file():
+    if os.path.isfile(listed):
         named = read_list(listed)
     elif classes != "classes.txt":
         raise UserError(f"imagefolder:of={of}: classes={classes} is no file in {folder}.")

@@ -95,6 +95,7 @@ CHANGES = {
     "wrong-reference": {"bytes_labels_reference": 10**9},
     "class-balance": {"condensed": {"per_class": (9, 11)}},
     "class-balance ": {"num_images": 120},
+    "class-balance  ": {"class_balance": "free"},
     "test-leak": {"condensed": {"in_test_exact": 3}},
     "near-test": {"condensed": {"in_test_near": 60}},
     "impossible-value": {"accuracy": 0.8001},
@@ -175,6 +176,24 @@ def test_a_failed_trial_is_an_error_and_says_what_it_raised(prescribed, check):
 def test_one_replicate_is_a_warning(prescribed, check):
     (found,) = check(board(prescribed, "herding", replicates=1))
     assert (found.rule, found.severity) == ("single-replicate", "warning")
+
+
+FREE = {"protocol": "small-hard-v1:recipe.class_balance=free", "compressor": None, "budget": None}
+
+
+def test_where_the_protocol_lets_classes_differ_they_may_and_the_whole_must_fit(prescribed, check):
+    lines = [altered(record, class_balance="free") for record in board(prescribed, "herding", **FREE)]
+    lines[3:] = [altered(line, condensed={"per_class": (0, 31), "empty_classes": 2}) for line in lines[3:]]
+    assert {finding.rule for finding in check(lines)} == {"unofficial"}
+    for spoilt in (
+        {"condensed": {"per_class": (11, 31), "empty_classes": 0}},  # more than ipc of every class
+        {"condensed": {"per_class": (0, 31), "empty_classes": None}},  # nothing told of classes without images
+        {"num_images": 90},
+        {"class_balance": None},
+    ):
+        errors = [each for each in check([*lines[:-1], altered(lines[-1], **spoilt)]) if each.severity == "error"]
+        assert "class-balance" in {each.rule for each in errors}
+        assert all(each.where.endswith("records.jsonl:6") for each in errors)
 
 
 def test_larger_labels_under_one_name_are_an_error_where_no_budget_bounds_them(prescribed, check):

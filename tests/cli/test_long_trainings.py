@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from bench.checks.records.board import Line
 from bench.cli import progress, trial_progress
-from bench.cli.progress import RunProgress, progress_of_reruns
+from bench.cli.progress import RunProgress, named_stages, progress_of_reruns
 from bench.cli.trial_progress import long_stages
 from bench.driver.running_stages import told
 from bench.training.progress_files import folder_sink, standings, tell_in, teller
@@ -93,11 +94,33 @@ def test_records_that_run_again_tell_their_stages_as_a_run_does(tmp_path, tell, 
     assert re.search(r"^2/2 trials after .*, last: glyphs.* 5.\.\d %$", capsys.readouterr().err, re.MULTILINE)
 
 
+def test_what_this_process_does_is_named_once_it_takes_long(capsys, monkeypatch):
+    monkeypatch.setattr(trial_progress, "WATCH_EVERY", 0.01)
+    monkeypatch.setattr(trial_progress, "SEEN_AFTER", 0.05)
+    said = ""
+    with named_stages() as naming, naming("check plugins: method 'mine', same-twice"):
+        deadline = time.monotonic() + 20
+        while "same-twice" not in said and time.monotonic() < deadline:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+    assert said == "check plugins: method 'mine', same-twice: for 0 s\n"
+
+
 def test_what_a_killed_process_said_is_forgotten(tmp_path, tell, monkeypatch):
     tell(STANDING)
     assert list(standings(tmp_path / "told")) == [STANDING]
     monkeypatch.setattr("bench.training.progress_files.STALE", -1.0)
     assert list(standings(tmp_path / "told")) == []
+
+
+@pytest.mark.parametrize("moved", [-3600.0, 3600.0], ids=["set back", "set forward"])
+def test_so_it_is_where_the_clock_was_moved_since_and_a_living_one_is_heard_of_again(tmp_path, tell, moved):
+    tell(STANDING)
+    (file,) = (tmp_path / "told").glob("*.json")
+    os.utime(file, times=(time.time() - moved, time.time() - moved))
+    assert list(standings(tmp_path / "told")) == []
+    tell(STANDING)
+    assert list(standings(tmp_path / "told")) == [STANDING]
 
 
 def test_the_accuracy_of_a_teacher_is_told_once(capsys):

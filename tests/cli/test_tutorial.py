@@ -48,7 +48,7 @@ def edit(file: Path) -> None:
 def test_every_line_leads_to_the_next(tmp_path: Path) -> None:
     printed = {}
     for line in lines_of_code(PAGE):
-        if line in NOT_RUN:
+        if line in NOT_RUN and not line.startswith("condensebench "):  # those install
             continue
         printed[line.split()[1]] = follow(line, tmp_path)
         if line.startswith("condensebench new"):

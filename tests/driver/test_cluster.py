@@ -18,11 +18,10 @@ from bench.cli import cli
 from speed._nodes import Nodes
 from tests.driver.test_on_ray import SLOW_METHOD
 from tests.worlds import ROOT
-from tests.worlds.run import World, make_world
+from tests.worlds.run import VARY, World, make_world
 
 PAGE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 SETTINGS = ("--compressor=svd", "--budget=20kB", "--replicates=16")
-VARY = {"finished", "seconds", "digest"}
 
 
 @pytest.fixture
@@ -83,10 +82,10 @@ def test_a_cluster_loses_a_machine_and_gains_one_and_the_records_are_the_same(wo
         assert list((tmp_path / name).rglob("*.safetensors")), name
     assert not (tmp_path / "driver").exists()
 
-    alone = make_world(tmp_path / "alone")
-    alone.add("slow.py", f"{SLOW_METHOD}\nNUM_GPUS = 0.5\n")
-    assert subprocess.run([*command, *flags(alone)], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
-    by_id = {line["id"]: outcome(line) for line in alone.lines()}
+    world.results.rename(tmp_path / "of the cluster")
+    assert subprocess.run([*command, *flags(world)], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
+    by_id = {line["id"]: outcome(line) for line in world.lines()}
+    assert by_id.keys() == {line["id"] for line in lines}
     for line in lines:
         reference = by_id[line["id"]]
         assert {name for name, value in outcome(line).items() if value != reference[name]} <= {"environment"}

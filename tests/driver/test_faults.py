@@ -329,6 +329,45 @@ def test_what_a_killed_run_left_is_removed_and_told(world, monkeypatch, tmp_path
     assert "Removed" not in run(world, methods=("chance",)).output
 
 
+def test_a_folder_that_a_process_of_ray_made_again_is_removed_once_the_process_has_ended(tmp_path, monkeypatch):
+    """A worker that was just starting when its run ended makes Ray's folders anew, after the run removed them."""
+    monkeypatch.setattr(leftovers, "sessions", lambda: tmp_path)
+    store = Store(tmp_path / "store")
+    folder = tmp_path / f"{leftovers.PREFIX}again"
+    (folder / "session_latest" / "logs").mkdir(parents=True)
+    script = "import sys; print('up', flush=True); sys.stdin.read()"
+    late = subprocess.Popen(
+        [sys.executable, "-c", script, f"--temp-dir={folder}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert late.stdout is not None
+    late.stdout.readline()
+    assert leftovers.sweep(store) == ""
+    assert folder.is_dir()
+    late.communicate()
+    assert leftovers.sweep(store) == f"Removed what a killed run had left: 1 folder of Ray in {tmp_path}."
+    assert not folder.exists()
+
+
+def test_a_lock_that_another_run_took_away_is_made_anew(tmp_path, monkeypatch):
+    """Between its making and its locking it looks like one that was left."""
+    monkeypatch.setattr(leftovers, "sessions", lambda: tmp_path)
+    lock, taken = leftovers.fcntl.flock, []
+
+    def flock(handle, operation: int) -> None:
+        if not taken:
+            taken.append(next(tmp_path.glob(f"{leftovers.PREFIX}*")))
+            taken[0].unlink()
+        lock(handle, operation)
+
+    monkeypatch.setattr(leftovers.fcntl, "flock", flock)
+    with leftovers.session_folder() as folder:
+        assert taken
+        assert folder.with_name(f"{folder.name}{leftovers.LOCK}").is_file()
+        assert leftovers.sweep(Store(tmp_path / "store")) == ""
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
 def test_what_a_living_process_uses_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(leftovers, "sessions", lambda: tmp_path)
     store = Store(tmp_path / "store")

@@ -263,7 +263,9 @@ def test_no_process_is_ever_given_two_gpus(tmp_path: Path, monkeypatch: pytest.M
     """Two pretended GPUs, tasks on both in turn: a process that changes would stay on the first by CUDA's own rule."""
     monkeypatch.setattr(serving, "task", serving.as_task(which_gpu))
     monkeypatch.setattr(serving, "fresh_task", serving.as_task(which_gpu, calls=1))
-    ray.init(num_cpus=3, num_gpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(
+        address="local", num_cpus=3, num_gpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False
+    )
     try:
         executor = RayExecutor(discover([]), tmp_path / "store", device="cuda")
 

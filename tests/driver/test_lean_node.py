@@ -19,6 +19,7 @@ from bench.driver.on_ray.executor import RayExecutor
 from bench.driver.on_ray.lean_node import LeanNode, lean_nodes
 from bench.plugins.registry import discover
 from speed.start import program
+from tests.worlds import ROOT
 
 PRINTS = """
 import json, os, sys
@@ -55,6 +56,38 @@ def test_another_release_of_ray_starts_as_it_does(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ray, "__version__", "2.40.0")
     with lean_nodes():
         assert ray._private.node.Node is not LeanNode
+
+
+WATCHED = """
+import subprocess, sys, time
+from types import SimpleNamespace
+from bench.driver.on_ray import start_watch
+
+start_watch.PATIENCE = 0.1
+servers = [SimpleNamespace(process=subprocess.Popen(["sleep", "60"])) for _ in range(2)]
+node = SimpleNamespace(
+    all_processes={"gcs_server": servers[:1], "raylet": servers[1:]},
+    kill_all_processes=lambda **_: [each.process.kill() for each in servers],
+)
+with start_watch.servers_watched(lambda: print("cleaned up", flush=True)):
+    start_watch.LeanNode.latest = node
+    time.sleep(1)
+    print("all live", flush=True)
+    servers[int(sys.argv[1])].process.kill()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("server", "name"), [(0, "gcs_server"), (1, "raylet")])
+def test_a_server_that_dies_while_ray_starts_ends_the_process_in_one_sentence(server: int, name: str) -> None:
+    """Where the main thread waits in code that no exception reaches."""
+    ended = subprocess.run([sys.executable, "-c", WATCHED, str(server)], capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 2
+    assert ended.stdout.split("\n") == ["all live", "cleaned up", ""]
+    assert ended.stderr == (
+        f"Error: Ray's server '{name}' ended while Ray was started. The run has ended. What had ended is recorded; the "
+        "same command continues.\n"
+    )
 
 
 def begun(tmp_path: Path, *arguments: str, context: RuntimeEnvContext) -> list:

@@ -13,9 +13,9 @@ from bench.plugins.spec import parse
 
 NO_TEACHER = [
     "aum", "cad_prune", "ccs", "dc", "dc-paper", "dm", "dsa", "dsa-paper", "el2n", "forgetting",
-    "label-solve", "noise", "pca", "random", "random-soft",
+    "label-solve", "noise", "pca", "random", "random-soft", "unbalanced",
 ]  # fmt: skip
-DYNAMICS = ["aum", "cad_prune", "ccs", "el2n", "forgetting", "grand", "pca", "random-soft"]
+DYNAMICS = ["aum", "cad_prune", "ccs", "el2n", "forgetting", "grand", "pca", "random-soft", "unbalanced"]
 
 
 def test_of_the_shipped_methods_these_need_no_teacher():

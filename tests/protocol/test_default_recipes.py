@@ -31,7 +31,15 @@ FOR_ALL = {
     "small-soft-v1": "depends on the number of images alone",
     "small-hard-v1": "as small-soft-v1",
 } | dict.fromkeys(
-    ["small-learned-v1", "small-learned-mse-v1", "continual-5-v1", "continual-10-v1", "slimming-v1"], "as small-hard-v1"
+    [
+        "small-learned-v1",
+        "small-learned-mse-v1",
+        "continual-5-v1",
+        "continual-10-v1",
+        "slimming-v1",
+        "small-hard-unbalanced-v1",
+    ],
+    "as small-hard-v1",
 )
 OF_SMALL_SETS = {  # what has an entry there all the same, and why
     "dc-v1": {"fashion-mnist": "DC evaluates it", "svhn": "DC evaluates it"},  # MNIST it evaluates with an augmentation

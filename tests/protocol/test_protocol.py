@@ -102,7 +102,7 @@ CHOICES = {
     "labels": ["online"], "draw": ["batch"], "ensemble": ["norm-mean"], "teacher_mode": ["train"],
     "accumulation_weight": ["nominal"], "normalisation": ["imagenet"], "name": ["sgd", "linear", "mse", "soft-ce"],
     "decay": ["all"], "per": ["step"], "patches": ["shuffle"], "mix": ["cutmix", "mixup"], "mix_unit": ["batch"],
-    "precision": ["tf32", "bf16"], "memory_format": ["contiguous", "channels_last"],
+    "precision": ["tf32", "bf16"], "memory_format": ["contiguous", "channels_last"], "class_balance": ["free"],
 }  # fmt: skip
 
 
@@ -256,6 +256,11 @@ def test_a_miniature_keeps_warm_up_and_milestones_inside_its_epochs() -> None:
         ("[recipe.loss]", "[recipe.schedule]\nwarmup = 5\n[recipe.loss]", "warmup = 5 must be below epochs = 5"),
         ("[recipe.loss]", "[recipe.schedule]\nmilestones = [2]\n[recipe.loss]", "milestones belong to multistep"),
         ("[recipe.loss]", "[recipe.schedule]\nname = 'multistep'\n[recipe.loss]", "multistep, which needs at least"),
+        (
+            "[recipe.loss]", "[recipe.schedule]\nname = 'loss-driven'\nper = 'step'\n[recipe.loss]",
+            "schedule.per = 'epoch' belongs to loss-driven",
+        ),
+        ("epochs = 5", "epochs = 5\nclass_balance = 'odd'", "class_balance: Input should be 'equal' or 'free'"),
         ("[recipe]", "[recipe]\nlabels = 'hard'", "'labels' stands at the top of the file"),
         ("epochs = 5", "epochs = {by = 'ipc', '1' = 10, default = 0}", "epochs: Input should be greater than or equal"),
         ("epochs = 5", "epochs = {by = 'ipc'}", "mine.toml: a table with by = 'ipc' has no value"),

@@ -92,6 +92,7 @@ def of_trial(**changed: Any) -> dict[str, Any]:
     return {**record(0.5).trial, **changed}
 
 
+SEEN = {"digest": "d", "per_class": [0, 3], "repeated": 0, "in_test_exact": 0, "in_test_near": 0, "train_in_test": 0}
 STRANGE = {
     "text for a loss": {"test_loss": "abc"},
     "list for a loss": {"train_loss": [1.0]},
@@ -133,6 +134,12 @@ STRANGE = {
     "no conduct": {"conduct": {"method": "left"}},
     "pixels": {"provenance": {"pixels": "float16"}},
     "count of images": {"provenance": {"counted_as": "png-rle"}},
+    "not balanced": {"class_balance": "free", "condensed": {**SEEN, "empty_classes": 2}},
+    "a balance that there is not": {"class_balance": "odd"},
+    "no balance": {"class_balance": None, "condensed": {**SEEN, "empty_classes": None}},
+    "memory": {"peak_bytes": {"train": 10**9}},
+    "memory below nothing": {"peak_bytes": {"train": -1}},
+    "no memory": {"peak_bytes": None},
     "deep": {"provenance": {"a": [[[[[[[[[[]]]]]]]]]]}},
 }
 
@@ -153,6 +160,7 @@ def test_a_strangers_line_costs_no_other_record_and_is_told_with_its_place(name:
         "other texts",
         "deep",
     }
+    harmless |= {"not balanced", "no balance", "memory", "no memory"}
     harmless |= {"teachers", "whole accuracy of a teacher", "conduct", "pixels", "count of images"}
     assert len(loaded.problems) == (name not in harmless | {"time without microseconds"})
     assert all(problem.place == f"{path}:2" for problem in loaded.problems)
@@ -169,6 +177,14 @@ def test_a_strangers_line_costs_no_other_record_and_is_told_with_its_place(name:
 )  # fmt: skip
 def test_bytes_that_are_no_record_are_left_out(line: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(record(0.5).line().encode() + b"\r\n" + line + b"\n")
+    both(tmp_path)
+    assert len(load(tmp_path)) == 1
+
+
+def test_bytes_that_are_no_text_are_seen_where_a_later_value_hides_them(tmp_path: Path) -> None:
+    line = record(0.5).line().encode()
+    at = line.index(b'"made_by"')
+    (tmp_path / "a.jsonl").write_bytes(line[:at] + b'"made_by":{"\xe5":1},' + line[at:] + b"\n" + line + b"\n")
     both(tmp_path)
     assert len(load(tmp_path)) == 1
 

@@ -124,6 +124,35 @@ def test_a_claim_of_several_contrasts_needs_all_of_them() -> None:
     assert overall(["not measured", "not measured"]) == "not measured"
 
 
+GAINS = {
+    "where": {"compressor": "rpca"},
+    "minus": {"compressor": "none", "budget": "-"},
+    "better": {"method": "score"},
+    "worse": {"method": "random"},
+}
+
+
+def test_what_rows_gain_on_others_is_compared_where_a_contrast_says_so() -> None:
+    """SCORE is behind with either labels, and loses less by compression."""
+    packed = {"compressor": "rpca", "budget": "30x"}
+    records = cell(0.60, method="random", seed=1) + cell(0.50, method="random", seed=2, **packed)
+    records += cell(0.40, method="score", seed=3) + cell(0.38, method="score", seed=4, **packed)
+    evidence = found(records, GAINS)
+    assert evidence.verdict == "holds"
+    (one,) = evidence.cells
+    assert (one.mean_better, one.mean_worse) == pytest.approx((-0.02, -0.10), abs=1e-5)
+    by_hand = [
+        (records[9 + r].accuracy - records[6 + r].accuracy) - (records[3 + r].accuracy - records[r].accuracy)
+        for r in range(3)
+    ]
+    assert one.difference == pytest.approx(np.mean(by_hand))
+    assert found(records, {**GAINS, "minus": {}}).verdict == "fails"
+    assert found(records[:3] + records[6:], GAINS).verdict == "not measured"  # random has no row with the compressor
+    assert found(records[3:], GAINS).verdict == "not measured"  # and here none without
+    other = cell(0.60, method="random", seed=1, made_by=made_by(dataset="0" * 64)) + records[3:]
+    assert found(other, GAINS).verdict == "not measured"  # what it would stand on is of other data
+
+
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
@@ -268,6 +297,18 @@ def test_the_page_is_the_same_whatever_the_order_of_the_lines(tmp_path: Path) ->
     first, second = tmp_path / "a", tmp_path / "b"
     one, other = page(first, records), page(second, records[::-1])
     assert one.replace(str(first), "") == other.replace(str(second), "")
+
+
+def test_of_two_results_the_later_line_counts_even_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    """As in every other table. Between folders there is nothing but the time."""
+    before = both(-0.1, finished="2026-11-02T00:00:00.000000+00:00")
+    again = both(0.1, finished="2026-11-01T00:00:00.000000+00:00")
+    assert "## Easy images are better: holds" in page(tmp_path / "one", before + again)
+
+    file = write(tmp_path / "two", again)
+    write(tmp_path / "three", before)
+    result = run(file, "--results", tmp_path / "two" / "run", "--results", tmp_path / "three" / "run")
+    assert "## Easy images are better: fails" in result.stdout
 
 
 def test_an_absent_claim_is_told_with_what_was_looked_for(tmp_path: Path) -> None:

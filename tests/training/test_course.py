@@ -20,9 +20,11 @@ pytestmark = pytest.mark.trains
 EPOCHS = 6
 SGD = Optimizer(name="sgd", lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3)
 RESTARTS = Schedule(name="multistep", milestones=(2, 4), restart=True)
+BY_LOSS = Schedule(name="loss-driven", gamma=0.5, loss_fall=10.0, loss_fall_share=0.99)  # falls in the first epochs
 WAYS = {  # recipe, and what goes with it
     "adamw, an average of the parameters": lambda: (hard(EPOCHS, ema=0.9), {}),
     "sgd with restarts": lambda: (hard(EPOCHS, optimizer=SGD, schedule=RESTARTS), {}),
+    "a rate by the losses of past epochs": lambda: (hard(EPOCHS, schedule=BY_LOSS), {}),
     "stored labels": lambda: (soft(EPOCHS), {"reader": stored()}),
     "a teacher online": lambda: (online(EPOCHS), {"teacher": lambda x: x.flatten(1)[:, :CLASSES] * 3}),
 }

@@ -92,6 +92,56 @@ def test_the_smoothing_schedule_jumps_after_five_sixths():
     assert seen[299] == pytest.approx(seen[251] / 49)
 
 
+class TheirALRS:
+    """The rule as its authors' code has it: thresholds of 0.02, and a factor of 0.9."""
+
+    def __init__(self, optimizer):
+        self.optimizer, self.last_loss = optimizer, 999
+
+    def step(self, loss: float) -> None:
+        delta = self.last_loss - loss
+        if delta < 0.02 and delta / self.last_loss < 0.02:
+            for group in self.optimizer.param_groups:
+                group["lr"] *= 0.9
+        self.last_loss = loss
+
+
+LOSS_DRIVEN = Schedule(name="loss-driven", gamma=0.9)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.one_of(st.floats(1e-3, 5), st.floats(0.99, 1.01)), max_size=12))
+def test_the_loss_driven_schedule_is_the_published_one(losses):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    alrs = TheirALRS(optimizer)
+    for epoch, loss in enumerate(losses):
+        alrs.step(loss)
+        ours = factor(LOSS_DRIVEN, epoch + 1, 20, losses[: epoch + 1])
+        assert ours == pytest.approx(optimizer.param_groups[0]["lr"])
+
+
+def test_a_loss_driven_rate_falls_where_the_loss_hardly_does():
+    assert factor(LOSS_DRIVEN, 0, 9) == 1
+    assert factor(LOSS_DRIVEN, 2, 9, [2.0, 1.0]) == 1
+    assert factor(LOSS_DRIVEN, 2, 9, [2.0, 1.985]) == 0.9  # less than .02, and less than 2 %
+    assert factor(LOSS_DRIVEN, 2, 9, [0.2, 0.185]) == 1  # less than .02, but 7.5 %
+    assert factor(LOSS_DRIVEN, 4, 9, [1.0, 1.5, 1.5, 0.5]) == pytest.approx(0.81)  # it rose, and stood
+    warm = Schedule(name="loss-driven", gamma=0.9, warmup=2, warmup_start=0.5)
+    assert factor(warm, 1, 9, [1.0]) == 0.75
+    assert factor(warm, 3, 9, [1.0, 1.0, 1.0]) == 1  # what stood still in the warm-up does not count
+    assert factor(warm, 4, 9, [1.0, 1.0, 1.0, 1.0]) == 0.9
+
+
+@pytest.mark.trains
+def test_the_loop_hands_the_losses_of_past_epochs_to_the_schedule(monkeypatch):
+    steps = record(monkeypatch)
+    schedule = Schedule(name="loss-driven", gamma=0.5, loss_fall=10.0, loss_fall_share=0.99)
+    log = run(network(), hard(4, optimizer=Optimizer(lr=0.02), schedule=schedule))
+    expected = [0.02 * factor(schedule, epoch, 4, log.losses[:epoch]) for epoch in range(4) for _ in range(5)]
+    assert [rate for _, rate in steps] == pytest.approx(expected)
+    assert 0 < min(expected) < 0.02
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(["cosine", "ssrs", "linear", "constant"]),

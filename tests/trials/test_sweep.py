@@ -47,6 +47,15 @@ def test_lists_are_values_too_and_parameters_add_to_those_that_are_given() -> No
     assert both[3].cell.protocol == "small-soft-v1:recipe.augment.crop_scale=[0.8,1.0],scale=0.5"
 
 
+def test_a_pair_may_be_written_with_two_dots() -> None:
+    _, both = made("protocol.recipe.augment.crop_scale=0.08..1,0.2..1", base=Cell("pca", None, "pca-v1"))
+    assert [point.values for point in both] == [("0.08..1",), ("0.2..1",)]
+    assert [point.cell.protocol for point in both] == [
+        "pca-v1:recipe.augment.crop_scale=[0.08,1.0]",
+        "pca-v1:recipe.augment.crop_scale=[0.2,1.0]",
+    ]
+
+
 def test_its_plan_file_makes_the_same_trials(tmp_path: Path) -> None:
     """`run --plan` goes on with a sweep: its trials are ordinary ones."""
     _, both = made("method.alpha=1,3", 'protocol.student="convnet:width=8","convnet:width=16"')
@@ -72,6 +81,9 @@ def test_its_plan_file_makes_the_same_trials(tmp_path: Path) -> None:
         (["method.alpha=1,x"], "'x' is not a finite number"),
         (["method.alpha=1,1.0"], "are the same trials"),
         (["method.alpha=1,2", "method.alpha=3,4"], "given twice"),
+        (["protocol.recipe.augment.crop_scale=0.2..x,0.3..1"], "crop_scale = 0.2..x: Input should be a valid tuple"),
+        (["protocol.recipe.augment.crop_scale=0.2..3,0.3..1"], "less than or equal to 1"),
+        (["protocol.recipe.batch=20..50,10"], "recipe.batch = 20..50: Input should be a valid integer"),
         (["protocol.batch=1,2"], "Did you mean 'recipe.batch'"),
         ([], "nothing varies"),
     ],

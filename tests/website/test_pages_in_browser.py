@@ -17,9 +17,12 @@ from PIL import Image
 from pybtex.database import parse_string
 
 from bench.cli import cli
+from bench.lock.lock_file import released
 from bench.records import files
 from bench.records.files import Record
+from bench.reports.leaderboard.columns import COLUMNS
 from bench.reports.leaderboard.rows import leaderboard
+from bench.texts import visible
 from tests.worlds import website as world
 from tests.worlds.browser import Browser, browser
 from tests.worlds.kept_sets import Kept
@@ -87,7 +90,7 @@ def test_every_value_of_every_table_is_the_one_that_the_leaderboard_prints(
 ) -> None:
     expected = {
         (row.dataset, row.protocol, row.ipc, row.student, row.method, row.compressor, row.budget): row
-        for row in leaderboard(files.latest(records)).astype(object).itertuples()
+        for row in leaderboard(files.latest(records), released()).astype(object).itertuples()
     }
     seen = set()
     with browser.open(site / "index.html") as watched:
@@ -101,15 +104,20 @@ def test_every_value_of_every_table_is_the_one_that_the_leaderboard_prints(
                 name = (*name, method, values["compressor"], values["budget"])
                 row_here = expected[name]
                 seen.add(name)
-                for key in ("mean", "std", "ci95", "delta_random", "n", "rank_low", "bytes_labels", "p_random_holm"):
+                values |= {**shared, "fixed_digest": table["fixed"][row["fixed"]]}
+                assert values.keys() == set(COLUMNS)
+                for key in COLUMNS:
                     value = getattr(row_here, key)
-                    assert values[key] == (None if pd.isna(value) else value), (name, key)
+                    wanted = visible(value) if isinstance(value, str) else None if pd.isna(value) else value
+                    assert values[key] == wanted, (name, key)
         go_to(watched.page, STORED)
         assert len(board(watched.page)) == 11
         assert column(watched.page, "accuracy %")[0] == "52.0 ± 0.4"
     assert seen == expected.keys()
     downloaded = list(csv.DictReader(io.StringIO((site / "data" / "leaderboard.csv").read_text("utf-8"))))
     assert len(downloaded) == len(expected)
+    for line, row_here in zip(downloaded, expected.values(), strict=True):  # unrounded
+        assert (float(line["mean"]) if line["mean"] else None) == (None if pd.isna(row_here.mean) else row_here.mean)
 
 
 def test_sorting_by_accuracy_keeps_what_has_none_at_the_end(browser: Browser, site: Path) -> None:
@@ -213,6 +221,18 @@ def test_what_is_not_a_plain_result_is_seen_as_such(browser: Browser, site: Path
         watched.page.locator("#search").fill("broken")
         assert "failed" in watched.page.locator("#board .flag").all_inner_texts()
         assert watched.page.locator("#marks").inner_text().startswith("unofficial")
+
+
+def test_what_is_tied_at_the_top_is_told_for_each_budget_apart(browser: Browser, site: Path) -> None:
+    with browser.open(site / "index.html") as watched:
+        go_to(watched.page, STORED)
+        lines = watched.page.locator("#best li").all_inner_texts()
+    at = "ipc 10, convnet"
+    assert lines == [
+        f"{at}, no budget, best: herding",
+        f"{at}, 10x, 2 tied at the top: herding + quant, herding + svd",
+        f"{at}, 30x, best: herding + svd",
+    ]
 
 
 # Export
@@ -393,6 +413,8 @@ def test_claims_and_findings_stand_with_their_evidence(browser: Browser, site: P
         page = watched.page
         assert page.locator(".verdicts .flag").inner_text() == "holds"
         assert "<b>Nobody</b> says so." in page.locator(".claim").inner_text()
+        assert page.locator(".claim code").all_inner_texts() == ["el2n"]
+        assert f"Here: as el2n is, {world.IMAGE}" in page.locator(".claim").inner_text()
         page.locator(".claim summary").click()
         assert page.locator(".claim tbody tr").count() == 2  # a cell for each ipc
         assert "error: stale" in page.locator("#records ~ section .findings").first.inner_text()

@@ -54,7 +54,9 @@ def picks(ws: Workspace) -> Iterator[tuple[str, str]]:
     for plugin in ws.registry.all("method"):
         if plugin.name in ("folder", *RECOVERED):
             continue
-        ref = condense(ws, str(parse(ws.registry, "method", plugin.name)), dataset, teacher, 1, 0)
+        ref = condense(
+            ws, str(parse(ws.registry, "method", plugin.name)), dataset, teacher, 1, 0, not plugin.unbalanced
+        )
         arrays = read_condensed(ws, ref).arrays
         yield f"method {plugin.name}", sha(arrays["images"], arrays["labels"])
 

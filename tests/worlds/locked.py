@@ -57,6 +57,8 @@ warmup = 0
 warmup_start = 0.0
 milestones = []
 gamma = 0.1
+loss_fall = 0.02
+loss_fall_share = 0.02
 restart = false
 
 [recipe.loss]

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.worlds.plugins import write
 
+VARY = {"finished", "seconds", "peak_bytes", "digest"}  # fields of a record that differ between two runs of one trial
 LOG = """
 import os
 

@@ -107,7 +107,7 @@ class Post:
         """`accept` into the board; what would run again comes out as claimed, and plugins pass their checks."""
         self.monkeypatch.setattr(judging, "verify", self.rerun)
         self.monkeypatch.setattr(judging, "discover", self.discover)
-        self.monkeypatch.setattr(judging, "check_all", lambda _, own: list(self.plugin_findings) if own else [])
+        self.monkeypatch.setattr(judging, "check_all", lambda _, own, *__: list(self.plugin_findings) if own else [])
         return accept(archive, JudgingOptions(into=self.board, store=self.store, **options))
 
     def refuses(self, archive: Path, **options: Any) -> set[str]:

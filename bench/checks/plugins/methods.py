@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.api import Condensed
+from bench.artifacts.opened import TrainSplit
 from bench.checks.plugins.conduct import conduct
 from bench.checks.plugins.kit import Call, NotApplicable, Subject, error_text, is_clear, survives_json
 from bench.checks.plugins.workshop import Renamed
@@ -48,7 +49,7 @@ class MethodSubject(Subject):
                 }
 
             def run() -> str:
-                return _fingerprint(build_condensed(self.spec, train, IPC, ctx))
+                return _fingerprint(self.built(train, IPC, ctx))
 
             yield Call(ctx, {"ctx": ctx, "train": train}, run, lent)
 
@@ -56,7 +57,7 @@ class MethodSubject(Subject):
         """What the method makes of a world, held to the harness's own checks."""
         data = self.shop.data(world)
         with self.shop.context(data, self.plugin.name, 0) as ctx:
-            return build_condensed(self.spec, data.train, ipc, ctx)
+            return self.built(data.train, ipc, ctx)
 
     def renamed(self, names: tuple[int, ...], *, streams: bool) -> tuple[Condensed, Renamed]:
         """What the method makes of the plain world when class c is called names[c]."""
@@ -66,7 +67,11 @@ class MethodSubject(Subject):
         )
         with self.shop.context(plain, self.plugin.name, 0) as base:
             ctx = Renamed(base, names, streams=streams)
-            return build_condensed(self.spec, data.train, IPC, ctx), ctx
+            return self.built(data.train, IPC, ctx), ctx
+
+    def built(self, train: TrainSplit, ipc: int, ctx: Any) -> Condensed:
+        """What the method makes, held to the balance of classes that it says it keeps."""
+        return build_condensed(self.spec, train, ipc, ctx, balanced=not self.plugin.unbalanced)
 
 
 def keeps_the_contract(subject: MethodSubject) -> Iterator[str]:
@@ -78,7 +83,7 @@ def keeps_the_contract(subject: MethodSubject) -> Iterator[str]:
 
 
 def exact_images_per_class(subject: MethodSubject) -> Iterator[str]:
-    """At one image per class, at a few, and at all of the smallest class."""
+    """At one image per class, at a few, and at all of the smallest class; with UNBALANCED so many in all."""
     for ipc in (1, IPC, LARGE):
         yield from _counted(subject, "plain", ipc)
 
@@ -173,12 +178,12 @@ def _counted(subject: MethodSubject, world: str, ipc: int) -> Iterator[str]:
     except Exception as error:
         yield f"ipc {ipc} on the world '{world}' ends with {error_text(error, subject.plugin)}"
         return
-    yield from _wrong_counts(condensed, world, ipc)
+    yield from _wrong_counts(subject, condensed, world, ipc)
 
 
-def _wrong_counts(condensed: Condensed, world: str, ipc: int) -> Iterator[str]:
+def _wrong_counts(subject: MethodSubject, condensed: Condensed, world: str, ipc: int) -> Iterator[str]:
     counts = np.bincount(condensed.labels.numpy(), minlength=1 if world == "one-class" else len(SIZES))
-    if (counts != ipc).any():
+    if counts.sum() != ipc * len(counts) or ((counts != ipc).any() and not subject.plugin.unbalanced):
         yield f"ipc {ipc} on the world '{world}' gives {counts.tolist()} images per class."
 
 
@@ -190,7 +195,7 @@ def _served_or_refused(subject: MethodSubject, world: str, ipc: int, what: str, 
             ended = error_text(error, subject.plugin)
             yield f"{what}: it ends with {ended}. Raise ValueError or UserError that names the class and the ipc."
         return
-    yield from _wrong_counts(condensed, world, ipc)
+    yield from _wrong_counts(subject, condensed, world, ipc)
     images = condensed.images.flatten(1).numpy()
     if len(np.unique(images, axis=0)) < len(images):
         yield f"{what}: it hands in the same image more than once, in silence."

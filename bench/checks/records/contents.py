@@ -1,4 +1,4 @@
-"""The condensed set: balanced, of different images, and without the test split in it."""
+"""The condensed set: balanced where the protocol wants it, of different images, and without the test split in it."""
 
 from __future__ import annotations
 
@@ -48,8 +48,12 @@ def _contents(
 ) -> None:
     name = f"{cell}, {row((line.trial.method, line.trial.compressor, line.trial.budget))}"
     images = line.record.num_images or 0
-    if seen.per_class != (cell.ipc, cell.ipc):
-        least, most = seen.per_class
+    least, most = seen.per_class
+    if line.record.class_balance == "free":  # fairness.py holds that to the protocol
+        if not least <= cell.ipc <= most or (seen.empty_classes is not None) != (least < most):
+            what = f"from {least} to {most} images a class, {seen.empty_classes} classes without any"
+            out.add("class-balance", line, f"{name}: {what}, cannot be {cell.ipc} on the mean")
+    elif (least, most) != (cell.ipc, cell.ipc):
         out.add("class-balance", line, f"{name}: from {least} to {most} images a class; the protocol has {cell.ipc}")
     if seen.in_test_exact > seen.train_in_test:
         allowed = f", and the training split has {seen.train_in_test}" if seen.train_in_test else ""

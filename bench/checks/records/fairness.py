@@ -149,6 +149,9 @@ def _training(cell: Cell, line: Line, prescribed: Prescribed, out: Findings) -> 
         _evidence(cell, line, recipe, prescribed, out)
     if record.labels != recipe.labels:
         out.add("other-labels", line, f"{cell}: labels are {record.labels}; the protocol's are {recipe.labels}")
+    if (record.class_balance or "equal") != recipe.class_balance:
+        written = "no word of a balance" if record.class_balance is None else f"class_balance = {record.class_balance}"
+        out.add("class-balance", line, f"{cell}: {written}; the protocol has class_balance = {recipe.class_balance}")
     if (record.num_views or 0) != recipe.views:
         out.add("other-labels", line, f"{cell}: {record.num_views or 0} stored views; the protocol has {recipe.views}")
 

@@ -25,7 +25,7 @@ from bench.driver.on_ray import serving
 from bench.driver.on_ray.progress_mirror import THROUGH_RAY, ProgressMirror
 from bench.driver.on_ray.ray_nodes import nodes, servers, smallest_gpu
 from bench.driver.on_ray.stage_table import STAGES
-from bench.driver.on_ray.starting import shut_down, start
+from bench.driver.on_ray.starting import end_start_watch, shut_down, start
 from bench.driver.outcome import Outcome, fault_or_failure
 from bench.driver.pulse import Pulse
 from bench.driver.running_stages import ENDING
@@ -114,6 +114,7 @@ class RayExecutor:
     async def during(self, work: Awaitable[Any]) -> None:
         """Await some work, for as long as Ray lives. Raises RayLost where it does not."""
         task, end = asyncio.ensure_future(work), asyncio.ensure_future(self._pulse.end())
+        end_start_watch()
         try:
             await asyncio.wait((task, end), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():

@@ -17,6 +17,7 @@ import ray
 from bench.driver.leftovers import session_folder
 from bench.driver.on_ray.cluster_access import TOKEN_HINT, authenticate, knock, private_token
 from bench.driver.on_ray.lean_node import lean_nodes
+from bench.driver.on_ray.start_watch import servers_watched
 from bench.errors import UserError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # on one machine nothing but addresses and small values go through it
@@ -24,6 +25,7 @@ SHUTDOWN_WITHIN = 60.0  # seconds for Ray to end
 
 _folders = contextlib.ExitStack()  # of the Ray that this process started
 atexit.register(_folders.close)
+_start_watch = contextlib.ExitStack()
 
 
 def start(jobs: int | None, address: str | None) -> None:
@@ -39,6 +41,7 @@ def start(jobs: int | None, address: str | None) -> None:
         # `local`: never some cluster that happens to run here or that RAY_ADDRESS names; that takes --ray-address.
         # Workers of both roles may idle without Ray ending them: a new one imports torch again.
         folder = _folders.enter_context(session_folder())
+        _start_watch.enter_context(servers_watched(_folders.close))
         with private_token(), lean_nodes():
             ray.init(
                 address="local",
@@ -55,7 +58,11 @@ def start(jobs: int | None, address: str | None) -> None:
             )
         # Ray would print what it writes of dead servers and workers; the run says it by itself.
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    except KeyboardInterrupt:
+        end_start_watch()
+        raise
     except Exception as error:  # a bare one where the rest does not answer within 30 s, as on a machine that is busy
+        end_start_watch()
         _folders.close()
         place = "could not be started" if address is None else f"could not be reached at '{address}'"
         reason = str(error).strip().partition("\n")[0].rstrip(".")  # Ray's own goes on for pages
@@ -64,12 +71,18 @@ def start(jobs: int | None, address: str | None) -> None:
     _terminated_is_interrupted()
 
 
+def end_start_watch() -> None:
+    """Leave it to others to see that a server dies: to the pulse of a run, or to the end of Ray."""
+    _start_watch.close()
+
+
 def shut_down(lost: bool) -> None:
     """Stop Ray on this machine, or leave the cluster.
 
     Ray's own ending may wait for ever for the answer of a server that is `lost`: the servers of this process are ended
     first then. Nothing is waited for longer than SHUTDOWN_WITHIN.
     """
+    end_start_watch()
     node = ray._private.worker._global_node
     if lost and node is not None and node.is_head():
         node.kill_all_processes(check_alive=False, allow_graceful=False)

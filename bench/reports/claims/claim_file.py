@@ -14,6 +14,7 @@
     where = { protocol = "small-hard-v1" }   # rows of both sides, which agree in whatever neither side names
     better = { method = "el2n" }
     worse = { method = "el2n:end=hard" }     # or "chance": one over the number of classes
+    minus = { compressor = "none", budget = "-" }  # optional: compare what rows gain on such rows, not accuracies
     margin = 0                               # points by which `better` must lead; below 0: by which it may trail
 
 A selector names coordinates of a row; each is a text or a list of texts, in which * and ? are wildcards, and "-" stands
@@ -70,6 +71,8 @@ class Contrast(_Part):
     where: Selector = {}
     better: Selector
     worse: Selector | Literal["chance"]
+    # Of the rows that are the same but for these coordinates: what is compared is the accuracy of a row less theirs.
+    minus: Selector = {}
     margin: float = 0.0  # points
 
     @field_validator("worse", mode="before")
@@ -86,6 +89,8 @@ class Contrast(_Part):
 
     @model_validator(mode="after")
     def _has_two_sides(self) -> Contrast:
+        if self.minus and self.worse == CHANCE:
+            raise ValueError("`minus` compares what two rows gain: `worse` must name rows, not chance")
         if self.worse != CHANCE and not (self.better and self.worse):
             raise ValueError(f"`better` and `worse` must each name what they stand for, for instance {_EXAMPLE}")
         return self
@@ -184,7 +189,7 @@ def check_names(claims: Claims, entries: Sequence[Entry], registry: Registry, pa
     """
     for claim in claims.claim:
         for contrast in claim.contrast:
-            for selector in (contrast.where, contrast.side(True), contrast.side(False)):
+            for selector in (contrast.where, contrast.side(True), contrast.side(False), contrast.minus):
                 for kind in _PLUGINS:
                     seen = {coordinates(entry)[kind].partition(":")[0] for entry in entries}
                     known = seen | set(registry.names(kind))

@@ -23,6 +23,8 @@ RULES = f"""\
   replicates that both have count.
 - Within a protocol, pairs share the student's initialisation and data order. Across protocols they share the
   condensed images only.
+- A contrast may compare what rows gain instead of accuracies: each row less the row that is the same but for the
+  coordinates that it names, replicate by replicate. A loss is a negative gain.
 - A cell is *for* a claim where its mean difference is above the margin and the paired t test has p <= {LEVEL:.2f} after
   Holm's correction over the contrast's cells, *against* where it is below with p <= {LEVEL:.2f}, else *open*; it needs
   {FEWEST_PAIRS} pairs.
@@ -171,6 +173,9 @@ def evidence_lines(each: Weighed, evidence: Evidence) -> Iterator[str]:
             f"pooled over {evidence.blocks} blocks: {interval(evidence.difference, math.nan, '+')} points{against}; "
             f"{evidence.test.name}: p = {p_value(evidence.test.p)} (at least {p_value(evidence.test.smallest_p)})."
         )
+    if evidence.contrast.minus and evidence.cells:
+        wanted = ", ".join(f"{key} {' | '.join(patterns)}" for key, patterns in evidence.contrast.minus.items())
+        yield f"compared is what a row gains on the same row with {wanted}."
     unequal = [cell for cell in evidence.cells if cell.replicates != (cell.n, cell.n)]
     if unequal:
         yield (

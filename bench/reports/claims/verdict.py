@@ -8,6 +8,8 @@ above the margin and the paired t test, Holm-adjusted over the contrast's cells,
 difference is below the margin and p <= .05; else *open*, as with under three pairs. The pooled difference is the mean
 over blocks: a block is one replicate of one data set, ipc, student and protocol, and where rows of several methods are
 compared there, the mean over them, so that what shares a student's seeds counts once. Its test flips signs of blocks.
+A contrast with `minus` compares not accuracies but what a row gains, replicate by replicate, on the row that is the
+same but for the coordinates of `minus`: what compressed labels cost, for instance.
 
     holds      no cell against, and every cell for, or the pooled difference above the margin with p <= .05
     fails      no cell for, and every cell against, or the pooled difference below the margin with p <= .05
@@ -24,6 +26,7 @@ fails where one fails and none holds; it is not measured where none has a pair o
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -122,7 +125,7 @@ def overall(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def _evidence(contrast: Contrast, entries: Sequence[Entry], claim: Claim) -> Evidence:
-    pairs, left_out = _pairs(contrast, entries)
+    pairs, left_out = _pairs(contrast, _gains(contrast, entries) if contrast.minus else entries)
     margin = contrast.margin / 100
     tests = [
         paired_t(each - margin for each in pair.differences.values()).p
@@ -191,6 +194,28 @@ def _pairs(contrast: Contrast, entries: Sequence[Entry]) -> tuple[list[_Pair], l
             reason = next((reason for _, reason in tried), f"only `{'better' if ours else 'worse'}` has a row")
             left_out.append((_described((ours or theirs)[0], contrast), reason))
     return list(pairs.values()), left_out
+
+
+def _gains(contrast: Contrast, entries: Sequence[Entry]) -> list[Entry]:
+    """The rows that have a row of `minus` to stand on, with what they gain on it in place of their accuracies."""
+    grounds: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
+
+    def key(entry: Entry) -> tuple[str, ...]:
+        return tuple(value for name, value in coordinates(entry).items() if name not in contrast.minus)
+
+    for entry in entries:
+        if matches(entry, contrast.minus):
+            grounds[key(entry)].append(entry)
+    gains = []
+    for entry in entries:
+        for ground in grounds[key(entry)]:
+            both = sorted(entry.accuracies.keys() & ground.accuracies.keys())
+            if both and ground is not entry and entry.comparable(ground):
+                gain = copy.copy(entry)
+                gain.accuracies = {r: round(entry.accuracies[r] - ground.accuracies[r], 9) for r in both}
+                gains.append(gain)
+                break
+    return gains
 
 
 def _tried(ours: Sequence[Entry], theirs: Sequence[Entry], contrast: Contrast) -> Iterator[tuple[_Pair, str]]:

@@ -66,7 +66,8 @@ def by_protocol(records: Iterable[ReadRecord], released: Mapping[str, str] | Non
     for entry in entries:
         accuracy = intervals.summary(entry.accuracies.values())
         official = entry.official(released)
-        heading = f"{entry.trial['protocol']} ({entry.labels} labels)"
+        balance = ", classes not balanced" if entry.unbalanced else ""
+        heading = f"{entry.trial['protocol']} ({entry.labels} labels{balance})"
         if len(fixed[entry.names[:-1], entry.labels]) > 1:
             heading = f"{heading[:-1]}, fixed parts {entry.fixed[:8]})"
         if not official:

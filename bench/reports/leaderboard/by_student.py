@@ -46,6 +46,7 @@ COLUMNS = by_key(
         Column("status", "str"),  # ok, partial, failed, infeasible
         Column("official", "bool"),  # see bench.reports.leaderboard.entries.Entry.official
         Column("default_recipe", "bool"),  # whether the protocol has no entry for the data set
+        Column("unbalanced", "bool"),  # whether the protocol lets classes have different numbers of images
     )
 )
 _SHARED = [column for column in COLUMNS.values() if column.heading is not None]
@@ -76,6 +77,7 @@ def by_student(records: Iterable[ReadRecord], released: Mapping[str, str] | None
                 "status": entry.status,
                 "official": entry.official(released),
                 "default_recipe": entry.default_recipe,
+                "unbalanced": entry.unbalanced,
             }
         )
     return typed(COLUMNS, rows)
@@ -101,7 +103,8 @@ def page_of_students(frame: pd.DataFrame) -> Page:
         return Page([], frame, nothing=NO_RECORDS)
     tables = []
     for (dataset, protocol, labels, ipc, shared), table in frame.groupby(list(_TABLE), sort=False):
-        heading = f"{dataset}, {protocol}, {labels} labels, ipc {ipc} (fixed but for the student: {str(shared)[:8]})"
+        kind = f"{labels} labels{', classes not balanced' if table['unbalanced'].any() else ''}"
+        heading = f"{dataset}, {protocol}, {kind}, ipc {ipc} (fixed but for the student: {str(shared)[:8]})"
         official, default = bool(table["official"].all()), bool(table["default_recipe"].any())
         tables.append(_table(marked(heading, official, default), table))
     return Page(tables, frame, notes=list(_notes(frame)))

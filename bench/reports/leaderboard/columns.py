@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import pandas as pd
+
 from bench.records.files import ReadRecord
 from bench.reports.leaderboard.entries import REFERENCE_METHOD, Entry, is_reference
 from bench.reports.quantities import (
@@ -77,6 +79,23 @@ class Standing:
             return None
         return [intervals.summary(accuracies).mean for accuracies in zip(*curves, strict=True)]
 
+    @cached_property
+    def per_class(self) -> tuple[int, int, int] | None:
+        """Over the replicates: images of the class with fewest and of the one with most, and the most classes without
+        any; None under protocols that give every class as many."""
+        seen = [record.condensed for record in self.results if record.condensed]
+        if not self.entry.unbalanced or not seen:
+            return None
+        least, most = zip(*(each.per_class for each in seen), strict=True)
+        return min(least), max(most), max(each.empty_classes or 0 for each in seen)
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Of the student's training, the least over the replicates that tell it: the first one of a process also loads
+        libraries."""
+        peaks = ((record.peak_bytes or {}).get("train") for record in self.results)
+        return min((peak for peak in peaks if peak is not None), default=None)
+
     def invalid(self, what: str) -> float:
         """Of the labels' "values" or "rows", the mean share that were no probabilities."""
         counted = (record for record in self.results if record.invalid_labels)
@@ -90,6 +109,7 @@ class LeaderboardColumn(Column):
     value: Callable[[Standing], Any]
     place: float = math.inf  # from the left in tables for people; of equal places the first declared comes first
     needs: tuple[str, ...] = ()  # the keys of columns of which one must hold a value in a table for this one to stand
+    on_wish: bool = False  # only in tables of whoever asks for it by its key
 
 
 def differences(entry: Entry, reference: Entry | None) -> list[float]:
@@ -122,6 +142,13 @@ def _against_reference(row: Row) -> str:
 
 def _by_student(curve: list[float]) -> str:
     return " ".join(f"{100 * accuracy:.1f}" for accuracy in curve)
+
+
+def _per_class(row: Row) -> str:
+    if pd.isna(row["per_class_least"]):
+        return MISSING
+    empty = f", {row['empty_classes']} empty" if row["empty_classes"] else ""
+    return f"{row['per_class_least']}-{row['per_class_most']}{empty}"
 
 
 def _rank(row: Row) -> str:
@@ -231,6 +258,20 @@ COLUMNS: dict[str, LeaderboardColumn] = by_key(
         # Whether the protocol is a released one, unchanged, with an entry for the data set.
         LeaderboardColumn("official", "bool", value=lambda standing: standing.official),
         LeaderboardColumn("default_recipe", "bool", value=lambda standing: standing.entry.default_recipe),
+        # Of protocols that let classes have different numbers of images: the fewest and most of a class, and how many
+        # classes have none.
+        LeaderboardColumn(
+            "per_class_least", "Int64", "images/class", show_row=_per_class, place=10.5, needs=("per_class_least",),
+            value=lambda standing: standing.per_class and standing.per_class[0],
+        ),
+        LeaderboardColumn("per_class_most", "Int64", value=lambda each: each.per_class and each.per_class[1]),
+        LeaderboardColumn("empty_classes", "Int64", value=lambda each: each.per_class and each.per_class[2]),
+        LeaderboardColumn("unbalanced", "bool", value=lambda standing: standing.entry.unbalanced),
+        # Of the student's training, above where it began: of the GPU, or resident.
+        LeaderboardColumn(
+            "peak_train", "Int64", "peak", lambda value: size(value, "B"), place=12, on_wish=True,
+            value=lambda standing: standing.peak_bytes,
+        ),
         # The teachers that were used, and their accuracy on the test split.
         LeaderboardColumn("teachers", "object", value=lambda standing: standing.entry.teachers),
         # Shares of the labels' values that came out as negative probabilities, and of rows that did not sum to one.

@@ -93,6 +93,11 @@ class Entry:
         return not self.default_recipe and is_official(self.trial["protocol"], self.digest("protocol"), released)
 
     @property
+    def unbalanced(self) -> bool:
+        """Whether the protocol lets classes have different numbers of images."""
+        return any(record.class_balance == "free" for record in self.records)
+
+    @property
     def status(self) -> str:
         """ok, partial, failed or infeasible, of all replicates."""
         seen = {record.status for record in self.records}

@@ -21,16 +21,16 @@ TABLE_KEYS = ("dataset", "protocol", "ipc", "student", "labels", "fixed_digest")
 NO_RECORDS = "No records yet. Make some with: condensebench run --results DIR"
 
 
-def render(frame: pd.DataFrame, format: str = "text") -> str:
-    """`leaderboard(...)` in a format of bench.reports.printers.
+def render(frame: pd.DataFrame, format: str = "text", wished: Sequence[str] = ()) -> str:
+    """`leaderboard(...)` in a format of bench.reports.printers; `wished`: keys of columns that stand there on wish.
 
     Text, Markdown and LaTeX: in percent and human units. CSV and JSON: every column of
     `bench.reports.leaderboard.columns.COLUMNS`, unrounded. Raises UserError for a format that there is not.
     """
-    return printed(page(frame), format)
+    return printed(page(frame, wished), format)
 
 
-def page(frame: pd.DataFrame) -> Page:
+def page(frame: pd.DataFrame, wished: Sequence[str] = ()) -> Page:
     """The tables of `leaderboard(...)`."""
     if frame.empty:
         return Page([], frame, nothing=NO_RECORDS)
@@ -41,27 +41,29 @@ def page(frame: pd.DataFrame) -> Page:
     headings = [_heading(table) for table in tables]
     if len(set(headings)) < len(headings):  # the same names under other digests
         headings = [f"{_heading(table)}, fixed parts {table[0]['fixed_digest'][:8]}" for table in tables]
-    parts = [_table(heading, table) for heading, table in zip(headings, tables, strict=True)]
-    return Page(parts, frame, notes=list(notes(frame)))
+    parts = [_table(heading, table, wished) for heading, table in zip(headings, tables, strict=True)]
+    return Page(parts, frame, notes=list(notes(frame, wished)))
 
 
 def _heading(table: Sequence[Row]) -> str:
     row = table[0]
     digest = f" (protocol {row['protocol_digest'][:8]})" if row["protocol_digest"] else ""
-    place = f"{row['dataset']}, {row['protocol']}, {row['labels']} labels, ipc {row['ipc']}, student {row['student']}"
+    kind = f"{row['labels']} labels{', classes not balanced' if row['unbalanced'] else ''}"
+    place = f"{row['dataset']}, {row['protocol']}, {kind}, ipc {row['ipc']}, student {row['student']}"
     return marked(f"{place}{digest}", row["official"], row["default_recipe"])
 
 
-def _table(heading: str, table: Sequence[Row]) -> Table:
+def _table(heading: str, table: Sequence[Row], wished: Sequence[str]) -> Table:
     groups: dict[Hashable, list[Row]] = defaultdict(list)
     for row in table:
         groups[row["compressor"], row["budget"]].append(row)
-    return Table(columns_shown(table), list(groups.values()), title=heading, below=resolution(table))
+    return Table(columns_shown(table, wished), list(groups.values()), title=heading, below=resolution(table))
 
 
-def columns_shown(table: Sequence[Row]) -> list[LeaderboardColumn]:
+def columns_shown(table: Sequence[Row], wished: Sequence[str] = ()) -> list[LeaderboardColumn]:
     """The columns of a table for people, from the left; those that only some tables need where this one does."""
-    shown = (column for column in COLUMNS.values() if column.heading is not None)
+    headed = (column for column in COLUMNS.values() if column.heading is not None)
+    shown = (column for column in headed if not column.on_wish or column.key in wished)
     present = (
         column
         for column in shown
@@ -126,8 +128,8 @@ def _own_teachers(frame: pd.DataFrame) -> Iterator[str]:
         yield f"{first.protocol} has not its own teacher: {first.teachers} on the test split of {first.dataset}."
 
 
-def notes(frame: pd.DataFrame) -> Iterator[Note]:
-    """How to read the tables of a frame: a note for each thing that stands in them."""
+def notes(frame: pd.DataFrame, wished: Sequence[str] = ()) -> Iterator[Note]:
+    """How to read the tables of a frame: a note for each thing that stands in them; `wished`: as of `render`."""
     yield (
         "accuracy: test split, last epoch, mean over n replicates ± half of the 95 % t interval; "
         "std: sample standard deviation."
@@ -140,6 +142,11 @@ def notes(frame: pd.DataFrame) -> Iterator[Note]:
         yield (
             "by student: continual protocols train and test a student after each step of classes, slimming protocols "
             "one for each share of channels; accuracy is the last one's, average the mean over all."
+        )
+    if frame.unbalanced.any():
+        yield (
+            "classes not balanced: the protocol lets a set have ipc images a class on the mean; images/class: fewest "
+            "and most of a class, and classes without any."
         )
     if (frame.labels == "learned").any():
         yield f"learned labels: those that a method hands in; {LEARNED_REFERENCE} stands in for {REFERENCE_METHOD}."
@@ -167,6 +174,11 @@ def notes(frame: pd.DataFrame) -> Iterator[Note]:
         yield (
             "30x: encoded labels hold at most 1/30 of the bytes of fp16 logits plus 25 B of view parameters per stored "
             "row; other ratios likewise."
+        )
+    if "peak_train" in wished:
+        yield (
+            "peak: memory of the student's training above where it began: of the GPU, or of the process; the least "
+            "over n, since the first training of a process also loads libraries."
         )
     yield (
         "sizes: encoded bytes, 1 kB = 1,000 B; bits/class: of images and labels, k thousand, M million; "

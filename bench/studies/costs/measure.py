@@ -30,9 +30,9 @@ from bench.plugins.spec import Spec, parse
 from bench.stages.condense import lent_teacher
 from bench.stages.context import HarnessContext
 from bench.stages.method_call import build_condensed
-from bench.studies.costs.memory import PeakMemory
 from bench.studies.pictures.condensed_sets import SetName
 from bench.teachers.teacher_files import TeacherRef, UnusedTeacher
+from bench.training.peak_memory import PeakMemory
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -157,4 +157,4 @@ def _measure(
 
 
 def _condensed(spec: Spec, train: TrainSplit, ipc: int, ctx: HarnessContext) -> None:
-    build_condensed(spec, train, ipc, ctx)  # the images stay here: only figures travel
+    build_condensed(spec, train, ipc, ctx, balanced=not spec.plugin.unbalanced)  # images stay here: figures travel

@@ -15,7 +15,14 @@ from bench.studies.label_sets.label_sources import TrialLabels
 
 
 def trial_labels(ws: Workspace, dataset: str, protocol_id: str, method: str, ipc: int) -> TrialLabels:
-    """The labels of replicate 0 of a trial with the protocol's own student.
+    """The labels of `trial_labelling` as a label set. Raises UserError as that does."""
+    return TrialLabels(trial_labelling(ws, dataset, protocol_id, method, ipc))
+
+
+def trial_labelling(
+    ws: Workspace, dataset: str, protocol_id: str, method: str, ipc: int, purpose: str = "compress"
+) -> Labelling:
+    """The labels of replicate 0 of a trial with the protocol's own student. `purpose`: what they are for, in messages.
 
     Raises:
         UserError: a name or value that is not known; the protocol stores no labels for this data set.
@@ -25,11 +32,11 @@ def trial_labels(ws: Workspace, dataset: str, protocol_id: str, method: str, ipc
     fixed = definition.load(ws.registry, protocol_id)
     if (regime := fixed.labels(spec)) != "stored":
         raise UserError(
-            f"--protocol {protocol_id}: its labels are {regime}, there is nothing to compress. Type for instance "
+            f"--protocol {protocol_id}: its labels are {regime}, there is nothing to {purpose}. Type for instance "
             f"--protocol {DEFAULT_PROTOCOLS[0]}."
         )
     described = describe(ws, spec)
     labellers = [teach(ws, name, described) for name in fixed.teachers(spec)]
-    condensed = condense(ws, chosen, described, labellers[0], ipc, 0)
     recipe = fixed.recipe(dataset=spec, ipc=ipc, student=fixed.student(spec), classes=described.classes)
-    return TrialLabels(Labelling(ws, fixed.id, recipe, described, labellers, condensed))
+    condensed = condense(ws, chosen, described, labellers[0], ipc, 0, balanced=recipe.class_balance == "equal")
+    return Labelling(ws, fixed.id, recipe, described, labellers, condensed)

@@ -86,5 +86,6 @@ class Opened:
     def condense(self, name: SetName, replicate: int) -> CondensedRef:
         """The set of a replicate: replicate 0's where the method asks for no randomness. Raises whatever it raises."""
         arguments = (self.ws, name.method, self.dataset(name), self.teacher(name), name.ipc)
-        first = condense(*arguments, 0)
-        return condense(*arguments, replicate) if replicate and first.random else first
+        balanced = not parse(self.ws.registry, "method", name.method).plugin.unbalanced
+        first = condense(*arguments, 0, balanced)
+        return condense(*arguments, replicate, balanced) if replicate and first.random else first

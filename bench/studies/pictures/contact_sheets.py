@@ -148,8 +148,10 @@ def _shown(opened: Opened, name: SetName, replicate: int, classes: int, images: 
     arrays = read_condensed(opened.ws, opened.condense(name, replicate)).arrays
     labels = np.asarray(arrays["labels"])
     chosen = [np.flatnonzero(labels == label)[:images] for label in range(opened.dataset(name).classes)[:classes]]
-    images_of_classes = np.stack([nearest_levels(arrays["images"][at]) for at in chosen])
-    return Shown(images_of_classes, set_digest(arrays["images"], labels))
+    rows = [nearest_levels(arrays["images"][at]) for at in chosen]
+    most = max(len(row) for row in rows)  # a class that has fewer, as unbalanced sets have, ends in white
+    padded = [np.pad(row, ((0, most - len(row)), *[(0, 0)] * 3), constant_values=255) for row in rows]
+    return Shown(np.stack(padded), set_digest(arrays["images"], labels))
 
 
 def _whole(opened: Opened, shown: Mapping[SetName, Shown], replicate: int) -> Sheet:

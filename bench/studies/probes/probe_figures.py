@@ -14,6 +14,7 @@ import numpy as np
 from bench.errors import UserError
 from bench.studies.probes.curvature import Landscape
 from bench.studies.probes.image_scores import ENDS, ImageScores
+from bench.studies.probes.label_spectra import Probed
 from bench.studies.probes.probe_table import Probe
 
 if TYPE_CHECKING:
@@ -106,6 +107,25 @@ def write_scores(scored: Sequence[ImageScores], folder: Path) -> list[Path]:
         grid[1, 0].legend()
         save(picture)
     return [values, classes, picture]
+
+
+def draw_spectra(probed: Sequence[Probed], path: Path) -> Path:
+    """The mean singular values over the first one, a line for each label set and a plot for each domain, as PNG."""
+    domains = list(dict.fromkeys(domain for each in probed for domain in each.domains))
+    with _figure(3 * len(domains) + 0.5, 3) as (figure, save):
+        for axes, domain in zip(figure.subplots(1, len(domains), squeeze=False)[0], domains, strict=True):
+            for each in (probe for probe in probed if domain in probe.domains):
+                values = each.domains[domain].values
+                kept = values[values[:, 0] > 0]
+                line = (kept / kept[:, :1]).mean(axis=0)
+                label = f"{each.name.dataset}: {each.name.method}, ipc {each.name.ipc}"
+                axes.semilogy(np.arange(1, len(line) + 1), line, marker=".", label=label)
+            axes.set_title(domain)
+            axes.set_xlabel("singular value")
+        figure.axes[0].set_ylabel("share of the first")
+        figure.axes[0].legend(fontsize=6)
+        save(path)
+    return path
 
 
 def write_landscape(landscape: Landscape, stem: Path) -> list[Path]:

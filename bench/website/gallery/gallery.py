@@ -14,6 +14,7 @@ import numpy as np
 from bench.artifacts.pixels import nearest_levels
 from bench.artifacts.refs import Workspace
 from bench.places import absolute_path
+from bench.plugins.registry import Registry
 from bench.texts import visible
 from bench.training.normalisation import statistics
 from bench.website.chart_data import Group
@@ -24,6 +25,7 @@ from bench.website.gallery.kept_sets import Cell, KeptSet, NamedSet, kept_sets, 
 from bench.website.gallery.plain_labels import PlainLabels
 from bench.website.gallery.stored_labels import LabelIndex
 from bench.website.material import Material
+from bench.website.reproduction import knows_protocol
 from bench.website.tables import board_tables, row_key
 
 MOST_CLASSES, MOST_IMAGES = 100, 10  # of a set that are shown, and of one of its classes
@@ -64,7 +66,7 @@ def gallery(material: Material, store: Path) -> Gallery:
     shown.untold = len(scored - {row_key(row) for name in names for row in name.rows})
     ws = Workspace(absolute_path(store), material.registry)
     kept = kept_sets(names, ws.store)
-    shown.lacking = [_lacking(cell, sets) for cell, sets in missing(names, kept).items()]
+    shown.lacking = [_lacking(cell, sets, material.registry) for cell, sets in missing(names, kept).items()]
     labels, plain = LabelIndex(ws.store, [each.address for each in kept]), PlainLabels(ws)
     shown.plots = list(kept_groups(ws, kept, labels, material.rows))
     tables = {row_key(row): table.key for table in board_tables(material.rows) for row in table.rows}
@@ -99,9 +101,11 @@ def _classes(kept: KeptSet) -> int:
     return counts[0] if counts else 1 + int(kept.artifact.arrays["labels"].max())
 
 
-def _lacking(cell: Cell, sets: Sequence[NamedSet]) -> dict[str, str]:
+def _lacking(cell: Cell, sets: Sequence[NamedSet], registry: Registry) -> dict[str, str]:
     """The sets of a cell that are not in the store, and the command that makes them without training a student."""
-    words = ["condensebench", "picture", "--dataset", cell.dataset, "--protocol", sets[0].row["protocol"]]
+    protocols = [each.row["protocol"] for each in sets]
+    known = [protocol for protocol in protocols if knows_protocol(registry, protocol)]
+    words = ["condensebench", "picture", "--dataset", cell.dataset, "--protocol", [*known, *protocols][0]]
     words += ["--ipc", str(cell.ipc), *(word for name in _methods(sets) for word in ("--method", name))]
     return {
         "title": visible(f"{cell.dataset}, ipc {cell.ipc}"),

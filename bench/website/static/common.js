@@ -47,6 +47,9 @@ const page = {};
     return node;
   };
 
+  /* A specification may break after its signs. */
+  page.breakable = (text) => text.split(/(?<=[,:=@])/).flatMap((part, index) => (index ? [page.element("wbr"), part] : [part]));
+
   /* A table of text cells. `numeric`: which columns hold figures. */
   page.grid = (headings, rows, numeric = []) => {
     const { element } = page;

@@ -107,7 +107,7 @@ window.DETAILS = window.DETAILS || {};
     const items = row.findings.map(([at, where]) => {
       const [severity, rule, message] = pool[at];
       const label = element("strong", { class: `severity ${severity}` }, `${severity}: ${rule}`);
-      const place = Array.isArray(where) ? `replicate ${where.map((number) => replicatesOf(row)[number]).join(", ")}` : where;
+      const place = Array.isArray(where) ? `replicate ${where.map((number) => replicatesOf(row)[number]).sort((a, b) => a - b).join(", ")}` : where;
       return element("li", {}, label, ` ${place}: ${message}`);
     });
     return section("What check records says", element("ul", { class: "findings" }, items));
@@ -140,7 +140,7 @@ window.DETAILS = window.DETAILS || {};
     const shown = Object.fromEntries(data.columns.map((column, index) => [column.key, row.shown[index]]));
     const facts = data.columns
       .map((column, index) => [column.title, row.shown[index]])
-      .filter(([title]) => title && title !== "method");
+      .filter(([title, text]) => title && title !== "method" && text !== "-");
     const dialog = document.getElementById("detail");
     dialog.replaceChildren(
       element("h2", { id: "detail-title" }, shown.method),
@@ -148,7 +148,7 @@ window.DETAILS = window.DETAILS || {};
       element(
         "dl",
         { class: "facts" },
-        facts.map(([title, text]) => element("div", {}, element("dt", {}, title), element("dd", {}, text))),
+        facts.map(([title, text]) => element("div", {}, element("dt", {}, title), element("dd", {}, page.breakable(text)))),
       ),
       section("Replicates", replicates(records)),
       ...[failures(records)].filter(Boolean),

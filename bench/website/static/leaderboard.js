@@ -3,10 +3,11 @@
 
 (() => {
   const data = window.LEADERBOARD;
-  const { element, state } = page;
+  const { element, state, breakable } = page;
   const find = (id) => document.getElementById(id);
   const narrow = matchMedia("(max-width: 700px)");
   const FILTERS = ["method", "compressor", "ipc", "student", "budget", "status"];
+  const MOST_BEST = 6; // cells whose best rows stand above a table
   const SHOWN_ON_PHONES = ["method", "compressor", "ipc", "mean", "rank"];
   const natural = new Intl.Collator("en", { numeric: true });
   const at = Object.fromEntries(data.row_keys.map((key, index) => [key, index]));
@@ -80,9 +81,6 @@
 
   // --- one table -----------------------------------------------------------------------------------------------------
 
-  /* A specification may break after its signs. */
-  const breakable = (text) => text.split(/(?<=[,:=@])/).flatMap((part, index) => (index ? [element("wbr"), part] : [part]));
-
   const broken = (row) => `breaks ${row.broken.length} rule${row.broken.length > 1 ? "s" : ""}`;
 
   const nameCell = (row, text) =>
@@ -127,7 +125,7 @@
   });
 
   const showTable = (key, wanted) => {
-    const table = data.tables.find((each) => each.key === key) ?? firstTable();
+    const table = [key, data.first].map((each) => data.tables.find((other) => other.key === each)).find(Boolean);
     current?.board.destroy(true);
     find("scroll").replaceChildren(element("table", { id: "board", class: "board" }));
     const hidden = wanted.has("hide") ? wanted.get("hide").split(",") : columnsHiddenAtFirst(table);
@@ -168,12 +166,6 @@
     if (row) open(row);
   };
 
-  /* What a visitor sees first: the official table with most rows. */
-  const firstTable = () => {
-    const weight = (table) => (table.official ? 1e6 : 0) + table.rows.length;
-    return data.tables.reduce((best, table) => (weight(table) > weight(best) ? table : best));
-  };
-
   const columnsHiddenAtFirst = (table) => {
     const same = columns.filter((column) => ["ipc", "student"].includes(column.key) && valuesOf(table, column.key).length < 2);
     const small = narrow.matches ? columns.filter((column) => !SHOWN_ON_PHONES.includes(column.key)) : [];
@@ -190,15 +182,15 @@
       element("span", { class: `flag ${flag ? flag.replace(" ", "-") : "official"}` }, flag ?? "official"),
       element("span", {}, digest ? `protocol digest ${digest.slice(0, 8)}` : "protocol digest unknown"),
     );
-    const name = ([method, compressor, budget]) => [method, compressor && compressor !== "none" ? compressor + (budget ? `@${budget}` : "") : null].filter(Boolean).join(" + ");
-    const cells = table.best.filter((cell) => cell.rows.length);
+    const name = ([method, compressor]) => [method, compressor === "none" ? null : compressor].filter(Boolean).join(" + ");
     find("best").replaceChildren(
-      ...cells.slice(0, 6).map((cell) => {
+      ...table.best.slice(0, MOST_BEST).map((cell) => {
         const names = cell.rows.map(name);
         const rest = names.length > 3 ? ` and ${names.length - 3} more` : "";
         const tied = names.length > 1 ? `${names.length} tied at the top: ` : "best: ";
-        return element("li", {}, element("b", {}, `ipc ${cell.ipc}`), `, ${cell.student}, ${tied}`, names.slice(0, 3).join(", ") + rest);
+        return element("li", {}, element("b", {}, cell.at.join(", ")), `, ${tied}`, names.slice(0, 3).join(", ") + rest);
       }),
+      ...(table.best.length > MOST_BEST ? [element("li", {}, `and ${table.best.length - MOST_BEST} more; bold in the table`)] : []),
     );
     find("resolution").replaceChildren(...table.resolution.map((text) => element("li", {}, text)));
     find("notes").replaceChildren(...table.notes.map((text) => element("li", {}, text)));

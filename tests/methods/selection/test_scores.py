@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 
 from methods import _dynamics
-from methods.selection import aum, cad_prune, ccs, forgetting, grand, uncertainty
+from methods.selection import aum, cad_prune, ccs, forgetting, grand, unbalanced, uncertainty
 from tests.worlds.fakes import digits, digits_context, scored
 from tests.worlds.scored import given
 
@@ -107,6 +107,52 @@ def test_equal_counts_are_drawn_by_lot_anew_in_every_replicate():
     draws = [given([0] * 40, dynamics=share, replicate=r) for r in (0, 0, 1)]
     first, again, other = (forgetting.select(train, 5, context, epochs=4).tolist() for train, context in draws)
     assert first == again != other
+
+
+# All classes together
+
+
+@pytest.mark.parametrize("score", unbalanced.SCORES)
+def test_without_balance_the_lowest_scores_of_all_classes_are_taken(score):
+    share, labels = random_dynamics(4, 40, 5)
+    train, context = given(labels, dynamics=share)
+    values = unbalanced.scores(train, context, score=score, epochs=4)
+    easy = unbalanced.select(train, 2, context, score=score, epochs=4)
+    hard = unbalanced.select(train, 2, context, score=score, epochs=4, end="hard")
+    for picks, side in ((easy, values), (hard, -values)):
+        assert sorted(side[picks]) == sorted(side)[:10]
+        assert len(set(picks.tolist())) == 10
+    assert bool(context.asked) == (score in ("forgetting", "random"))
+
+
+def test_the_scores_without_balance_are_those_of_the_methods_with_it():
+    share, labels = random_dynamics(4, 40, 5)
+    train, context = given(labels, dynamics=share)
+    for score, method in (("aum", aum), ("forgetting", forgetting)):
+        parameters = {name: value for name, value in method.select.__kwdefaults__.items() if name != "epochs"}
+        theirs = method.scores(train, context, epochs=4, **parameters)
+        ours = unbalanced.scores(train, context, score=score, epochs=4)
+        assert np.array_equal(np.floor(ours) if score == "forgetting" else ours, theirs)
+
+
+def test_a_class_may_get_no_image_and_too_few_images_are_named():
+    own = np.array([0.9, 0.8, 0.7, 0.1, 0.2, 0.1])
+    share = np.stack([own, 1 - own], axis=1)[None].astype(np.float16)
+    train, context = given([0, 0, 0, 0, 1, 1], dynamics=share)
+    picks = unbalanced.select(train, 2, context, epochs=1)
+    assert np.bincount(train.labels[picks], minlength=2).tolist() == [2, 2]
+    assert set(unbalanced.select(train, 1, context, epochs=1, end="hard").tolist()) == {2, 3}
+    uneven, its = given([0, 0, 0, 1], dynamics=share[:, :4])
+    assert set(unbalanced.select(uneven, 1, its, score="aum", epochs=1, end="hard").tolist()) == {1, 2}
+    for wrong, message in (
+        ({"ipc": 4}, "ipc 4 of 2 classes are 8 images; there are 6"),
+        ({"ipc": 0}, "ipc is 0"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"score": "grand"}, "score is 'grand'"),
+        ({"end": "middle"}, "end is 'middle'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            unbalanced.select(train, **{"ipc": 2, "ctx": context, **wrong})
 
 
 # GraNd

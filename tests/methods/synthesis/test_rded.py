@@ -69,6 +69,30 @@ def test_crops_are_scored_inside_zeros_that_are_set_after_normalisation():
     assert torch.allclose(crop_losses(crops, 3, 8, context), expected, atol=1e-5)
 
 
+def test_crops_may_be_ranked_by_other_networks_and_by_the_entropy_of_what_they_say():
+    context = digits_context()
+    crops = torch.rand(5, 1, 4, 4, generator=generator()) * 255
+    canvas = torch.zeros(5, 1, 8, 8)
+    canvas[:, :, 2:6, 2:6] = context.normalise(crops)
+    others = [trained_teacher(8, epochs=1), trained_teacher(8, epochs=2)]
+    losses = [F.cross_entropy(each(canvas), torch.full((5,), 3), reduction="none") for each in others]
+    assert torch.allclose(crop_losses(crops, 3, 8, context, others), (losses[0] + losses[1]) / 2, atol=1e-5)
+    share = context.teacher(canvas).softmax(dim=1)
+    entropy = torch.tensor([float(-sum(p * p.log() for p in row)) for row in share])
+    for label in (3, 4):
+        assert torch.allclose(crop_losses(crops, label, 8, context, criterion="entropy"), entropy, atol=1e-5)
+
+
+def test_the_observer_and_the_criterion_choose_other_crops():
+    plain, other, unsure = (
+        rded.synthesize(digits(4), 2, digits_context(4), candidates=30, **choice)
+        for choice in ({}, {"observer": "2"}, {"criterion": "entropy"})
+    )
+    assert not torch.equal(plain.images, other.images)
+    assert not torch.equal(plain.images, unsure.images)
+    assert unsure.provenance["mean_loss_of_kept_crops"] < 0.1  # the crops about which the teacher is surest
+
+
 def test_one_crop_of_each_image_and_the_lowest_of_them_first():
     losses = np.array([[5.0, 2.0, 9.0], [1.0, 0.5, 0.9], [4.0, 4.0, 3.0], [0.1, 7.0, 8.0]])
     assert rank_crops(losses, 3).tolist() == [[3, 0], [1, 1], [0, 1]]
@@ -162,6 +186,7 @@ def test_few_images_are_cropped_again_and_this_is_said():
         ({"candidates": 0}, "candidates is 0; it must be at least 1"),
         ({"factor": 9}, "factor is 9; it must be 0 .automatic. or 1 to 8"),
         ({"factor": -1}, "factor is -1"),
+        ({"criterion": "loss"}, "criterion is 'loss'; it must be"),
         ({"jpeg": 101}, "jpeg is 101; it must be 0 .lossless. or a quality from 1 to 95"),
     ],
 )
