@@ -26,6 +26,7 @@ from bench.views.siamese import draw_operation, operate, without_flip
 _WHOLE = 64 * 2**20  # bytes of float images up to which a whole epoch is resampled at once, so that partners are shared
 _SOURCE = 512 * 2**20  # bytes up to which the normalised sources are kept
 _PASTED = 32 * 2**10  # bytes of a float image from which on a box is pasted rather than looked up pixel by pixel
+_TAKEN = 5 * 2**20  # bytes of float images that are taken together of those that are resampled already
 _CHUNK = 800 * 2**10  # bytes of float images that are resampled together: they and their matrices fit the cache
 
 
@@ -159,25 +160,34 @@ class Feed:
         view = self._views[int(plan[0])]
         order = order if view.order is None else view.order
         base = self._resample_all(view) if view.partner is not None and self.n * self._image_bytes <= _WHOLE else None
-        blocks = list(self._blocks())
+        images, targets = self._shown(view, order, base), self._targets_of(view, order, first)
+        for number, (shown, own) in enumerate(zip(images, targets, strict=True)):
+            operated = self._operated(shown, epoch, number) if self._siamese else shown
+            yield operated, own if self._teacher is None else self._answered(operated, own)
+
+    def _shown(self, view: View, order: np.ndarray, base: torch.Tensor | None) -> Iterator[torch.Tensor]:
+        """The images of each batch; of images that are resampled already, more are taken at once."""
+        blocks = list(self._blocks(self._chunk if base is None else max(self._chunk, _TAKEN // self._image_bytes)))
         if isinstance(self._images, SplitImages):
             self._images.expect(self._requests(view, order, blocks))
         for batch, last in blocks:
-            begin = self.bounds[batch][0]
-            rows = order[begin : self.bounds[last - 1][1]]
-            images, target = self._laid_out(self._render(view, rows, base)), self._target(view, rows, first)
-            sizes = [stop - start for start, stop in self.bounds[batch:last]]
-            parts = zip(torch.split(images, sizes), target.split(sizes), strict=True)
-            for number, (shown, own) in enumerate(parts, batch):
-                operated = self._operated(shown, epoch, number) if self._siamese else shown
-                yield operated, own if self._teacher is None else self._answered(operated, own)
+            rows = order[self.bounds[batch][0] : self.bounds[last - 1][1]]
+            images = self._laid_out(self._render(view, rows, base))
+            yield from torch.split(images, [stop - start for start, stop in self.bounds[batch:last]])
 
-    def _blocks(self) -> Iterator[tuple[int, int]]:
-        """(first, last + 1) of the batches that are rendered together."""
+    def _targets_of(self, view: View, order: np.ndarray, step: int) -> Iterator[Target]:
+        """The targets of each batch. In which blocks they are taken decides the last bits of the loss that is told."""
+        for batch, last in self._blocks(self._chunk):
+            rows = order[self.bounds[batch][0] : self.bounds[last - 1][1]]
+            sizes = [stop - start for start, stop in self.bounds[batch:last]]
+            yield from self._target(view, rows, step).split(sizes)
+
+    def _blocks(self, images: int) -> Iterator[tuple[int, int]]:
+        """(first, last + 1) of the batches that are taken together: up to so many images, at least one batch."""
         batch = 0
         while batch < len(self.bounds):
             last = batch + 1
-            while last < len(self.bounds) and self.bounds[last][1] - self.bounds[batch][0] <= self._chunk:
+            while last < len(self.bounds) and self.bounds[last][1] - self.bounds[batch][0] <= images:
                 last += 1
             yield batch, last
             batch = last
