@@ -66,8 +66,8 @@ def _sentence(name: str, host: str, port: int, what: str) -> str:
 
 async def _knock(host: str, port: int) -> str:
     """`answered`, `refused` or `silent`; `unknown` where this process cannot even ask (no more open files)."""
-    # Not `asyncio.wait_for`: in Python 3.11 it loses a cancellation that comes as the answer does, and the run would wait
-    # for ever for who knocks.
+    # Not `asyncio.wait_for`: in Python 3.11 it loses a cancellation that comes as the answer does, and the run would
+    # wait for ever for who knocks.
     try:
         async with asyncio.timeout(ANSWER_WITHIN):
             reader, writer = await asyncio.open_connection(host, port)
