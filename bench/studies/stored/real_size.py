@@ -35,7 +35,7 @@ KEPT = NAMED + STATE + LABELLED + HASHED  # of a listed file while its data set 
 LENT = 2 * (NAMED + STATE + 8 + HASHED)  # the split as it is sent to the process of a method: written, then whole
 LISTED = KEPT + LENT  # bytes of a listed file; `python -m speed imagenet` holds 1,281,167 of them to it
 DRAWN = 800  # bytes of an image while one view of a whole split is drawn (bench/views/parameters.py)
-ENCODING = 8  # of a shard of raw labels: in float16, in float64, and what a decomposition makes of it
+ENCODING = 20  # of a shard of raw labels: what klt makes of its first one; the other compressors take up to 6
 DECODING = 6  # of a window of labels: decoded parts, joined, by temperature, logarithms, probabilities, products
 
 
