@@ -66,15 +66,19 @@ def _sentence(name: str, host: str, port: int, what: str) -> str:
 
 async def _knock(host: str, port: int) -> str:
     """`answered`, `refused` or `silent`; `unknown` where this process cannot even ask (no more open files)."""
+    # Not `asyncio.wait_for`: in Python 3.11 it loses a cancellation that comes as the answer does, and the run would
+    # wait for ever for who knocks.
     try:
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), ANSWER_WITHIN)
+        async with asyncio.timeout(ANSWER_WITHIN):
+            reader, writer = await asyncio.open_connection(host, port)
     except (ConnectionError, TimeoutError) as error:
         return "silent" if isinstance(error, TimeoutError) else "refused"
     except OSError:
         return "unknown"
     try:
         writer.write(HELLO)
-        return "answered" if await asyncio.wait_for(reader.read(1), ANSWER_WITHIN) else "refused"
+        async with asyncio.timeout(ANSWER_WITHIN):
+            return "answered" if await reader.read(1) else "refused"
     except TimeoutError:
         return "silent"
     except OSError:

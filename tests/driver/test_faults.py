@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -227,6 +228,28 @@ def test_a_server_that_dies_ends_the_run_with_one_sentence() -> None:
         server.close()
         sentence = f"Ray's server 'raylet' at 127.0.0.1:{port} is gone."
         assert await asyncio.wait_for(end, 10) == await watch.dead() == sentence
+
+    asyncio.run(story())
+
+
+def test_a_run_that_ends_just_as_a_server_answers_ends(monkeypatch) -> None:
+    """A cancellation that was lost there left the run waiting for ever for its own watch."""
+
+    async def story() -> None:
+        answered = asyncio.get_running_loop().create_future()
+
+        async def open_connection(*_: object) -> tuple[SimpleNamespace, SimpleNamespace]:
+            await answered
+            reader = SimpleNamespace(read=lambda _: asyncio.sleep(0, b"1"))
+            return reader, SimpleNamespace(write=lambda _: None, close=lambda: None)
+
+        monkeypatch.setattr(asyncio, "open_connection", open_connection)
+        knocking = asyncio.ensure_future(Pulse({"raylet": ("127.0.0.1", 1)}).dead())
+        await asyncio.sleep(0.01)
+        answered.set_result(None)
+        knocking.cancel()
+        await asyncio.wait({knocking}, timeout=10)
+        assert knocking.cancelled()
 
     asyncio.run(story())
 
