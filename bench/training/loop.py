@@ -38,6 +38,7 @@ from bench.views.render import normalise
 __all__ = ["Evaluation", "LabelReader", "Teacher", "TrainLog", "TrainingDiverged", "evaluate", "normalise", "train"]
 
 
+PASS_PIXELS = 256 * 64 * 64  # of a forward pass in a test on a processor
 LABEL_BLOCK_BYTES = 256 * 2**20  # of decoded labels that are held at a time; at least one view is
 
 
@@ -271,6 +272,12 @@ def _read(images: ImageSlices, slices: Sequence[slice]) -> Iterable[torch.Tensor
     return ahead(images.__getitem__, slices)
 
 
+def _at_once(images: torch.Tensor, device: torch.device) -> int:
+    """Images of one forward pass. A worker on a processor shares its memory with others, and what a network makes of
+    256 images of 224 px takes 6 GB: there a pass has no more pixels than 256 images of 64 px have."""
+    return max(1, PASS_PIXELS // (images.shape[-1] * images.shape[-2])) if device.type == "cpu" else len(images)
+
+
 def evaluate(
     student: nn.Module,
     images: ImageSlices,
@@ -287,7 +294,7 @@ def evaluate(
         images: uint8 [N, channels, size, size], a tensor or what gives one for a slice.
         labels: int64 [N].
         mean, std: per channel, in [0, 1].
-        batch: images per forward pass.
+        batch: images that are read at once, and per forward pass; of images above 64 px a processor takes fewer a pass.
     """
     if not len(images):
         raise ValueError("images must hold at least one image")
@@ -301,9 +308,10 @@ def evaluate(
     with torch.inference_mode():
         slices = [slice(start, start + batch) for start in range(0, len(labels), batch)]
         for part, x in zip(slices, _read(images, slices), strict=True):
-            y = labels[part].to(device)
-            logits = student(normalise(x.to(device), mean, std))
-            correct += (logits.argmax(dim=1) == y).sum()
-            total += F.cross_entropy(logits, y, reduction="sum").double()
+            at_once = _at_once(x, device)
+            for some, y in zip(torch.split(x, at_once), torch.split(labels[part].to(device), at_once), strict=True):
+                logits = student(normalise(some.to(device), mean, std))
+                correct += (logits.argmax(dim=1) == y).sum()
+                total += F.cross_entropy(logits, y, reduction="sum").double()
     student.train(training)
     return Evaluation(accuracy=int(correct) / len(images), loss=float(total) / len(images), n=len(images))

@@ -59,6 +59,25 @@ def test_a_student_learns_and_is_tested():
     assert log.losses[-1] < 0.2 * log.losses[0]
 
 
+@pytest.mark.parametrize(("size", "passes"), [(8, [90]), (64, [90]), (224, [20, 20, 20, 20, 10])])
+def test_a_test_of_large_images_takes_few_of_them_a_pass(size: int, passes: list[int]) -> None:
+    """256 images of 224 px in one pass took a worker 6 GB."""
+    seen = []
+
+    class Counting(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(len(images))
+            return images.mean(dim=(1, 2, 3))[:, None] * torch.tensor([1.0, -1.0])
+
+    images = torch.randint(0, 256, (90, 1, size, size), dtype=torch.uint8)
+    labels = torch.arange(90) % 2
+    tested = evaluate(Counting(), images, labels, mean=(0.5,), std=(0.2,))
+    logits = Counting()(normalise(images, (0.5,), (0.2,)))
+    assert seen[:-1] == passes
+    assert tested.accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert tested.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item())
+
+
 def test_evaluation_is_the_plain_mean_and_leaves_the_mode():
     student, (images, labels) = network(), task()
     student.train()
