@@ -71,6 +71,7 @@ def test_what_a_set_shares_with_the_test_split_is_counted_once_an_image() -> Non
     assert facts.pop("digest") == set_digest(images, labels)
     assert facts == {
         "per_class": (0, 5),  # no image of class 3
+        "empty_classes": 1,
         "repeated": 3 + 2 + 2,  # one image three times, two images twice
         "in_test_exact": 3,
         "in_test_near": 2,

@@ -39,6 +39,7 @@ deterministic = false
 scale_l1 = 0.0  # no slimming
 class_steps = 0  # no continual learning
 kept_channels = []  # no slimming
+class_balance = "equal"
 
 [recipe.optimizer]
 name = "adamw"
@@ -56,9 +57,9 @@ per = "epoch"
 warmup = 0
 warmup_start = 0.0
 milestones = []
-gamma = 0.1
 loss_fall = 0.02
 loss_fall_share = 0.02
+gamma = 0.1
 restart = false
 
 [recipe.loss]
