@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.protocol.recipe import Recipe
 from bench.seeds import seed
+from bench.training.footprint import images_of_a_pass
 from bench.views.parameters import View, Views, batch_bounds, permutation
 from bench.views.render import normalise, render
 
@@ -83,8 +84,10 @@ class Ensemble:
 
     def answer(self, member: Member, shown: torch.Tensor) -> torch.Tensor:
         """float32 [n, C]: a member's logits of images as `shown` gives them."""
-        logits: torch.Tensor = member.model(shown)
-        return logits.float()
+        if self.train_mode:  # the statistics are those of the whole batch
+            return member.model(shown).float()  # type: ignore[no-any-return]
+        parts = torch.split(shown, images_of_a_pass(shown, shown.device))
+        return torch.cat([member.model(part) for part in parts]).float()
 
     def _source(self, images: torch.Tensor, key: tuple[tuple[float, ...], ...]) -> torch.Tensor:
         """What views are rendered from: uint8 images as they are, float images as a member sees them.

@@ -15,6 +15,7 @@ from bench.plugins.registry import Registry
 from bench.plugins.spec import parse
 from bench.teachers.ensemble import Member
 from bench.teachers.teacher_files import TeacherRef
+from bench.training.footprint import images_of_a_pass
 from bench.training.networks import build_network
 from bench.training.normalisation import statistics
 from bench.views.render import normalise
@@ -73,6 +74,7 @@ def predict(
     training = model.training
     model.eval()
     call: Callable[[torch.Tensor], torch.Tensor] = getattr(model, "features") if features else model  # noqa: B009
-    pieces = [call(normalise(part.to(device), mean, std)).float().cpu() for part in torch.split(images, batch)]
+    at_once = min(batch, images_of_a_pass(images, device))
+    pieces = [call(normalise(part.to(device), mean, std)).float().cpu() for part in torch.split(images, at_once)]
     model.train(training)
     return torch.cat(pieces)

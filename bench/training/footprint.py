@@ -17,9 +17,21 @@ from bench.training.gpus import CONTEXT_BYTES
 from bench.training.networks import build_network
 
 ASKED_AT_ONCE = 250  # images of a forward pass without gradients (bench.teachers.ensemble.TEACHER_BATCH)
+PASS_PIXELS = 256 * 64 * 64  # of such a pass on a processor
 LABEL_WINDOW = 256 * 2**20  # bytes of decoded labels that the loop holds at a time
 FLOATS = 512 * 2**20  # bytes of float images up to which the loop keeps a set as floats; a larger one stays uint8
 SLACK = 1.25  # for what kernels take, and for gaps between blocks
+
+
+def images_of_a_pass(images: torch.Tensor, device: torch.device | str) -> int:
+    """How many of these images [..., size, size] go through a network at once, where no gradients are asked for.
+
+    A worker on a processor shares its memory with others, and what a network makes of 256 images of 224 px takes 6 GB:
+    there a pass has no more pixels than 256 images of 64 px have.
+    """
+    if torch.device(device).type != "cpu":
+        return max(1, len(images))
+    return max(1, PASS_PIXELS // (images.shape[-1] * images.shape[-2]))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from bench.training.arithmetic import arithmetic, forward_pass, place
 from bench.training.checkpoint import Parts
 from bench.training.course import Course
 from bench.training.feed import Feed, LabelReader, Teacher
+from bench.training.footprint import images_of_a_pass
 from bench.training.losses import Target, batch_loss, scale
 from bench.training.rates import factor
 from bench.training.speed_ups import compiled, prefetched
@@ -38,7 +39,6 @@ from bench.views.render import normalise
 __all__ = ["Evaluation", "LabelReader", "Teacher", "TrainLog", "TrainingDiverged", "evaluate", "normalise", "train"]
 
 
-PASS_PIXELS = 256 * 64 * 64  # of a forward pass in a test on a processor
 LABEL_BLOCK_BYTES = 256 * 2**20  # of decoded labels that are held at a time; at least one view is
 
 
@@ -272,12 +272,6 @@ def _read(images: ImageSlices, slices: Sequence[slice]) -> Iterable[torch.Tensor
     return ahead(images.__getitem__, slices)
 
 
-def _at_once(images: torch.Tensor, device: torch.device) -> int:
-    """Images of one forward pass. A worker on a processor shares its memory with others, and what a network makes of
-    256 images of 224 px takes 6 GB: there a pass has no more pixels than 256 images of 64 px have."""
-    return max(1, PASS_PIXELS // (images.shape[-1] * images.shape[-2])) if device.type == "cpu" else len(images)
-
-
 def evaluate(
     student: nn.Module,
     images: ImageSlices,
@@ -308,7 +302,7 @@ def evaluate(
     with torch.inference_mode():
         slices = [slice(start, start + batch) for start in range(0, len(labels), batch)]
         for part, x in zip(slices, _read(images, slices), strict=True):
-            at_once = _at_once(x, device)
+            at_once = images_of_a_pass(x, device)
             for some, y in zip(torch.split(x, at_once), torch.split(labels[part].to(device), at_once), strict=True):
                 logits = student(normalise(some.to(device), mean, std))
                 correct += (logits.argmax(dim=1) == y).sum()
