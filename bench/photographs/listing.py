@@ -78,9 +78,9 @@ class FileList(Sequence[str]):
         content, at = bytearray(), 0
         for folder, names in self._paths.pieces():
             head = os.path.abspath(os.path.dirname(folder))
-            own = names.split(SEPARATOR)
-            part = slice(at, at := at + len(own))
-            for name, size, time in zip(own, self.sizes[part].tolist(), self.times[part].tolist(), strict=True):
+            within = names.split(SEPARATOR)
+            part = slice(at, at := at + len(within))
+            for name, size, time in zip(within, self.sizes[part].tolist(), self.times[part].tolist(), strict=True):
                 content += hashlib.blake2b(b"%b\0%b\0%d\0%d" % (head, name, size, time), digest_size=16).digest()
         return np.frombuffer(content, np.uint8).reshape(-1, 16)
 

@@ -33,26 +33,26 @@ class Bibliography:
 
 def bibliography(registry: Registry) -> Bibliography:
     """The entries of all plugins and of this project's protocols, as far as there is something to cite."""
-    found = shipped()
+    entries = shipped()
     for plugin in (plugin for kind in KINDS for plugin in registry.all(kind)):
         citation = " ".join(str(plugin.constants.get("CITATION", "")).split())
         if plugin.foreign and citation:
             key = _key_of(plugin)
-            found.add(key, entry(key, citation), f"{plugin.kind}:{plugin.name}")
-    return found
+            entries.add(key, entry(key, citation), f"{plugin.kind}:{plugin.name}")
+    return entries
 
 
 def shipped() -> Bibliography:
     """The entries of `methods/sources.bib`, without the field that says who is cited by them."""
     text = (resources.files("methods") / "sources.bib").read_text(encoding="utf-8")
-    found = Bibliography()
+    entries = Bibliography()
     for paragraph in text.split("\n\n"):
         if match := _ENTRY.match(paragraph):
             opening = match[0].partition("\n")[0]
-            found.add(
+            entries.add(
                 match["key"], f"{opening}\n{paragraph[match.end() :].strip()}\n", *re.split(r",\s*", match["names"])
             )
-    return found
+    return entries
 
 
 def _key_of(plugin: Plugin) -> str:
