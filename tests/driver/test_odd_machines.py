@@ -33,7 +33,7 @@ LACKING = {
     "ASCII alone": "export LC_ALL=C LANG=C PYTHONUTF8=0 PYTHONIOENCODING=ascii;",
     "a strict umask": "umask 077;",
     "a temporary folder with a long name": "export TMPDIR={folder}/" + "t" * 120 + "; mkdir $TMPDIR;",
-    "another program's time zone": "export TZ=Pacific/Kiritimati;",
+    "a time zone a day ahead": "export TZ=Pacific/Kiritimati;",
 }
 # The same, where the shell has mounts of its own.
 MOUNTED = {

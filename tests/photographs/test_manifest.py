@@ -126,8 +126,8 @@ def test_a_file_that_is_listed_twice_is_known_twice(folder: Path, tmp_path: Path
     digests(folder, tmp_path / "kept")
     read.clear()
     twice = joined([list_folder(folder), list_folder(folder)[2:5]])
-    found = content_digests(twice, tmp_path / "kept")
-    assert [each.tobytes() for each in found] == expected(folder) + expected(folder)[2:5]
+    content = content_digests(twice, tmp_path / "kept")
+    assert [each.tobytes() for each in content] == expected(folder) + expected(folder)[2:5]
     assert read == []
 
 

@@ -42,19 +42,19 @@ def test_batches_that_are_made_ahead_are_the_same_to_the_bit(recipe):
 
 def test_the_next_batch_is_made_while_the_network_trains_and_no_further_than_that():
     place_speed_ups(["prefetch"])
-    made: list[int] = []
+    batches_made: list[int] = []
 
     def batches():
         for number in range(9):
-            made.append(number)
+            batches_made.append(number)
             yield number
 
     coming = prefetched(batches())
     assert next(coming) == 0
     deadline = time.monotonic() + 10
-    while len(made) < 1 + speed_ups.DEPTH and time.monotonic() < deadline:
+    while len(batches_made) < 1 + speed_ups.DEPTH and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert made == [0, 1, 2]
+    assert batches_made == [0, 1, 2]
     assert list(coming) == list(range(1, 9))
 
 

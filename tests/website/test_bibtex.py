@@ -106,13 +106,13 @@ def test_numbers_of_the_page_of_sources_are_those_of_the_entries() -> None:
 def test_a_plugin_of_somebody_is_cited_by_its_own_words_and_they_stay_text(tmp_path: Path) -> None:
     words = r"Doe 2024, \input{/etc/passwd} 100 % & more, arXiv 2401.00001"
     file = write(tmp_path / "mine.py", f"CITATION = {words!r}\n{SELECT}")
-    found = bibliography(discover([file]))
-    (key,) = found.keys["method:mine"]
+    cited = bibliography(discover([file]))
+    (key,) = cited.keys["method:mine"]
     assert key not in SHIPPED.entries
-    entry = parse_string(found.entries[key], "bibtex").entries[key]
+    entry = parse_string(cited.entries[key], "bibtex").entries[key]
     assert entry.fields["eprint"] == "2401.00001"
     assert entry.fields["year"] == "2024"
-    assert r"\input" not in found.entries[key]
+    assert r"\input" not in cited.entries[key]
     assert r"100 \% \& more" in entry.fields["note"]
 
 
