@@ -59,7 +59,7 @@ class Ensemble:
 
     @torch.no_grad()
     def say(self, images: torch.Tensor, view: View, rows: np.ndarray) -> torch.Tensor:
-        """float32 [teachers, len(rows), C]: each teacher's logits of these images in this view, in one batch.
+        """float32 [teachers, len(rows), C]: each teacher's logits of these images in this view, as one batch.
 
         Args:
             images: the whole set, uint8 or float [N, channels, size, size]: a view may mix in any of them.
