@@ -1,4 +1,4 @@
-"""Trajectories of weights: of experts on the training split, recorded epoch by epoch, and of a student on learnt images.
+"""Trajectories of weights: of experts on the training split, epoch by epoch, and of a student on learnt images.
 
 G. Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022; code
 GeorgeCazenavette/mtt-distillation (buffer.py, distill.py at 1a6f630).

@@ -15,43 +15,48 @@ from methods._recovery.loop import to_uint8, valid_range
 from methods._trajectories import Experts, changed, shuffled, student_weights, trajectory_distance
 
 CITATION = (
-    "Cazenavette, Wang, Torralba, Efros and Zhu, Dataset Distillation by Matching Training Trajectories, CVPR 2022, and "
+    "Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022, and "
     "its code (GeorgeCazenavette/mtt-distillation); learnt labels: Guo et al., Towards Lossless Dataset Distillation "
     "via Difficulty-Aligned Trajectory Matching (DATM), ICLR 2024."
 )
-_CODE = {"iterations": 5000, "experts": 100, "expert_lr": 0.01, "expert_batch": 256, "width": 128}
-# Defaults of the code; the others from the authors by way of DC-BENCH (justincui03/dc_benchmark, its page on TM). Rows
-# that are published under ZCA whitening, which is not done here, are marked; the code's epochs of an expert are 50.
+# The defaults of the code, and what the authors gave DC-BENCH for each setting (justincui03/dc_benchmark, page on TM).
+# Rows that are published under ZCA whitening, which is not done here, say so.
 PUBLISHED = {
     "cifar10, ipc 1, zca": {
-        **_CODE, "steps": 50, "expert_epochs": 2, "max_start_epoch": 2, "lr": 100.0, "lr_rate": 1e-7, "rate": 0.01,
+        "iterations": 5000, "steps": 50, "expert_epochs": 2, "max_start_epoch": 2, "experts": 100, "expert_lr": 0.01,
+        "expert_batch": 256, "lr": 100.0, "rate": 0.01, "lr_rate": 1e-7, "width": 128,
     },
     "cifar10, ipc 10, zca": {
-        **_CODE, "steps": 30, "expert_epochs": 2, "max_start_epoch": 20, "lr": 100.0, "lr_rate": 1e-5, "rate": 0.001,
+        "iterations": 5000, "steps": 30, "expert_epochs": 2, "max_start_epoch": 20, "experts": 100, "expert_lr": 0.01,
+        "expert_batch": 256, "lr": 100.0, "rate": 0.001, "lr_rate": 1e-5, "width": 128,
     },
     "cifar10, ipc 50": {
-        **_CODE, "steps": 30, "expert_epochs": 2, "max_start_epoch": 40, "lr": 1000.0, "lr_rate": 1e-5, "rate": 0.001,
+        "iterations": 5000, "steps": 30, "expert_epochs": 2, "max_start_epoch": 40, "experts": 100, "expert_lr": 0.01,
+        "expert_batch": 256, "lr": 1000.0, "rate": 0.001, "lr_rate": 1e-5, "width": 128,
     },
     "cifar100, ipc 1, zca": {
-        **_CODE, "steps": 20, "expert_epochs": 3, "max_start_epoch": 20, "lr": 1000.0, "lr_rate": 1e-5, "rate": 0.01,
+        "iterations": 5000, "steps": 20, "expert_epochs": 3, "max_start_epoch": 20, "experts": 100, "expert_lr": 0.01,
+        "expert_batch": 256, "lr": 1000.0, "rate": 0.01, "lr_rate": 1e-5, "width": 128,
     },
     "cifar100, ipc 10": {
-        **_CODE, "steps": 20, "expert_epochs": 2, "max_start_epoch": 20, "lr": 1000.0, "lr_rate": 1e-5, "rate": 0.01,
+        "iterations": 5000, "steps": 20, "expert_epochs": 2, "max_start_epoch": 20, "experts": 100, "expert_lr": 0.01,
+        "expert_batch": 256, "lr": 1000.0, "rate": 0.01, "lr_rate": 1e-5, "width": 128,
     },
     "cifar100, ipc 50, zca": {
-        **_CODE, "steps": 80, "expert_epochs": 2, "max_start_epoch": 40, "lr": 1000.0, "lr_rate": 1e-5, "rate": 0.01,
-        "batch": 125,
+        "iterations": 5000, "steps": 80, "expert_epochs": 2, "max_start_epoch": 40, "experts": 100, "expert_lr": 0.01,
+        "expert_batch": 256, "lr": 1000.0, "rate": 0.01, "lr_rate": 1e-5, "width": 128, "batch": 125,
     },
     "tinyimagenet, ipc 1": {
-        **_CODE, "steps": 10, "expert_epochs": 2, "max_start_epoch": 10, "lr": 10000.0, "lr_rate": 1e-4, "rate": 0.01,
+        "iterations": 5000, "steps": 10, "expert_epochs": 2, "max_start_epoch": 10, "experts": 100, "expert_lr": 0.01,
+        "expert_batch": 256, "lr": 10000.0, "rate": 0.01, "lr_rate": 1e-4, "width": 128,
     },
     "tinyimagenet, ipc 10": {
-        **_CODE, "steps": 20, "expert_epochs": 2, "max_start_epoch": 40, "lr": 10000.0, "lr_rate": 1e-4, "rate": 0.01,
-        "batch": 200,
+        "iterations": 5000, "steps": 20, "expert_epochs": 2, "max_start_epoch": 40, "experts": 100, "expert_lr": 0.01,
+        "expert_batch": 256, "lr": 10000.0, "rate": 0.01, "lr_rate": 1e-4, "width": 128, "batch": 200,
     },
     "tinyimagenet, ipc 50": {
-        **_CODE, "steps": 20, "expert_epochs": 2, "max_start_epoch": 40, "lr": 10000.0, "lr_rate": 1e-4, "rate": 0.01,
-        "batch": 300,
+        "iterations": 5000, "steps": 20, "expert_epochs": 2, "max_start_epoch": 40, "experts": 100, "expert_lr": 0.01,
+        "expert_batch": 256, "lr": 10000.0, "rate": 0.01, "lr_rate": 1e-4, "width": 128, "batch": 300,
     },
 }  # fmt: skip
 
