@@ -67,7 +67,7 @@ def condense_latents(
             where the data set keeps one.
 
     Returns:
-        Condensed with uint8 images [num_classes * ipc, channels, size, size], class after class, large clusters first.
+        Condensed with uint8 images [num_classes * ipc, channels, size, size], class after class.
 
     Raises:
         ValueError: an argument is out of range, a class has fewer than `ipc` images, or latents or decoded images are
@@ -90,8 +90,7 @@ def condense_latents(
             for start in range(0, len(shuffled), expand * ipc):
                 rows, shape = _encoded(autoencoder, images_of, shuffled[start : start + expand * ipc], label)
                 model.partial_fit(rows)
-        largest_first = np.argsort(-model._counts, kind="stable")
-        prototypes = torch.from_numpy(model.cluster_centers_[largest_first].astype(np.float32))
+        prototypes = torch.from_numpy(model.cluster_centers_.astype(np.float32))
         made.append(_decoded(autoencoder, prototypes.view(ipc, *shape), label, train))
     return Condensed(
         images=torch.cat(made),

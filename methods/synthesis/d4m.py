@@ -9,6 +9,7 @@ from bench.api import Condensed, Context, Train
 from methods._autoencoders import Convolutional, Linear
 from methods._latents import condense_latents
 from methods._order import one_of
+from methods._quota import class_members
 from methods._random_networks import at_least
 
 TEACHER = False  # it labels, under protocols of soft labels
@@ -50,13 +51,14 @@ def synthesize(
         passes: of k-means over the images of a class; at least 1 (published: 1).
 
     Returns:
-        Condensed with uint8 images [num_classes * ipc, channels, size, size], class after class, large clusters first.
+        Condensed with uint8 images [num_classes * ipc, channels, size, size], class after class.
 
     Raises:
         ValueError: an argument is out of range, or a class has fewer than `ipc` images.
     """
     one_of("autoencoder", autoencoder, "convolutional", "linear")
-    at_least(latents=(latents, 1), width=(width, 1), epochs=(epochs, 1))
+    at_least(latents=(latents, 1), width=(width, 1), epochs=(epochs, 1), expand=(expand, 1), passes=(passes, 1))
+    list(class_members(train, ipc))  # a class with too few images is told before anything is trained
     if autoencoder == "linear":
         side = -(-train.size // 4)
         return condense_latents(train, ipc, ctx, Linear(train, latents * side**2), expand=expand, passes=passes)
