@@ -19,6 +19,10 @@ CITATION = (
     "its code (GeorgeCazenavette/mtt-distillation); learnt labels: Guo et al., Towards Lossless Dataset Distillation "
     "via Difficulty-Aligned Trajectory Matching (DATM), ICLR 2024."
 )
+CHECK_EXCEPTIONS = {
+    "equal-images-are-served": "an expert of images that are all the same hardly moves, and the gradient of a share of "
+    "its way has no bound: the student's weights overflow, and the error says so",
+}
 # The defaults of the code, and what the authors gave DC-BENCH for each setting (justincui03/dc_benchmark, page on TM).
 # Rows that are published under ZCA whitening, which is not done here, say so.
 PUBLISHED = {

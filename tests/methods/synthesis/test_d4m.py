@@ -76,13 +76,12 @@ def test_one_prototype_is_the_mean_of_all_latents_of_its_class():
 def test_centres_move_as_in_a_plain_loop_over_mini_batches():
     """Sculley's algorithm 1: each latent moves its nearest centre by one over the latents that it has had."""
     train, ctx = blobs()
-    made = condense_latents(train, 2, ctx, Pixels(), expand=2)
-    own = train.class_indices(0)
-    rows = train.images(ctx.numpy("order", 0).permutation(own)).flatten(1).double().numpy()
-    centres = np.stack([rows[:4][rows[:4].mean(axis=1) < 55][0], rows[:4][rows[:4].mean(axis=1) > 55][0]])
-    counts = np.zeros(2)
-    for start in range(0, len(rows), 4):
-        batch = rows[start : start + 4]
+    made = condense_latents(train, 2, ctx, Pixels(), expand=5)
+    rows = train.images(ctx.numpy("order", 0).permutation(train.class_indices(0))).flatten(1).double().numpy()
+    dark = rows[:10].mean(axis=1) < 55
+    centres, counts = np.stack([rows[:10][dark][0], rows[:10][~dark][0]]), np.zeros(2)
+    for start in range(0, len(rows), 10):
+        batch = rows[start : start + 10]
         nearest = ((batch[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
         for row, centre in zip(batch, nearest, strict=True):
             counts[centre] += 1
@@ -160,7 +159,7 @@ def test_the_linear_autoencoder_is_principal_component_analysis():
 def test_the_convolutional_autoencoder_gives_images_back_and_touches_no_global_generator(size):
     before = torch.random.get_rng_state()
     train, ctx = digits(size), digits_context(size)
-    network = Convolutional(train, ctx, latents=8, width=16, epochs=8)
+    network = Convolutional(train, ctx, latents=8, width=16, epochs=5)
     images = train.images(np.arange(200))
     latents = network.encode(images, torch.zeros(200)).detach()
     assert latents.shape == (200, 8, size // 4, size // 4)
@@ -225,7 +224,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("own") / "own_d4m.py"
     path.write_text(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0], encoding="utf-8")
     kernels = torch.eye(4).view(4, 1, 2, 2)  # a channel for each of four pixels
-    save_file({"down": kernels, "up": kernels}, path.parent / "autoencoder.safetensors")
+    save_file({"down": kernels, "up": kernels.clone()}, path.parent / "autoencoder.safetensors")
     return path
 
 
