@@ -46,7 +46,7 @@ def command(file: str, results: tuple[str, ...], out: str | None) -> int:
     check_names(claims, entries, discover(), file)
     options = [part for folder in results for part in ("--results", folder)]
     typed = shlex.join(["condensebench", "claims", file, *options, *(["--out", out] if out else [])])
-    text = page([weigh(claim, entries) for claim in claims.claim], typed, folders, absent)
+    text = page([weigh(claim, entries) for claim in claims.claim], typed, folders, absent, claims.reading)
     if out:
         Path(out).write_text(text, encoding="utf-8")
         print(f"page: {out}")

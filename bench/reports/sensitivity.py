@@ -37,16 +37,18 @@ class Measured:
 def measured(points: Sequence[Point], trials: Iterable[Trial], records: Iterable[Record]) -> list[Measured]:
     """The results of each combination, by the trials of the sweep."""
     results = {record.id: record for record in records}
-    grouped: dict[tuple[str, str, str | None], list[Trial]] = defaultdict(list)
+    grouped: dict[tuple[str, str], list[Trial]] = defaultdict(list)
     for trial in trials:
-        grouped[trial.method, trial.protocol, trial.compressor].append(trial)
+        grouped[trial.method, trial.protocol].append(trial)
     out = []
     for point in points:
         cell = point.cell
-        # Where the protocol stores no labels, its trials have no compressor.
-        trials_of_point = (
-            grouped.get((cell.method, cell.protocol, cell.compressor)) or grouped[cell.method, cell.protocol, None]
-        )
+        # Where the protocol stores no labels, its trials have no compressor; where none is named, the plan's usual one.
+        trials_of_point = [
+            trial
+            for trial in grouped[cell.method, cell.protocol]
+            if cell.compressor is None or trial.compressor in (cell.compressor, None)
+        ]
         accuracies = {
             trial.replicate: record.accuracy
             for trial in trials_of_point

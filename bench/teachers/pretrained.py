@@ -71,12 +71,12 @@ def network_of(text: str) -> str:
 def weight_fields(path: Path, network: Spec, content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a TeacherRecipe that say whose weights it has, from a recipe's file and its content. Raises
     UserError."""
-    weights = str(content["weights"])
+    weights, trained = str(content["weights"]), "recipe" in content
     stated = _normalisation(path, content.get("normalisation"))
     source, _, rest = weights.partition(":")
     fields: dict[str, Any] = {"weights": weights, "name": path.stem, "stated": stated, "folder": path.parent}
     if source in ("file", "package") and rest:
-        if stated is None:
+        if stated is None and not trained:
             raise UserError(
                 f'{path}: say what images are normalised with for these weights, normalisation = "dataset", one of '
                 f"{', '.join(CONSTANTS)}, or {{ mean = [...], std = [...] }}."
@@ -94,7 +94,7 @@ def weight_fields(path: Path, network: Spec, content: Mapping[str, Any]) -> dict
     if source == "timm" and rest:
         if network.name.partition(".")[0] != weights.partition(".")[0]:
             raise UserError(f"{path}: weights '{weights}' belong to network = '{weights}', not to '{network}'.")
-        return {**fields, "stated": stated or written(*timm_constants(rest))}
+        return fields if trained else {**fields, "stated": stated or written(*timm_constants(rest))}
     weights = _with_name(weights)
     find_weights(weights)
     if (wanted := network_of(weights)) != str(network):
@@ -137,23 +137,34 @@ def build(recipe: TeacherRecipe, dataset: Dataset, *, download: bool) -> tuple[n
         UserError: the weights are not for such images or classes, or they cannot be had.
     """
     assert recipe.weights is not None
-    source = recipe.weights.partition(":")[0]
-    if source == PREFIX:
+    if recipe.weights.partition(":")[0] == PREFIX:
         return _of_torchvision(recipe, dataset, download)
     network = build_network(
         recipe.network, channels=dataset.channels, size=dataset.size, classes=dataset.num_classes, seed=0
     )
-    where = f"teacher '{recipe.name}', {recipe.weights}"
-    if source == "timm":
-        state = timm_state(recipe.weights.partition(":")[2], recipe.name, download)
-    else:
-        assert recipe.folder is not None
-        path = weights_file(recipe.weights, recipe.folder, where)
-        if (found := file_digest(path)) != recipe.sha256:
-            raise UserError(f"{where}: {path} has the sha256 {found}; the recipe means {recipe.sha256}.")
-        state = read_state(path)
+    state, where = read_weights(recipe, download=download)
     network.load_state_dict(fitted(state, network, dataset, where, recipe.keys))
     return network, 0.0
+
+
+def read_weights(recipe: TeacherRecipe, *, download: bool) -> tuple[dict[str, torch.Tensor], str]:
+    """(the tensors of the recipe's weights by the names that their file has, how a message about them begins).
+
+    Raises:
+        UserError: they cannot be had, or the file is another.
+    """
+    assert recipe.weights is not None
+    where = f"teacher '{recipe.name}', {recipe.weights}"
+    source, _, rest = recipe.weights.partition(":")
+    if source == PREFIX:
+        return _state(find_weights(recipe.weights).url, recipe.weights, recipe.name or recipe.id, download), where
+    if source == "timm":
+        return timm_state(rest, recipe.name, download), where
+    assert recipe.folder is not None
+    path = weights_file(recipe.weights, recipe.folder, where)
+    if (found := file_digest(path)) != recipe.sha256:
+        raise UserError(f"{where}: {path} has the sha256 {found}; the recipe means {recipe.sha256}.")
+    return read_state(path), where
 
 
 def weights_file(weights: str, folder: Path, where: str) -> Path:
@@ -172,7 +183,7 @@ def weights_file(weights: str, folder: Path, where: str) -> Path:
 
 
 def _of_torchvision(recipe: TeacherRecipe, dataset: Dataset, download: bool) -> tuple[nn.Module, float]:
-    network, weights = recipe.network, str(recipe.weights)
+    weights = str(recipe.weights)
     entry = find_weights(weights)
     classes = len(entry.meta["categories"])
     if dataset.channels != 3 or dataset.num_classes != classes or dataset.size <= SMALL:
@@ -182,9 +193,9 @@ def _of_torchvision(recipe: TeacherRecipe, dataset: Dataset, download: bool) -> 
             f"teacher that is trained on it, for instance imagenet-subset-resnet18-v1."
         )
     model: Any = build_network(
-        network, channels=dataset.channels, size=dataset.size, classes=dataset.num_classes, seed=0
+        recipe.network, channels=dataset.channels, size=dataset.size, classes=dataset.num_classes, seed=0
     )
-    model.model.load_state_dict(_state(entry.url, weights, recipe.name or recipe.id, download))
+    model.model.load_state_dict(read_weights(recipe, download=download)[0])
     return model, float(entry.meta["_metrics"]["ImageNet-1K"]["acc@1"]) / 100
 
 

@@ -86,12 +86,20 @@ def _holds(content: Mapping[Any, Any], wrapper: str) -> bool:
     return isinstance(content.get(wrapper), Mapping)
 
 
-def fitted(state: State, network: nn.Module, dataset: Dataset, where: str, keys: str = "name") -> State:
+def fitted(
+    state: State, network: nn.Module, dataset: Dataset, where: str, keys: str = "name", *, redrawn: bool = False
+) -> State:
     """The tensors under the network's own names. Raises UserError where they are not those of such a network; `where`
-    begins the message."""
+    begins the message.
+
+    `redrawn`: the network is trained on from them. A classifier of other classes and a first convolution for images of
+    another size or other channels stay as the network has them.
+    """
+    state = {name: tensor.reshape(()) if _counts(name, tensor) else tensor for name, tensor in state.items()}
     own = network.state_dict()
+    kept = _redrawn(own, dataset) if redrawn else {}
     if keys == "order":
-        return _by_order(state, own, where)
+        return _by_order(state, own, where, kept)
     names, given = _bare(own), {bare: state[name] for bare, name in _bare(state).items()}
     # Files of long ago do not count batches, and no result depends on it.
     counts = {bare for bare in {*names, *given} if bare.endswith("num_batches_tracked")}
@@ -101,18 +109,41 @@ def fitted(state: State, network: nn.Module, dataset: Dataset, where: str, keys:
         parts = [f"it lacks {_some(missing)}"] if missing else []
         parts += [f"it has {_some(surplus)}, which the network lacks"] if surplus else []
         raise UserError(f"{where}: the file does not fit the network: {'; '.join(parts)}.{_likely(given, dataset)}")
-    wrong = [bare for bare in names if bare in given and given[bare].shape != own[names[bare]].shape]
-    if wrong:
+    other = [bare for bare in names if bare in given and given[bare].shape != own[names[bare]].shape]
+    drawn = {bare for bare in other if _fits_but(given[bare], own[names[bare]], kept.get(names[bare]))}
+    if wrong := [bare for bare in other if bare not in drawn]:
         raise UserError(f"{where}: {_misfit(wrong, given, names, own, dataset)}{_likely(given, dataset)}")
-    return {name: given.get(bare, own[name]) for bare, name in names.items()}
+    return {name: own[name] if bare in drawn else given.get(bare, own[name]) for bare, name in names.items()}
+
+
+def _counts(name: str, tensor: torch.Tensor) -> bool:
+    """Whether it is a count of batches, which some writers keep as a list of one."""
+    return name.endswith("num_batches_tracked") and tensor.shape == (1,)
+
+
+def _redrawn(own: State, dataset: Dataset) -> dict[str, tuple[int, ...]]:
+    """The tensors of a network that another data set may ask to have another shape, and their dimensions that may
+    differ."""
+    drawn: dict[str, tuple[int, ...]] = {
+        name: (0,) for name, tensor in own.items() if tensor.ndim and len(tensor) == dataset.num_classes
+    }
+    first = next((name for name, tensor in own.items() if tensor.ndim == 4), None)
+    return drawn if first is None else {**drawn, first: (1, 2, 3)}
+
+
+def _fits_but(theirs: torch.Tensor, ours: torch.Tensor, dimensions: tuple[int, ...] | None) -> bool:
+    """Whether two tensors have one shape but for these dimensions."""
+    if dimensions is None or theirs.ndim != ours.ndim:
+        return False
+    return all(a == b or place in dimensions for place, (a, b) in enumerate(zip(theirs.shape, ours.shape, strict=True)))
 
 
 def _misfit(wrong: list[str], given: State, names: Mapping[str, str], own: State, dataset: Dataset) -> str:
     shapes = [(tuple(given[bare].shape), tuple(own[names[bare]].shape)) for bare in wrong]
-    if all(theirs[1:] == ours[1:] and ours[0] == dataset.num_classes for theirs, ours in shapes):
+    if all(theirs and theirs[1:] == ours[1:] and ours[:1] == (dataset.num_classes,) for theirs, ours in shapes):
         return (
             f"the weights are for {shapes[0][0][0]} classes, and the data set has {dataset.num_classes}. Take weights "
-            f"for these classes, or a recipe that trains."
+            f"for these classes, or add a [recipe] that trains on from these."
         )
     texts = [f"{bare} {list(theirs)} for {list(ours)}" for bare, (theirs, ours) in zip(wrong, shapes, strict=True)]
     return f"tensors of other shapes than the network's: {_some(texts)}."
@@ -123,16 +154,23 @@ def _some(texts: list[str]) -> str:
     return ", ".join(texts[:SHOWN]) + more
 
 
-def _by_order(state: State, own: State, where: str) -> State:
-    """The tensors one after the other; the last part of a name and the shape must agree."""
+def _by_order(state: State, own: State, where: str, kept: Mapping[str, tuple[int, ...]]) -> State:
+    """The tensors one after the other; the last part of a name and the shape must agree, but for those of `kept`."""
     if len(state) != len(own):
         raise UserError(f"{where}: the file has {len(state)} tensors, and the network {len(own)}.")
+    fitting = {}
     for (name, tensor), (other, weight) in zip(own.items(), state.items(), strict=True):
-        if tensor.shape != weight.shape or name.rpartition(".")[2] != other.rpartition(".")[2]:
+        fits = tensor.shape == weight.shape
+        fitting[name] = weight if fits else tensor
+        if not (fits or _fits_but(weight, tensor, kept.get(name))) or _last(name) != _last(other):
             raise UserError(
                 f"{where}: the network has {name} {list(tensor.shape)} where the file has {other} {list(weight.shape)}."
             )
-    return dict(zip(own, state.values(), strict=True))
+    return fitting
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _bare(names: Mapping[str, Any]) -> dict[str, str]:

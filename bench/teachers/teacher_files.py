@@ -1,10 +1,10 @@
 """Teachers as files: the recipes, and the weights that were made by them. Nothing here loads torch.
 
-A recipe is a TOML file, in protocols/teachers/ or the user's own. It names a network, and either how that is trained
-([recipe], with values by data set as in a protocol) or whose weights it gets (weights = "torchvision:resnet18", or
-another of the words in bench/teachers/pretrained.py). Weights that ship with the project lie beside the file as
-safetensors, tied by digests to the data and the recipe that made them. For any other data set the recipe is run once,
-and the weights are kept in the store.
+A recipe is a TOML file, in protocols/teachers/ or the user's own. It names a network, and how that is trained
+([recipe], with values by data set as in a protocol), or whose weights it gets (weights = "torchvision:resnet18", or
+another of the words in bench/teachers/pretrained.py), or both: then its training starts from these weights. Weights
+that ship with the project lie beside the file as safetensors, tied by digests to the data and the recipe that made
+them. For any other data set the recipe is run once, and the weights are kept in the store.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from bench.texts import cut
 
 FOLDER = ROOT / "protocols" / "teachers"
 TEXTS = {"title", "source", "notes"}
-WITH_WEIGHTS = {"keys", "normalisation", "sha256"}  # what a recipe may say beside `weights`
+OF_A_FILE = {"keys", "sha256"}  # what a recipe may say beside `weights`
+WITH_WEIGHTS = OF_A_FILE | {"normalisation"}  # and where nothing is trained
 
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """How a teacher is made for one data set: trained by `recipe`, or given published `weights`."""
+    """How a teacher is made for one data set: trained by `recipe`, given published `weights`, or trained from these."""
 
     id: str  # seeds its training; of the user's own, the digest of what the recipe says
     network: Spec
@@ -62,13 +63,13 @@ class TeacherRecipe:
     def inputs(self, dataset_digest: str, network_code: str | None = None) -> dict[str, Any]:
         """Everything that decides the weights. What a recipe leaves at its default stays out: a field that a later
         version adds, switched off, makes no other teacher. `network_code`: by default that of the network here."""
-        origin: dict[str, Any] = {"weights": self.weights}
-        if self.sha256:
-            origin = {"weights": {"sha256": self.sha256, "keys": self.keys}}
+        origin: dict[str, Any] = {}
+        if self.weights or self.recipe is None:
+            origin["weights"] = {"sha256": self.sha256, "keys": self.keys} if self.sha256 else self.weights
         if self.stated:
             origin["normalisation"] = self.stated
         if self.recipe is not None:
-            origin = {"recipe": self.recipe.model_dump(mode="json", exclude_defaults=True)}
+            origin["recipe"] = self.recipe.model_dump(mode="json", exclude_defaults=True)
         return {
             "engine": ENGINE_VERSION,
             "dataset": dataset_digest,
@@ -113,23 +114,33 @@ def load_recipe(registry: Registry, name: str, dataset: str, classes: int) -> Te
 def read_recipe(path: Path, registry: Registry, dataset: str, classes: int, text: str | None = None) -> TeacherRecipe:
     """The recipe in a file (or in its text, read before), resolved for a data set. Raises UserError."""
     content = read_toml(path, text)
-    kinds = {"network", "recipe"}, {"network", "weights"} | (set(content) & WITH_WEIGHTS)
-    if set(content) - TEXTS not in kinds:
+    keys = set(content) - TEXTS
+    kinds = (
+        {"network", "recipe"},
+        {"network", "weights"} | (keys & WITH_WEIGHTS),
+        {"network", "weights", "recipe"} | (keys & OF_A_FILE),
+    )
+    if keys not in kinds:
         raise UserError(
-            f"{path}: a teacher recipe has the keys title, source, notes, network, and [recipe] or weights (with "
-            f"{', '.join(sorted(WITH_WEIGHTS))})."
+            f"{path}: a teacher recipe has the keys title, source, notes, network, and [recipe], weights (with "
+            f"{', '.join(sorted(WITH_WEIGHTS))}), or both: the training then starts from the weights, and the "
+            f"normalisation stands in [recipe]."
         )
     cell = {"dataset": dataset, "ipc": 0, "classes": classes, "images": 0, "student": ""}
     named = resolve(content["network"], cell, f"{path}, network")
     if not isinstance(named, str):
         raise UserError(f'{path}: network = {cut(repr(named), 80)} must be a text, such as "convnet:width=16".')
     network = parse(registry, "network", named)
+    recipe: Recipe | None = None
+    fields: dict[str, Any] = {"name": path.stem}
     if "weights" in content:
         from bench.teachers import pretrained  # with torchvision, whose weights they are
 
-        return TeacherRecipe(path.stem, network, None, **pretrained.weight_fields(path, network, content))
-    values = resolve(with_defaults(Recipe, content["recipe"], path, "recipe"), cell, str(path))
-    return TeacherRecipe(path.stem, network, validated({"labels": "hard", **values}, path), name=path.stem)
+        fields = pretrained.weight_fields(path, network, content)
+    if "recipe" in content:
+        values = resolve(with_defaults(Recipe, content["recipe"], path, "recipe"), cell, str(path))
+        recipe = validated({"labels": "hard", **values}, path)
+    return TeacherRecipe(path.stem, network, recipe, **fields)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from bench.protocol.recipe import Recipe
 from bench.seeds import seed
 from bench.teachers import loaded, pretrained
 from bench.teachers.network_choice import find_unmeasured
+from bench.teachers.state_files import State, fitted
 from bench.teachers.teacher_files import TeacherRecipe, TeacherRef, find, shipped_path
 from bench.training.course import Course, kept_course
 from bench.training.loop import evaluate, train
@@ -111,7 +112,8 @@ def _network(
     """(network, the weights that are kept of it, its published accuracy: 0 of a network that is trained here)."""
     if recipe.recipe is not None:
         options: dict[str, Any] = {"course": course, "processes": processes}
-        model, published = fit(data, recipe, recipe.recipe, "teacher", device, **options), 0.0
+        weights_of = pretrained.read_weights(recipe, download=download) if recipe.weights else None
+        model, published = fit(data, recipe, recipe.recipe, "teacher", device, start=weights_of, **options), 0.0
         # Half precision halves the file; the rounded weights are the teacher, for everyone and from the start.
         weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     else:
@@ -152,13 +154,19 @@ def fit(
     purpose: str,
     device: str,
     *,
+    start: tuple[State, str] | None = None,
     processes: int = 1,
     **options: Any,
 ) -> Any:
     """A network of the teacher's kind, trained on the whole training split by `recipe`; in eval mode.
 
     `purpose`, the teacher's name and the data set's seed it; `options` go to bench.training.loop.train. Several
-    `processes` train it together (bench/training/together.py).
+    `processes` train it together (bench/training/together.py). `start` are weights that it starts from, and how a
+    message about them begins (bench.teachers.pretrained.read_weights): but for the classifier of other classes and the
+    first convolution of another size of images, which are drawn.
+
+    Raises:
+        UserError: `start` does not fit the network.
     """
     dataset = data.dataset
     coordinates = (purpose, teacher.id, str(data.spec))
@@ -169,6 +177,9 @@ def fit(
         classes=dataset.num_classes,
         seed=seed(*coordinates, "init"),
     ).to(device)
+    if start is not None:
+        state, where = start
+        model.load_state_dict(fitted(state, model, dataset, where, teacher.keys, redrawn=True))
     mean, std = statistics(recipe.normalisation, dataset)
     training = train if processes == 1 else partial(train_together, train, processes=processes)
     training(

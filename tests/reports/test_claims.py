@@ -18,6 +18,7 @@ from bench.records.files import Record, append
 from bench.reports.claims.claim_file import Claim, coordinates, read_claims
 from bench.reports.claims.verdict import Evidence, Weighed, overall, weigh
 from bench.reports.leaderboard.entries import entries_of
+from bench.stats import intervals
 from tests.worlds import ROOT
 from tests.worlds.records import cell, made_by, record
 
@@ -89,6 +90,34 @@ def test_effects_too_small_for_any_cell_are_found_when_pooled() -> None:
     evidence = found(records, EASY)
     assert (evidence.count("for"), evidence.verdict) == (0, "holds")
     assert evidence.blocks == 20
+
+
+def test_a_lead_as_large_as_a_contrast_resolves_is_found_in_four_of_five_repetitions() -> None:
+    spread = 0.05  # of the noise between the ends
+    wanted = intervals.resolvable(spread, 12)
+    hits, resolved = 0, []
+    for seed in range(100):
+        records = itertools.chain.from_iterable(noisy(50 + 10 * seed + ipc, wanted, 4, ipc=ipc) for ipc in (1, 2, 3))
+        evidence = found(list(records), EASY)
+        resolved.append(evidence.resolves)
+        hits += evidence.test.p <= 0.05
+    assert 68 <= hits <= 91  # of 100 at .8: three standard deviations
+    assert np.mean(resolved) == pytest.approx(wanted, rel=0.1)
+
+
+def test_the_page_tells_what_contrasts_resolve_and_how_many_are_decided(tmp_path: Path) -> None:
+    wide = list(itertools.chain.from_iterable(noisy(ipc, 0.0, n=4, ipc=ipc) for ipc in range(1, 6)))
+    text = page(tmp_path, wide, 'reading = "Nothing of it."\n' + FILE)
+    assert "## What a reader should believe\n\nNothing of it.\n" in text
+    assert "0 of 1 measured contrasts are decided. Alone, 0 of 5 cells are" in text
+    (row,) = [line for line in text.splitlines() if "(#easy)" in line]
+    assert f"{100 * found(wide, EASY).resolves:.1f}" == row.split("|")[-2].strip()
+    votes = found(wide, EASY, "most")
+    assert votes.resolves == pytest.approx(intervals.resolvable(np.std([1] * 12 + [0] * 8, ddof=1), 20), rel=0.1)
+
+
+def test_one_block_resolves_nothing() -> None:
+    assert np.isnan(found(noisy(1, n=1), EASY).resolves)
 
 
 def test_cells_on_both_sides_are_mixed() -> None:

@@ -135,6 +135,18 @@ def test_the_last_line_of_a_trial_counts_and_other_cells_do_not(file: Path) -> N
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("other", [{"student": "resnet:width=16"}, {"compressor": "klt"}, {"budget": "30x"}])
+def test_a_number_is_not_held_to_students_of_two_kinds(file: Path, other: dict[str, str]) -> None:
+    """Which of them counted was the order of the lines."""
+    kinds = [record(0.5 + 0.1 * n, dataset="digits", protocol="dc-v1", method="random", ipc=1, replicate=n, **changed)
+             for n, changed in enumerate(({}, other))]  # fmt: skip
+    write(file, *kinds)
+    result = CliRunner().invoke(cli, ["published", str(file), "--results", str(file.parent)])
+    assert result.exit_code != 0
+    assert "a published number is held to one of them" in str(result.exception)
+    assert next(iter(other.values())) in str(result.exception)
+
+
 def test_the_page_says_what_is_missing_and_how_to_go_on(file: Path) -> None:
     empty = show(file)
     assert "Of 2 numbers 2 not run" in empty

@@ -16,6 +16,8 @@ from bench.artifacts.refs import Workspace, read_condensed
 from bench.cli.probe import command
 from bench.plugins.registry import discover
 from bench.stages.condense import condense
+from bench.studies.pictures.condensed_sets import SetName
+from bench.studies.probes.image_scores import ImageScores
 from bench.studies.probes.observed import CondensedSet, Crops, observers, seen
 from bench.teachers.teacher_files import UnusedTeacher
 
@@ -119,6 +121,20 @@ def test_scores_are_those_that_methods_rank_by_and_their_ends_may_leave_classes_
     for label in range(10):
         own = np.flatnonzero(labels == label)
         assert set(own[np.argsort(el2n[own], kind="stable")[:3]]) == set(picked[labels[picked] == label].tolist())
+
+
+def test_equal_scores_are_no_ones_first() -> None:
+    """Most images are never forgotten. They stand class by class, and an end that takes the first is of few classes."""
+    labels = np.repeat(np.arange(10), 100)
+    for values in (np.zeros(1000), np.where(np.arange(1000) % 7, 0.0, 1.0)):
+        scored = ImageScores(SetName("digits", "small-teacher-v1", "forgetting", 10), values, labels, 10)
+        for end in ("easy", "hard"):
+            counts = scored.counts(end)
+            assert counts.sum() == 100
+            assert 0 < counts.min() <= counts.max() < 30
+            assert (counts == scored.counts(end)).all()
+    ranked = ImageScores(SetName("digits", "small-teacher-v1", "el2n", 10), np.arange(1000.0), labels, 10)
+    assert ranked.counts("easy").tolist() == [100] + 9 * [0]
 
 
 def test_a_method_without_scores_is_told(store: Path) -> None:

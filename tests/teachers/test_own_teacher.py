@@ -132,7 +132,7 @@ def wrong(make: Any, values: dict[str, str], message: str) -> Any:
                 s, classifier__weight=s["classifier.weight"].repeat(3, 1), classifier__bias=torch.ones(30)
             ),
             {},
-            "the weights are for 30 classes, and the data set has 10. Take weights for these classes, or a recipe",
+            "the weights are for 30 classes, and the data set has 10. Take weights for these classes, or add",
         ),
         wrong(
             lambda s: another(s, classifier__weight=s["classifier.weight"].roll(1, 0)),

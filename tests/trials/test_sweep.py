@@ -131,6 +131,23 @@ def test_one_parameter_is_drawn_as_a_line_and_two_as_a_map(tmp_path: Path, axes:
         sensitivity.draw(listed, [sensitivity.Measured(p, {}, 1) for p in both], tmp_path / "c.png", "title")
 
 
+@pytest.mark.parametrize("protocol", ["small-soft-v1", "small-hard-v1", "rded-v1"])  # stored, class and online labels
+@pytest.mark.parametrize("compressors", [(None,), ("rpca",), ("rpca", "rpca")])
+def test_every_trial_of_a_sweep_is_one_of_its_table(
+    protocol: str, compressors: tuple[str | None, ...], tmp_path: Path
+) -> None:
+    """With and without a compressor that is named."""
+    fixed = {"datasets": ["digits"], "ipcs": [1], "replicates": 2, "budgets": ["10x"]}
+    over = ["method.alpha=1,3", "compressor.domain=logits,probabilities"][: len(compressors)]
+    _, both = made(*over, base=Cell("score", compressors[0], protocol))
+    path = tmp_path / "sweep.toml"
+    path.write_text(plan_text(both, fixed if compressors[0] else {**fixed, "budgets": []}, "t"), encoding="utf-8")
+    trials = read_plan(path).trials(REGISTRY)
+    records = [SimpleNamespace(id=t.id, status="ok", accuracy=0.5) for t in trials]
+    rows = sensitivity.measured(both, trials, records)
+    assert [(len(row.accuracies), row.missing) for row in rows] == [(2, 0)] * len(both)
+
+
 def test_records_are_found_by_the_trials_of_the_sweep(tmp_path: Path) -> None:
     """Under class labels a trial has no compressor, whatever the sweep names."""
     _, both = made("method.alpha=1,3", base=Cell("score", "rpca", "small-hard-v1"))

@@ -1,6 +1,7 @@
 """Claims of the literature, read from a TOML file: who is said to be better than whom, where, and by whose account.
 
     records = ["default-plan"]              # folders of records, beside the file; --results names others
+    reading = "What a reader should believe, in a paragraph."  # optional
 
     [[claim]]
     id = "easy-end"
@@ -125,6 +126,7 @@ class Claims(_Part):
     """A claims file."""
 
     records: list[str] = []  # folders, relative to the file
+    reading: str = ""  # a paragraph: what a reader should believe
     claim: Annotated[list[Claim], Field(min_length=1)]
 
 

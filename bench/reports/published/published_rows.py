@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.errors import UserError
 from bench.records.files import Record, latest
 from bench.reports.published.published_file import Explanation, Number, Published
 from bench.stats.intervals import Replicates, Summary, paired, summary, unpaired
@@ -76,11 +77,23 @@ def compare(
         published: the file.
         records: any; of several lines of a trial the last one counts, and those without an accuracy not at all.
         planned: the trials of the plan.
+
+    Raises:
+        UserError: a number could be held to several students, compressors or budgets.
     """
     cells: dict[tuple[str, str, str, int], dict[int, float]] = {}
+    students: dict[tuple[str, str, str, int], str] = {}
     for record in latest(records):
         if record.accuracy is not None:
             trial = Trial.from_dict(record.trial)
+            student = " ".join(filter(None, (trial.student, trial.compressor, trial.budget)))
+            if students.setdefault(_cell(trial), student) != student:
+                dataset, protocol, method, ipc = _cell(trial)
+                raise UserError(
+                    f"{method} on {dataset}, ipc {ipc}, {protocol} has records of '{students[_cell(trial)]}' and of "
+                    f"'{student}'; a published number is held to one of them. Type --results DIR, with a folder that "
+                    f"has one."
+                )
             cells.setdefault(_cell(trial), {})[trial.replicate] = 100 * record.accuracy
     wanted: dict[tuple[str, str, str, int], int] = {}
     for trial in planned:

@@ -16,6 +16,7 @@ from bench.errors import PluginError, UserError
 from bench.plugins.spec import parse
 from bench.reports.printers import printed
 from bench.reports.table import Column, Page, Row, Table, by_key, typed
+from bench.seeds import numpy_generator
 from bench.stages.condense import lent_teacher
 from bench.stages.lend import Lending, surviving
 from bench.studies.pictures.condensed_sets import SetName
@@ -50,10 +51,11 @@ class ImageScores:
     classes: int
 
     def counts(self, end: str) -> np.ndarray:
-        """int64 [classes]: of the ipc * classes images at one end of the score, how many are of each class. Ties go to
-        the lowest index."""
+        """int64 [classes]: of the ipc * classes images at one end of the score, how many are of each class. The lot
+        decides between equal scores: images stand class by class, and the first ones would be of few classes."""
         keys = self.values if end == "easy" else -self.values
-        taken = np.argsort(keys, kind="stable")[: self.name.ipc * self.classes]
+        lots = numpy_generator("ends", self.name.dataset, self.name.method).permutation(len(keys))
+        taken = lots[np.argsort(keys[lots], kind="stable")[: self.name.ipc * self.classes]]
         return np.bincount(self.labels[taken], minlength=self.classes)
 
 
@@ -116,6 +118,7 @@ def rendered_scores(scored: Sequence[ImageScores], format: str) -> str:
     tables = [Table(columns, [group], title=f"{dataset}, ipc {ipc}") for (dataset, ipc), group in groups.items()]
     notes = [
         "score: low is easy; least to most over all images of the training split.",
-        "end: the easiest or the hardest ipc x classes images of all, not within each class; of a class: how many.",
+        "end: the easiest or the hardest ipc x classes images of all, not within each class, equal scores by lot; of a "
+        "class: how many.",
     ]
     return printed(Page(tables, typed(COLUMNS, rows), notes=notes), format)
