@@ -95,7 +95,7 @@ def synthesize(
     gradient of that distance through all steps.
 
     Memory: experts take 4 * experts * (max_start_epoch + expert_epochs) * P bytes for networks of P parameters. An
-    iteration holds all its steps: about 20 * steps * (P + batch * A) bytes, A the values of one image's maps.
+    iteration holds all its steps: about 17 * steps * (P + batch * A) bytes, A what the convolutions give of an image.
 
     Deviations: no ZCA whitening, under which some published rows are. Experts stop at the last epoch that can be a
     target; the code trains 50 epochs and reads no later one either. Students' protocols have a learning rate of their

@@ -77,9 +77,9 @@ class Subject(ABC):
         """
         module = self.plugin.module
         roots = {module.__name__.partition(".")[0], *(folder.partition("/")[0] for folder in FOLDERS)}
-        new = [each for name, each in list(sys.modules.items()) if name not in known and name.split(".")[0] in roots]
+        others = [each for name, each in list(sys.modules.items()) if name not in known and name.split(".")[0] in roots]
         before = Snapshot()
-        for each in new:
+        for each in [module, *(other for other in others if other is not module)]:
             if each.__file__ is None:  # a folder
                 continue
             own = self.plugin.source if each is module else None
