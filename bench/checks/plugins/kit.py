@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.checks.plugins.process_state import Snapshot
+from bench.checks.plugins.process_state import GENERATORS, Snapshot
 from bench.checks.plugins.workshop import Workshop
 from bench.errors import UserError
 from bench.finding import Finding
@@ -58,6 +58,7 @@ class Subject(ABC):
     def watch_import(self) -> None:
         """Import the plugin, and note what that changes of the process. Errors are told by the rules that call it."""
         before, known = Snapshot(), set(sys.modules)
+        states = {name: read() for name, (read, _) in GENERATORS.items()}
         try:
             _ = self.plugin.module
         except KeyboardInterrupt:
@@ -66,6 +67,8 @@ class Subject(ABC):
             return
         self.import_moved, self.import_changed = before.moved_generators(), before.changed_settings()
         if self.import_moved:  # a package may do so when it is loaded for the first time: no doing of the plugin's
+            for name, (_, put) in GENERATORS.items():  # a seed that is set once more would move nothing
+                put(states[name])
             self.import_moved = self._moved_again(known)
 
     def _moved_again(self, known: set[str]) -> list[str]:
