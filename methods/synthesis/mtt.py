@@ -158,12 +158,13 @@ def synthesize(
         network = trained.record(max_start_epoch - 1 + expert_epochs)
     classes = torch.arange(train.num_classes, device=ctx.device).repeat_interleave(ipc)
     learnt_rate = torch.tensor(rate, device=ctx.device)
-    groups = [{"params": [images], "lr": lr}, {"params": [learnt_rate], "lr": lr_rate}]
+    learnt, rates = [images, learnt_rate], [lr, lr_rate]
     if labels == "learnt":
         with torch.no_grad():
             logits = network(images)
-        groups.append({"params": [logits], "lr": lr_label})
-    learnt = [group["params"][0].requires_grad_(True) for group in groups]
+        learnt.append(logits)
+        rates.append(lr_label)
+    groups = [{"params": [value.requires_grad_(True)], "lr": its} for value, its in zip(learnt, rates, strict=True)]
     optimizer = torch.optim.SGD(groups, momentum=MOMENTUM)
     losses: list[float] = []
     for iteration in range(iterations):

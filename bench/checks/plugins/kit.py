@@ -8,7 +8,7 @@ import sys
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ class Subject(ABC):
         if self.import_moved:  # a package may do so when it is loaded for the first time: no doing of the plugin's
             for name, (_, put) in GENERATORS.items():  # a seed that is set once more would move nothing
                 put(states[name])
-            self.import_moved = self._moved_again(known)
+            with suppress(Exception):  # what cannot be run twice is told as it was seen
+                self.import_moved = self._moved_again(known)
 
     def _moved_again(self, known: set[str]) -> list[str]:
         """The global generators that the plugin's code moves where the packages that it imports are loaded already.
