@@ -13,8 +13,8 @@ from methods.synthesis import mtt
 from protocols.networks.dc_convnet import build
 from tests.worlds.fakes import FakeContext, FakeTrain, SmallNet, digits, digits_context
 
-CPU = {"width": 4, "experts": 2, "max_start_epoch": 2, "expert_batch": 200}
-TINY = {**CPU, "iterations": 3, "steps": 3}
+SMALL = {"width": 4, "experts": 2, "max_start_epoch": 2, "expert_batch": 200}
+TINY = {**SMALL, "iterations": 3, "steps": 3}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -231,7 +231,7 @@ def test_the_same_replicate_gives_the_same_bits_and_another_one_other_images():
 
 
 def test_the_student_comes_closer_to_its_experts():
-    made = mtt.synthesize(digits(), 1, digits_context(), iterations=80, steps=8, width=8, experts=2, max_start_epoch=4)
+    made = mtt.synthesize(digits(), 1, digits_context(), iterations=40, steps=6, width=8, experts=1, max_start_epoch=1)
     assert made.provenance["loss_last_tenth"] < 0.8 * made.provenance["loss_first_tenth"] < 0.8
     assert made.provenance["learnt_rate"] != 0.02
     assert 0 < made.provenance["expert_loss"] < 2
