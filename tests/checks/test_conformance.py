@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from bench.checks.plugins.check_plugins import (
     chosen,
     errors,
 )
+from bench.checks.plugins.methods import MethodSubject
 from bench.checks.plugins.reach import ways_to_the_test_split
 from bench.checks.plugins.workshop import workshop
 from bench.cli import cli
@@ -100,6 +103,28 @@ def test_a_network_is_not_checked_and_the_error_says_what_is() -> None:
 def test_a_file_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(UserError, match="there is no such file"):
         checks_for("nowhere.py")
+
+
+@pytest.mark.parametrize(
+    ("line", "moved"),
+    [
+        ("import shaken", []),
+        ("import random; random.random()", ["random"]),
+        ("import shaken; import random; random.seed(1)", ["random"]),
+    ],
+)
+def test_a_package_that_moves_a_generator_when_it_is_loaded_is_no_fault_of_the_plugin(
+    line: str, moved: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "site" / "shaken.py", "import random\n\nrandom.random()\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.delitem(sys.modules, "shaken", raising=False)
+    file = write(tmp_path / "mine.py", METHOD.replace("import numpy", f"{line}\nimport numpy", 1))
+    subject = MethodSubject(discover([file]).get("method", "mine"), workshop())
+    state = random.getstate()
+    subject.watch_import()
+    random.setstate(state)
+    assert subject.import_moved == moved
 
 
 def test_a_shrunk_parameter_is_told() -> None:

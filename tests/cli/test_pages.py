@@ -24,6 +24,7 @@ from tests.worlds.published_sets import publish
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEACHERS = (ROOT / "docs/teachers.md").read_text(encoding="utf-8")  # with recipes to save
+OWN_AUTOENCODER = (ROOT / "docs/own-autoencoder.md").read_text(encoding="utf-8")  # its first block is own_d4m.py
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 LONGEST_README = 150  # lines
 
@@ -94,6 +95,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, recipe in saved:
         (tmp_path / name).write_text(recipe, encoding="utf-8")
     (tmp_path / "protocols").symlink_to(ROOT / "protocols")
+    method = re.findall(r"^```python\n(.*?)^```$", OWN_AUTOENCODER, re.MULTILINE | re.DOTALL)[0]
+    (tmp_path / "own_d4m.py").write_text(method, encoding="utf-8")
+    (tmp_path / "autoencoder.safetensors").write_bytes(b"")  # a dry run names it, and does not open it
     publish(tmp_path / "sets")
     shared = tmp_path / "results" / "shared"  # as `accept` leaves it
     shared.mkdir()

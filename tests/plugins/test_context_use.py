@@ -12,8 +12,8 @@ from bench.plugins.registry import Registry, discover, read
 from bench.plugins.spec import parse
 
 NO_TEACHER = [
-    "aum", "cad_prune", "ccs", "dc", "dc-paper", "dm", "dsa", "dsa-paper", "el2n", "forgetting",
-    "label-solve", "noise", "pca", "random", "random-soft", "unbalanced",
+    "aum", "cad_prune", "ccs", "d4m", "dc", "dc-paper", "dm", "dsa", "dsa-paper", "el2n", "forgetting",
+    "label-solve", "mtt", "noise", "pca", "random", "random-soft", "unbalanced",
 ]  # fmt: skip
 DYNAMICS = ["aum", "cad_prune", "ccs", "el2n", "forgetting", "grand", "pca", "random-soft", "unbalanced"]
 

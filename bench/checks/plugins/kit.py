@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from bench.checks.plugins.process_state import Snapshot
+from bench.checks.plugins.process_state import GENERATORS, Snapshot
 from bench.checks.plugins.workshop import Workshop
 from bench.errors import UserError
 from bench.finding import Finding
-from bench.plugins.registry import ROOT, Plugin
+from bench.plugins.registry import FOLDERS, ROOT, Plugin
 from bench.plugins.spec import Spec
 from bench.stages.context import HarnessContext
 
@@ -55,7 +57,8 @@ class Subject(ABC):
 
     def watch_import(self) -> None:
         """Import the plugin, and note what that changes of the process. Errors are told by the rules that call it."""
-        before = Snapshot()
+        before, known = Snapshot(), set(sys.modules)
+        states = {name: read() for name, (read, _) in GENERATORS.items()}
         try:
             _ = self.plugin.module
         except KeyboardInterrupt:
@@ -63,6 +66,31 @@ class Subject(ABC):
         except BaseException:
             return
         self.import_moved, self.import_changed = before.moved_generators(), before.changed_settings()
+        if self.import_moved:  # a package may do so when it is loaded for the first time: no doing of the plugin's
+            for name, (_, put) in GENERATORS.items():  # a seed that is set once more would move nothing
+                put(states[name])
+            with suppress(Exception):  # what cannot be run twice is told as it was seen
+                self.import_moved = self._moved_again(known)
+
+    def _moved_again(self, known: set[str]) -> list[str]:
+        """The global generators that the plugin's code moves where the packages that it imports are loaded already.
+
+        Args:
+            known: modules that were loaded before the plugin's import; of the others, those of the plugin's own package
+                and of this project's competitors are run once more.
+        """
+        module = self.plugin.module
+        roots = {module.__name__.partition(".")[0], *(folder.partition("/")[0] for folder in FOLDERS)}
+        others = [each for name, each in list(sys.modules.items()) if name not in known and name.split(".")[0] in roots]
+        before = Snapshot()
+        for each in [module, *(other for other in others if other is not module)]:
+            if each.__file__ is None:  # a folder
+                continue
+            own = self.plugin.source if each is module else None
+            source = own if own is not None else Path(each.__file__).read_text(encoding="utf-8")
+            names = {"__name__": each.__name__, "__file__": each.__file__, "__package__": each.__package__}
+            exec(compile(source, each.__file__, "exec"), names)
+        return before.moved_generators()
 
     def with_parameters(self, **values: Any) -> Subject:
         """The same plugin with other parameters."""
