@@ -123,7 +123,7 @@ def encode_all(folder: Path, images: int, quick: bool) -> dict[str, Any]:
         for compressor in COMPRESSORS:
             started = time.process_time()
             size = _encode(ws, dataset, condensed, recipe, ref, compressor)
-            rows.append([compressor, time.process_time() - started, size])
+            rows.append([compressor, time.process_time() - started, size, _peak() - before])
     return {"above": _peak() - before, "seen": sight.images, "rows": rows}
 
 
@@ -165,10 +165,14 @@ def measure(quick: bool = False) -> list[Row]:
         ),
         Row(f"{what}: peak above the network", figures["above"], "MiB", MOST, False, f"raw labels: {raw:.0f} MB"),
         *(
-            Row(f"{what}: {name} at {BUDGET}", seconds, "s of CPU", None, False, f"{size / 1e6:.1f} MB")
-            for name, seconds, size in figures["rows"]
+            Row(f"{what}: {name} at {BUDGET}", seconds, "s of CPU", None, False, _note(size, peak))
+            for name, seconds, size, peak in figures["rows"]
         ),
     ]
+
+
+def _note(size: int, peak: float) -> str:
+    return f"{size / 1e6:.1f} MB; peak up to then {peak:.0f} MiB"
 
 
 if __name__ == "__main__":

@@ -119,13 +119,13 @@ class Shared:
         k = photos.logits.shape[1]
         side = sides.from_views(sample.views, sample.numbers, surveyed.__getitem__)
         residuals = None if others is None else _residuals(pool, surveyed, centre)
-        stored = fitting.fit(values, side, EXPONENT, budget * images, images * k, residuals).to_bytes()
+        stored = fitting.fit(values.copy(), side, EXPONENT, budget * images, images * k, residuals).to_bytes()
         basis = bases.from_bytes(stored)
         self.share = -(-len(stored) // images)  # bytes an image
         if not free:
             tried = photos if others is None else sample
             room = round((budget - len(stored) / images) * len(means)) + len(stored)
-            basis = with_means(basis, basis, surveyed, tried.values, tried.views, tried.numbers, room)
+            basis = with_means(basis, basis, surveyed, tried.values.copy(), tried.views, tried.numbers, room)
         if basis.everyone is not None:
             self.share += -(-sum(part.nbytes for part in basis.everyone.sections.values()) // len(means))
         self.basis, self._photos, self._budget, self._free = basis, photos, budget, free
@@ -157,7 +157,7 @@ class Shared:
 def _residuals(photos: Photos, surveyed: np.ndarray, centre: np.ndarray) -> Moment:
     collected = LeastSquares(*surveyed.shape)
     side = Side(*sides.mixtures(photos.views, photos.numbers))
-    collected.add(fitting.centred(photos.values, centre), side, photos.numbers)
+    collected.add(fitting.centred(photos.values.copy(), centre), side, photos.numbers)
     return collected.residuals(surveyed)
 
 

@@ -38,6 +38,7 @@ from torchvision.transforms.v2 import functional as TF
 from bench.api import SoftLabels
 from bench.labels.label_file import LabelFile
 from bench.labels.reader import EncodedLabels
+from bench.machine import keep_freed_memory
 from bench.protocol.recipe import Augment, Loss, Optimizer, Recipe
 from bench.training.loop import make_optimizer, train
 from bench.trials.budget import reference_bytes
@@ -278,6 +279,7 @@ def _fkd(case: Case, epochs: int, folder: Path) -> Callable[[], int]:
 def measure(quick: bool = False) -> list[Row]:
     """Rows for every size and batch: our share of the bare speed, and how often we beat each pipeline."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every worker does; the bare step and the pipelines have it too
     rounds = 3 if quick else 7
     cases = [
         Case(size, channels, classes, batch, 200 if quick and size > 8 else 500, bar, bars, epochs)

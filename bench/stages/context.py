@@ -27,7 +27,7 @@ from bench.teachers.dynamics import dynamics, dynamics_scores
 from bench.teachers.ensemble import Ensemble, Member, teacher_batches
 from bench.training.normalisation import statistics
 from bench.views.parameters import View, Views
-from bench.views.render import normalise
+from bench.views.render import normalise, pieces
 
 # Views for scores that look at a teacher's labels (ctx.soft_labels): SCORE's crop range, no mixing, since the label of
 # an image must not depend on a partner. A method can say otherwise, so that none depends on a protocol.
@@ -166,15 +166,18 @@ class HarnessContext:
         is read once for all its views, where views mix no images."""
         images, every = SplitImages(self._data.train, self.device), np.arange(len(self._data.train))
         views, batches = list(self._views(len(images), k, augment)), teacher_batches(every)
-        mixed = [view.partner for view in views if view.partner is not None]
-        images.expect(
-            wanted
-            for rows in batches
-            for wanted in ([rows] if not mixed else [each for partner in mixed for each in (rows, partner[rows])])
-        )
+        mixed, whole = [view.partner for view in views if view.partner is not None], cast(Tensor, images)
+
+        def wanted(rows: np.ndarray) -> Iterator[np.ndarray]:
+            for partner in mixed:
+                for some in self._alone.passes(whole, rows):
+                    for part in pieces(whole, some):
+                        yield from (part, partner[part])
+
+        images.expect(each for rows in batches for each in (wanted(rows) if mixed else [rows]))
         for rows in batches:
             if mixed:
-                said = [self._alone.say(cast(Tensor, images), view, rows)[0] for view in views]
+                said = [self._alone.say(whole, view, rows)[0] for view in views]
             else:
                 shown = images[torch.from_numpy(rows)]
                 said = [self._alone.say(shown, part_of(view, rows), np.arange(len(rows)))[0] for view in views]

@@ -59,13 +59,23 @@ class Ensemble:
 
     @torch.no_grad()
     def say(self, images: torch.Tensor, view: View, rows: np.ndarray) -> torch.Tensor:
-        """float32 [teachers, len(rows), C]: each teacher's logits of these images in this view, in one batch.
+        """float32 [teachers, len(rows), C]: each teacher's logits of these images in this view, as one batch.
 
         Args:
             images: the whole set, uint8 or float [N, channels, size, size]: a view may mix in any of them.
             view: of all N images.
             rows: int64 [n], image indices.
         """
+        return torch.cat([self._said(images, view, each) for each in self.passes(images, rows)], dim=1)
+
+    def passes(self, images: torch.Tensor, rows: np.ndarray) -> list[np.ndarray]:
+        """Those of `rows` (int64 [n]) that are rendered and go through the networks together, in order: all of them
+        where a label depends on its whole batch, else as many as a worker has memory for. `images`: the whole set."""
+        at_once = max(1, len(rows)) if self.train_mode else images_of_a_pass(images, images.device)
+        return [rows[start : start + at_once] for start in range(0, max(1, len(rows)), at_once)]
+
+    def _said(self, images: torch.Tensor, view: View, rows: np.ndarray) -> torch.Tensor:
+        """float32 [teachers, len(rows), C], in one pass; arguments as of `say`."""
         shown: dict[
             tuple[tuple[float, ...], ...], torch.Tensor
         ] = {}  # teachers that share a normalisation share what is rendered
@@ -84,10 +94,7 @@ class Ensemble:
 
     def answer(self, member: Member, shown: torch.Tensor) -> torch.Tensor:
         """float32 [n, C]: a member's logits of images as `shown` gives them."""
-        if self.train_mode:  # the statistics are those of the whole batch
-            return member.model(shown).float()  # type: ignore[no-any-return]
-        parts = torch.split(shown, images_of_a_pass(shown, shown.device))
-        return torch.cat([member.model(part) for part in parts]).float()
+        return member.model(shown).float()  # type: ignore[no-any-return]
 
     def _source(self, images: torch.Tensor, key: tuple[tuple[float, ...], ...]) -> torch.Tensor:
         """What views are rendered from: uint8 images as they are, float images as a member sees them.
@@ -117,11 +124,18 @@ class Ensemble:
             if all(parameter.device.type == "cpu" for parameter in member.model.parameters()):
                 member.model.to(memory_format=torch.channels_last)
 
+        def answered(member: Member, x: torch.Tensor) -> torch.Tensor:
+            at_once = len(x) if self.train_mode else images_of_a_pass(x, x.device)
+            if len(x) <= at_once:
+                return member.model(x)  # type: ignore[no-any-return]
+            return torch.cat([member.model(part) for part in torch.split(x, at_once)])
+
         @torch.no_grad()
         def label(x: torch.Tensor) -> torch.Tensor:
             said = []
             for member, change in zip(self.members, changes, strict=True):
-                said.append(member.model(x if change is None else torch.addcmul(change[1].to(x), x, change[0].to(x))))
+                seen = x if change is None else torch.addcmul(change[1].to(x), x, change[0].to(x))
+                said.append(answered(member, seen))
             return self.combine(torch.stack(said).float())
 
         return label

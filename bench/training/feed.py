@@ -20,7 +20,7 @@ from bench.seeds import Coordinate, numpy_generator, seed
 from bench.training.arithmetic import channels_come_last
 from bench.training.losses import Target, soft_target
 from bench.views.parameters import View, Views, batch_bounds, permutation
-from bench.views.render import finish, normalise, render, transform
+from bench.views.render import finish, normalise, pieces, render, transform
 from bench.views.siamese import draw_operation, operate, without_flip
 
 _WHOLE = 64 * 2**20  # bytes of float images up to which a whole epoch is resampled at once, so that partners are shared
@@ -193,12 +193,13 @@ class Feed:
             batch = last
 
     def _requests(self, view: View, order: np.ndarray, blocks: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
-        """The rows that `render` will take, in its order: those of a block, then their partners."""
+        """The rows that `render` will take of each block, in its order."""
         for batch, last in blocks:
-            rows = order[self.bounds[batch][0] : self.bounds[last - 1][1]]
-            yield rows
-            if view.partner is not None:
-                yield view.partner[rows]
+            block = order[self.bounds[batch][0] : self.bounds[last - 1][1]]
+            for rows in pieces(cast(torch.Tensor, self._images), block):
+                yield rows
+                if view.partner is not None:
+                    yield view.partner[rows]
 
     @torch.no_grad()
     def _operated(self, images: torch.Tensor, epoch: int, batch: int) -> torch.Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import resource
 import sys
 from pathlib import Path
 
 import torch
+
+from bench.machine import hand_back_freed_memory
 
 
 class PeakMemory:
@@ -30,7 +31,8 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._base = torch.cuda.memory_allocated(self._device)
             return
-        _hand_back_freed()
+        gc.collect()
+        hand_back_freed_memory()
         try:
             Path("/proc/self/clear_refs").write_text("5")
             self._base = _status("VmRSS")
@@ -42,15 +44,6 @@ class PeakMemory:
         cuda = self._device.type == "cuda"
         peak = torch.cuda.max_memory_allocated(self._device) if cuda else _peak()
         return max(0, peak - self._base)
-
-
-def _hand_back_freed() -> None:
-    """Give the system what this process freed and kept; only GNU's C library is asked."""
-    gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):  # other libraries have no such function
-        return
 
 
 def _peak() -> int:

@@ -9,6 +9,7 @@ matrices give zero there, so they are applied to image minus black. RandAugment 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ import torch
 
 from bench.views.parameters import View
 from bench.views.randaugment import randaugment
+
+_TOGETHER = 4 * 2**20  # bytes of float images that a processor renders together: six times as many are in memory then
 
 
 def normalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
@@ -56,9 +59,28 @@ def render(
         chosen = images[torch.from_numpy(rows).to(images.device)]
         return transform(chosen, view, rows, mean=mean, std=std)
 
-    rows = np.asarray(indices, np.int64)
-    shown = show(rows)
-    return finish(shown, show(view.partner[rows]) if view.partner is not None else None, view, rows)
+    def finished(rows: np.ndarray) -> torch.Tensor:
+        shown = show(rows)
+        return finish(shown, show(view.partner[rows]) if view.partner is not None else None, view, rows)
+
+    first, *rest = pieces(images, np.asarray(indices, np.int64))
+    if not rest:
+        return finished(first)
+    shown = finished(first)
+    every, start = shown.new_empty(len(indices), *shown.shape[1:]), len(first)
+    every[:start] = shown
+    for rows in rest:
+        every[start : start + len(rows)] = finished(rows)
+        start += len(rows)
+    return every
+
+
+def pieces(images: torch.Tensor, rows: np.ndarray) -> list[np.ndarray]:
+    """Those of `rows` (int64 [n]) of a set that `render` works on together, in order; it takes the images of each, and
+    then their partners. What it makes of an image does not depend on the others."""
+    image_bytes = 4 * math.prod(images.shape[1:])
+    at_once = max(1, _TOGETHER // image_bytes if images.device.type == "cpu" else len(rows))
+    return [rows[start : start + at_once] for start in range(0, max(1, len(rows)), at_once)]
 
 
 def transform(

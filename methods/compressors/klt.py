@@ -58,22 +58,23 @@ def fit(labels: SoftLabels, budget_bytes: int, ctx: Context, *, survey: Survey |
     some = np.unique(np.linspace(0, n - 1, min(n, max(1, _FITTED_ON // (k * c)))).astype(int))
     exponent = _exponent(values)
     numbers = np.arange(n) if labels.images is None else labels.images
-    sample, side = _scaled(values[some], exponent), sides.plain(len(some), k)
+    side = sides.plain(len(some), k)
     if len(labels.views):
         side = sides.from_views(labels.views, numbers[some])
     known, residuals = None, None
     if survey is not None and len(labels.views) and _mixes(labels.views, surveys.asked_of(k)):
-        centre = fitting.centre_of(sample)
+        centre = fitting.centre_of(_scaled(values, exponent, some))
         known, residuals = surveys.means_and_residuals(survey, images, k, exponent, centre, numbers[some])
-    basis = fitting.fit(sample, side, exponent, budget_bytes, images * k, residuals)
+    basis = fitting.fit(_scaled(values, exponent, some), side, exponent, budget_bytes, images * k, residuals)
     views = labels.views.to_bytes() if isinstance(labels.views, Views) else b""
     shared = basis.to_bytes(views)
     if len(shared) > _SHARED_MOST * budget_bytes:
         return b""
     if known is not None:
         side = sides.from_views(labels.views, numbers[some], known.__getitem__)
-        other = fitting.fit(sample, side, exponent, budget_bytes, images * k, residuals)
-        chosen = surveys.with_means(basis, other, known, sample, labels.views, numbers[some], budget_bytes - len(views))
+        other = fitting.fit(_scaled(values, exponent, some), side, exponent, budget_bytes, images * k, residuals)
+        room, sample = budget_bytes - len(views), _scaled(values, exponent, some)
+        chosen = surveys.with_means(basis, other, known, sample, labels.views, numbers[some], room)
         shared = chosen.to_bytes(views)
     # The rate-distortion function knows nothing of an image's own low-rank part, which needs no basis: where a basis is
     # a good share of the budget, both are tried.
@@ -123,7 +124,8 @@ def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, shared: bytes
         numbers = np.arange(n) if labels.images is None else np.asarray(labels.images, np.int64)
         side = sides.from_views(labels.views, numbers, basis.means_of)
         extra["n"] = (numbers if (np.diff(numbers) != 1).any() else numbers[:1]).astype(np.uint32)
-    source = Source(_scaled(values, exponent), side, basis, blobs.views_per_stream(budget_bytes, values.shape))
+    group = blobs.views_per_stream(budget_bytes, values.shape)
+    source = Source(_scaled(values, exponent, np.arange(n)), side, basis, group)
 
     def blob(coded: Coded) -> bytes:
         return blobs.to_bytes(coded, source, extra)
@@ -195,8 +197,12 @@ def _views(stored: bytes) -> Sequence[View]:
 
 def _exponent(values: np.ndarray) -> int:
     """The least e with every magnitude below 2^e; 0 for zeros."""
-    return int(np.frexp(np.abs(values).max().astype(np.float64))[1])
+    return int(np.frexp(max(float(values.max()), -float(values.min())))[1])
 
 
-def _scaled(values: np.ndarray, exponent: int) -> np.ndarray:
-    return np.ldexp(values.astype(np.float64), -exponent).astype(np.float32)
+def _scaled(values: np.ndarray, exponent: int, images: np.ndarray) -> np.ndarray:
+    """float32 [m, K, C]: these images, relative to 2^exponent; one by one, since float64 takes four times the room."""
+    scaled = np.empty((len(images), *values.shape[1:]), np.float32)
+    for place, image in enumerate(images):
+        scaled[place] = np.ldexp(values[image].astype(np.float64), -exponent)
+    return scaled

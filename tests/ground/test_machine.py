@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -114,3 +115,45 @@ def test_it_names_versions_and_no_host() -> None:
     environment = machine.environment()
     assert environment["numpy"] == np.__version__
     assert os.uname().nodename not in " ".join(environment.values()).split()
+
+
+FREED = """
+import json, os, resource
+from pathlib import Path
+import numpy as np
+from bench import machine
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+def cleared():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        np.ones(50 * 2**20, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+empty, pages = resident(), [cleared()]
+machine.keep_freed_memory()
+cleared()
+pages.append(cleared())
+kept = resident()
+machine.hand_back_freed_memory()
+print(json.dumps([pages, kept - empty, resident() - empty]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library than GNU's")
+def test_freed_memory_is_used_again_and_handed_back_when_a_stage_ends() -> None:
+    def measured(**environment: str) -> tuple[list[int], int, int]:
+        mine = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
+        done = subprocess.run(
+            [sys.executable, "-c", FREED], cwd=ROOT, env={**mine, **environment}, capture_output=True, check=True
+        )
+        pages, kept, left = json.loads(done.stdout)
+        return pages, kept, left
+
+    (before, after), kept, left = measured()
+    assert after < 0.05 * before  # pages of memory that the system had to clear
+    assert (kept > 45 * 2**20, left < 15 * 2**20) == (True, True)
+    (before, after), kept, _ = measured(MALLOC_ARENA_MAX="1")  # who sets the allocator is not overruled
+    assert (after > 0.9 * before, kept < 15 * 2**20) == (True, True)

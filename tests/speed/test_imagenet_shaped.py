@@ -71,4 +71,6 @@ def test_peaks_of_a_command_and_of_what_it_starts_are_seen() -> None:
     code, seen = peaks([sys.executable, "-c", script])
     assert code == 3
     assert len(seen) == 2
-    assert max(peak for _, peak, _ in seen.values()) > 80 << 20
+    assert max(each.peak for each in seen.values()) > 80 << 20
+    assert max(each.anonymous for each in seen.values()) > 80 << 20  # what it holds is its own, ...
+    assert all(0 < each.files < 80 << 20 for each in seen.values())  # ... unlike the libraries

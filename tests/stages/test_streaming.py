@@ -146,6 +146,27 @@ def test_rows_that_are_expected_are_read_ahead_and_others_come_all_the_same(
     assert torch.equal(images[3], original(split, [3])[0])
 
 
+@pytest.mark.parametrize("cutmix", [False, True])
+def test_labels_of_a_split_are_read_ahead_however_few_images_a_pass_has(
+    small: Opened, cutmix: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    split, threads = small.data.train, list[str]()
+    original, elsewhere = type(split).images, Opened(tmp_path, "drawn:n=300").context()
+    whole = small.context().soft_labels(split.images(np.arange(300)), 2, cutmix=cutmix)
+    monkeypatch.setattr("bench.training.footprint.PASS_PIXELS", 70 * 16 * 16)
+    monkeypatch.setattr("bench.views.render._TOGETHER", 30 * 4 * 3 * 16 * 16)
+    monkeypatch.setattr(
+        type(split),
+        "images",
+        lambda self, rows: threads.append(threading.current_thread().name) or original(self, rows),
+    )
+    said = elsewhere.soft_labels(None, 2, cutmix=cutmix)
+    np.testing.assert_allclose(said.astype(float), whole.astype(float), atol=2e-3)
+    assert all(name.startswith("split-images") for name in threads)
+    pieces = 3 + 3 + 1  # of a batch of 150 images: passes of 70, 70 and 10
+    assert len(threads) == (2 * 2 * 2 * pieces if cutmix else 2)  # batches, views, images and their partners
+
+
 def test_parts_come_in_order_and_few_are_read_ahead() -> None:
     read: list[int] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 from bench.labels.making import label_views, teacher_logits
 from bench.protocol.recipe import Recipe
 from bench.teachers.ensemble import Ensemble, Member, ensemble_of, label_view, scales, stored_batches, view_norms
+from bench.training.peak_memory import PeakMemory
 from bench.views.parameters import Views
 from bench.views.render import normalise, render
 from tests.worlds.fakes import SmallNet, digits
@@ -115,6 +117,45 @@ def test_shards_carry_the_labels_of_the_whole_set(images: torch.Tensor, norm_mea
         for start, stop in ((0, 1), (1, 20), (20, N)):
             part = label_view(ensemble, images, views, k, np.arange(start, stop), norms)
             torch.testing.assert_close(part, whole[start:stop], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not begin a peak anew")
+@pytest.mark.parametrize("train_mode", [False, True])
+def test_what_labelling_of_photographs_takes_does_not_grow_with_their_number(train_mode: bool) -> None:
+    """Of 224 px, where a teacher's batch of 250 images would take a GiB; but for the whole batches of batch statistics,
+    of which the images stay."""
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, CLASSES)).requires_grad_(False)
+    ensemble = Ensemble([Member(pooled, (0.5,) * 3, (0.5,) * 3)], train_mode=train_mode)
+    image, peaks = 4 * 3 * 224 * 224, []
+    for n in (20, 40, 80):  # the first one is not looked at: libraries are loaded
+        pictures = torch.zeros(n, 3, 224, 224, dtype=torch.uint8)
+        recipe = Recipe(
+            epochs=1, batch=n, views=1, labels="stored", loss={"name": "kl"},
+            augment={"crop_scale": (0.4, 1.0), "mix": "cutmix"},
+        )  # fmt: skip
+        views = label_views(recipe, n, protocol="p", dataset="photographs", size=224, mirror=True)
+        memory = PeakMemory()
+        assert label_view(ensemble, pictures, views, 0, np.arange(n)).shape == (n, CLASSES)
+        peaks.append(memory.above())
+    growth = (peaks[2] - peaks[1]) / 40
+    assert growth < (1.5 if train_mode else 0.25) * image
+    assert peaks[2] < (image * 80 if train_mode else 0) + 100 * 2**20
+
+
+@pytest.mark.parametrize("train_mode", [False, True])
+def test_a_teacher_that_is_asked_online_sees_a_batch_of_photographs_in_few_images_a_pass(train_mode: bool) -> None:
+    """But for batch statistics, which are those of the whole batch."""
+    sizes: list[int] = []
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, CLASSES)).requires_grad_(False)
+    pooled.register_forward_hook(lambda _, given, __: sizes.append(len(given[0])))
+    ensemble = Ensemble([Member(pooled, (0.5,) * 3, (0.5,) * 3)], train_mode=train_mode)
+    for side, split in ((224, [20, 20, 5]), (64, [45]), (32, [45])):
+        sizes.clear()
+        x = torch.randn(45, 3, side, side)
+        said = ensemble.online((0.4,) * 3, (0.5,) * 3)(x)
+        assert sizes == ([45] if train_mode else split)
+        change = (0.4 - 0.5) / 0.5  # to the teacher's normalisation
+        torch.testing.assert_close(said, pooled(x + change), rtol=1e-4, atol=1e-4)
 
 
 def test_norms_are_one_for_each_teacher_and_stored_batch(images: torch.Tensor) -> None:

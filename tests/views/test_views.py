@@ -14,8 +14,9 @@ from torchvision.transforms.v2 import functional as TF
 
 from bench.errors import UserError
 from bench.protocol.recipe import Augment
+from bench.views import render as render_module
 from bench.views.parameters import AUGMENT_VERSION, View, Views, batch_bounds, batch_sizes, draw, permutation
-from bench.views.render import normalise, render
+from bench.views.render import normalise, pieces, render
 from tests.worlds.randaugment import slow_randaugment
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
@@ -155,6 +156,18 @@ def test_some_rows_are_rendered_as_they_are_within_the_whole(name: str):
     view = draw(OPTIONS[name], 30, 16, mirror=True, batch=7, seed=3)
     whole = render(images, view, np.arange(30), mean=MEAN, std=STD)
     assert torch.allclose(render(images, view, rows, mean=MEAN, std=STD), whole[torch.from_numpy(rows)], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_large_set_is_rendered_piece_by_piece_with_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, rows = pictures(9, 32), np.array([8, 0, 3, 3, 1, 7, 2, 5])
+    view = Views(OPTIONS[name], 9, 32, mirror=True, batch=9, seed=4, count=1)[0]
+    whole = render(images, view, rows, mean=MEAN, std=STD)
+    for together in (1, 2, 3):  # images
+        monkeypatch.setattr(render_module, "_TOGETHER", together * 4 * 3 * 32 * 32)
+        assert max(map(len, pieces(images, rows))) == together
+        assert torch.equal(render(images, view, rows, mean=MEAN, std=STD), whole)
+    assert render(images, view, rows[:0], mean=MEAN, std=STD).shape == (0, 3, 32, 32)
 
 
 def test_a_view_without_options_gives_exactly_the_normalised_image():

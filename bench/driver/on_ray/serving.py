@@ -19,6 +19,7 @@ from bench.driver.outcome import Outcome, attempt, notes_of_the_log
 from bench.driver.running_stages import told
 from bench.driver.session import Session, made_files, place_data_of, project_digest, store_of
 from bench.errors import MachineError
+from bench.machine import hand_back_freed_memory, keep_freed_memory
 from bench.training.progress_files import Sink, tell_in
 
 OUT_OF_GPU_MEMORY = "OutOfMemoryError"  # torch's name of it
@@ -49,6 +50,8 @@ def serve(
             outcome = attempt(STAGES[stage].function, ready.value, *args) if ready.status == "ok" else ready
     if share:
         gpus().hand_back()
+    if stage not in WITHOUT_TORCH:
+        hand_back_freed_memory()
     if share and outcome.error_type == OUT_OF_GPU_MEMORY:  # of a method as well: a larger GPU would do
         outcome = Outcome("lost", error_type=GPU_FULL, message=outcome.message)
     # No method runs there: what lacks is the machine's.
@@ -70,6 +73,7 @@ def _one_thread() -> None:
 def serve_in_worker(*args: Any) -> tuple[Outcome, dict[str, bytes] | None]:
     """`serve` in a process of Ray. What plugins' processes are forked from comes first: nothing is computed yet."""
     stage = args[3]
+    keep_freed_memory()
     if stage not in WITHOUT_TORCH or "CONDENSEBENCH_DATASET" in os.environ:
         fork_server.start_early("bench.stages.lent")
     return serve(*args)

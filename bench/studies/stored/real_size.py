@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from bench.artifacts.duplicates import BLOCK_BYTES as COMPARED_BYTES
 from bench.artifacts.opened import WHOLE
 from bench.artifacts.split_images import IN_MEMORY
@@ -21,6 +23,7 @@ from bench.protocol import definition
 from bench.reports.table import Column, Page, Table, by_key, typed
 from bench.stages.condense import BLOCK_BYTES
 from bench.teachers.ensemble import TEACHER_BATCH
+from bench.training.footprint import images_of_a_pass
 from bench.training.loop import LABEL_BLOCK_BYTES
 from bench.trials.budget import Budget, reference_bytes
 
@@ -102,7 +105,7 @@ class OfSet:
 def of_split(data: RealSet) -> OfSplit:
     """By arithmetic."""
     n = data.train
-    batch = 4 * data.image_bytes * TEACHER_BATCH * 3
+    batch = _pass_bytes(data)
     reading = 4 * data.image_bytes * 1000  # a part that is worked on, two that are read ahead, one that is read
     pixels = min(n * data.image_bytes, IN_MEMORY) + min(data.test * data.image_bytes, WHOLE)
     return OfSplit(
@@ -128,9 +131,15 @@ def of_set(data: RealSet, ipc: int, views: int) -> OfSet:
         raw_labels=raw,
         labels=Budget.parse(BUDGET).total_bytes(n, views, data.classes),
         condensing=4 * min(BLOCK_BYTES, n * data.image_bytes) + listed,
-        encoding=ENCODING * min(SHARD_BYTES, raw) + 4 * data.image_bytes * TEACHER_BATCH * 3,
+        encoding=ENCODING * min(SHARD_BYTES, raw) + _pass_bytes(data),
         student=DECODING * window + min(HELD, reference_bytes(n, views, data.classes) // 30) + 8 * COMPARED_BYTES,
     )
+
+
+def _pass_bytes(data: RealSet) -> int:
+    """Of the float images that go through a teacher together on a processor, and of what they are rendered from."""
+    whole = torch.empty(TEACHER_BATCH, data.channels, data.size, data.size, device="meta")
+    return 3 * 4 * data.image_bytes * min(TEACHER_BATCH, images_of_a_pass(whole, "cpu"))
 
 
 SPLIT_COLUMNS = (

@@ -80,8 +80,8 @@ class Basis:
         return np.linalg.solve(exact @ exact.T, exact).T.astype(np.float32)
 
     def project(self, values: np.ndarray) -> np.ndarray:
-        """float32 [m, D]: coefficients of float32 [m, C]."""
-        return values.copy() if self.vectors is None else values @ self.projection
+        """float32 [m, D]: coefficients of float32 [m, C]; its very values, where nothing is shared."""
+        return values if self.vectors is None else values @ self.projection
 
     def expand(self, coefficients: np.ndarray) -> np.ndarray:
         """float64 [m, C]: integers, in units of 2^-precision of the coefficients' unit. Exact for integer input."""

@@ -117,15 +117,17 @@ class Source:
     """Labels made ready for coding at any step: projected once."""
 
     def __init__(self, values: np.ndarray, side: Side, basis: Basis, group: int) -> None:
-        """values: float32 [n, K, C] in the basis' unit; `group`: how many consecutive views share a stream."""
+        """values: float32 [n, K, C] in the basis' unit, which are overwritten; `group`: how many consecutive views
+        share a stream."""
         self.side, self.basis, self.group = side, basis, group
         self.shape = values.shape
-        self._centred = values - basis.mean.astype(np.float32)
         self._projected: dict[bool, tuple[np.ndarray, np.ndarray]] = {}
         self._started: tuple[int, MeanRows, np.ndarray] | None = None
         first = values[0, :: -(-values.shape[1] // _LOOKED_AT)]
         share = len(refine.likely(self._natural(first)).row) / max(first.size, 1)
         self.least = 1 if share < _MOSTLY_LIKELY else refine.NOTHING  # the least grade that may pay
+        values -= basis.mean.astype(np.float32)
+        self._centred = values
 
     def plans(self, index: int, images: np.ndarray) -> list[Plan]:
         """The low-rank parts of these images, int64, that pay at this step."""
@@ -229,6 +231,7 @@ class Source:
             values = self._true(slice(None), index)
             n, k, c = self.shape
             rows = self.basis.project(values.reshape(n * k, c)).reshape(n, k, -1)
+            del values
             self._projected[kept] = rows, means(rows, self.side, self.basis)
         return self._projected[kept]
 

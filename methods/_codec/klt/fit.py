@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from methods._codec.klt.tables import UNITS
 _RIDGE = 0.5  # a mean seen in rows of little weight is drawn to the mean of all
 _PARTS = 3  # of a sample
 _ROUNDS = 2  # shares and means are fitted in turns
+_AT_A_TIME = 1 << 20  # values of rows that are worked on together
 _ROWS_A_MEAN = 2  # that an image's mean counts for, where it tells in which directions rows vary
 
 
@@ -27,8 +29,9 @@ def means(values: np.ndarray, side: Side, basis: Basis) -> np.ndarray:
     """
     n, _k, _ = values.shape
     own, other = basis.shares(side.lam), _others(side, basis)
-    rows = values if side.outside is None else values - _outside(side, other, n)
-    target = np.matmul(own[:, None, :].astype(np.float32), rows)[:, 0].astype(np.float64)
+    target = np.empty((n, values.shape[2]))
+    for some, rows in _blocks(values, side, other):
+        target[some] = np.matmul(own[some, None, :].astype(np.float32), rows)[:, 0]
     normal = np.diag((own**2).sum(1) + _RIDGE)
     image, view = np.nonzero((side.partner >= 0) & (side.partner < n))
     partner, share = side.partner[image, view], other[image, view]
@@ -36,7 +39,9 @@ def means(values: np.ndarray, side: Side, basis: Basis) -> np.ndarray:
     cross = own[image, view] * share
     np.add.at(normal, (image, partner), cross)
     np.add.at(normal, (partner, image), cross)
-    np.add.at(target, partner, share[:, None] * rows[image, view])
+    for some, rows in _blocks(values, side, other):
+        mine = slice(*np.searchsorted(image, (some.start, some.stop)))
+        np.add.at(target, partner[mine], share[mine, None] * rows[image[mine] - some.start, view[mine]])
     return np.linalg.solve(normal, target).astype(np.float32)
 
 
@@ -52,12 +57,21 @@ def _others(side: Side, basis: Basis) -> np.ndarray:
     return np.where(side.partner >= 0, basis.shares(1 - side.lam), 0.0)
 
 
-def _outside(side: Side, other: np.ndarray, n: int) -> np.ndarray:
-    """float32 [n, K, C]: what partners whose means are given contribute."""
-    assert side.outside is not None
-    there = side.partner >= n
-    share = np.where(there, other, 0.0).astype(np.float32)
-    return share[..., None] * side.outside[np.where(there, side.partner - n, 0)]
+def _blocks(values: np.ndarray, side: Side, other: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some images at a time, and their rows float32 [m, K, C] less what partners whose means are given contribute."""
+    n, k, c = values.shape
+    size = max(1, _AT_A_TIME // (k * c))
+    for start in range(0, n, size):
+        some = slice(start, min(start + size, n))
+        if side.outside is None:
+            yield some, values[some]
+            continue
+        partner = side.partner[some]
+        there = partner >= n
+        share = np.where(there, other[some], 0.0).astype(np.float32)
+        theirs = side.outside[np.where(there, partner - n, 0)]
+        theirs *= share[..., None]
+        yield some, values[some] - theirs
 
 
 def shares(values: np.ndarray, side: Side, table: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -89,7 +103,7 @@ def fit(
     """A basis for labels like these.
 
     Args:
-        values: float32 [n, K, C], divided by 2^exponent.
+        values: float32 [n, K, C], divided by 2^exponent; they are overwritten.
         side: partners and lambdas of these rows.
         exponent: of the scale.
         budget_bytes: for the whole label set, this basis included.
@@ -99,7 +113,7 @@ def fit(
     """
     c = values.shape[2]
     centre = centre_of(values)
-    values = centred(values, centre)
+    centred(values, centre)
     basis = replace(identity(c, exponent), mean=centre.astype(np.float64))
     for _ in range(_ROUNDS):
         table = means(values, side, basis)
@@ -160,8 +174,8 @@ def centre_of(values: np.ndarray) -> np.ndarray:
 
 
 def centred(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """float32 [n, K, C]: rows less their own means and that of all."""
-    values = values - values.mean(2, keepdims=True)
+    """float32 [n, K, C]: rows less their own means and that of all, in the place of `values`."""
+    values -= values.mean(2, keepdims=True)
     values -= centre
     return values
 

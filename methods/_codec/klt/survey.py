@@ -107,7 +107,8 @@ def means_and_residuals(
         except ValueError as error:
             first, last = part.images[[0, -1]]
             raise ValueError(f"of images {first} to {last}, some views of a survey: {error}") from None
-        values = fitting.centred(np.ldexp(logits.astype(np.float32), -exponent), centre)
+        values = logits.astype(np.float32)
+        fitting.centred(np.ldexp(values, -exponent, out=values), centre)
         lam, partner = sides.mixtures(part.views, part.images)
         collected.add(values, Side(lam, partner), part.images)
         ours = np.isin(part.images, sample)
@@ -136,7 +137,7 @@ def with_means(
     Args:
         without, basis: of the set, fitted without and with what the survey says of partners.
         surveyed: float32 [N, C], from `means_and_residuals`.
-        values: float32 [n, K, C], rows of some images, relative to 2^exponent.
+        values: float32 [n, K, C], rows of some images, relative to 2^exponent; they are overwritten.
         views: of the set.
         numbers: int64 [n], indices of these images in the set.
         room: bytes for the set, what all images share included.
@@ -145,9 +146,12 @@ def with_means(
     n, k, c = values.shape
     known = basis.project(surveyed)
     lam, mixed_in = sides.mixtures(views, numbers)
+    some = np.unique(np.linspace(0, n - 1, min(n, max(_IMAGES, _VALUES // (k * c)))).astype(int))
+    tried_on = values[some]
+    assert np.array_equal(without.mean, basis.mean)  # both were fitted on these rows
+    rows = fitting.centred(values, basis.mean.astype(np.float32)).reshape(n * k, c)
 
     def exact_in(one: Basis, means_of: Callable[[np.ndarray], np.ndarray] | None) -> np.ndarray:
-        rows = fitting.centred(values, one.mean.astype(np.float32)).reshape(n * k, c)
         side = sides.from_mixtures(lam, mixed_in, numbers, means_of)
         return fitting.means(one.project(rows).reshape(n, k, -1), side, one)
 
@@ -155,8 +159,7 @@ def with_means(
     # What the survey says of a coefficient is drawn to zero as far as it is noise.
     agreed = fitting.smooth(np.maximum((known[numbers] * exact).mean(0), 0))
     trust = agreed / np.maximum(fitting.smooth(np.square(known[numbers]).mean(0)), 1e-30)
-    known *= np.minimum(trust, 1).astype(np.float32)
-    some = np.unique(np.linspace(0, n - 1, min(n, max(_IMAGES, _VALUES // (k * c)))).astype(int))
+    known = known * np.minimum(trust, 1).astype(np.float32)
     here = {int(number): place for place, number in enumerate(numbers)}
 
     def tried(one: Basis, exact: np.ndarray) -> tuple[float, int]:
@@ -171,7 +174,7 @@ def with_means(
 
         mixed = mixed_in[some] if table is not None else np.where(np.isin(mixed_in[some], numbers), mixed_in[some], -1)
         left = (room - len(one.to_bytes())) * len(some) / len(surveyed)
-        return _tried(values[some], sides.from_mixtures(lam[some], mixed, numbers[some], means_of), one, int(left))
+        return _tried(tried_on, sides.from_mixtures(lam[some], mixed, numbers[some], means_of), one, int(left))
 
     best, index = tried(without, exact_in(without, None))
     chosen, scales = without, fitting.scales_of(known)
@@ -189,7 +192,7 @@ def with_means(
 
 def _tried(values: np.ndarray, side: Side, basis: Basis, room: int) -> tuple[float, int]:
     """Squared error of these images coded in `room` bytes, and the step's index; infinity where they do not fit."""
-    source = Source(values, side, basis, blobs.views_per_stream(room, values.shape))
+    source = Source(values.copy(), side, basis, blobs.views_per_stream(room, values.shape))
     steps = []
 
     def blob(coded: Coded) -> bytes:

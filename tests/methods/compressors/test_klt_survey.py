@@ -6,6 +6,7 @@ import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.api import SoftLabels, Survey
+from bench.training.peak_memory import PeakMemory
 from methods._codec.container import unpack
 from methods._codec.klt import basis as bases
 from methods._codec.klt import fit as fitting
@@ -28,6 +30,7 @@ from tests.worlds.klt_labels import mixed
 
 LAW = settings(max_examples=20, deadline=None, derandomize=True)
 N, PER_SHARD, BUDGET = 200, 20, 60_000
+MOST_TO_FIT, MOST_TO_ENCODE = 21, 22  # bytes for each value of a shard
 GOLDEN = ROOT / "tests" / "data" / "klt-golden.npz"
 
 
@@ -64,6 +67,28 @@ def coded(labels: SoftLabels, budget: int, survey: Survey | None) -> tuple[bytes
 def error(found: np.ndarray, labels: SoftLabels) -> float:
     rest = found - labels.logits.double().numpy()
     return float(np.square(rest - rest.mean(2, keepdims=True)).mean())
+
+
+# --- what it takes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not begin a peak anew")
+def test_memory_grows_by_so_many_bytes_with_each_value_of_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The labels themselves take 2 bytes each and stand outside; as float32 they are held once, with what is projected
+    of them, levels and cells. With 1.8 million values more, copies of all would show."""
+    monkeypatch.setattr(surveys, "_VALUES", 1 << 15)  # images that the table is tried on: as few for both sizes
+
+    def peaks(n: int) -> np.ndarray:
+        labels = mixed(2 * n, 30, 300)
+        parts, budget, memory = shards(labels, n), 2 * n * 30 * 625 // 20, PeakMemory()
+        shared = klt.fit(parts[0], budget, None, survey=lambda asked: (some_views(part, asked) for part in parts))
+        fitted, memory = memory.above(), PeakMemory()
+        klt.encode(parts[0], (budget - len(shared)) // 2, None, shared=shared)
+        return np.array([fitted, memory.above()])
+
+    peaks(20)  # libraries are loaded, kernels compiled
+    small, large = peaks(60), peaks(260)
+    assert ((large - small) / (200 * 30 * 300) < (MOST_TO_FIT, MOST_TO_ENCODE)).all()
 
 
 # --- what it buys ----------------------------------------------------------------------------------------------------
