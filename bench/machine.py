@@ -44,8 +44,9 @@ OVERRIDES = (
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "numba", "pillow")
 
 # Memory that a process keeps once it has freed it: blocks up to so many bytes are used again, and so many bytes at the
-# end of the heap stay. With larger blocks as well a student of 224 px would take .4 GiB more: gaps between them.
-_BLOCK_BYTES, _END_BYTES = 96 * 2**20, 2**29
+# end of the heap stay, the most that mallopt takes. A step of 256 images of 32 px has blocks of 134 MB; with larger
+# ones as well a student of 224 px would take .4 GiB more, for the gaps between them.
+_BLOCK_BYTES, _END_BYTES = 160 * 2**20, 2**31 - 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of these two for GNU's mallopt
 
 # Fields of an environment that have to be equal for results to be equal to the bit, on a CPU.
