@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench.artifacts.describe import describe
 from bench.artifacts.refs import DatasetRef, Workspace
 from bench.errors import UserError
 from bench.plugins.registry import discover
@@ -24,20 +23,6 @@ from tests.worlds.plugins import write
 NETWORK = "resnet:width=16"
 STILL = "epochs = 1\nbatch = 100\nnormalisation = 'dataset'\n[recipe.optimizer]\nname = 'sgd'\nlr = 1e-9"
 SHORT = "epochs = 1\nbatch = 100\nnormalisation = 'dataset'\n[recipe.optimizer]\nname = 'adamw'\nlr = 1e-3"
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, DatasetRef]:
-    ws = Workspace(tmp_path_factory.mktemp("store"), discover())
-    return ws, describe(ws, "digits")
-
-
-@pytest.fixture(scope="module")
-def state(digits: tuple[Workspace, DatasetRef]) -> dict[str, torch.Tensor]:
-    """The weights of the teacher that ships."""
-    ws, dataset = digits
-    shipped = teach(ws, "small-teacher-v1", dataset)
-    return loaded.load(shipped, ws.store, ws.registry, ws.described(dataset)).state_dict()
 
 
 def recipe(folder: Path, state: dict[str, torch.Tensor], training: str, *, name: str = "tuned", more: str = "") -> Path:

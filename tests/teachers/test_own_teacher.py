@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench.artifacts.describe import describe
 from bench.artifacts.refs import DatasetRef, Workspace
 from bench.errors import UserError
 from bench.plugins.registry import Registry, discover
@@ -26,20 +25,6 @@ from tests.worlds.plugins import write
 
 SHIPPED = "small-teacher-v1"
 NETWORK = "resnet:width=16"
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, DatasetRef]:
-    ws = Workspace(tmp_path_factory.mktemp("store"), discover())
-    return ws, describe(ws, "digits")
-
-
-@pytest.fixture(scope="module")
-def state(digits: tuple[Workspace, DatasetRef]) -> dict[str, torch.Tensor]:
-    """The weights of the teacher that ships, in single precision."""
-    ws, dataset = digits
-    shipped = teach(ws, SHIPPED, dataset)
-    return loaded.load(shipped, ws.store, ws.registry, ws.described(dataset)).state_dict()
 
 
 def recipe(folder: Path, content: Any, *, name: str = "mine", file: str = "net.pt", **values: str) -> Path:
