@@ -77,7 +77,7 @@ class Subject(ABC):
 
         Args:
             known: modules that were loaded before the plugin's import; of the others, those of the plugin's own package
-                and of this project's competitors are run once more.
+                and of the project's folders of plugins are run once more.
         """
         module = self.plugin.module
         roots = {module.__name__.partition(".")[0], *(folder.partition("/")[0] for folder in FOLDERS)}
@@ -86,8 +86,9 @@ class Subject(ABC):
         for each in [module, *(other for other in others if other is not module)]:
             if each.__file__ is None:  # a folder
                 continue
-            own = self.plugin.source if each is module else None
-            source = own if own is not None else Path(each.__file__).read_text(encoding="utf-8")
+            source = self.plugin.source if each is module else None
+            if source is None:
+                source = Path(each.__file__).read_text(encoding="utf-8")
             names = {"__name__": each.__name__, "__file__": each.__file__, "__package__": each.__package__}
             exec(compile(source, each.__file__, "exec"), names)
         return before.moved_generators()
