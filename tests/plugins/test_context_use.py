@@ -13,7 +13,7 @@ from bench.plugins.spec import parse
 
 NO_TEACHER = [
     "aum", "cad_prune", "ccs", "d4m", "dc", "dc-paper", "dm", "dsa", "dsa-paper", "el2n", "forgetting",
-    "label-solve", "mtt", "noise", "pca", "random", "random-soft", "unbalanced",
+    "idc", "label-solve", "mtt", "noise", "pca", "random", "random-soft", "unbalanced",
 ]  # fmt: skip
 DYNAMICS = ["aum", "cad_prune", "ccs", "el2n", "forgetting", "grand", "pca", "random-soft", "unbalanced"]
 
