@@ -20,7 +20,7 @@ from methods._codec.klt import fit as fitting
 from methods._codec.klt import side as sides
 from methods._codec.klt import survey as surveys
 from methods._codec.klt.basis import Basis
-from methods._codec.klt.codec import Coded, Source
+from methods._codec.klt.codec import Coded, Scaled, Source
 from methods._codec.klt.search import finest
 from methods._codec.klt.side import Side
 from methods._codec.wholeset import images_of
@@ -125,7 +125,7 @@ def encode(labels: SoftLabels, budget_bytes: int, ctx: Context, *, shared: bytes
         side = sides.from_views(labels.views, numbers, basis.means_of)
         extra["n"] = (numbers if (np.diff(numbers) != 1).any() else numbers[:1]).astype(np.uint32)
     group = blobs.views_per_stream(budget_bytes, values.shape)
-    source = Source(_scaled(values, exponent, np.arange(n)), side, basis, group)
+    source = Source(Scaled(values, exponent), side, basis, group)
 
     def blob(coded: Coded) -> bytes:
         return blobs.to_bytes(coded, source, extra)
@@ -201,8 +201,8 @@ def _exponent(values: np.ndarray) -> int:
 
 
 def _scaled(values: np.ndarray, exponent: int, images: np.ndarray) -> np.ndarray:
-    """float32 [m, K, C]: these images, relative to 2^exponent; one by one, since float64 takes four times the room."""
-    scaled = np.empty((len(images), *values.shape[1:]), np.float32)
+    """float32 [m, K, C]: these images, relative to 2^exponent."""
+    scaled, found = Scaled(values, exponent), np.empty((len(images), *values.shape[1:]), np.float32)
     for place, image in enumerate(images):
-        scaled[place] = np.ldexp(values[image].astype(np.float64), -exponent)
-    return scaled
+        found[place] = scaled[image]
+    return found

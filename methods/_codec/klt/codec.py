@@ -113,12 +113,27 @@ class _Errors(NamedTuple):
     values: np.ndarray  # float64 [m]: true less found, of the likely classes
 
 
+class Scaled:
+    """Logits [n, K, C] relative to 2^exponent, scaled where they are read: a set is held once, as it was given."""
+
+    def __init__(self, logits: np.ndarray, exponent: int) -> None:
+        self.shape, self._logits, self._exponent = logits.shape, logits, exponent
+
+    def __getitem__(self, index: int | slice | tuple[int | slice, ...]) -> np.ndarray:
+        """float32, new: the scale is exact, and float64 on the way holds a magnitude that float32 may not."""
+        some = self._logits[index]
+        scaled = np.empty(some.shape, np.float32)
+        pairs = zip(scaled, some, strict=True) if some.ndim == 3 else [(scaled, some)]
+        for out, image in pairs:  # one by one, since float64 takes four times the room
+            out[...] = np.ldexp(image.astype(np.float64), -self._exponent)
+        return scaled
+
+
 class Source:
     """Labels made ready for coding at any step: projected once."""
 
-    def __init__(self, values: np.ndarray, side: Side, basis: Basis, group: int) -> None:
-        """values: float32 [n, K, C] in the basis' unit, which are overwritten; `group`: how many consecutive views
-        share a stream."""
+    def __init__(self, values: np.ndarray | Scaled, side: Side, basis: Basis, group: int) -> None:
+        """values: float32 [n, K, C] in the basis' unit; `group`: how many consecutive views share a stream."""
         self.side, self.basis, self.group = side, basis, group
         self.shape = values.shape
         self._projected: dict[bool, tuple[np.ndarray, np.ndarray]] = {}
@@ -126,8 +141,7 @@ class Source:
         first = values[0, :: -(-values.shape[1] // _LOOKED_AT)]
         share = len(refine.likely(self._natural(first)).row) / max(first.size, 1)
         self.least = 1 if share < _MOSTLY_LIKELY else refine.NOTHING  # the least grade that may pay
-        values -= basis.mean.astype(np.float32)
-        self._centred = values
+        self._values, self._mean = values, basis.mean.astype(np.float32)
 
     def plans(self, index: int, images: np.ndarray) -> list[Plan]:
         """The low-rank parts of these images, int64, that pay at this step."""
@@ -175,7 +189,7 @@ class Source:
         rest = self._at(coded.index)[0][image, views] / np.float32(step_of(coded.index))
         rest -= (whole / FRACTION).astype(np.float32)
         rows = CODER.rows(rest, self._base(coded, image), weight)
-        coded.rows[place].put(at, rows)
+        coded.rows[place] = coded.rows[place].with_rows(at, rows)
         if coded.head.refined is not None:
             CODER.restore(rows, whole)
             errors = self._errors(image, views, coded.rebuilder.logits(whole), coded)
@@ -207,7 +221,7 @@ class Source:
             if coded.head.refined is not None:
                 fine, numbers = coded.fine[place], np.tile(coded.head.refined[image], (len(found), 1))
                 refine.correct(found, fine.likely, fine.points, numbers, step)
-            true = self._natural(self._true(image, coded.index)[coded.views] + self.basis.mean.astype(np.float32))
+            true = self._natural(self._true(image, coded.index)[coded.views] + self._mean)
             for at, temperature in enumerate(_TEMPERATURES):
                 p, q = log_softmax(true / temperature, axis=1), log_softmax(found / temperature, axis=1)
                 total[at] += float((np.exp(p) * (p - q)).sum(1).mean())
@@ -237,8 +251,10 @@ class Source:
 
     def _true(self, image: int | slice, index: int) -> np.ndarray:
         """Logits less the mean of all. Softmax does not see a constant added to a row: a coarse code drops it."""
-        values = self._centred[image]
-        return values if index >= OFFSETS_KEPT else values - values.mean(-1, keepdims=True)
+        values = self._values[image] - self._mean
+        if index < OFFSETS_KEPT:
+            values -= values.mean(-1, keepdims=True)
+        return values
 
     @staticmethod
     def _rows_of(image: int, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -294,7 +310,7 @@ class Source:
 
     def _errors(self, image: int, views: np.ndarray, found: np.ndarray, coded: Coded) -> _Errors:
         """Of rows that decode to `found` so far."""
-        true = self._natural(self._true(image, coded.index)[views] + self.basis.mean.astype(np.float32))
+        true = self._natural(self._true(image, coded.index)[views] + self._mean)
         if coded.index >= OFFSETS_KEPT:
             # A fitted basis may have no room for a constant. What is lost of it must not be made good for some classes.
             true -= (true - found).mean(1, keepdims=True)

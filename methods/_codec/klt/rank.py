@@ -21,6 +21,7 @@ from methods._codec.klt.trellis import CODER, PathReader, Paths
 _SPARE_BITS = 16  # right factors of norm one are told in integers of 2^-16
 _COUNT_BUCKET = EVEN + 4
 _TOGETHER = 1024  # rows that are squared at a time
+_NARROW = 2.0**31  # int32 holds integers below it
 _EXACT = 2.0**53  # float64 holds integers below it
 _SQUARED_BITS = 24  # of a component, at most: so 2^15 squares stay below 2^63
 
@@ -30,7 +31,7 @@ class Ranked:
     """The low-rank part of one image: right factors, each with the energy of its component."""
 
     gains: np.ndarray  # int32 [f]: how loud they are, 1/4 octave
-    rights: np.ndarray  # float64 integers [f, D]: right factors in 1/FRACTION steps
+    integers: np.ndarray  # int32 or float64 [f, D], as narrow as holds them: see `rights`
     coarser: np.ndarray  # int32 [f]: by how much left factors have a coarser step than coefficients, units
     paths: Paths | None = None  # of the right factors, where they were quantised here
 
@@ -38,6 +39,11 @@ class Ranked:
     def rank(self) -> int:
         """f."""
         return len(self.gains)
+
+    @property
+    def rights(self) -> np.ndarray:
+        """float64 integers [f, D]: right factors in 1/FRACTION steps."""
+        return self.integers.astype(np.float64, copy=False)
 
     @property
     def bits(self) -> float:
@@ -62,7 +68,8 @@ def _ranked(gains: np.ndarray, points: np.ndarray, scales: np.ndarray, paths: Pa
     """From what levels stand for, [f, D], 1/FRACTION of their steps."""
     rights = np.rint(points * prices.size_of(prices.coarser(scales)))
     squares = np.square(_unit(rights))
-    return Ranked(gains, rights, prices.coarser_along(squares, scales), paths)
+    narrow = rights.astype(np.int32) if np.abs(rights).max(initial=0) < _NARROW else rights
+    return Ranked(gains, narrow, prices.coarser_along(squares, scales), paths)
 
 
 def write_numbers(ranked: Sequence[Ranked], writer: Writer) -> None:
@@ -102,7 +109,7 @@ def _numbers(ranked: Sequence[Ranked]) -> list[tuple[int, np.ndarray]]:
 
 def nothing(size: int) -> Ranked:
     """Rank zero in D = `size` dimensions."""
-    return Ranked(np.zeros(0, np.int32), np.zeros((0, size)), np.zeros(0, np.int32))
+    return Ranked(np.zeros(0, np.int32), np.zeros((0, size), np.int32), np.zeros(0, np.int32))
 
 
 def scaled_rights(ranked: Ranked) -> np.ndarray:

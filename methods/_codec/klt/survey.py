@@ -192,7 +192,7 @@ def with_means(
 
 def _tried(values: np.ndarray, side: Side, basis: Basis, room: int) -> tuple[float, int]:
     """Squared error of these images coded in `room` bytes, and the step's index; infinity where they do not fit."""
-    source = Source(values.copy(), side, basis, blobs.views_per_stream(room, values.shape))
+    source = Source(values, side, basis, blobs.views_per_stream(room, values.shape))
     steps = []
 
     def blob(coded: Coded) -> bytes:

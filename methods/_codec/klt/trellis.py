@@ -51,14 +51,17 @@ _LOUDEST = 1 << 28  # no level is above: coarser steps are for that
 class Paths(NamedTuple):
     """Levels along some paths."""
 
-    levels: np.ndarray  # int32, any shape
+    levels: np.ndarray  # any shape; int16 where all fit, else int32: a set has as many as logits
     cells: np.ndarray  # int16, the same: 2 * bucket + quantiser; -1: certainly zero
     bits: np.ndarray  # float64 [p]: about what each takes
     growth: float  # bits of all for each octave that the step gets finer
 
-    def put(self, at: np.ndarray, rows: Paths) -> None:
-        """Put rows [m, D], a path each, in the place of those `at`, int64 [m]; of growth nothing new is told."""
-        self.levels[at], self.cells[at], self.bits[at] = rows.levels, rows.cells, rows.bits
+    def with_rows(self, at: np.ndarray, rows: Paths) -> Paths:
+        """With rows [m, D], a path each, in the place of those `at`, int64 [m]; of growth nothing new is told. What can
+        be is changed in place."""
+        levels = self.levels.astype(np.promote_types(self.levels.dtype, rows.levels.dtype), copy=False)
+        levels[at], self.cells[at], self.bits[at] = rows.levels, rows.cells, rows.bits
+        return self._replace(levels=levels)
 
     def some(self, at: slice) -> tuple[np.ndarray, np.ndarray]:
         """Levels and cells of these rows, as `Coder.write` takes them."""
@@ -193,11 +196,12 @@ class Coder:
         bits = np.empty(len(starts))
         given = np.ascontiguousarray(values).reshape(-1), bounds, _clipped(base).reshape(-1), starts
         filled = levels.reshape(-1), cells.reshape(-1), bits
-        return Paths(levels, cells, bits, kernels.quantise(*given, *self._with(weight), *filled))
+        growth = kernels.quantise(*given, *self._with(weight), *filled)
+        return Paths(_narrow(levels), cells, bits, growth)
 
     def restore(self, paths: Paths, whole: np.ndarray) -> None:
         """Adds what levels stand for to float64 integers of their shape, 1/FRACTION steps; contiguous."""
-        kernels.restore(paths.levels.reshape(-1), paths.cells.reshape(-1), self._model, whole.reshape(-1))
+        kernels.restore(_wide(paths.levels.reshape(-1)), paths.cells.reshape(-1), self._model, whole.reshape(-1))
 
     def restored(self, paths: Paths) -> np.ndarray:
         """float64 integers, 1/FRACTION steps: what levels stand for."""
@@ -210,7 +214,7 @@ class Coder:
         if not parts:
             return np.zeros(0, np.uint32)
         levels, cells = (np.concatenate([part[which].reshape(-1) for part in parts]) for which in (0, 1))
-        return kernels.write(levels, cells, self._model)
+        return kernels.write(_wide(levels), cells, self._model)
 
     def reader(self, words: np.ndarray) -> PathReader:
         """Of uint32 words from `write`."""
@@ -227,6 +231,17 @@ class Coder:
                 self._weighed.pop(other, None)
             known = self._weighed[weight] = model, choice
         return known
+
+
+def _narrow(levels: np.ndarray) -> np.ndarray:
+    """int32 as int16, where that holds them."""
+    most = np.iinfo(np.int16).max
+    return levels.astype(np.int16) if levels.size and -most <= levels.min() and levels.max() <= most else levels
+
+
+def _wide(levels: np.ndarray) -> np.ndarray:
+    """int32, as the compiled functions take them."""
+    return levels.astype(np.int32, copy=False)
 
 
 def _clipped(base: np.ndarray) -> np.ndarray:

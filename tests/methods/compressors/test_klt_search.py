@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench.api import SoftLabels
 from methods._codec.klt import basis, narrowing, plan, refine, sample
 from methods._codec.klt import side as sides
-from methods._codec.klt.codec import Coded, Source
+from methods._codec.klt.codec import Coded, Scaled, Source
 from methods._codec.klt.plan import Plan
 from methods._codec.klt.refine import Likely
 from methods._codec.klt.steps import PER_OCTAVE
@@ -92,6 +92,17 @@ def test_rows_that_are_weighed_anew_are_coded_as_if_all_were(source):
             (*after.rows, after.fine[1].paths), (*before.rows, before.fine[1].paths), strict=True
         ):
             assert np.array_equal(getattr(rows, part), getattr(expected, part))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_logits_that_are_scaled_where_they_are_read_are_coded_as_if_all_were_before(source, dtype):
+    logits = mixed(3, 40, 50, 0, 6).logits.numpy().astype(dtype)
+    before = logits.copy()
+    expected, found = coded(source), coded(Source(Scaled(logits, 6), sides.plain(3, 40), basis.identity(50, 6), 20))
+    assert found.bytes() == expected.bytes()
+    for mine, theirs in zip(found.rows, expected.rows, strict=True):
+        assert np.array_equal(mine.levels, theirs.levels)
+    assert np.array_equal(logits, before)
 
 
 def test_views_of_a_stream_have_paths_of_their_own(source):

@@ -239,6 +239,17 @@ def test_a_plain_reader_finds_the_same_levels(loudest, far):
     assert naive_read(CODER.write([coded.some(ALL)]).tolist(), base, 40) == coded.levels[0].tolist()
 
 
+def test_levels_take_two_bytes_where_all_fit_and_rows_with_larger_ones_can_take_their_place():
+    quiet, loud = CODER.rows(*drawn(3, 4, 40, 60, 1.0)), CODER.rows(*drawn(5, 2, 40, 60, 1e5))
+    assert (quiet.levels.dtype, loud.levels.dtype) == (np.int16, np.int32)
+    assert np.abs(loud.levels).max() > np.iinfo(np.int16).max
+    at, others = np.array([1, 3]), np.array([0, 2])
+    merged, left = CODER.rows(*drawn(3, 4, 40, 60, 1.0)).with_rows(at, loud), quiet.some(others)
+    assert np.array_equal(merged.levels[at], loud.levels)
+    assert all(np.array_equal(mine, theirs) for mine, theirs in zip(merged.some(others), left, strict=True))
+    assert np.array_equal(CODER.restored(merged)[at], CODER.restored(loud))
+
+
 @pytest.mark.parametrize(("loudest", "far"), [(0, 1.0), (60, 1.0), (300, 1.0), (60, 20.0)])
 def test_sizes_are_foretold(loudest, far):
     coded = CODER.rows(*drawn(4, 200, 200, loudest, far))
