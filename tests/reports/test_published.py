@@ -132,6 +132,13 @@ def test_the_last_line_of_a_trial_counts_and_other_cells_do_not(file: Path) -> N
     assert dict(random.here.accuracies) == {0: 50.0}
 
 
+def test_an_explanation_of_another_teacher_explains_nothing(file: Path) -> None:
+    (other,) = lines("herding:unit_norm=true", 0.65)
+    other = other.model_copy(update={"made_by": {**other.made_by, "teacher": "ab" * 32}})
+    with pytest.raises(UserError, match="has records of teacher 'abababab', herding under dc-v1 of"):
+        compare(read_published(file, REGISTRY), [*lines("herding", 0.60), other], [])
+
+
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +152,16 @@ def test_a_number_is_not_held_to_students_of_two_kinds(file: Path, other: dict[s
     assert result.exit_code != 0
     assert "a published number is held to one of them" in str(result.exception)
     assert next(iter(other.values())) in str(result.exception)
+
+
+@pytest.mark.parametrize("name", ["teacher", "dataset", "protocol", "network"])
+def test_nor_to_replicates_of_two_teachers(file: Path, name: str) -> None:
+    """A run that another machine went on with had trained a teacher of its own there."""
+    first, second = lines("random", 0.5, 0.6)
+    other = second.model_copy(update={"made_by": {**second.made_by, name: "ab" * 32}})
+    published = read_published(file, REGISTRY)
+    with pytest.raises(UserError, match=f"records of {name} '.*' and of 'abababab'; a published number is held to one"):
+        compare(published, [first, other], [])
 
 
 def test_the_page_says_what_is_missing_and_how_to_go_on(file: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.errors import UserError
 from bench.records.files import Record, latest
+from bench.records.schema import FIXED
 from bench.reports.published.published_file import Explanation, Number, Published
 from bench.stats.intervals import Replicates, Summary, paired, summary, unpaired
 from bench.trials.trial import Trial
+
+Cell = tuple[str, str, str, int]  # data set, protocol, method, ipc
 
 
 @dataclass(frozen=True)
@@ -79,23 +82,25 @@ def compare(
         planned: the trials of the plan.
 
     Raises:
-        UserError: a number could be held to several students, compressors or budgets.
+        UserError: a number could be held to several students, compressors or budgets, or to students of several
+            teachers or of other things that are the same for all of a cell; an explanation is of another teacher.
     """
-    cells: dict[tuple[str, str, str, int], dict[int, float]] = {}
-    students: dict[tuple[str, str, str, int], str] = {}
+    cells: dict[Cell, dict[int, float]] = {}
+    kinds: dict[Cell, dict[str, str]] = {}
     for record in latest(records):
         if record.accuracy is not None:
             trial = Trial.from_dict(record.trial)
-            student = " ".join(filter(None, (trial.student, trial.compressor, trial.budget)))
-            if students.setdefault(_cell(trial), student) != student:
+            kind = _kind(trial, record)
+            first = kinds.setdefault(_cell(trial), kind)
+            if other := next((name for name in kind if kind[name] != first[name]), None):
                 dataset, protocol, method, ipc = _cell(trial)
                 raise UserError(
-                    f"{method} on {dataset}, ipc {ipc}, {protocol} has records of '{students[_cell(trial)]}' and of "
-                    f"'{student}'; a published number is held to one of them. Type --results DIR, with a folder that "
-                    f"has one."
+                    f"{method} on {dataset}, ipc {ipc}, {protocol} has records of {other} '{first[other]}' and of "
+                    f"'{kind[other]}'; a published number is held to one of them. Type --results DIR, with a folder "
+                    f"that has one."
                 )
             cells.setdefault(_cell(trial), {})[trial.replicate] = 100 * record.accuracy
-    wanted: dict[tuple[str, str, str, int], int] = {}
+    wanted: dict[Cell, int] = {}
     for trial in planned:
         wanted[_cell(trial)] = wanted.get(_cell(trial), 0) + 1
 
@@ -113,8 +118,30 @@ def compare(
         for base in rows
         if (base.number.name, base.number.ipc) == (each.name, ipc)
     ]
+    for each in trialled:
+        _of_one_teacher(each, kinds)
     return rows, trialled
 
 
-def _cell(trial: Trial) -> tuple[str, str, str, int]:
+def _kind(trial: Trial, record: Record) -> dict[str, str]:
+    """What all replicates of a number have in common: its name -> its value or the start of its digest."""
+    student = " ".join(filter(None, (trial.student, trial.compressor, trial.budget)))
+    return {"student": student} | {name: (record.made_by.get(name) or "none")[:8] for name in FIXED}
+
+
+def _of_one_teacher(each: Trialled, kinds: Mapping[Cell, Mapping[str, str]]) -> None:
+    """Raise UserError where what a change does cannot be told: the cells are of two teachers, or of two data sets."""
+    number, run = each.base.number, each.explanation
+    before = kinds.get((number.dataset, number.protocol, number.method, number.ipc))
+    after = kinds.get((number.dataset, run.protocol, run.method, number.ipc))
+    for name in ("teacher", "dataset"):
+        if before and after and before[name] != after[name]:
+            raise UserError(
+                f"{run.method} on {number.dataset}, ipc {number.ipc}, {run.protocol} has records of {name} "
+                f"'{after[name]}', {number.method} under {number.protocol} of '{before[name]}'; what the change does "
+                f"is told by records of one. Type --results DIR, with a folder that has one."
+            )
+
+
+def _cell(trial: Trial) -> Cell:
     return trial.dataset, trial.protocol, trial.method, trial.ipc
