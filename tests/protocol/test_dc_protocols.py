@@ -126,8 +126,9 @@ def test_a_training_in_miniature_ends_where_the_published_loop_ends(protocol: st
     before, ours, theirs = (
         torch.cat([p.detach().flatten() for p in ps]) for ps in (start, network.parameters(), published.parameters())
     )
-    # Kinks of ReLU make more of float32's rounding; an optimiser that keeps its momentum is ten times farther off.
-    assert float((ours - theirs).norm()) < 2e-3 * float((theirs - before).norm())
+    # Kinks of ReLU make more of float32's rounding, by AVX2 three times as much as by AVX-512; an optimiser that keeps
+    # its momentum is 2 % off.
+    assert float((ours - theirs).norm()) < 8e-3 * float((theirs - before).norm())
 
 
 def test_mnist_has_an_entry_where_its_published_evaluation_can_be_run() -> None:

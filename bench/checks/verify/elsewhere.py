@@ -64,6 +64,8 @@ def _elsewhere(
         return diagnosis
     if claim.accuracy is None or rerun.accuracy is None:
         return Diagnosis("moved-within-noise", f"no accuracy, here as there; {why}")
+    if result(claim) == result(rerun):
+        return Diagnosis("moved-within-noise", f"the same accuracy and losses to the last bit; {why}")
     if not spread.pairs or not any(spread.squares):
         return Diagnosis("not-checked", f"{why}; what rounding does to such trials was never measured")
     limits = spread.limits(tests, claim.num_test)
