@@ -126,8 +126,9 @@ def test_what_labelling_of_photographs_takes_does_not_grow_with_their_number(tra
     of which the images stay."""
     pooled = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, CLASSES)).requires_grad_(False)
     ensemble = Ensemble([Member(pooled, (0.5,) * 3, (0.5,) * 3)], train_mode=train_mode)
-    image, peaks = 4 * 3 * 224 * 224, []
-    for n in (20, 40, 80):  # the first one is not looked at: libraries are loaded
+    image = 4 * 3 * 224 * 224
+
+    def peak(n: int) -> int:
         pictures = torch.zeros(n, 3, 224, 224, dtype=torch.uint8)
         recipe = Recipe(
             epochs=1, batch=n, views=1, labels="stored", loss={"name": "kl"},
@@ -136,10 +137,13 @@ def test_what_labelling_of_photographs_takes_does_not_grow_with_their_number(tra
         views = label_views(recipe, n, protocol="p", dataset="photographs", size=224, mirror=True)
         memory = PeakMemory()
         assert label_view(ensemble, pictures, views, 0, np.arange(n)).shape == (n, CLASSES)
-        peaks.append(memory.above())
-    growth = (peaks[2] - peaks[1]) / 40
-    assert growth < (1.5 if train_mode else 0.25) * image
-    assert peaks[2] < (image * 80 if train_mode else 0) + 100 * 2**20
+        return memory.above()
+
+    peak(20)  # libraries are loaded
+    # The least of three: pages that the system had taken back count for whoever reads them again.
+    pairs = [(peak(40), peak(80)) for _ in range(3)]
+    assert min(large - small for small, large in pairs) / 40 < (1.5 if train_mode else 0.25) * image
+    assert min(large for _, large in pairs) < (image * 80 if train_mode else 0) + 100 * 2**20
 
 
 @pytest.mark.parametrize("train_mode", [False, True])
