@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+from bench.checks.verify import elsewhere
+from bench.checks.verify.rounding import Spread
 from bench.cli import cli
 from bench.stages.teach import teach
 from bench.trials.trial import Trial
@@ -208,6 +211,16 @@ def test_honest_records_of_another_instruction_set_are_not_accused(arena, honest
         judged = arena.judge([from_elsewhere(record) for record in records], len(records))
         assert {finding.rule for finding in judged} == {"moved-within-noise"}
         assert all("another Python (0, " in finding.message for finding in judged)
+
+
+def test_where_rounding_moves_nothing_the_same_bits_are_confirmed_and_others_are_not_judged(hard):
+    """Without AVX-512 both arithmetics are the same, and their runs say nothing of what rounding does."""
+    claim, silent, why = of(hard, 0), Spread(pairs=3), "another Python"
+    line = SimpleNamespace(whole=claim, trial=None)
+    confirmed = elsewhere._elsewhere(line, claim, claim, silent, 1, None, why)
+    assert (confirmed.rule, why in confirmed.message) == ("moved-within-noise", True)
+    rerun = altered(claim, test_loss=claim.test_loss * (1 + 1e-6))
+    assert elsewhere._elsewhere(line, rerun, rerun, silent, 1, None, why).rule == "not-checked"
 
 
 @pytest.mark.slow  # two minutes: every kind is run again in two kinds of arithmetic
