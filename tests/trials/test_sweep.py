@@ -159,6 +159,7 @@ def test_records_are_found_by_the_trials_of_the_sweep(tmp_path: Path) -> None:
     assert [(row.accuracies, row.missing) for row in rows] == [({0: 0.5, 1: 0.6}, 0), ({0: 0.5}, 1)]
 
 
+@pytest.mark.trains
 def test_another_sweep_is_not_mixed_into_a_folder(tmp_path: Path) -> None:
     common = ("--dataset", "digits", "--method", "random", "--ipc", "1", "--results", str(tmp_path), "--dry-run")
     first = CliRunner().invoke(verb.command, [*common, "--over", "protocol.recipe.batch=20,50"], catch_exceptions=False)
