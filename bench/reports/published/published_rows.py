@@ -92,12 +92,12 @@ def compare(
             trial = Trial.from_dict(record.trial)
             kind = _kind(trial, record)
             first = kinds.setdefault(_cell(trial), kind)
-            if other := next((name for name in kind if kind[name] != first[name]), None):
+            if name := next((name for name in kind if kind[name] != first[name]), None):
                 dataset, protocol, method, ipc = _cell(trial)
                 raise UserError(
-                    f"{method} on {dataset}, ipc {ipc}, {protocol} has records of {other} '{first[other]}' and of "
-                    f"'{kind[other]}'; a published number is held to one of them. Type --results DIR, with a folder "
-                    f"that has one."
+                    f"{method} on {dataset}, ipc {ipc}, {protocol} has records of {name} '{_shown(first, name)}' and "
+                    f"of '{_shown(kind, name)}'; a published number is held to one of them. Type --results DIR, with "
+                    f"a folder that has one."
                 )
             cells.setdefault(_cell(trial), {})[trial.replicate] = 100 * record.accuracy
     wanted: dict[Cell, int] = {}
@@ -124,9 +124,14 @@ def compare(
 
 
 def _kind(trial: Trial, record: Record) -> dict[str, str]:
-    """What all replicates of a number have in common: its name -> its value or the start of its digest."""
+    """What all replicates of a number have in common: its name -> the student, or a digest."""
     student = " ".join(filter(None, (trial.student, trial.compressor, trial.budget)))
-    return {"student": student} | {name: (record.made_by.get(name) or "none")[:8] for name in FIXED}
+    return {"student": student} | {name: record.made_by.get(name) or "none" for name in FIXED}
+
+
+def _shown(kind: Mapping[str, str], name: str) -> str:
+    """A value of `_kind` as a message has it: digests by their start."""
+    return kind[name] if name == "student" else kind[name][:8]
 
 
 def _of_one_teacher(each: Trialled, kinds: Mapping[Cell, Mapping[str, str]]) -> None:
@@ -138,8 +143,8 @@ def _of_one_teacher(each: Trialled, kinds: Mapping[Cell, Mapping[str, str]]) -> 
         if before and after and before[name] != after[name]:
             raise UserError(
                 f"{run.method} on {number.dataset}, ipc {number.ipc}, {run.protocol} has records of {name} "
-                f"'{after[name]}', {number.method} under {number.protocol} of '{before[name]}'; what the change does "
-                f"is told by records of one. Type --results DIR, with a folder that has one."
+                f"'{_shown(after, name)}', {number.method} under {number.protocol} of '{_shown(before, name)}'; what "
+                f"the change does is told by records of one. Type --results DIR, with a folder that has one."
             )
 
 

@@ -87,9 +87,9 @@ def test_memory_grows_by_so_many_bytes_with_each_value_of_a_shard(monkeypatch: p
         return np.array([fitted, memory.above()])
 
     peaks(20)  # libraries are loaded, kernels compiled
-    # The least of three: pages that the system had taken back count for whoever reads them again.
-    growths = [(peaks(260) - peaks(60)) / (200 * 30 * 300) for _ in range(3)]
-    assert (np.min(growths, axis=0) < (MOST_TO_FIT, MOST_TO_ENCODE)).all()
+    # The least of two: a peak can only be read too high, by whatever else of the process comes back into memory.
+    small, large = (np.minimum(peaks(n), peaks(n)) for n in (60, 260))
+    assert ((large - small) / (200 * 30 * 300) < (MOST_TO_FIT, MOST_TO_ENCODE)).all()
 
 
 # --- what it buys ----------------------------------------------------------------------------------------------------
