@@ -87,7 +87,7 @@ def test_memory_grows_by_so_many_bytes_with_each_value_of_a_shard(monkeypatch: p
         return np.array([fitted, memory.above()])
 
     peaks(20)  # libraries are loaded, kernels compiled
-    # The least of two: a peak can only be read too high, by whatever else of the process comes back into memory.
+    # The least of two: a peak moves by some MB from one run to the next.
     small, large = (np.minimum(peaks(n), peaks(n)) for n in (60, 260))
     assert ((large - small) / (200 * 30 * 300) < (MOST_TO_FIT, MOST_TO_ENCODE)).all()
 
