@@ -232,7 +232,7 @@ def test_a_record_that_tells_other_students_is_found(records: Any, tmp_path: Any
     lines = [each for (protocol, _, _), each in by_name.items() if protocol != "quick-hard"]
     text = "".join(line.line() + "\n" for line in lines)
     (tmp_path / "records.jsonl").write_text(text, encoding="utf-8")
-    # On some processors all channels of so small a teacher are dead, and students that start from it end alike.
+    # Without AVX-512, two students of so small a network were seen to end alike to the bit; why is not known.
     assert not [
         f
         for f in check_records(tmp_path, registry=registry, store=store).findings
