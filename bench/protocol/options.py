@@ -125,7 +125,7 @@ def _value(key: str, text: str, where: str) -> Any:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
-        value = _pair(text)
+        value = _without_quotes(text)
     try:
         return as_toml(TypeAdapter(annotation).validate_python(value))
     except ValidationError as error:
@@ -133,8 +133,10 @@ def _value(key: str, text: str, where: str) -> Any:
         raise UserError(f"{where}: {key} = {text}: {problem}.") from None
 
 
-def _pair(text: str) -> Any:
-    """`0.08..1` as the pair [0.08, 1]; what is none as it is: a word without quotes."""
+def _without_quotes(text: str) -> Any:
+    """What a shell lets through: `0.08..1` as the pair [0.08, 1], `[a,b]` as a list of words, else one word."""
+    if text.startswith("[") and text.endswith("]"):
+        return [*pieces(text[1:-1])]
     low, dots, high = text.partition("..")
     try:
         return tomllib.loads(f"value = [{low}, {high}]")["value"] if dots else text

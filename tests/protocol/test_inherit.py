@@ -153,6 +153,16 @@ def test_students_and_teachers_with_parameters_are_values_too() -> None:
 
 
 @pytest.mark.parametrize(
+    "written", ['["small-teacher-v1", "small-wide-teacher-v1"]', "[small-teacher-v1,small-wide-teacher-v1]"]
+)
+def test_several_teachers_may_be_typed_with_and_without_quotes_and_the_id_is_read_back(written: str) -> None:
+    both = definition.load(REGISTRY, f"edc-v2:recipe.batch=20,teacher={written}")
+    assert both.id == "edc-v2:recipe.batch=20,teacher=[small-teacher-v1,small-wide-teacher-v1]"
+    assert both.teachers("digits") == ("small-teacher-v1", "small-wide-teacher-v1")
+    assert definition.load(REGISTRY, both.id).values == both.values
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ("batch=100", r"no value is named 'batch'. Did you mean 'recipe.batch'\?"),
@@ -169,6 +179,8 @@ def test_students_and_teachers_with_parameters_are_values_too() -> None:
         ("scale=2", "only a scale between 0 and 1"),
         ("scale=.5,scale=.5", "given twice"),
         ("recipe.batch=[1", "valid integer"),
+        ("recipe.batch=[1,x]", "valid integer"),
+        ("teacher=[]", "list of names"),
     ],
 )
 def test_what_is_no_value_is_refused_with_what_is_allowed(options: str, message: str) -> None:
