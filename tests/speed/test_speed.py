@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import speed
+from speed import recovery
 from speed.__main__ import SUBJECTS
 
 
@@ -66,3 +68,16 @@ def test_labels_are_made_once_for_five_compressors_in_miniature():
     assert seen.value == 1.0
     assert peak.holds
     assert len(compressors) == 5
+
+
+def test_passes_through_a_network_are_counted_by_whether_they_go_back() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    images, passes = torch.zeros(3, 1, 2, 2), recovery.Passes(network)
+    with passes:
+        network(images)
+        network(images.clone().requires_grad_())
+        with torch.no_grad():
+            network(images.clone().requires_grad_())
+    network(images)
+    assert passes.told(passes.bare_seconds()).startswith("3 images forward and back, 6 forward alone: ")
+    assert passes.per_image.keys() == {False, True}
