@@ -12,10 +12,10 @@ from itertools import groupby
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from bench.api import Context, Train
 from methods._recovery.moments import Moments, group_moments, to_channels_last
+from methods._recovery.patches import patch_moments
 from methods._recovery.taps import Taps
 
 KINDS = (nn.Conv2d, nn.BatchNorm2d)
@@ -44,23 +44,6 @@ class LayerTaps(Taps):
             )
         self._kept: list[tuple[nn.Module, torch.Tensor]] = []
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
-
-
-def patch_moments(inputs: torch.Tensor, side: int, groups: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and biased variance of each side x side patch of [n, c, h, w], each [groups, patches], row by row.
-
-    Group g holds the images g n / groups and on. A map whose height or width is no multiple of `side` is enlarged to
-    the next one, bilinearly (G-VBSM's code).
-    """
-    height, width = (-(-length // side) * side for length in inputs.shape[2:])
-    if (height, width) != tuple(inputs.shape[2:]):
-        inputs = F.interpolate(inputs, size=(height, width), mode="bilinear", align_corners=False)
-    patches = inputs.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # [n, c, rows, side, columns, side]
-    if groups == 1:
-        var, mean = torch.var_mean(patches, dim=(0, 1, 3, 5), correction=0)
-    else:
-        var, mean = torch.var_mean(patches.unflatten(0, (groups, -1)), dim=(1, 2, 4, 6), correction=0)
-    return mean.reshape(groups, -1), var.reshape(groups, -1)
 
 
 def layer_moments(layer: nn.Module, inputs: torch.Tensor, patch: int, runs: Sequence[int] = ()) -> Moments:

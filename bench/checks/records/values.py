@@ -108,7 +108,7 @@ def _may_coincide(record: ReadRecord) -> bool:
     a batch holds all images they differ in the order of its sum alone."""
     curve = record.curve or ()
     slimmed = len({point.parameters for point in curve}) > 1 and len({point.classes for point in curve}) == 1
-    return slimmed and record.steps == record.epochs * len(curve)
+    return slimmed and record.epochs is not None and record.steps == record.epochs * len(curve)
 
 
 def _result(record: ReadRecord) -> _Figures:

@@ -251,7 +251,8 @@ class Source:
 
     def _true(self, image: int | slice, index: int) -> np.ndarray:
         """Logits less the mean of all. Softmax does not see a constant added to a row: a coarse code drops it."""
-        values = self._values[image] - self._mean
+        values = self._values[image]
+        values = np.subtract(values, self._mean, out=values if isinstance(self._values, Scaled) else None)
         if index < OFFSETS_KEPT:
             values -= values.mean(-1, keepdims=True)
         return values

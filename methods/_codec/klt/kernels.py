@@ -27,6 +27,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from methods._compiled import compiled
+
 _MEMORY = 7  # bits of a state
 STATES = 1 << _MEMORY
 _CODE = 0o235, 0o126  # Ungerboeck's of 128 states: which bits before tell the level's lowest, and which the quantiser
@@ -86,14 +88,6 @@ class Model(NamedTuple):
     farthest: int
 
 
-def _compiled(function: Callable) -> Callable:
-    """Compiled when first called, and kept on disk where that can be written."""
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither beside this file nor in the user's cache folder
-        return njit(nogil=True)(function)
-
-
 @njit(inline="always")
 def _quantiser(state: int) -> int:
     return _QUANTISER[state]
@@ -148,7 +142,7 @@ def _key(cost: np.float32, score: int) -> np.int64:
     return (np.int64(cost * _COUNTED) << 32) + score
 
 
-@_compiled
+@compiled
 def near(model: Model, choice: np.ndarray) -> None:
     """Fills `choice`, int8 [buckets, values, 4]: which even and which odd magnitude of the first quantiser, and of the
     other, is best for a value of so many 1/_PER_STEP steps, what its bits weigh included."""
@@ -310,7 +304,7 @@ def _agree(best: np.ndarray, gain: np.ndarray, gain_next: np.ndarray, informatio
     return _louder(gain_next[leader], model)
 
 
-@_compiled
+@compiled
 def quantise(
     values: np.ndarray,
     bounds: np.ndarray,
@@ -411,7 +405,7 @@ def _trace(
     return total, growth
 
 
-@_compiled
+@compiled
 def restore(levels: np.ndarray, cells: np.ndarray, model: Model, whole: np.ndarray) -> None:
     """Adds to float64 `whole` [m] what levels stand for, 1/fraction steps."""
     for place in range(len(levels)):
@@ -461,7 +455,7 @@ def _put_raw(state: int, words: np.ndarray, count: int, value: int, bits: int) -
     return state, count
 
 
-@_compiled
+@compiled
 def write(levels: np.ndarray, cells: np.ndarray, model: Model) -> np.ndarray:
     """uint32 words: levels [m] with their cells; none where all levels are certainly zero."""
     words = np.empty(1024, np.uint32)
@@ -547,7 +541,7 @@ def _take_bit(state: int, words: np.ndarray, at: int) -> tuple[int, int, int]:
     return bit, state, at
 
 
-@_compiled
+@compiled
 def read(
     words: np.ndarray,
     state: int,

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from methods._recovery.engine import Batch
 from methods._recovery.jitter import Jitter
+from methods._recovery.patches import patch_moments
 from methods._recovery.several import MovingMoments, Step, several_backbones, weighted_distance
-from methods._recovery.survey import Backbone, LayerTaps, layer_moments, patch_moments, pooled, survey
+from methods._recovery.survey import Backbone, LayerTaps, layer_moments, pooled, survey
 from methods._recovery.terms import Flatness, FlatStatistics, densification, sharpness
 from protocols.networks import build
 from tests.worlds.fakes import FakeTrain, digits, digits_context, trained_teacher
@@ -40,6 +41,38 @@ def test_patch_moments_are_those_of_each_square_over_images_channels_and_pixels(
             square = inputs[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].numpy()
             assert float(mean[0, 3 * row + column]) == pytest.approx(square.mean())
             assert float(var[0, 3 * row + column]) == pytest.approx(square.var())
+
+
+@pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(
+    ("shape", "side", "groups"),
+    [
+        ((6, 3, 8, 12), 4, 1),
+        ((6, 16, 28, 28), 4, 3),
+        ((4, 1, 8, 8), 4, 4),
+        ((5, 32, 4, 4), 4, 1),
+        ((2, 2, 36, 36), 2, 2),
+        ((1, 1, 1, 1), 1, 1),
+        ((3, 2, 7, 5), 4, 1),
+    ],
+)
+def test_patch_moments_and_their_gradient_are_torchs_own_to_the_bit(order, shape, side, groups):
+    """Also where there are more patches than are taken at once, of one pixel, and of maps that patches do not fit."""
+    values = (torch.randn(*shape, generator=torch.Generator().manual_seed(1)) * 3 + 1).contiguous(memory_format=order)
+    ours, theirs = values.clone().requires_grad_(), values.clone().requires_grad_()
+    large = theirs
+    if shape[2] % side or shape[3] % side:
+        size = [-(-length // side) * side for length in shape[2:]]
+        large = F.interpolate(theirs, size=size, mode="bilinear", align_corners=False)
+    patches = large.unflatten(3, (-1, side)).unflatten(2, (-1, side)).unflatten(0, (groups, -1))
+    var, mean = torch.var_mean(patches, dim=(1, 2, 4, 6), correction=0)
+    ours_of = patch_moments(ours, side, groups)
+    assert torch.equal(ours_of[0], mean.reshape(groups, -1))
+    assert torch.equal(ours_of[1], var.reshape(groups, -1))
+    weights = torch.linspace(-1, 2, mean.numel()).reshape(groups, -1)
+    ((ours_of[0] * weights).sum() + (ours_of[1] * weights.flip(1)).sum()).backward()
+    ((mean.reshape(groups, -1) * weights).sum() + (var.reshape(groups, -1) * weights.flip(1)).sum()).backward()
+    assert torch.equal(ours.grad, theirs.grad)
 
 
 def test_a_map_that_patches_do_not_fit_is_enlarged_first():
