@@ -74,7 +74,7 @@ def measure(quick: bool = False) -> list[Row]:
                 note = f"{patches.seconds:.1f} s are statistics of patches, forward alone; {rest:.2f} x without them"
                 rows.append(Row(f"{what}: over sre2l's time", seconds / first, "x", TIMES, False, note))
             bare = passes.bare_seconds()
-            rows.append(Row(f"{what}: share of bare passes", bare / seconds, "x", None, True, passes.told(bare)))
+            rows.append(Row(f"{what}: share of bare passes", bare / seconds, "x", None, True, passes.note(bare)))
     return rows
 
 
@@ -112,7 +112,7 @@ class Passes:
         self.per_image = {False: _seconds(forward) / BATCH, True: _seconds(both) / BATCH}
         return sum(count * self.per_image[back] for back, count in self._seen.items())
 
-    def told(self, seconds: float) -> str:
+    def note(self, seconds: float) -> str:
         """What was counted."""
         there, back = self._seen[False], self._seen[True]
         return f"{back:,} images forward and back, {there:,} forward alone: {seconds:.1f} s of the network"

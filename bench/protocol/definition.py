@@ -21,6 +21,7 @@ miniature (bench.protocol.recipe.scaled), to exercise it; results of both are un
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,6 +236,8 @@ def check_branches(values: dict[str, Any], path: Path | str) -> None:
         teachers = [named["teacher"]] if isinstance(named["teacher"], str) else named["teacher"]
         if not isinstance(teachers, list) or not teachers or not all(isinstance(each, str) for each in teachers):
             raise UserError(f"{path}: teacher = {named['teacher']!r} must be a name in quotes or a list of names.")
+        if twice := [name for name, times in Counter(teachers).items() if times > 1]:
+            raise UserError(f"{path}: teacher names '{twice[0]}' twice; one network's answers do not count double.")
         if not isinstance(named["student"], str):
             raise UserError(f"{path}: student = {named['student']!r} must be a name in quotes.")
         met = ", ".join(f"{key} = {cell[key]}" for key in varied if cell[key] != OTHER)

@@ -181,6 +181,7 @@ def test_several_teachers_may_be_typed_with_and_without_quotes_and_the_id_is_rea
         ("recipe.batch=[1", "valid integer"),
         ("recipe.batch=[1,x]", "valid integer"),
         ("teacher=[]", "list of names"),
+        ("teacher=[small-teacher-v1,small-teacher-v1]", "'small-teacher-v1' twice"),
     ],
 )
 def test_what_is_no_value_is_refused_with_what_is_allowed(options: str, message: str) -> None:

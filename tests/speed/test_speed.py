@@ -79,5 +79,5 @@ def test_passes_through_a_network_are_counted_by_whether_they_go_back() -> None:
         with torch.no_grad():
             network(images.clone().requires_grad_())
     network(images)
-    assert passes.told(passes.bare_seconds()).startswith("3 images forward and back, 6 forward alone: ")
+    assert passes.note(passes.bare_seconds()).startswith("3 images forward and back, 6 forward alone: ")
     assert passes.per_image.keys() == {False, True}
