@@ -5,10 +5,12 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from bench.api import Context, Train
+from methods._compiled import compiled
 
 Moments = list[tuple[torch.Tensor, torch.Tensor]]  # per layer: mean and biased variance, each [groups, channels]
 
@@ -24,8 +26,7 @@ class _GroupMoments(torch.autograd.Function):
         # Per image and channel first: sums over space are short, so that the float32 sums stay exact enough.
         count = inputs.shape[2] * inputs.shape[3]
         own = inputs.mean(dim=(2, 3))
-        centred = inputs - own[:, :, None, None]
-        spread = torch.linalg.vector_norm(centred, dim=(2, 3)).square() / count
+        spread = _distances(inputs, own).square() / count
         own_mean = own.unflatten(0, (groups, -1))
         mean = own_mean.mean(dim=1)
         var = spread.unflatten(0, (groups, -1)).mean(dim=1) + (own_mean - mean[:, None]).square().mean(dim=1)
@@ -41,6 +42,34 @@ class _GroupMoments(torch.autograd.Function):
         slope = (2 * scale * grad_var).repeat_interleave(members, dim=0)[:, :, None, None]
         offset = (scale * (grad_mean - 2 * grad_var * mean)).repeat_interleave(members, dim=0)[:, :, None, None]
         return torch.addcmul(offset, inputs, slope), None
+
+
+def _distances(inputs: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """float [n, c]: the norm of each channel [h, w] less its centre ([n, c]).
+
+    torch.linalg.vector_norm adds the squares one pixel after the other. So does the loop below, to the bit and in a
+    quarter of the time: all channels of a pixel at once, with no copy. Of one channel, torch sums in another order.
+    """
+    n, c, height, width = inputs.shape
+    channels_together = c > 1 and inputs.is_contiguous(memory_format=torch.channels_last)
+    if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or not channels_together:
+        return torch.linalg.vector_norm(inputs - centres[:, :, None, None], dim=(2, 3))
+    pixels = inputs.detach().permute(0, 2, 3, 1).numpy().reshape(n, height * width, c)
+    squares = np.zeros((n, c), np.float32)
+    _add_squares(pixels, np.ascontiguousarray(centres.numpy()), squares)
+    return torch.from_numpy(
+        np.sqrt(squares, out=squares)
+    )  # rounded correctly, as the norm's is; torch's own may not be
+
+
+@compiled
+def _add_squares(pixels: np.ndarray, centres: np.ndarray, squares: np.ndarray) -> None:
+    """Add to float32 [n, c] the squares of pixels ([n, p, c]) less centres ([n, c]), one pixel after the other."""
+    for image in range(pixels.shape[0]):
+        for pixel in range(pixels.shape[1]):
+            for channel in range(pixels.shape[2]):
+                apart = pixels[image, pixel, channel] - centres[image, channel]
+                squares[image, channel] += apart * apart
 
 
 def group_moments(inputs: torch.Tensor, groups: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from methods._recovery.jitter import Jitter, draw_jitters
 from methods._recovery.loop import recover, to_uint8, valid_range
 from methods._recovery.losses import matching_loss
-from methods._recovery.moments import BatchNormMoments, class_moments, group_moments, select_groups
+from methods._recovery.moments import BatchNormMoments, _distances, class_moments, group_moments, select_groups
 from methods.synthesis import lpld
 from tests.worlds.fakes import FakeContext, FakeTrain, digits, digits_context, trained_teacher
 
@@ -45,6 +45,15 @@ def test_group_moments_are_the_mean_and_biased_variance_of_each_group():
             values = own[:, channel].flatten().numpy()
             assert float(mean[group, channel]) == pytest.approx(values.mean())
             assert float(var[group, channel]) == pytest.approx(values.var())
+
+
+@pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("shape", [(64, 16, 28, 28), (5, 3, 7, 9), (2, 64, 1, 1), (3, 1, 8, 8), (2, 5, 60, 52)])
+def test_distances_of_channels_are_torchs_norms_to_the_bit(order, shape):
+    images = (torch.randn(*shape, generator=torch.Generator().manual_seed(2)) * 3 + 1).contiguous(memory_format=order)
+    centres = images.mean(dim=(2, 3))
+    norms = torch.linalg.vector_norm(images - centres[:, :, None, None], dim=(2, 3))
+    assert torch.equal(_distances(images.requires_grad_(), centres.detach()), norms)
 
 
 def test_the_gradient_of_group_moments_is_right():
