@@ -98,7 +98,9 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
                 axes.errorbar(line.at, line.means, yerr=halves, color=colour, fmt="none", elinewidth=0.6, alpha=0.45)
                 width = 1.8 if line.reference else 1.1
                 axes.plot(line.at, line.means, color=colour, linestyle=dashes, marker=mark, linewidth=width)
-            axes.set(title=panel.title, xlabel=panel.axis, ylabel="test accuracy (%)")
+            bottom, top = axes.get_ylim()
+            limits = max(bottom, 0), min(top, 101)  # an interval of t may leave the scale
+            axes.set(title=panel.title, xlabel=panel.axis, ylabel="test accuracy (%)", ylim=limits)
         _legend(figure, names)
         least = min(panel.n for panel in panels)
         figure.supxlabel(f"whiskers: 95 % interval of the mean, n >= {least}", fontsize=8)
