@@ -21,6 +21,7 @@ from bench.labels.adapter import encode, fit, takes_shared
 from bench.labels.kept_labels import RAW, kept_set
 from bench.labels.label_file import LabelFile, blob_allowance, shards, smallest_total
 from bench.labels.making import label_views, teacher_logits
+from bench.machine import hand_back_freed_memory
 from bench.plugins.spec import Spec
 from bench.protocol.options import seeded_as
 from bench.protocol.recipe import Recipe
@@ -198,6 +199,7 @@ class Labelling:
             elif shared is None:
                 assert shard == 0, "what all shards share is fitted with the first"
                 shared = fit(module, self.raw(0), total - len(views), ctx, self.survey, **spec.parameters)
+                self._hand_back()
             allowance = blob_allowance(total, views=len(views), shared=len(shared), shard_sizes=sizes)[shard]
             try:
                 blob = encode(module, self.raw(shard), allowance, ctx, shared, **spec.parameters)
@@ -207,4 +209,10 @@ class Labelling:
                     error.smallest_bytes, shard, views=len(views), shared=len(shared), shard_sizes=sizes
                 )
                 raise InfeasibleError(needed, error.why) from None
+        self._hand_back()
         return LabelFile(views, shared, (blob,))
+
+    def _hand_back(self) -> None:
+        """Of several shards, what one leaves freed: pieces of it would lie beside the next one's arrays."""
+        if len(self.shards) > 1:
+            hand_back_freed_memory()
