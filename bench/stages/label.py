@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -213,6 +214,8 @@ class Labelling:
         return LabelFile(views, shared, (blob,))
 
     def _hand_back(self) -> None:
-        """Of several shards, what one leaves freed: pieces of it would lie beside the next one's arrays."""
+        """Of several shards, what one leaves: objects of a compressor that refer to each other stay until they are
+        looked for, and their arrays would lie beside the next shard's."""
         if len(self.shards) > 1:
+            gc.collect()
             hand_back_freed_memory()

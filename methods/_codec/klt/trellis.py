@@ -214,7 +214,7 @@ class Coder:
         if not parts:
             return np.zeros(0, np.uint32)
         levels, cells = (np.concatenate([part[which].reshape(-1) for part in parts]) for which in (0, 1))
-        return kernels.write(_wide(levels), cells, self._model)
+        return kernels.write(levels, cells, self._model)  # int16 or int32: of a whole stream, wider copies are large
 
     def reader(self, words: np.ndarray) -> PathReader:
         """Of uint32 words from `write`."""
