@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from methods import _compiled
 from methods._codec.klt import kernels, tables, trellis
 from methods._codec.klt.tables import ESCAPE_BITS, FRACTION, LAMBDA, LARGEST, LOWEST, STEP, STRIDE, TOP, UNITS
 from methods._codec.klt.trellis import CODER, FIRST, HALF, SCORE_PARTS, WHOLE
@@ -332,15 +333,15 @@ def test_tables_that_are_counted_can_be_read_as_a_module():
 
 def test_compiled_code_that_cannot_be_kept_on_disk_is_compiled_each_time(monkeypatch):
     """As numba says it where neither the folder of the file nor the user's cache can be written."""
-    real = kernels.njit
+    real = _compiled.njit
 
     def without_a_cache(cache: bool = False, **options: object) -> object:
         if cache:
             raise RuntimeError("cannot cache function: no locator available for file")
         return real(**options)
 
-    monkeypatch.setattr(kernels, "njit", without_a_cache)
-    assert kernels._compiled(lambda x: x + 1)(2) == 3
+    monkeypatch.setattr(_compiled, "njit", without_a_cache)
+    assert _compiled.compiled(lambda x: x + 1)(2) == 3
 
 
 def test_sums_that_survivors_carry_do_not_run_over():
