@@ -255,8 +255,8 @@ def test_slimmed_students_of_one_set_may_end_alike_where_a_batch_has_all_images(
     second |= {key: first[key] for key in ("accuracy", "test_loss", "train_loss", "curve")}
     lines = [{**line, "digest": line_digest(line)} for line in (first, second)]
     (tmp_path / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    found = check_records(tmp_path, registry=discover(world.plugins), store=world.root / "store").findings
-    assert ("copied-replicate" in {finding.rule for finding in found}) == accused
+    findings = check_records(tmp_path, registry=discover(world.plugins), store=world.root / "store").findings
+    assert ("copied-replicate" in {finding.rule for finding in findings}) == accused
 
 
 def test_a_student_before_the_last_whose_figures_are_others_is_told_by_its_number(records: Any) -> None:
