@@ -42,6 +42,7 @@ def release(names: Sequence[str], path: Path = lock_file.PATH, registry: Registr
                 f"other values copy its file to {path.parent / differences.next_version(name)}.toml, edit it and "
                 "release that."
             )
+        _file(name, path)  # before the canaries, which take seconds
     if broken := differences.everything(present, path):
         raise LockError(f"Nothing is released while the lock is broken.\n{as_text(broken, str(path))}")
     protocols = [_checked(name, path, registry) for name in dict.fromkeys(names)]
@@ -68,10 +69,15 @@ def release(names: Sequence[str], path: Path = lock_file.PATH, registry: Registr
     return "\n".join([*lines, f"Released in {path}. Commit it together with the files."])
 
 
-def _checked(name: str, path: Path, registry: Registry) -> Protocol:
+def _file(name: str, path: Path) -> Path:
     file = path.parent / f"{name}.toml"
     if not file.is_file():
         raise UserError(unknown("protocol file", name, (p.stem for p in path.parent.glob("*-v*.toml"))))
+    return file
+
+
+def _checked(name: str, path: Path, registry: Registry) -> Protocol:
+    file = _file(name, path)
     errors = [finding for finding in check_file(file, registry, path) if finding.severity == "error"]
     if errors:
         raise UserError(f"{name} cannot be released.\n{as_text(errors, str(file))}")
