@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -82,10 +83,14 @@ def command(
     text = sweep.plan_text(combinations, fixed, f"Sweep of {', '.join(axis.name for axis in axes)}: {title}")
     if plan.is_file() and plan.read_text(encoding="utf-8") != text:
         raise UserError(f"{plan} is another sweep. Give this one a folder of its own: --results {folder}-2")
-    folder.mkdir(parents=True, exist_ok=True)
-    plan.write_text(text, encoding="utf-8")
     place = Path(store) if store else default_store()
-    prepared = prepare(RunOptions(folder, place, jobs), plugins, plan=plan)
+    with tempfile.TemporaryDirectory() as scratch:  # what does not run takes no folder
+        draft = Path(scratch) / PLAN
+        draft.write_text(text, encoding="utf-8")
+        prepared = prepare(RunOptions(folder, place, jobs), plugins, plan=draft)
+    if not dry_run:
+        folder.mkdir(parents=True, exist_ok=True)
+        plan.write_text(text, encoding="utf-8")
     if (code := carry_out(prepared, dry_run=dry_run)) is not None:
         return code
     loaded = files.load(folder)

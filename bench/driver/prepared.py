@@ -148,8 +148,8 @@ def prepare(
     """
     registry = discover(plugins)
     grids = make_plan(plan=plan, **grid)
+    trials = grids.trials(registry)  # first: a name that is mistyped is told before a canary trains
     guard(registry, (protocol for each in grids.grids for protocol in each.protocols), options.store)
-    trials = grids.trials(registry)
     default = default_arithmetic(registry, {trial.dataset for trial in trials})
     arithmetic = machine.resolve(options.arithmetic, default)
     limits = replace(options.limits, seconds=min(options.limits.seconds, OPENING))  # nothing but data sets runs here

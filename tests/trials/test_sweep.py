@@ -159,10 +159,29 @@ def test_records_are_found_by_the_trials_of_the_sweep(tmp_path: Path) -> None:
     assert [(row.accuracies, row.missing) for row in rows] == [({0: 0.5, 1: 0.6}, 0), ({0: 0.5}, 1)]
 
 
-@pytest.mark.trains
 def test_another_sweep_is_not_mixed_into_a_folder(tmp_path: Path) -> None:
-    common = ("--dataset", "digits", "--method", "random", "--ipc", "1", "--results", str(tmp_path), "--dry-run")
-    first = CliRunner().invoke(verb.command, [*common, "--over", "protocol.recipe.batch=20,50"], catch_exceptions=False)
-    assert "6 trials" in first.output
+    (tmp_path / "sweep.toml").write_text("title = 'another'\n", encoding="utf-8")
     with pytest.raises(UserError, match="is another sweep"):
-        CliRunner().invoke(verb.command, [*common, "--over", "protocol.recipe.batch=20,40"], catch_exceptions=False)
+        sweep_digits(tmp_path)
+
+
+def test_a_sweep_that_does_not_run_leaves_no_folder(tmp_path: Path) -> None:
+    """So that the corrected command finds none of another sweep."""
+    folder = tmp_path / "sweep"
+    with pytest.raises(UserError, match="digits"):
+        sweep_digits(folder, "--dataset", "digts")
+    assert not folder.exists()
+
+
+@pytest.mark.trains
+def test_a_dry_run_leaves_no_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    assert "6 trials" in sweep_digits(folder, "--dry-run")
+    assert not folder.exists()
+
+
+def sweep_digits(folder: Path, *options: str) -> str:
+    """What the verb prints."""
+    common = ("--dataset", "digits", "--method", "random", "--ipc", "1", "--over", "protocol.recipe.batch=20,50")
+    command = [*common, "--results", str(folder), *options]
+    return CliRunner().invoke(verb.command, command, catch_exceptions=False).output
