@@ -55,8 +55,10 @@ TRAINS = (
     "tests/driver/test_bad_plugins_run.py",
     "tests/driver/test_run.py",
     "tests/driver/test_way_of_a_trial.py",
+    "tests/ground/test_fuzz.py",
     "tests/ground/test_same_bits.py",
     "tests/labels/test_adapter.py",
+    "tests/labels/test_corrupt_blobs.py",
     "tests/labels/test_making.py",
     "tests/labels/test_reader.py",
     "tests/lock/test_canary.py",
@@ -70,6 +72,7 @@ TRAINS = (
     "tests/protocol/test_published_runs.py",
     "tests/stages/",
     "tests/studies/",
+    "tests/submission/",
     "tests/training/test_accumulation.py",
     "tests/training/test_arithmetic.py",
     "tests/training/test_ema.py",
@@ -77,6 +80,7 @@ TRAINS = (
     "tests/training/test_memory_order.py",
     "tests/training/test_speed_ups.py",
     "tests/training/test_together.py",
+    "tests/website/test_gallery.py",
     "tests/website/test_pages_in_browser.py",  # trains nothing, but drives a browser
 )
 FIRST = {name: rank for rank, name in enumerate((*ON_RAY, *LONG))}

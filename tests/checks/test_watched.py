@@ -36,6 +36,7 @@ def store(tmp_path_factory) -> Path:
         ("left: 2 processes behind", "stray-process", "warning", "it left 2 processes behind"),
     ],
 )
+@pytest.mark.trains
 def test_a_note_is_a_finding_of_its_rule(tmp_path, store, note, rule, severity, message):
     lines = board(Prescribed(REGISTRY, store), "herding")
     lines[-1] = altered(lines[-1], conduct={"method": [note]})
@@ -45,6 +46,7 @@ def test_a_note_is_a_finding_of_its_rule(tmp_path, store, note, rule, severity, 
     assert message in named.message
 
 
+@pytest.mark.trains
 def test_records_that_were_not_watched_are_said_to_be(tmp_path, store):
     lines = board(Prescribed(REGISTRY, store), "herding", conduct=None)
     found = check_records(write(tmp_path, lines), registry=REGISTRY, store=store).findings

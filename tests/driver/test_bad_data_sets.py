@@ -66,6 +66,7 @@ def test_a_data_set_that_would_end_the_program_is_refused_by_name(world, name, e
             _ = ws.data(name).dataset
 
 
+@pytest.mark.trains
 def test_a_run_goes_on_past_data_sets_that_would_end_it(world, monkeypatch):
     serve_in_process(monkeypatch)
     datasets = ("exits", "ends", "late", "tiny")

@@ -102,6 +102,7 @@ def test_the_script_for_slurm_is_one_that_a_shell_reads() -> None:
     assert script.startswith("#!/bin/bash\n#SBATCH ")
 
 
+@pytest.mark.trains
 def test_the_commands_in_the_scripts_are_understood(tmp_path: Path) -> None:
     (script,), (job,) = scripts("bash"), map(yaml.safe_load, scripts("yaml"))
     lines = [line for line in script.splitlines() if line.startswith("condensebench ")]

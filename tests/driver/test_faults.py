@@ -117,6 +117,7 @@ def test_memory_that_lacks_is_known_by_the_exceptions_name(kind: str) -> None:
 # Trials
 
 
+@pytest.mark.trains
 def test_a_trial_that_a_full_disk_cost_has_no_record_and_the_same_command_continues(world, monkeypatch):
     world.add("unlucky.py", raising('raise OSError(28, "No space left on device", str(ctx.scratch))'))
 
@@ -149,6 +150,7 @@ def test_a_method_that_asks_for_too_much_memory_fails(world):
     assert [line["status"] for line in world.lines()] == ["failed", "failed"]
 
 
+@pytest.mark.trains
 def test_results_that_are_deleted_while_a_run_writes_to_them_end_it(world, monkeypatch):
     ended = STAGES["evaluate"].function
 
@@ -312,6 +314,7 @@ def test_a_worker_that_the_machine_ended_for_want_of_memory_is_no_failure(world,
 # Leftovers
 
 
+@pytest.mark.trains
 def test_what_a_killed_run_left_is_removed_and_told(world, monkeypatch, tmp_path):
     temporary = tmp_path / "t"
     temporary.mkdir()

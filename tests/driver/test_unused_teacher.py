@@ -92,6 +92,7 @@ def test_a_record_that_names_an_unused_teacher_stays_done(tmp_path):
         assert list(trial_states(ws, list(now), records).values()) == states
 
 
+@pytest.mark.trains
 def test_check_records_compares_the_teacher_where_it_was_used(prescribed, store, tmp_path):
     lines = board(prescribed, "herding", protocol="small-hard-v1")
     for number, teacher in enumerate((None, "1" * 64)):  # nobody asked, and what an earlier version might have named
@@ -103,6 +104,7 @@ def test_check_records_compares_the_teacher_where_it_was_used(prescribed, store,
     assert "the teacher's weights are (none)" in found.message
 
 
+@pytest.mark.trains
 def test_of_a_method_that_is_not_known_the_teacher_is_compared(prescribed, store, tmp_path):
     lines = [honest(prescribed, "herding", r, protocol="small-hard-v1") for r in range(3)]
     lines = [altered(line, trial={"method": "theirs"}, made_by={"teacher": "1" * 64}) for line in lines]

@@ -31,6 +31,7 @@ def one_hot(labels: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("siamese", [(), ("scale", "rotate")])
 @pytest.mark.parametrize("name", ["soft-ce", "kl"])
+@pytest.mark.trains
 def test_certain_labels_of_the_classes_train_the_student_of_class_labels(name: Any, siamese: Any) -> None:
     """The same images in the same views and order: only then do the weights come out alike."""
     _, labels = task()
@@ -60,6 +61,7 @@ def test_every_epoch_shows_another_view_and_the_same_label() -> None:
     assert len({tuple(target.classes.bincount().tolist()) for _, target in epochs}) == 1
 
 
+@pytest.mark.trains
 def test_half_precision_labels_train_as_their_values_do_and_take_half_the_bytes() -> None:
     values = torch.randn(N, CLASSES, generator=torch.Generator().manual_seed(2)).half()
     trained = []
@@ -80,6 +82,7 @@ def test_what_does_not_go_with_learned_labels_is_refused_by_the_recipe() -> None
         learned(Loss(name="kl"), views=3)
 
 
+@pytest.mark.trains
 def test_without_a_reader_nothing_is_trained() -> None:
     with pytest.raises(Exception, match="no stored label set"):
         run(network(), learned(Loss(name="kl")))

@@ -92,6 +92,7 @@ def test_mistakes_in_a_child_are_named_with_its_file(tmp_path: Path, text: str, 
         definition.load(own(tmp_path, text), "mine-v1")
 
 
+@pytest.mark.trains
 def test_a_child_is_released_with_its_parent_or_after_it_and_not_alone(tmp_path: Path) -> None:
     """Else the parent could still change, and the child with it."""
     path = tmp_path / "lock.json"

@@ -140,9 +140,9 @@ def test_what_labelling_of_photographs_takes_does_not_grow_with_their_number(tra
         return memory.above()
 
     peak(20)  # libraries are loaded
-    small, large = peak(40), peak(240)  # far apart: a peak moves by 20 MB from one run to the next
-    assert (large - small) / 200 < (1.5 if train_mode else 0.25) * image
-    assert large < (image * 240 if train_mode else 0) + 100 * 2**20
+    small, large = peak(40), peak(440)  # far apart: a peak moves by 30 MB from one run to the next
+    assert (large - small) / 400 < (1.5 if train_mode else 0.25) * image
+    assert large < (image * 440 if train_mode else 0) + 100 * 2**20
 
 
 @pytest.mark.parametrize("train_mode", [False, True])

@@ -52,6 +52,7 @@ def other(**changed: int) -> dict[str, torch.Tensor]:
     return network(**changed).state_dict()
 
 
+@pytest.mark.trains
 def test_training_starts_from_the_weights(digits: Any, state: Any, tmp_path: Path) -> None:
     """At a rate of next to nothing nothing moves, and the teacher is as good as the one that gave the weights."""
     ref, weights = taught(digits, recipe(tmp_path, state, STILL))
@@ -61,6 +62,7 @@ def test_training_starts_from_the_weights(digits: Any, state: Any, tmp_path: Pat
     assert ref.accuracy == pytest.approx(teach(ws, "small-teacher-v1", dataset).accuracy, abs=0.02)
 
 
+@pytest.mark.trains
 def test_from_weights_it_is_another_teacher_than_from_scratch(digits: Any, state: Any, tmp_path: Path) -> None:
     tuned = taught(digits, recipe(tmp_path, state, SHORT))[0]
     scratch = write(tmp_path / "scratch.toml", f'network = "{NETWORK}"\n[recipe]\n{SHORT}\n')

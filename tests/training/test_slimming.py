@@ -99,6 +99,7 @@ def test_maps_of_several_pixels_before_the_last_layer_lose_the_columns_of_their_
     assert slim.classifier.in_features == 9 * len(norms(slim)[1].weight)
 
 
+@pytest.mark.trains
 def test_the_penalty_takes_the_same_from_every_scale_at_a_step_and_leaves_all_else() -> None:
     plain, sparse = network(), network()
     step = {"epochs": 1, "batch": N, "optimizer": {"name": "sgd", "lr": 0.1}}

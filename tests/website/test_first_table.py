@@ -14,6 +14,7 @@ from tests.worlds.records import cell
 
 
 @pytest.mark.parametrize("first", ["small", "large"])
+@pytest.mark.trains
 def test_it_is_the_table_with_most_rows_of_the_first_folder(tmp_path: Path, first: str) -> None:
     methods = {"small": ("random", "herding"), "large": ("random", "herding", "el2n", "rded")}
     for name, those in methods.items():
