@@ -21,7 +21,6 @@ from methods._codec.klt.trellis import CODER, PathReader, Paths
 _SPARE_BITS = 16  # right factors of norm one are told in integers of 2^-16
 _COUNT_BUCKET = EVEN + 4
 _TOGETHER = 1024  # rows that are squared at a time
-_NARROW = 2.0**31  # int32 holds integers below it
 _EXACT = 2.0**53  # float64 holds integers below it
 _SQUARED_BITS = 24  # of a component, at most: so 2^15 squares stay below 2^63
 
@@ -31,7 +30,7 @@ class Ranked:
     """The low-rank part of one image: right factors, each with the energy of its component."""
 
     gains: np.ndarray  # int32 [f]: how loud they are, 1/4 octave
-    integers: np.ndarray  # int32 or float64 [f, D], as narrow as holds them: see `rights`
+    integers: np.ndarray  # [f, D], see `rights` and `narrow`
     coarser: np.ndarray  # int32 [f]: by how much left factors have a coarser step than coefficients, units
     paths: Paths | None = None  # of the right factors, where they were quantised here
 
@@ -68,8 +67,7 @@ def _ranked(gains: np.ndarray, points: np.ndarray, scales: np.ndarray, paths: Pa
     """From what levels stand for, [f, D], 1/FRACTION of their steps."""
     rights = np.rint(points * prices.size_of(prices.coarser(scales)))
     squares = np.square(_unit(rights))
-    narrow = rights.astype(np.int32) if np.abs(rights).max(initial=0) < _NARROW else rights
-    return Ranked(gains, narrow, prices.coarser_along(squares, scales), paths)
+    return Ranked(gains, narrow(rights), prices.coarser_along(squares, scales), paths)
 
 
 def write_numbers(ranked: Sequence[Ranked], writer: Writer) -> None:
@@ -139,10 +137,17 @@ def norms_of(rights: np.ndarray) -> np.ndarray:
     return norms
 
 
+def narrow(integers: np.ndarray) -> np.ndarray:
+    """float64 integers as int16 or int32, where that holds them: right factors of all images are kept."""
+    most = np.abs(integers).max(initial=0)
+    kind = next((kind for kind in (np.int16, np.int32) if most <= np.iinfo(kind).max), np.float64)
+    return integers.astype(kind, copy=False)
+
+
 def product(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
     """float64 integers [m, D], in 1/FRACTION steps, of lefts in 1/FRACTION of theirs, float64 integers [m, f], and
-    what `scaled_rights` gave [f, D]."""
-    return np.rint((lefts @ rights) * 2.0**-_SPARE_BITS)
+    what `scaled_rights` gave [f, D], which may be narrower."""
+    return np.rint((lefts @ rights.astype(np.float64, copy=False)) * 2.0**-_SPARE_BITS)
 
 
 def left_units(ranked: Ranked, views: int) -> np.ndarray:

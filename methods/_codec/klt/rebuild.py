@@ -58,7 +58,7 @@ class Rebuilder:
         self.leading_of[image] = 1 + ranked.rank
         if ranked.rank:
             self._units[image] = rank.left_units(ranked, self.views)
-            self._rights[image] = rank.scaled_rights(ranked)
+            self._rights[image] = rank.narrow(rank.scaled_rights(ranked))
 
     @property
     def leading(self) -> int:
