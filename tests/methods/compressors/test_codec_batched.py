@@ -89,7 +89,7 @@ def assert_same_product(data: np.ndarray, rank: int, device: torch.device) -> No
 def assert_same_search(data: np.ndarray, share: int, device: torch.device) -> None:
     """The walk of every image ends at the same rank, with as little left over, of which as much is in the entries.
 
-    Walks of single images may part: on a processor with AVX-512 one of twelve ended with a twentieth less left over, after
+    Walks of single images may part: on one processor with AVX-512 one of twelve ended with a twentieth less left, after
     steps that agreed to a millionth at nearly all ranks. Most images walk alike.
     """
     _, k, c = data.shape
