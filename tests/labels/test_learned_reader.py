@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bench.labels.learned import LearnedLabels
 from bench.protocol.recipe import Augment, Loss, Recipe
-from tests.worlds.lessons import CLASSES, SIZE, N, close, feed, hard, network, run, same, task, weights
+from tests.worlds.lessons import CLASSES, SGD, SIZE, N, close, feed, hard, network, run, same, task, weights
 
 CERTAIN = 60.0  # logits of a class that softmax gives a probability of one
 CROP = Augment(crop_scale=(0.5, 1.0))
@@ -36,8 +36,8 @@ def test_certain_labels_of_the_classes_train_the_student_of_class_labels(name: A
     """The same images in the same views and order: only then do the weights come out alike."""
     _, labels = task()
     of_classes, of_method = network(norm=False), network(norm=False)
-    run(of_classes, hard(augment=CROP, siamese=siamese))
-    recipe = learned(Loss(name=name), siamese=siamese)
+    run(of_classes, hard(augment=CROP, siamese=siamese, optimizer=SGD))
+    recipe = learned(Loss(name=name), siamese=siamese, optimizer=SGD)
     run(of_method, recipe, reader=reader(one_hot(labels), recipe))
     assert close(weights(of_classes), weights(of_method), atol=1e-5)
 

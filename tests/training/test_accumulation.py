@@ -11,9 +11,7 @@ from torch import nn
 from bench.protocol.recipe import Loss, Optimizer, Recipe
 from bench.training.loop import make_optimizer
 from bench.training.losses import batch_loss
-from tests.worlds.lessons import N, close, feed, hard, network, online, run, soft, stored, task, weights
-
-SGD = Optimizer(name="sgd", lr=0.1, momentum=0.9)
+from tests.worlds.lessons import SGD, N, close, feed, hard, network, online, run, soft, stored, task, weights
 
 
 def chunks(n: int, chunk: int) -> list[range]:

@@ -22,6 +22,7 @@ from tests.worlds.lessons import (
     CLASSES,
     CROP_MIX,
     MEAN,
+    SGD,
     SIZE,
     STD,
     N,
@@ -211,8 +212,9 @@ def test_a_teacher_asked_online_teaches_what_its_stored_answers_teach(loss: Loss
     with torch.no_grad():
         answers = [teacher(render(images, view, np.arange(N), mean=MEAN, std=STD)) for view in views]
     asked, told = network(), network()
-    log = run(asked, online(3, augment=augment, loss=loss), teacher=teacher)
-    stored_log = run(told, soft(3, augment, loss=loss, views=3), reader=Stored(views, torch.stack(answers, dim=1)))
+    log = run(asked, online(3, augment=augment, loss=loss, optimizer=SGD), teacher=teacher)
+    table = Stored(views, torch.stack(answers, dim=1))
+    stored_log = run(told, soft(3, augment, loss=loss, views=3, optimizer=SGD), reader=table)
     assert log.losses == pytest.approx(stored_log.losses, rel=1e-4)
     assert close(weights(asked), weights(told), atol=1e-4)
 
