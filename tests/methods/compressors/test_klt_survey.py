@@ -30,7 +30,7 @@ from tests.worlds.klt_labels import mixed
 
 LAW = settings(max_examples=20, deadline=None, derandomize=True)
 N, PER_SHARD, BUDGET = 200, 20, 60_000
-MOST_TO_FIT, MOST_TO_ENCODE = 21, 22  # bytes for each value of a shard
+MOST_TO_FIT, MOST_TO_ENCODE = 19, 17  # bytes for each value of a shard; 15 and 13 when they were set
 GOLDEN = ROOT / "tests" / "data" / "klt-golden.npz"
 
 
@@ -75,7 +75,7 @@ def error(found: np.ndarray, labels: SoftLabels) -> float:
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not begin a peak anew")
 def test_memory_grows_by_so_many_bytes_with_each_value_of_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     """The labels themselves take 2 bytes each and stand outside; as float32 they are held once, with what is projected
-    of them, levels and cells. With 1.8 million values more, copies of all would show."""
+    of them, levels and cells. With 3.6 million values more, a copy of all would show."""
     monkeypatch.setattr(surveys, "_VALUES", 1 << 15)  # images that the table is tried on: as few for both sizes
 
     def peaks(n: int) -> np.ndarray:
@@ -87,9 +87,10 @@ def test_memory_grows_by_so_many_bytes_with_each_value_of_a_shard(monkeypatch: p
         return np.array([fitted, memory.above()])
 
     peaks(20)  # libraries are loaded, kernels compiled
-    # The least of two: a peak moves by some MB from one run to the next.
-    small, large = (np.minimum(peaks(n), peaks(n)) for n in (60, 260))
-    assert ((large - small) / (200 * 30 * 300) < (MOST_TO_FIT, MOST_TO_ENCODE)).all()
+    # Sizes far apart, the least of two: a peak moves by some MB from one run to the next, and in a process that ran
+    # other tests before by 12.
+    small, large = (np.minimum(peaks(n), peaks(n)) for n in (60, 460))
+    assert ((large - small) / (400 * 30 * 300) < (MOST_TO_FIT, MOST_TO_ENCODE)).all()
 
 
 # --- what it buys ----------------------------------------------------------------------------------------------------
