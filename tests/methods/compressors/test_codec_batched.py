@@ -86,26 +86,20 @@ def assert_same_product(data: np.ndarray, rank: int, device: torch.device) -> No
     np.testing.assert_allclose(found_singular, singular, atol=1e-5)
 
 
-def assert_same_search(data: np.ndarray, share: int, device: torch.device) -> None:
-    """The walk of every image ends at the same rank, with as little left over, of which as much is in the entries.
-
-    Walks of single images may part: on one processor with AVX-512 one of twelve ended with a twentieth less left, after
-    steps that agreed to a millionth at nearly all ranks. Most images walk alike.
-    """
+def assert_same_search(data: np.ndarray, share: int, device: torch.device, rel: float = 1e-3) -> None:
+    """The walk of every image ends at the same rank, with as little left over, of which as much is in the entries."""
     _, k, c = data.shape
     grid = rank_grid(min(share // (16 * (k + c)), k, c))
     matrices = np.ascontiguousarray(data, np.float32)
-    found, alike = godec_batched.search(matrices, grid, share, 4, device), []
+    found = godec_batched.search(matrices, grid, share, 4, device)
     for matrix, there in zip(matrices, found, strict=True):
         here = godec.search(matrix, grid, share, 4)
         assert (there.basis.shape, there.sparse.shape) == (here.basis.shape, here.sparse.shape)
         assert (there.basis.dtype, there.sparse.dtype) == (np.float32, np.float32)
         norm = float(np.vdot(matrix, matrix))
-        assert there.error == pytest.approx(here.error, rel=1e-1, abs=1e-6 * norm)
-        alike.append(there.error == pytest.approx(here.error, rel=1e-3, abs=1e-6 * norm))
+        assert there.error == pytest.approx(here.error, rel=rel, abs=1e-6 * norm)
         filled = [np.count_nonzero(one.sparse) for one in (here, there)]
         assert abs(filled[0] - filled[1]) <= 0.02 * filled[0] + 2
-    assert sum(alike) > len(alike) / 2
 
 
 def assert_same_random_range(data: np.ndarray, rank: int, power_iterations: int, device: torch.device) -> None:
@@ -186,8 +180,13 @@ def test_the_random_range_is_that_of_numpy(name, power_iterations):
         assert_same_random_range(data, rank, power_iterations, CPU)
 
 
+def exact_ranks() -> np.ndarray:
+    """Matrices [12, 40, 60] of ranks 1, 3 and 9 and entries, and nothing else."""
+    return np.concatenate([planted(4, 40, 60, rank, 0.05, rank) for rank in (1, 3, 9)])
+
+
 def walks() -> dict[str, np.ndarray]:
-    """Where the best rank is told by more than rounding."""
+    """Where the best rank, and the subspace at each, are told by more than rounding."""
     rng = np.random.default_rng(4)
     return {
         "noise": rng.standard_normal((4, 40, 60)),
@@ -195,7 +194,7 @@ def walks() -> dict[str, np.ndarray]:
         "low rank plus sparse": planted(5, 40, 60, 4, 0.05, 4) + 0.1 * rng.standard_normal((5, 40, 60)),
         "more views than classes": rng.standard_t(3, (3, 90, 20)),
         "zeros": np.zeros((2, 40, 60)),
-        "ranks of their own": np.concatenate([planted(4, 40, 60, rank, 0.05, rank) for rank in (1, 3, 9)]),
+        "ranks of their own": exact_ranks() + 0.1 * rng.standard_normal((12, 40, 60)),
     }
 
 
@@ -206,6 +205,12 @@ WALKS = pytest.mark.parametrize(("name", "share_of"), [(n, s) for n in walks() f
 def test_the_search_of_godec_is_that_of_numpy(name, share_of):
     data = walks()[name]
     assert_same_search(normalised(data), int(16 * share_of * data[0].size), CPU)
+
+
+def test_where_rounding_is_all_that_is_left_walks_part():
+    """Fifteen dimensions for a matrix of rank 9: what lies in the others is rounding. numpy's own walk ends with a
+    twentieth more or less left over where the matrix moves by a ten-millionth; so may that of another processor."""
+    assert_same_search(normalised(exact_ranks()), int(16 * 0.8 * 2400), CPU, rel=0.1)
 
 
 def test_images_walk_by_themselves_and_no_more_at_once_than_memory_holds(monkeypatch: pytest.MonkeyPatch):
