@@ -1,10 +1,10 @@
 """Views applied to images: patches, crops and flip as one separable resampling, then mixing, then erasing.
 
 Every step that moves pixels (strips, tile, crops, flip) works on rows and columns alone, so all of them together are
-one matrix for the rows and one for the columns of each image: two batched matrix products, faster on a CPU than
-`grid_sample`. The crop is bilinear with half-pixel centres, as torchvision's `resized_crop`; a crop is never larger
-than the result, so antialiasing on or off is the same thing. Pixels that a crop finds outside the image are black: the
-matrices give zero there, so they are applied to image minus black. RandAugment comes first, on raw pixels.
+one position for each row and one for each column of the result (bench.views.resampling). The crop is bilinear with
+half-pixel centres, as torchvision's `resized_crop`; a crop is never larger than the result, so antialiasing on or off
+is the same thing. Pixels that a crop finds outside the image are black: resampling gives zero there, so it is applied
+to image minus black. RandAugment comes first, on raw pixels.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 
 from bench.views.parameters import View
 from bench.views.randaugment import randaugment
+from bench.views.resampling import along_axes
 
 _TOGETHER = 4 * 2**20  # bytes of float images that a processor renders together: six times as many are in memory then
 
@@ -146,23 +147,19 @@ def resample(x: torch.Tensor, view: View, rows: np.ndarray) -> torch.Tensor:
     if view.shift is not None:
         box[:, :2] += view.shift[rows]
     starts, lengths = torch.from_numpy(box.T.reshape(2, 2, n)).to(x.device)  # each [rows or columns, n]
-    # Output pixel j looks at source position start + clamp((j + 1/2) length / size - 1/2), bilinearly: the weight of
-    # source pixel k is 1 - |position - k| where that is positive.
+    # Output pixel j looks at source position start + clamp((j + 1/2) length / size - 1/2).
     middle = torch.arange(size, dtype=torch.float32, device=x.device) + 0.5
     position = torch.minimum((middle * (lengths / size)[..., None] - 0.5).clamp_(min=0), lengths[..., None] - 1)
     position += starts[..., None]
     if flip is not None:
         position[1] = torch.where(flip[:, None], position[1].flip(1), position[1])
-    weights = (position[..., None] - _pixels(view, rows, x.device)).abs_().neg_().add_(1).clamp_(min=0)
-    channels = x.shape[1]
-    tall = torch.bmm(x.reshape(n, channels * size, size), weights[1].transpose(1, 2))
-    return torch.matmul(weights[0][:, None], tall.view(n, channels, size, size))
+    return along_axes(x, position, _places(view, rows, x.device))
 
 
-def _pixels(view: View, rows: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Where each source pixel stands once the strips are shuffled: float32 [2 (rows, columns), n or 1, 1, size]."""
+def _places(view: View, rows: np.ndarray, device: torch.device) -> torch.Tensor | None:
+    """Where each source pixel stands once the strips are shuffled: float32 [2 (rows, columns), n, 1, size]."""
     if view.strips is None:
-        return torch.arange(view.size, dtype=torch.float32, device=device).view(1, 1, 1, -1)
+        return None
     width = view.size // view.grid
     place = np.argsort(view.strips[rows], axis=2)[:, ::-1]  # [n, (rows, columns), source strip] -> its place
     pixels = (place[..., None] * width + np.arange(width)).reshape(len(rows), 2, view.size)

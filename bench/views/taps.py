@@ -1,0 +1,61 @@
+"""Bilinear resampling that reads two pixels along each axis, compiled by numba.
+
+Two functions for two ways to sum: one rounds every product and every sum, the other a product and a sum together
+(fused multiply-add). Which of them gives the bits of a library's matrix products is for bench.views.resampling to find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+
+
+@njit(inline="always")  # so that it is compiled by the options of its caller
+def _both_axes(x: np.ndarray, first: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    """out[i, c, r, j] = sum_k sum_l rows[r, k] x[i, c, k, l] columns[j, l] over two pixels k and two l.
+
+    Args:
+        x: float32 [n, C, size, size].
+        first: int32 [2 (rows, columns), n, size]: the first of the two pixels that each output pixel reads.
+        weights: float32 [2 (first, second), 2 (rows, columns), n, size].
+        out: float32 [n, C, size, size], written.
+    """
+    n, channels, size, _ = x.shape
+    # A sum begins at zero, as those of matrix products do: of two products of -0 it is 0.
+    zero = np.float32(0)
+    tall = np.empty((size, size), np.float32)
+    for i in range(n):
+        for channel in range(channels):
+            for k in range(size):
+                for j in range(size):
+                    at = first[1, i, j]
+                    near = zero + x[i, channel, k, at] * weights[0, 1, i, j]
+                    tall[k, j] = near + x[i, channel, k, at + 1] * weights[1, 1, i, j]
+            for r in range(size):
+                at = first[0, i, r]
+                here, there = weights[0, 0, i, r], weights[1, 0, i, r]
+                for j in range(size):
+                    near = zero + here * tall[at, j]
+                    out[i, channel, r, j] = near + there * tall[at + 1, j]
+
+
+def _rounded(x: np.ndarray, first: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    _both_axes(x, first, weights, out)
+
+
+def _fused(x: np.ndarray, first: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    _both_axes(x, first, weights, out)
+
+
+def _compiled(function: Callable[..., None], **options: set[str]) -> Callable[..., None]:
+    """Compiled when first called, and kept on disk where that can be written."""
+    try:
+        return njit(cache=True, nogil=True, **options)(function)
+    except RuntimeError:  # neither beside its file nor in the user's cache folder
+        return njit(nogil=True, **options)(function)
+
+
+rounded = _compiled(_rounded)
+fused = _compiled(_fused, fastmath={"contract"})
