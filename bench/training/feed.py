@@ -20,12 +20,12 @@ from bench.seeds import Coordinate, numpy_generator, seed
 from bench.training.arithmetic import channels_come_last
 from bench.training.losses import Target, soft_target
 from bench.views.parameters import View, Views, batch_bounds, permutation
+from bench.views.pasting import pasted
 from bench.views.render import finish, normalise, pieces, render, transform
 from bench.views.siamese import draw_operation, operate, without_flip
 
 _WHOLE = 64 * 2**20  # bytes of float images up to which a whole epoch is resampled at once, so that partners are shared
 _SOURCE = 512 * 2**20  # bytes up to which the normalised sources are kept
-_PASTED = 32 * 2**10  # bytes of a float image from which on a box is pasted rather than looked up pixel by pixel
 _TAKEN = 5 * 2**20  # bytes of float images that are taken together of those that are resampled already
 _CHUNK = 800 * 2**10  # bytes of float images that are resampled together: they and their matrices fit the cache
 
@@ -222,17 +222,10 @@ class Feed:
         if base is None or view.partner is None:
             # Rows are taken from it, nothing else: so a split that is read stands for a tensor.
             return render(cast(torch.Tensor, self._images), view, rows, mean=self._mean, std=self._std)
-        shown, partners = _rows_of(base, rows), view.partner[rows]
-        small = self._image_bytes < _PASTED or self.device.type != "cpu"
-        if small or view.mix_box is None or view.cutout is not None:
-            return finish(shown, _rows_of(base, partners), view, rows)
-        for image, partner, (top, left, height, width) in zip(
-            shown, partners.tolist(), view.mix_box[rows].tolist(), strict=True
-        ):
-            if height and width:
-                box = (slice(None), slice(top, top + height), slice(left, left + width))
-                image[box] = base[partner][box]
-        return shown
+        partners = view.partner[rows]
+        if view.mix_box is None or view.cutout is not None or self.device.type != "cpu":
+            return finish(_rows_of(base, rows), _rows_of(base, partners), view, rows)
+        return pasted(base, rows, partners, view.mix_box[rows])
 
     def _laid_out(self, images: torch.Tensor) -> torch.Tensor:
         """The same values in the order in which the network's weights lie: its first convolution would bring them into

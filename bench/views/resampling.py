@@ -1,7 +1,7 @@
 """Resampling of images along rows and columns: bilinear, at positions of each image's own.
 
 By matrix products it is two calls whatever the positions are; but all weights of a row are zero except two, so that at
-64 px a processor multiplies by zero 62 times of 64. Reading the two pixels (bench.views.taps) takes a third to a
+64 px a processor multiplies by zero 62 times of 64. Reading the two pixels (bench.views.pixel_loops) takes a third to a
 seventh of the time. It is done where it gives the bits of the products, so that records stay what they are: libraries
 sum in ways of their own, by processor, size and switches, which are found out by trying.
 """
@@ -62,11 +62,12 @@ def _by_taps(x: torch.Tensor, position: torch.Tensor, kernel: _Kernel) -> torch.
 
 @cache
 def _kernel(n: int, channels: int, size: int) -> _Kernel | None:
-    """The function of bench.views.taps that gives the bits of the products for so many images of this size, tried on
+    """The loop of bench.views.pixel_loops that gives the bits of the products for so many images of this size, tried on
     noise that is read everywhere; None: neither does, or what was tried does not tell them apart."""
-    from bench.views import taps  # numba takes a quarter of a second and 60 MB, only where views are rendered
+    # numba takes a quarter of a second and 60 MB: only where views are rendered.
+    from bench.views.pixel_loops import fused, rounded
 
-    alike = [taps.rounded, taps.fused]
+    alike = [rounded, fused]
     generator = torch.Generator().manual_seed(0)
     for _ in range(_TRIES):
         x = torch.randn(n, channels, size, size, generator=generator)

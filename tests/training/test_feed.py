@@ -103,18 +103,6 @@ def test_order_and_views_do_not_depend_on_the_images():
         assert torch.equal(mine.lam, theirs.lam)
 
 
-@pytest.mark.parametrize("unit", ["image", "batch"])
-def test_boxes_that_are_pasted_give_the_bits_of_those_that_are_looked_up(unit: str, monkeypatch: pytest.MonkeyPatch):
-    """Large images are pasted into, small ones looked up pixel by pixel."""
-    recipe = hard(3, augment=Augment(crop_scale=(0.5, 1.0), mix="cutmix", mix_unit=unit))
-    shown = []
-    for least in (0, 2**60):
-        monkeypatch.setattr("bench.training.feed._PASTED", least)
-        source = feed(recipe)
-        shown.append([x for epoch in range(3) for x, _ in source.epoch(epoch)])
-    assert all(torch.equal(pasted, looked_up) for pasted, looked_up in zip(*shown, strict=True))
-
-
 BATCHWISE = Augment(crop_scale=(0.5, 1.0), mix="cutmix", mix_unit="batch")
 
 

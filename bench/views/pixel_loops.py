@@ -1,7 +1,8 @@
-"""Bilinear resampling that reads two pixels along each axis, compiled by numba.
+"""Loops over pixels, compiled by numba: resampling that reads two pixels along each axis, and pasting of boxes.
 
-Two functions for two ways to sum: one rounds every product and every sum, the other a product and a sum together
-(fused multiply-add). Which of them gives the bits of a library's matrix products is for bench.views.resampling to find.
+Resampling is there twice, for two ways to sum: `rounded` rounds every product and every sum, `fused` a product and a
+sum together (fused multiply-add). Which of them gives the bits of a library's matrix products is for
+bench.views.resampling to find.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import numpy as np
 from numba import njit
 
 
-@njit(inline="always")  # so that it is compiled by the options of its caller
 def _both_axes(x: np.ndarray, first: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
     """out[i, c, r, j] = sum_k sum_l rows[r, k] x[i, c, k, l] columns[j, l] over two pixels k and two l.
 
@@ -41,21 +41,46 @@ def _both_axes(x: np.ndarray, first: np.ndarray, weights: np.ndarray, out: np.nd
                     out[i, channel, r, j] = near + there * tall[at + 1, j]
 
 
+_inlined = njit(inline="always")(_both_axes)  # so that it is compiled by the options of its caller
+
+
 def _rounded(x: np.ndarray, first: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
-    _both_axes(x, first, weights, out)
+    _inlined(x, first, weights, out)
 
 
 def _fused(x: np.ndarray, first: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
-    _both_axes(x, first, weights, out)
+    _inlined(x, first, weights, out)
 
 
 def _compiled(function: Callable[..., None], **options: set[str]) -> Callable[..., None]:
     """Compiled when first called, and kept on disk where that can be written."""
     try:
-        return njit(cache=True, nogil=True, **options)(function)
+        made: Callable[..., None] = njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # neither beside its file nor in the user's cache folder
-        return njit(nogil=True, **options)(function)
+        made = njit(nogil=True, **options)(function)
+    return made
+
+
+def _paste(base: np.ndarray, rows: np.ndarray, partners: np.ndarray, boxes: np.ndarray, out: np.ndarray) -> None:
+    """Copies images, and of their partners a box.
+
+    Args:
+        base: float32 [N, maps, size, size * values]: `values` of a pixel lie side by side.
+        rows, partners: int64 [n].
+        boxes: uint16 [n, 4]: top, left, height, width.
+        out: float32 [n, maps, size, size * values], written.
+    """
+    n, maps, size, length = out.shape
+    values = length // size
+    for i in range(n):
+        top, left = int(boxes[i, 0]), int(boxes[i, 1]) * values
+        bottom, right = top + int(boxes[i, 2]), left + int(boxes[i, 3]) * values
+        for at in range(maps):
+            out[i, at] = base[rows[i], at]
+            for r in range(top, bottom):
+                out[i, at, r, left:right] = base[partners[i], at, r, left:right]
 
 
 rounded = _compiled(_rounded)
 fused = _compiled(_fused, fastmath={"contract"})
+paste = _compiled(_paste)
