@@ -14,6 +14,7 @@ from functools import cache
 import torch
 
 _TRIES = 4  # draws that have to agree to the bit
+_LARGEST = 128  # pixels; above, a student's step takes fifty times what the products do, and has no room for numba
 _Kernel = Callable[..., None]
 
 
@@ -36,9 +37,9 @@ def along_axes(x: torch.Tensor, position: torch.Tensor, places: torch.Tensor | N
 
 
 def _for_taps(x: torch.Tensor) -> bool:
-    """With several threads the products are shared out among them, and gradients go through products alone."""
+    """Several threads share out the products among them, and gradients go through products alone."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not (x.requires_grad and torch.is_grad_enabled())
-    return plain and x.shape[-1] > 1 and torch.get_num_threads() == 1
+    return plain and 1 < x.shape[-1] <= _LARGEST and torch.get_num_threads() == 1
 
 
 def _by_products(x: torch.Tensor, position: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
