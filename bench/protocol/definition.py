@@ -16,7 +16,8 @@ values: reordering or reformatting the file, or writing a default down, changes 
 
 `extends = "edc-v1"` at the top of a file inherits all values of another protocol (bench/protocol/inherit.py).
 `NAME:recipe.batch=100` is the protocol with another value (bench/protocol/options.py), and `NAME:scale=0.01` is it in
-miniature (bench.protocol.recipe.scaled), to exercise it; results of both are unofficial.
+miniature (bench.protocol.recipe.scaled), to exercise it; results of both are unofficial. A value that is typed beside a
+scale is not scaled.
 """
 
 from __future__ import annotations
@@ -120,7 +121,10 @@ class Protocol:
         cell = {"dataset": dataset, "ipc": ipc, "classes": classes, "images": ipc * classes, "student": student}
         resolved = resolve(self.values["recipe"], cell, f"protocol {self.name}")
         recipe = validated({"labels": self.labels(dataset), **resolved}, self.path)
-        return recipe if self.scale is None else scaled(recipe, self.scale)
+        if self.scale is None:
+            return recipe
+        typed = {name.removeprefix("recipe.") for name, _ in self.options.values}
+        return validated(scaled(recipe, self.scale, typed).model_dump(), f"protocol {self.id}")
 
 
 def default_recipes(registry: Registry, pairs: Iterable[tuple[str, str]]) -> list[str]:

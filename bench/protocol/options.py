@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from bench.errors import UserError, unknown
-from bench.protocol.recipe import Recipe
+from bench.protocol.recipe import SCALED, Recipe
 
 SCALE = "scale"
 TOP = ("labels", "teacher", "student")
@@ -42,8 +42,12 @@ class Options:
         return whole
 
     def effective(self, values: Mapping[str, Any]) -> Options:
-        """Only what differs from the values of a protocol: one program has one id."""
-        kept = tuple(each for each in self.values if Options((each,)).applied(values) != dict(values))
+        """Only what differs from the values of a protocol, or would be scaled if it were not typed: one program has one
+        id."""
+        whole = {f"recipe.{name}" for name in SCALED} if self.scale is not None else set()
+        kept = tuple(
+            each for each in self.values if each[0] in whole or Options((each,)).applied(values) != dict(values)
+        )
         return Options(kept, self.scale)
 
 

@@ -8,6 +8,7 @@ one is found.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -221,21 +222,30 @@ class Recipe(Part):
         return self
 
 
-def scaled(recipe: Recipe, scale: float) -> Recipe:
+# What a miniature has less of.
+SCALED = ("epochs", "views", "schedule.warmup", "schedule.milestones")
+
+
+def scaled(recipe: Recipe, scale: float, typed: Collection[str] = ()) -> Recipe:
     """The recipe in miniature, to exercise its code: epochs, stored views, warm-up and milestones times `scale`.
 
     Args:
         recipe: of one cell.
         scale: in (0, 1); at least 2 epochs and 2 views are left.
+        typed: those of `SCALED` that stay as they are, since somebody typed them beside the scale.
     """
-    epochs = max(2, round(recipe.epochs * scale))
     schedule = recipe.schedule
+    epochs = recipe.epochs if "epochs" in typed else max(2, round(recipe.epochs * scale))
+    views = max(2, round(recipe.views * scale)) if recipe.views else 0
     milestones = sorted({min(epochs - 1, max(1, round(m * scale))) for m in schedule.milestones})
     warmup = min(epochs - 1, max(1, round(schedule.warmup * scale))) if schedule.warmup else 0
+    schedules = {"warmup": warmup, "milestones": tuple(milestones)}
     return recipe.model_copy(
         update={
             "epochs": epochs,
-            "views": max(2, round(recipe.views * scale)) if recipe.views else 0,
-            "schedule": schedule.model_copy(update={"warmup": warmup, "milestones": tuple(milestones)}),
+            "views": recipe.views if "views" in typed else views,
+            "schedule": schedule.model_copy(
+                update={name: value for name, value in schedules.items() if f"schedule.{name}" not in typed}
+            ),
         }
     )

@@ -226,6 +226,20 @@ def test_a_miniature_keeps_warm_up_and_milestones_inside_its_epochs() -> None:
     assert Recipe.model_validate(least.model_dump()) == least
 
 
+def test_what_is_typed_beside_a_scale_is_taken_as_it_stands() -> None:
+    registry = discover()
+    at = {"dataset": "digits", "ipc": 10, "student": "convnet", "classes": 10}
+    small = definition.load(registry, "small-soft-v1:scale=0.05").recipe(**at)
+    typed = definition.load(registry, "small-soft-v1:recipe.views=31,scale=0.05")
+    assert typed.recipe(**at) == small.model_copy(update={"views": 31})
+    whole = definition.load(registry, "small-soft-v1").recipe(**at)
+    same = definition.load(registry, f"small-soft-v1:recipe.epochs={whole.epochs},scale=0.05")
+    assert same.id == f"small-soft-v1:recipe.epochs={whole.epochs},scale=0.05"  # its own value, and not scaled
+    assert same.recipe(**at) == small.model_copy(update={"epochs": whole.epochs})
+    with pytest.raises(UserError, match=r"small-soft-v1:recipe.schedule.warmup=20,scale=0.05.*warmup = 20 must be"):
+        definition.load(registry, "small-soft-v1:recipe.schedule.warmup=20,scale=0.05").recipe(**at)
+
+
 # --- mistakes --------------------------------------------------------------------------------------------------------
 
 
