@@ -55,10 +55,10 @@ def _fused(x: np.ndarray, first: np.ndarray, weights: np.ndarray, out: np.ndarra
 def _compiled(function: Callable[..., None], **options: set[str]) -> Callable[..., None]:
     """Compiled when first called, and kept on disk where that can be written."""
     try:
-        made: Callable[..., None] = njit(cache=True, nogil=True, **options)(function)
+        loop: Callable[..., None] = njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # neither beside its file nor in the user's cache folder
-        made = njit(nogil=True, **options)(function)
-    return made
+        loop = njit(nogil=True, **options)(function)
+    return loop
 
 
 def _paste(base: np.ndarray, rows: np.ndarray, partners: np.ndarray, boxes: np.ndarray, out: np.ndarray) -> None:

@@ -65,21 +65,21 @@ def test_two_pixels_an_axis_give_the_bits_of_the_products(shape: tuple[int, int,
         x, position = noise(*shape, seed)
         position[:, :, 0] = seed  # on a pixel
         position[:, :, 1] = -0.0
-        found, expected = resampling.along_axes(x, position), resampling._by_products(x, position, None)
-        assert torch.equal(found, expected)
-        assert torch.equal(found.signbit(), expected.signbit())
+        resampled, expected = resampling.along_axes(x, position), resampling._by_products(x, position, None)
+        assert torch.equal(resampled, expected)
+        assert torch.equal(resampled.signbit(), expected.signbit())
 
 
 @pytest.mark.parametrize("loop", [rounded, fused], ids=["rounded", "fused"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_each_loop_reads_between_pixels_as_scipy_does(shape: tuple[int, int, int], loop: resampling._Kernel) -> None:
     x, position = noise(*shape)
-    found = resampling._by_taps(x, position, loop)
+    resampled = resampling._by_taps(x, position, loop)
     for i, image in enumerate(x.double().numpy()):
         at = np.meshgrid(*position[:, i].double().numpy(), indexing="ij")
         for channel, values in enumerate(image):
             expected = map_coordinates(values, at, order=1, mode="grid-constant")
-            np.testing.assert_allclose(found[i, channel], expected, atol=2e-5)
+            np.testing.assert_allclose(resampled[i, channel], expected, atol=2e-5)
 
 
 def test_far_outside_all_is_zero() -> None:
@@ -146,6 +146,6 @@ def test_pasted_boxes_are_those_that_are_looked_up(unit: str, channels: int, lay
     for view in views:
         view.mix_box[:3] = [[0, 0, 0, 0], [0, 0, size, size], [size - 1, 2, 1, 4]]
         partners = view.partner[rows]
-        found = pasted(base, rows, partners, view.mix_box[rows])
-        assert torch.equal(found, finish(base[rows].clone(), base[partners], view, rows))
-        assert found.is_contiguous(memory_format=layout)
+        mixed = pasted(base, rows, partners, view.mix_box[rows])
+        assert torch.equal(mixed, finish(base[rows].clone(), base[partners], view, rows))
+        assert mixed.is_contiguous(memory_format=layout)

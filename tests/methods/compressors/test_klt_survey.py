@@ -80,7 +80,7 @@ def peaks(sizes: Sequence[int]) -> np.ndarray:
     For a process of its own, whose constant it sets.
     """
     surveys._VALUES = 1 << 15  # images that the table is tried on: as few for all sizes
-    found = []
+    taken = []
     for n in (20, *sizes):  # the first loads libraries and compiles kernels
         labels = mixed(2 * n, 30, 300)
         parts, budget, memory = shards(labels, n), 2 * n * 30 * 625 // 20, PeakMemory()
@@ -89,8 +89,8 @@ def peaks(sizes: Sequence[int]) -> np.ndarray:
         )
         fitted, memory = memory.above(), PeakMemory()
         klt.encode(parts[0], (budget - len(shared)) // 2, None, shared=shared)
-        found.append([fitted, memory.above()])
-    return np.array(found[1:])
+        taken.append([fitted, memory.above()])
+    return np.array(taken[1:])
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not begin a peak anew")
@@ -101,8 +101,8 @@ def test_memory_grows_by_so_many_bytes_with_each_value_of_a_shard() -> None:
     In a process of its own: one that ran other tests works within what they left, a small shard more than a large one.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-        found = fresh.submit(peaks, (60, 60, 460, 460)).result()
-    small, large = found[:2].min(0), found[2:].min(0)  # a peak moves by some MB from one run to the next
+        taken = fresh.submit(peaks, (60, 60, 460, 460)).result()
+    small, large = taken[:2].min(0), taken[2:].min(0)  # a peak moves by some MB from one run to the next
     assert ((large - small) / (400 * 30 * 300) < (MOST_TO_FIT, MOST_TO_ENCODE)).all()
 
 
