@@ -42,8 +42,10 @@ class Options:
         return whole
 
     def effective(self, values: Mapping[str, Any]) -> Options:
-        """Only what differs from the values of a protocol, or would be scaled if it were not typed: one program has one
-        id."""
+        """Only what changes the program, so that one program has one id.
+
+        That is what differs from the values of a protocol and, beside a scale, what the scale would make less of.
+        """
         whole = {f"recipe.{name}" for name in SCALED} if self.scale is not None else set()
         kept = tuple(
             each for each in self.values if each[0] in whole or Options((each,)).applied(values) != dict(values)

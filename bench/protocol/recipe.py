@@ -234,18 +234,13 @@ def scaled(recipe: Recipe, scale: float, typed: Collection[str] = ()) -> Recipe:
         scale: in (0, 1); at least 2 epochs and 2 views are left.
         typed: those of `SCALED` that stay as they are, since somebody typed them beside the scale.
     """
-    schedule = recipe.schedule
     epochs = recipe.epochs if "epochs" in typed else max(2, round(recipe.epochs * scale))
-    views = max(2, round(recipe.views * scale)) if recipe.views else 0
-    milestones = sorted({min(epochs - 1, max(1, round(m * scale))) for m in schedule.milestones})
-    warmup = min(epochs - 1, max(1, round(schedule.warmup * scale))) if schedule.warmup else 0
-    schedules = {"warmup": warmup, "milestones": tuple(milestones)}
-    return recipe.model_copy(
-        update={
-            "epochs": epochs,
-            "views": recipe.views if "views" in typed else views,
-            "schedule": schedule.model_copy(
-                update={name: value for name, value in schedules.items() if f"schedule.{name}" not in typed}
-            ),
-        }
-    )
+    views = max(2, round(recipe.views * scale)) if recipe.views and "views" not in typed else recipe.views
+    schedule: dict[str, int | tuple[int, ...]] = {}
+    if "schedule.warmup" not in typed and recipe.schedule.warmup:
+        schedule["warmup"] = min(epochs - 1, max(1, round(recipe.schedule.warmup * scale)))
+    if "schedule.milestones" not in typed:
+        stones = {min(epochs - 1, max(1, round(each * scale))) for each in recipe.schedule.milestones}
+        schedule["milestones"] = tuple(sorted(stones))
+    fewer = {"epochs": epochs, "views": views, "schedule": recipe.schedule.model_copy(update=schedule)}
+    return recipe.model_copy(update=fewer)

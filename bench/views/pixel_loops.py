@@ -53,7 +53,10 @@ def _fused(x: np.ndarray, first: np.ndarray, weights: np.ndarray, out: np.ndarra
 
 
 def _compiled(function: Callable[..., None], **options: set[str]) -> Callable[..., None]:
-    """Compiled when first called, and kept on disk where that can be written."""
+    """Compiled when first called, and kept on disk where that can be written.
+
+    As methods/_compiled.py, which the engine may not import, and whose digest stands in records.
+    """
     try:
         loop: Callable[..., None] = njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # neither beside its file nor in the user's cache folder

@@ -9,7 +9,8 @@ import torch
 from bench.errors import UserError
 from bench.protocol.recipe import Augment, Loss, Recipe
 from bench.views.parameters import Views
-from bench.views.render import render
+from bench.views.pasting import pasted
+from bench.views.render import finish, render
 from tests.worlds.lessons import (
     CLASSES,
     CROP_MIX,
@@ -101,6 +102,24 @@ def test_order_and_views_do_not_depend_on_the_images():
     for (_, mine), (_, theirs) in zip(source.epoch(1), other.epoch(1), strict=True):
         assert torch.equal(mine.classes, theirs.classes)
         assert torch.equal(mine.lam, theirs.lam)
+
+
+@pytest.mark.parametrize("unit", ["image", "batch"])
+def test_boxes_that_are_pasted_give_the_bits_of_those_that_are_looked_up(unit: str, monkeypatch: pytest.MonkeyPatch):
+    recipe, views = hard(3, augment=Augment(crop_scale=(0.5, 1.0), mix="cutmix", mix_unit=unit)), []
+
+    def looked_up(base: torch.Tensor, rows: np.ndarray, partners: np.ndarray, boxes: np.ndarray) -> torch.Tensor:
+        view = next(view for view in source._views if np.array_equal(view.mix_box[rows], boxes))
+        views.append(view)
+        return finish(base[rows], base[partners], view, rows)
+
+    shown = []
+    for way in (pasted, looked_up):
+        monkeypatch.setattr("bench.training.feed.pasted", way)
+        source = feed(recipe)
+        shown.append([x for epoch in range(3) for x, _ in source.epoch(epoch)])
+    assert len(views) >= 3
+    assert all(torch.equal(one, other) for one, other in zip(*shown, strict=True))
 
 
 BATCHWISE = Augment(crop_scale=(0.5, 1.0), mix="cutmix", mix_unit="batch")

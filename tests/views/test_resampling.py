@@ -101,17 +101,17 @@ def test_under_portable_arithmetic_every_size_takes_the_fast_way() -> None:
 
 
 def test_a_library_that_sums_otherwise_keeps_its_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As one does that adds up a row in two halves: some values differ, and so all are its own."""
+    """One row of the result differs in its last bits, and so all are the library's own."""
     products = resampling._by_products
 
-    def halves(x: torch.Tensor, position: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
+    def other_sums(x: torch.Tensor, position: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
         out = products(x, position, places)
         out[:, :, 3] = torch.nextafter(out[:, :, 3], torch.tensor(torch.inf))
         return out
 
-    monkeypatch.setattr(resampling, "_by_products", halves)
+    monkeypatch.setattr(resampling, "_by_products", other_sums)
     x, position = noise(4, 1, 16)
-    assert torch.equal(resampling.along_axes(x, position), halves(x, position, None))
+    assert torch.equal(resampling.along_axes(x, position), other_sums(x, position, None))
 
 
 def test_large_images_gradients_and_several_threads_go_through_products(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,15 +133,7 @@ def test_large_images_gradients_and_several_threads_go_through_products(monkeypa
 def test_pasted_boxes_are_those_that_are_looked_up(unit: str, channels: int, layout: torch.memory_format) -> None:
     size, n = 9, 30
     base = torch.randn(n, channels, size, size).contiguous(memory_format=layout)
-    views = Views(
-        Augment(mix="cutmix", mix_unit=unit),
-        n,
-        size,
-        mirror=True,
-        batch=7,
-        seed=3,
-        count=4,  # type: ignore[arg-type]
-    )
+    views = Views(Augment(mix="cutmix", mix_unit=unit), n, size, mirror=True, batch=7, seed=3, count=4)
     rows = np.random.default_rng(0).permutation(n)[:20]
     for view in views:
         view.mix_box[:3] = [[0, 0, 0, 0], [0, 0, size, size], [size - 1, 2, 1, 4]]

@@ -91,8 +91,8 @@ def assert_same_search(data: np.ndarray, share: int, device: torch.device, rel: 
     _, k, c = data.shape
     grid = rank_grid(min(share // (16 * (k + c)), k, c))
     matrices = np.ascontiguousarray(data, np.float32)
-    found = godec_batched.search(matrices, grid, share, 4, device)
-    for matrix, there in zip(matrices, found, strict=True):
+    states = godec_batched.search(matrices, grid, share, 4, device)
+    for matrix, there in zip(matrices, states, strict=True):
         here = godec.search(matrix, grid, share, 4)
         assert (there.basis.shape, there.sparse.shape) == (here.basis.shape, here.sparse.shape)
         assert (there.basis.dtype, there.sparse.dtype) == (np.float32, np.float32)
