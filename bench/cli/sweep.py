@@ -59,7 +59,7 @@ def command(
     store: str | None,
     plugins: tuple[str, ...],
 ) -> int:
-    """Run one cell under several values of its parameters; show a table and draw a figure of what they come to.
+    """Run one cell under several values of its parameters, beside random images; show a table and draw a figure.
 
     The trials are ordinary ones of a plan, which is written beside the records: the same command, or run --plan, goes
     on with it. Values that are chosen by its table are chosen on the test split: a sweep shows sensitivity.

@@ -4,7 +4,8 @@
     compressor.rank=4,8           of the compressor
     protocol.recipe.batch=20,50   any value of the protocol (bench/protocol/options.py); pairs as 0.08..1,0.2..1
 
-Several axes make a grid of every combination, or, paired, the first values together, the second values together.
+Several axes make a grid of every combination, or, paired, the first values together, the second values together. Random
+images run under every protocol and compressor of the sweep: without them nobody can tell what a method adds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.errors import UserError
 from bench.plugins.registry import Registry
@@ -21,6 +22,7 @@ from bench.protocol import definition
 from bench.protocol.options import pieces
 
 PARTS = ("method", "compressor", "protocol")
+RANDOM = "random"  # the method that every sweep is held to
 EXAMPLE = "--over method.alpha=1,3,5"
 
 
@@ -60,6 +62,10 @@ class Cell:
             None if compressor is None else str(parse(registry, "compressor", compressor)),
             definition.load(registry, texts["protocol"]).id,
         )
+
+    def of_random(self) -> Cell:
+        """The same cell with random images."""
+        return replace(self, method=RANDOM)
 
 
 @dataclass(frozen=True)
@@ -111,18 +117,18 @@ def points(base: Cell, axes: Sequence[Axis], registry: Registry, *, paired: bool
     return swept
 
 
-def plan_text(made: Sequence[Point], fixed: Mapping[str, object], title: str) -> str:
-    """The plan of a sweep as TOML: a grid for each combination.
+def plan_text(swept: Sequence[Point], fixed: Mapping[str, object], title: str) -> str:
+    """The plan of a sweep as TOML: a grid for each combination, and one for each cell of random images.
 
     Args:
-        made: the combinations.
+        swept: the combinations.
         fixed: keys of bench.trials.plan.Grid that are the same in all.
         title: of the plan.
     """
     lines = [f"title = {json.dumps(title, ensure_ascii=False)}"]
-    for point in made:
-        cell = {"methods": [point.cell.method], "protocols": [point.cell.protocol]}
-        if point.cell.compressor is not None:
-            cell["compressors"] = [point.cell.compressor]
-        lines += ["", "[[grid]]", *(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in {**fixed, **cell}.items())]
+    for cell in dict.fromkeys([point.cell for point in swept] + [point.cell.of_random() for point in swept]):
+        keys = {"methods": [cell.method], "protocols": [cell.protocol]}
+        if cell.compressor is not None:
+            keys["compressors"] = [cell.compressor]
+        lines += ["", "[[grid]]", *(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in {**fixed, **keys}.items())]
     return "\n".join(lines) + "\n"

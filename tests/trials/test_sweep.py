@@ -63,9 +63,9 @@ def test_its_plan_file_makes_the_same_trials(tmp_path: Path) -> None:
     path = tmp_path / "sweep.toml"
     path.write_text(plan_text(both, fixed, 'a "title"'), encoding="utf-8")
     trials = read_plan(path).trials(REGISTRY)
-    assert len(trials) == 8
+    assert len(trials) == 12  # four cells and random images under two protocols, two replicates of each
     assert {(t.method, t.protocol, t.compressor) for t in trials} == {
-        (p.cell.method, p.cell.protocol, p.cell.compressor) for p in both
+        (cell.method, cell.protocol, cell.compressor) for p in both for cell in (p.cell, p.cell.of_random())
     }
     assert tomllib.loads(path.read_text(encoding="utf-8"))["title"] == 'a "title"'
 
@@ -102,7 +102,10 @@ def test_axes_that_do_not_fit_and_a_compressor_that_is_not_there_are_refused() -
 
 def measured(*accuracies: list[float]) -> list[sensitivity.Measured]:
     _, both = made("method.alpha=1,3", "protocol.recipe.batch=20,50")
-    return [sensitivity.Measured(p, dict(enumerate(a)), 2 - len(a)) for p, a in zip(both, accuracies, strict=True)]
+    return [
+        sensitivity.Measured(p, dict(enumerate(a)), {0: 0.3, 1: 0.5}, 2 - len(a))
+        for p, a in zip(both, accuracies, strict=True)
+    ]
 
 
 def test_the_table_holds_means_and_paired_differences_to_the_first_row() -> None:
@@ -116,19 +119,20 @@ def test_the_table_holds_means_and_paired_differences_to_the_first_row() -> None
     text = printed(sensitivity.page(axes, measured([0.5, 0.7], [0.6, 0.8], [0.5, 0.6], []), "title"), "text")
     assert "+10.0 ± 0.0" in text
     assert "without result" in text
+    assert text.count("40.0 ± ") == 4  # random images, beside every row
 
 
 @pytest.mark.parametrize("axes", [1, 2])
 def test_one_parameter_is_drawn_as_a_line_and_two_as_a_map(tmp_path: Path, axes: int) -> None:
     listed, both = made(*("method.alpha=1,3", "protocol.recipe.batch=20,50")[:axes])
-    rows = [sensitivity.Measured(point, {0: 0.25 * n, 1: 0.25 * n + 0.1}, 0) for n, point in enumerate(both)]
+    rows = [sensitivity.Measured(point, {0: 0.25 * n, 1: 0.25 * n + 0.1}, {0: 0.4}, 0) for n, point in enumerate(both)]
     for name in ("a.png", "b.png"):
         sensitivity.draw(listed, rows, tmp_path / name, "title")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     pixels = matplotlib.image.imread(tmp_path / "a.png")
     assert pixels.std() > 0.05
     with pytest.raises(UserError, match="nothing to draw"):
-        sensitivity.draw(listed, [sensitivity.Measured(p, {}, 1) for p in both], tmp_path / "c.png", "title")
+        sensitivity.draw(listed, [sensitivity.Measured(p, {}, {}, 1) for p in both], tmp_path / "c.png", "title")
 
 
 @pytest.mark.parametrize("protocol", ["small-soft-v1", "small-hard-v1", "rded-v1"])  # stored, class and online labels
@@ -143,9 +147,23 @@ def test_every_trial_of_a_sweep_is_one_of_its_table(
     path = tmp_path / "sweep.toml"
     path.write_text(plan_text(both, fixed if compressors[0] else {**fixed, "budgets": []}, "t"), encoding="utf-8")
     trials = read_plan(path).trials(REGISTRY)
-    records = [SimpleNamespace(id=t.id, status="ok", accuracy=0.5) for t in trials]
+    records = [SimpleNamespace(id=t.id, status="ok", accuracy=0.1 if t.method == "random" else 0.5) for t in trials]
     rows = sensitivity.measured(both, trials, records)
-    assert [(len(row.accuracies), row.missing) for row in rows] == [(2, 0)] * len(both)
+    assert [(row.accuracies, row.random, row.missing) for row in rows] == [
+        ({0: 0.5, 1: 0.5}, {0: 0.1, 1: 0.1}, 0)
+    ] * len(both)
+
+
+def test_random_images_run_under_every_protocol_and_compressor_of_a_sweep_once() -> None:
+    _, both = made("method.alpha=1,3", "protocol.recipe.batch=20,50")
+    text = plan_text(both, {"datasets": ["digits"]}, "t")
+    assert text.count('methods = ["random"]') == 2
+    assert (
+        plan_text(made("protocol.recipe.batch=20,50", base=Cell("random", None, "small-soft-v1"))[1], {}, "t").count(
+            "[[grid]]"
+        )
+        == 2
+    )
 
 
 def test_records_are_found_by_the_trials_of_the_sweep(tmp_path: Path) -> None:
