@@ -118,6 +118,22 @@ def resolvable(std: float, n: int, comparisons: int = 1) -> float:
     return _resolvable_shift(n, comparisons) * std / math.sqrt(n)
 
 
+def pairs_needed(std: float, difference: float, most: int = 1000) -> int | None:
+    """The fewest pairs, of at most `most`, from which `resolvable` finds a true difference of this size, either way.
+    None: more are needed, or `std` is not known. Differences without a spread need two."""
+    size = abs(difference)
+    if not math.isfinite(std) or not math.isfinite(size) or (size == 0 and std > 0):
+        return None
+    if std == 0:
+        return 2
+    # Student's t needs more pairs than the normal distribution, by a few: begin there.
+    normal = (special.ndtri((1 + LEVEL) / 2) + special.ndtri(POWER)) * std / size
+    for n in range(max(2, math.ceil(normal**2)), most + 1):
+        if resolvable(std, n) <= size:
+            return n
+    return None
+
+
 @cache
 def _resolvable_shift(n: int, comparisons: int) -> float:
     """The smallest difference that `resolvable` finds, where the mean has standard deviation 1."""

@@ -111,9 +111,42 @@ def test_the_page_tells_what_contrasts_resolve_and_how_many_are_decided(tmp_path
     assert "## What a reader should believe\n\nNothing of it.\n" in text
     assert "0 of 1 measured contrasts are decided. Alone, 0 of 5 cells are" in text
     (row,) = [line for line in text.splitlines() if "(#easy)" in line]
-    assert f"{100 * found(wide, EASY).resolves:.1f}" == row.split("|")[-2].strip()
+    assert f"{100 * found(wide, EASY).resolves:.1f}" == row.split("|")[-3].strip()
     votes = found(wide, EASY, "most")
     assert votes.resolves == pytest.approx(intervals.resolvable(np.std([1] * 12 + [0] * 8, ddof=1), 20), rel=0.1)
+
+
+def test_the_page_tells_what_a_verdict_would_need_where_there_is_none(tmp_path: Path) -> None:
+    """So many replicates of such a spread as it says do decide a true lead of that size, four times in five."""
+    records = noisy(5, lead=0.03, n=5)
+    evidence = found(records, EASY)
+    assert evidence.verdict == "undecided"
+    text = page(tmp_path / "a", records)
+    row = next(line for line in text.splitlines() if line.startswith("| [Easy"))
+    assert row.split("|")[-2].strip() == f"{evidence.needed} (5)"
+    assert (
+        f"needs {evidence.needed} blocks, {evidence.needed} replicates of every cell (now 5 blocks of 5 replicates)"
+        in text
+    )
+    spread = np.std(list(evidence.cells[0].by_replicate.values()), ddof=1)
+    samples = np.random.default_rng(0).normal(evidence.difference, spread, (20_000, evidence.needed))
+    assert (scipy_stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05).mean() >= 0.79
+
+
+def test_a_verdict_needs_nothing_more_and_no_rows_need_rows(tmp_path: Path) -> None:
+    decided = page(tmp_path / "a", both(0.1))
+    assert "for a verdict" not in decided
+    absent = page(tmp_path / "b", cell(0.5, method="el2n"))
+    assert "for a verdict: records of both sides that pair" in absent
+    level = page(
+        tmp_path / "c",
+        [
+            record(0.5 + 0.05 * sign, method=m, replicate=r)
+            for r, sign in enumerate((1, -1, 1, -1))
+            for m, sign in (("el2n", sign), ("el2n:end=hard", 0))
+        ],
+    )
+    assert "other cells, whose students lie closer together" in level  # no lead at all
 
 
 def test_one_block_resolves_nothing() -> None:

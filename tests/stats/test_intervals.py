@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
+from statsmodels.stats.power import tt_solve_power
 
 from bench.stats import intervals
 
@@ -164,6 +165,23 @@ def test_the_resolvable_difference_shrinks_with_replicates_and_is_unknown_for_on
     assert math.isnan(intervals.resolvable(0.02, 1))
     assert math.isnan(intervals.resolvable(math.nan, 3))
     assert intervals.resolvable(0.0, 3) == 0.0
+
+
+@pytest.mark.parametrize("difference", [0.05, 0.02, -0.01, 0.004])
+def test_the_pairs_that_a_difference_needs_are_the_fewest_that_resolve_it(difference: float) -> None:
+    n = intervals.pairs_needed(0.02, difference)
+    assert n is not None
+    assert intervals.resolvable(0.02, n) <= abs(difference)
+    assert n == 2 or intervals.resolvable(0.02, n - 1) > abs(difference)
+    power = tt_solve_power(abs(difference) / 0.02, nobs=n, alpha=0.05)
+    assert power >= 0.795  # by an implementation of its own
+
+
+def test_what_no_number_of_pairs_shows_needs_none_that_can_be_told() -> None:
+    assert intervals.pairs_needed(0.02, 0.0) is None
+    assert intervals.pairs_needed(0.02, 0.001) is None  # more than 1,000
+    assert intervals.pairs_needed(math.nan, 0.1) is None
+    assert intervals.pairs_needed(0.0, 0.1) == 2
 
 
 def test_pooling_weighs_by_degrees_of_freedom() -> None:

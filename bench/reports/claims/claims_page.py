@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from bench.records.files import Loaded, Record, latest
 from bench.reports.claims.claim_file import CHANCE
-from bench.reports.claims.verdict import FEWEST_PAIRS, LEVEL, Cell, Evidence, Weighed
+from bench.reports.claims.verdict import FEWEST_BLOCKS, FEWEST_PAIRS, LEVEL, MOST_BLOCKS, Cell, Evidence, Weighed
 from bench.reports.printers import Markdown, markdown_paragraph, markdown_table, markdown_text
 from bench.reports.quantities import interval, p_value, percent
 from bench.reports.table import Column, Row, Table
@@ -34,6 +34,10 @@ RULES = f"""\
 - *Resolves* is the smallest true lead that so many blocks of such a spread would find in four of five repetitions (a t
   test over blocks, p <= {LEVEL:.2f}); under rule `most`, of the share of votes over one half. Where a contrast is
   undecided, a lead as large as this is unlikely, and a smaller one may be there.
+- *Needs* is what a verdict would need where there is none: replicates of every cell (now so many) with which a true
+  lead as large as the measured one would be found in four of five repetitions. Sign flips decide nothing below
+  {FEWEST_BLOCKS} blocks. What needs more than {MOST_BLOCKS:,} blocks needs another cell, whose students lie closer
+  together.
 - Rule `order`: a contrast **holds** where no cell is against and either all are for, or the pooled difference is above
   the margin with p <= {LEVEL:.2f}; it **fails** where none is for and all are against, or the pooled difference is
   below the margin with p <= {LEVEL:.2f}; it is **mixed** where there are cells for and cells against; else
@@ -57,6 +61,7 @@ _SUMMARY_COLUMNS = (
     *(Column(name, heading=name) for name in ("for", "against", "open", "pooled")),
     Column("p", heading="p", show=p_value),
     Column("resolves", heading="resolves"),
+    Column("needs", heading="needs"),
 )
 _CELL_COLUMNS = (  # of bench.reports.claims.verdict.Cell
     Column("better", heading="better?", left=True),
@@ -131,6 +136,7 @@ def _summary(weighed: Sequence[Weighed]) -> str:
                     "pooled": (share or interval(evidence.difference, math.nan, "+")) if evidence.cells else None,
                     "p": evidence.test.p if evidence.cells else None,
                     "resolves": _resolved(each, evidence),
+                    "needs": _needed(evidence),
                 }
             )
     return markdown_table(Table(_SUMMARY_COLUMNS, [rows]))
@@ -140,6 +146,43 @@ def _resolved(each: Weighed, evidence: Evidence) -> str | None:
     if not evidence.cells or math.isnan(evidence.resolves):
         return None
     return f"{percent(evidence.resolves)}{' %' if each.claim.rule == 'most' else ''}"
+
+
+def _replicates(evidence: Evidence) -> int:
+    """Of the cell that has most."""
+    return max(cell.n for cell in evidence.cells)
+
+
+def _needed(evidence: Evidence) -> str | None:
+    """Replicates of every cell that a verdict would need, and how many there are; nothing where there is a verdict."""
+    if evidence.verdict == "not measured":
+        return "rows of both sides"
+    if evidence.verdict != "undecided":
+        return None
+    replicates = _replicates(evidence)
+    if evidence.needed is None:
+        return f"other cells ({replicates})"
+    return f"{math.ceil(replicates * evidence.needed / evidence.blocks)} ({replicates})"
+
+
+def _needed_line(each: Weighed, evidence: Evidence) -> str:
+    """What a verdict would need, in a sentence."""
+    if not evidence.cells:
+        return "for a verdict: records of both sides that pair, six replicates or more of each."
+    margin = 50 if each.claim.rule == "most" else evidence.contrast.margin
+    lead = 100 * (evidence.share if each.claim.rule == "most" else evidence.difference) - margin
+    size = f"{abs(lead):.1f} {'% of the votes over one half' if each.claim.rule == 'most' else 'points'}"
+    now = f"{evidence.blocks} blocks of {_replicates(evidence)} replicates"
+    if evidence.needed is None:
+        return (
+            f"for a verdict: a true lead of the size that was measured ({size}) would need more than {MOST_BLOCKS:,} "
+            f"blocks (now {now}): other cells, whose students lie closer together, and not more replicates."
+        )
+    replicates = math.ceil(_replicates(evidence) * evidence.needed / evidence.blocks)
+    return (
+        f"for a verdict: a true lead of the size that was measured ({size}) needs {evidence.needed} blocks, "
+        f"{replicates} replicates of every cell (now {now})."
+    )
 
 
 def _decided(weighed: Sequence[Weighed]) -> str:
@@ -207,6 +250,8 @@ def evidence_lines(each: Weighed, evidence: Evidence) -> Iterator[str]:
     if evidence.contrast.minus and evidence.cells:
         wanted = ", ".join(f"{key} {' | '.join(patterns)}" for key, patterns in evidence.contrast.minus.items())
         yield f"compared is what a row gains on the same row with {wanted}."
+    if evidence.verdict in ("undecided", "not measured"):
+        yield _needed_line(each, evidence)
     unequal = [cell for cell in evidence.cells if cell.replicates != (cell.n, cell.n)]
     if unequal:
         yield (

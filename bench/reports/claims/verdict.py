@@ -41,6 +41,8 @@ from bench.stats.significance import Test, holm, paired_t, sign_flip
 
 LEVEL = 0.05
 FEWEST_PAIRS = 3  # of a cell that may decide something: two equal differences would have p = 0
+FEWEST_BLOCKS = 6  # with which sign flips can have p <= LEVEL: 2 / 2**6
+MOST_BLOCKS = 1000  # above which the blocks that a verdict needs are not counted
 Verdict = Literal["holds", "fails", "mixed", "undecided", "not measured"]
 Says = Literal["for", "against", "open"]
 
@@ -83,7 +85,8 @@ class Evidence:
     blocks: int
     difference: float  # pooled; nan without cells
     share: float  # of rows for the claim, mean over blocks; what the rule "most" goes by
-    resolves: float  # smallest lead that so many blocks of this spread find, see `_resolves`; nan below two blocks
+    resolves: float  # smallest true lead that so many blocks find in four of five repetitions; nan below two
+    needed: int | None  # blocks that find a true lead as large as the measured one; None: more than MOST_BLOCKS
     test: Test  # of the pooled difference (order), or of the share (most)
     verdict: Verdict
 
@@ -146,15 +149,12 @@ def _evidence(contrast: Contrast, entries: Sequence[Entry], claim: Claim) -> Evi
     else:
         test = sign_flip([round(each - margin, 9) for each in blocks], claim.id, contrast.title)
         verdict = _order(cells, pooled - margin, test)
-    resolves = _resolves(shares if claim.rule == "most" else blocks)
-    return Evidence(contrast, cells, left_out, len(blocks), pooled, share, resolves, test, verdict)
-
-
-def _resolves(values: Sequence[float]) -> float:
-    """The smallest true lead over the margin (over one half of the votes) that is found in four of five repetitions, by
-    the paired t test over blocks: what the sign-flip test resolves has no closed form, and is near."""
-    spread = intervals.summary(values)
-    return intervals.resolvable(spread.std, spread.n)
+    # Power is that of the paired t test over blocks: what the sign-flip test resolves has no closed form, and is near.
+    spread = intervals.summary(shares if claim.rule == "most" else blocks)
+    resolves = intervals.resolvable(spread.std, spread.n)
+    needed = intervals.pairs_needed(spread.std, spread.mean - (0.5 if claim.rule == "most" else margin), MOST_BLOCKS)
+    needed = None if needed is None else max(needed, FEWEST_BLOCKS)
+    return Evidence(contrast, cells, left_out, len(blocks), pooled, share, resolves, needed, test, verdict)
 
 
 def _order(cells: Sequence[Cell], lead: float, test: Test) -> Verdict:
