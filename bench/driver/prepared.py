@@ -24,6 +24,7 @@ from bench.lock.before_run import guard
 from bench.places import NotHere, absolute_path
 from bench.plugins.registry import discover
 from bench.protocol.definition import default_recipes
+from bench.protocol.effects import hold_to_effects
 from bench.records import files
 from bench.records.files import ReadRecord, State
 from bench.stages.origins import OriginDigests, teacher_to_train
@@ -149,6 +150,7 @@ def prepare(
     registry = discover(plugins)
     grids = make_plan(plan=plan, **grid)
     trials = grids.trials(registry)  # first: a name that is mistyped is told before a canary trains
+    hold_to_effects(registry, ((each.protocol, each.dataset, each.ipc, each.student) for each in trials))
     guard(registry, (protocol for each in grids.grids for protocol in each.protocols), options.store)
     default = default_arithmetic(registry, {trial.dataset for trial in trials})
     arithmetic = machine.resolve(options.arithmetic, default)
