@@ -68,6 +68,11 @@ USES = {
     "recipe.augment.randaugment_magnitude": _above(
         "recipe.augment.randaugment_ops", lambda recipe: recipe.augment.randaugment_ops
     ),
+    "recipe.augment.patches": Use(
+        lambda recipe: recipe.augment.patches == "none" or recipe.augment.patch_grid > 1,
+        "recipe.augment.patch_grid above 1",
+        lambda recipe: f"recipe.augment.patch_grid = {recipe.augment.patch_grid}: the whole image is its only patch",
+    ),
     "recipe.augment.patch_grid": _among("augment", "patches", "shuffle", "extract"),
     "recipe.augment.mix_alpha": _MIXING,
     "recipe.augment.mix_probability": _MIXING,

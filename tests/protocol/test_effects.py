@@ -42,6 +42,7 @@ def held(protocol: str, dataset: str = "digits") -> None:
             "digits",
             "belongs to recipe.augment.patches = shuffle or extract",
         ),
+        ("small-hard-v1:recipe.augment.patches=shuffle", "digits", "patch_grid = 1: the whole image is its only patch"),
     ],
 )
 def test_a_value_that_nothing_reads_is_refused_with_what_it_belongs_to(
@@ -61,6 +62,8 @@ def test_a_value_that_nothing_reads_is_refused_with_what_it_belongs_to(
         ("small-hard-v1:recipe.optimizer.lr=0.1,recipe.optimizer.momentum=0.9,recipe.optimizer.name=sgd", "digits"),
         ("small-hard-v1:recipe.schedule.zeta=1.0", "digits"),  # its own value: nothing is typed
         ("small-hard-v1", "digits"),
+        ("small-hard-v1:recipe.augment.patch_grid=2,recipe.augment.patches=shuffle", "digits"),
+        ("pca-v1:recipe.augment.patches=none", "mnist5k"),
     ],
 )
 def test_a_value_that_is_read_may_be_typed(protocol: str, dataset: str) -> None:
