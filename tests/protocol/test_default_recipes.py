@@ -41,6 +41,8 @@ FOR_ALL = {
     ],
     "as small-hard-v1",
 )
+OF_CIFAR = {"slimming-v2": "its network is one for 32 px"}  # and of no larger photographs
+PHOTOGRAPHS = {"tiny-imagenet", "imagenette", "imagewoof", "imagenet-10", "imagenet-100", "imagenet-1k"}
 OF_SMALL_SETS = {  # what has an entry there all the same, and why
     "dc-v1": {"fashion-mnist": "DC evaluates it", "svhn": "DC evaluates it"},  # MNIST it evaluates with an augmentation
     "dsa-learned-v1": dict.fromkeys(["mnist", "fashion-mnist", "svhn"], "as dsa-v1"),
@@ -53,6 +55,7 @@ def test_every_shipped_data_set_has_an_entry_or_none_on_purpose(protocol: str) -
     fixed = definition.load(REGISTRY, protocol)
     without = {name for name in REGISTRY.names("dataset") if not fixed.has_entry(name)}
     on_purpose = ON_PURPOSE.keys() - OF_SMALL_SETS.get(protocol, {}).keys()
+    on_purpose |= PHOTOGRAPHS if protocol in OF_CIFAR else set()
     assert without == (set() if protocol in FOR_ALL else on_purpose)
 
 
