@@ -15,8 +15,9 @@ from bench.trials.plan import Plan, read_plan
 from tests.worlds import ROOT
 
 PLANS = sorted(set((ROOT / "results/papers").glob("*.toml")) - {ROOT / "results/papers/claims.toml"})
-REAL = sorted((ROOT / "results/papers/real").glob("*.toml"))
-APPLICATIONS = [ROOT / "results/continual.toml", ROOT / "results/slimming.toml"]
+REAL_FOLDER = ROOT / "results/papers/real"
+APPLICATIONS = REAL_FOLDER / "applications.toml"
+REAL = sorted(set(REAL_FOLDER.glob("*.toml")) - {APPLICATIONS})
 REAL_SETS = [
     "cifar10",
     "cifar100",
@@ -76,9 +77,8 @@ def test_every_grid_of_the_papers_has_random_images(path: Path):
     assert all("random" in grid.methods for grid in grids)
 
 
-@pytest.mark.parametrize("path", APPLICATIONS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
-def test_the_applications_take_cifar_by_its_name(path: Path, dataset: str):
-    trials = with_dataset(path, dataset).trials(REGISTRY)
+def test_the_applications_take_cifar_by_its_name(dataset: str):
+    trials = with_dataset(APPLICATIONS, dataset).trials(REGISTRY)
     assert not default_recipes(REGISTRY, ((each.protocol, dataset) for each in trials))
     assert {trial.student for trial in trials} <= {"torchvision:resnet18", "vgg"}
