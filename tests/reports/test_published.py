@@ -139,6 +139,14 @@ def test_an_explanation_of_another_teacher_explains_nothing(file: Path) -> None:
         compare(read_published(file, REGISTRY), [*lines("herding", 0.60), other], [])
 
 
+def test_a_record_that_used_no_teacher_is_compared_with_any(file: Path) -> None:
+    """Former records name the teacher of the protocol, also where random images needed none."""
+    (other,) = lines("herding:unit_norm=true", 0.65)
+    other = other.model_copy(update={"made_by": {**other.made_by, "teacher": None}})
+    _, (tried,) = compare(read_published(file, REGISTRY), [*lines("herding", 0.60), other], [])
+    assert tried.change.mean == pytest.approx(5.0)
+
+
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 

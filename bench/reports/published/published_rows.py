@@ -16,6 +16,9 @@ from bench.trials.trial import Trial
 Cell = tuple[str, str, str, int]  # data set, protocol, method, ipc
 
 
+NO_TEACHER = "none"  # of a record that used none
+
+
 @dataclass(frozen=True)
 class Measured:
     """What records hold of a cell."""
@@ -126,7 +129,7 @@ def compare(
 def _kind(trial: Trial, record: Record) -> dict[str, str]:
     """What all replicates of a number have in common: its name -> the student, or a digest."""
     student = " ".join(filter(None, (trial.student, trial.compressor, trial.budget)))
-    return {"student": student} | {name: record.made_by.get(name) or "none" for name in FIXED}
+    return {"student": student} | {name: record.made_by.get(name) or NO_TEACHER for name in FIXED}
 
 
 def _shown(kind: Mapping[str, str], name: str) -> str:
@@ -135,12 +138,13 @@ def _shown(kind: Mapping[str, str], name: str) -> str:
 
 
 def _of_one_teacher(each: Trialled, kinds: Mapping[Cell, Mapping[str, str]]) -> None:
-    """Raise UserError where what a change does cannot be told: the cells are of two teachers, or of two data sets."""
+    """Raise UserError where what a change does cannot be told: the cells are of two teachers, or of two data sets. Who
+    used no teacher can be compared with users of any."""
     number, run = each.base.number, each.explanation
     before = kinds.get((number.dataset, number.protocol, number.method, number.ipc))
     after = kinds.get((number.dataset, run.protocol, run.method, number.ipc))
     for name in ("teacher", "dataset"):
-        if before and after and before[name] != after[name]:
+        if before and after and before[name] != after[name] and NO_TEACHER not in (before[name], after[name]):
             raise UserError(
                 f"{run.method} on {number.dataset}, ipc {number.ipc}, {run.protocol} has records of {name} "
                 f"'{_shown(after, name)}', {number.method} under {number.protocol} of '{_shown(before, name)}'; what "
