@@ -40,15 +40,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:  # these names stand in annotations alone: what reads records imports no torch
     from torch import Generator, Tensor, nn
     from torch import device as Device
+    from torch.optim import Optimizer
 
     from bench.views.parameters import View
+
+# What may change from step to step, see Context.steps.
+Stepped: TypeAlias = "Tensor | Generator | Optimizer | nn.Module | list[float]"
 
 
 class ImageSource(Protocol):
@@ -185,6 +189,28 @@ class Context(Protocol):
         of uint8 images; None stands for the whole training split. A crop keeps `crop_scale` of the area or more, above
         0 and at most 1. With `cutmix` each view shows a box of another one of these images, drawn for every image and
         view: the label of an image then depends on its partners."""
+        ...
+
+    def steps(self, count: int, state: Mapping[str, Stepped]) -> Iterator[int]:
+        """The numbers of the steps 0..count-1 that are still to do, for a method that learns for minutes or longer: it
+        goes on after a kill to the same bits, and says how far it is.
+
+            for step in ctx.steps(1000, {"images": images, "choice": generator, "optimizer": optimizer}):
+
+        A step ends where the next number is asked for. At most once a minute the state is kept between two steps. Where
+        an earlier process was killed, the state is restored in place before the first number, to the same objects.
+
+        Args:
+            count: how many steps there are; at least 0.
+            state: all that changes from step to step and is read in a later step or after the last one, by names
+                without "/": tensors of fixed shape, generators of torch, optimizers, modules, and lists of floats,
+                which may grow. What is neither named nor the same in every process (a network that is drawn anew in the
+                middle, torch's global generator, numbers in plain variables) makes other bits after a kill.
+
+        Raises:
+            PluginError: a part of the state is of another kind; or, where it is kept, an optimizer remembers a value
+                that is no tensor.
+        """
         ...
 
 

@@ -15,17 +15,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.api import Condensed, Context, Train
+from bench.api import Condensed, Context, Stepped, Train
 from bench.augment import draw_operation, operate, without_flip
 from methods._gradient_matching import LR_NETWORK, gradient_distance, loss_gradients
 from methods._order import one_of
 from methods._random_networks import LAST_MAP, MOMENTUM, RandomNetworks, RealImages, above_zero, at_least
 from methods._recovery.loop import to_uint8, valid_range
 from methods._siamese import OPERATIONS, draw_transformation
+from protocols.networks.convnet import ConvNet
 from protocols.networks.dc_convnet import build
 
 _TRAINED_AT_ONCE = 256  # learnt images in a step of the network
-_REAL_AT_ONCE = 16  # real images that go through a network together: their maps fit the cache
+_REAL_AT_ONCE = 8  # real images that go through a network together: their maps fit the cache
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class PublishedNetworks(RandomNetworks):
             empty = build(train.channels, train.size, train.num_classes, depth=depth, width=width)
         self._network = empty.to_empty(device=device)  # type: ignore[assignment]
 
+    @property
+    def network(self) -> ConvNet:
+        """The present one; without values before the first is drawn."""
+        return self._network
+
 
 def match_published(train: Train, ipc: int, ctx: Context, settings: Settings) -> Condensed:
     """Learn `ipc` images of every class as the published code does.
@@ -79,11 +85,15 @@ def match_published(train: Train, ipc: int, ctx: Context, settings: Settings) ->
     targets = torch.arange(train.num_classes, device=ctx.device).repeat_interleave(ipc)
     optimizer = torch.optim.SGD([images], lr=settings.lr, momentum=MOMENTUM)
     networks = PublishedNetworks(train, settings.width, ctx.device)
+    network = networks.network
+    trainer = torch.optim.SGD(network.parameters(), lr=LR_NETWORK, momentum=settings.momentum)
     losses: list[float] = []
-    for iteration in range(settings.iterations):
+    state: dict[str, Stepped] = {"images": images, "pixels": optimizer, "network": network, "trainer": trainer}
+    state |= {"choice": choice, "weights": weights, "order": order, "losses": losses}
+    for iteration in ctx.steps(settings.iterations, state):
         if iteration % steps == 0:
-            network = networks.draw(weights)
-            trainer = torch.optim.SGD(network.parameters(), lr=LR_NETWORK, momentum=settings.momentum)
+            networks.draw(weights)
+            trainer.state.clear()  # no momentum of the network before
         total, gradients = 0.0, list[torch.Tensor]()
         for label, each in enumerate(images.detach().split(ipc)):
             real, learnt = reals.some(label, settings.batch, choice), each.clone().requires_grad_(True)

@@ -39,6 +39,10 @@ class Peer:
         if self._watch is not None:
             self._watch.note(kind, what)
 
+    def notes(self) -> list[str]:
+        """What was noted in this process so far."""
+        return [] if self._watch is None else self._watch.notes()
+
     def ask(self, name: str, *args: Any) -> Any:
         """Have the harness do it. `args` are JSON values. Raises what the harness raised."""
         wire.send(self._end, json.dumps({"ask": name, "args": args}).encode())

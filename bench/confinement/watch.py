@@ -96,6 +96,10 @@ class Watch:
             self._notes.add(text)
             self._tell(text)
 
+    def notes(self) -> list[str]:
+        """All notes so far, `kind: what`."""
+        return sorted(self._notes)
+
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
         handler = self._handlers.get(event)
         if handler is None or (_lending and event in _READS) or getattr(_inside, "on", False):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from bench.plugins.context_use import asked_for
 from bench.plugins.registry import Registry
 from bench.plugins.spec import Spec, named_by_content, parse
 from bench.records.schema import COUNTED_AS
+from bench.stages.kept_steps import KeptSteps
 from bench.stages.lend import Lending, surviving
 from bench.stages.method_call import assembled, check_counts, picked, provenance_of
 from bench.teachers import network_choice
@@ -29,6 +29,7 @@ from bench.teachers.dynamics_recipes import dynamics_identity
 from bench.teachers.further import further
 from bench.teachers.network_choice import Further
 from bench.teachers.teacher_files import TeacherRef, UnusedTeacher, load_recipe
+from bench.training.course import kept_course
 
 BLOCK_BYTES = 32 * 2**20  # of images that are written and counted at a time
 
@@ -77,10 +78,13 @@ def condense(
         # Only here: the sets of all other methods stay where they are.
         inputs["backbones"] = [network.ref.digest for network in further_networks]
 
+    coordinates = ("condense", str(spec), dataset.spec, ipc, replicate)
+    name = f"method {method} on {dataset.spec}, ipc {ipc}, replicate {replicate}"
+    decides = {"condensed": inputs, "coordinates": list(coordinates)}
+    steps = KeptSteps(kept_course(ws.store, name, decides, ws.device))
+
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
-        started = time.perf_counter()
-        coordinates = ("condense", str(spec), dataset.spec, ipc, replicate)
-        lending = Lending(ws, spec, dataset, lent, normalisation, coordinates, networks)
+        lending = Lending(ws, spec, dataset, lent, normalisation, coordinates, networks, steps=steps)
 
         def call() -> tuple[dict[str, Any], tuple[str, ...]]:
             with lending.process() as process:
@@ -94,13 +98,14 @@ def condense(
             "backbones": network_choice.digest_of(further_networks),
         }
         train, result = ws.described(dataset).train, _handed_in(spec, handed_in)
-        arrays, provenance = _arrays(spec, result, train, ipc, meta, started, balanced=balanced)
+        arrays, provenance = _arrays(spec, result, train, ipc, meta, steps, balanced=balanced)
         counted = image_count(dataset.size, floats=arrays["images"].dtype.kind == "f")
         words = {name: value for name, value in provenance.items() if name != COUNTED_AS}  # the harness says that
         meta["provenance"] = _json_values(spec, {**words, **_network_names(further_networks), **counted})
         return arrays, meta
 
     artifact = ws.store.get("condensed", inputs, make)
+    steps.end()
     check_counts(spec, np.asarray(artifact.arrays["labels"]), dataset.classes, ipc, balanced=balanced)
     return _condensed_ref(ws, artifact)
 
@@ -111,7 +116,7 @@ def _arrays(
     train: TrainSplit,
     ipc: int,
     meta: dict[str, Any],
-    started: float,
+    steps: KeptSteps,
     *,
     balanced: bool,
 ) -> tuple[dict[str, np.ndarray | Blocks], Mapping[str, Any]]:
@@ -142,7 +147,7 @@ def _arrays(
         for block in blocks:
             total += image_bytes(block)
             yield block.numpy()
-        meta.update(bytes_images=total, seconds=time.perf_counter() - started)
+        meta.update(bytes_images=total, seconds=steps.seconds)
 
     arrays["images"] = Blocks(shape, kind, counted())
     return arrays, provenance

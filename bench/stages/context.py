@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from bench.api import DynamicsScores
+from bench.api import DynamicsScores, Stepped
 from bench.artifacts.opened import Data
 from bench.artifacts.split_images import SplitImages
 from bench.artifacts.store import Blocks, Store, blocks_of_rows
@@ -22,9 +22,11 @@ from bench.labels.making import teacher_logits
 from bench.plugins.registry import Registry
 from bench.protocol.recipe import Augment
 from bench.seeds import Coordinate, numpy_generator, seed, torch_generator
+from bench.stages.steps import steps
 from bench.teachers import further, loaded, network_choice, teacher_files
 from bench.teachers.dynamics import dynamics, dynamics_scores
 from bench.teachers.ensemble import Ensemble, Member, teacher_batches
+from bench.training.course import Course
 from bench.training.normalisation import statistics
 from bench.views.parameters import View, Views
 from bench.views.render import normalise, pieces
@@ -50,9 +52,11 @@ class HarnessContext:
         device: str,
         networks: str | None = None,
         normalisation: str | None = None,
+        course: Course | None = None,
     ) -> None:
         """`teacher`: None where the plugin asks for none. `networks`: which `teachers` may lend, as the method
         declares it; None is no limit. `normalisation`: of images (bench.training.normalisation); None: the teacher's.
+        `course`: of the method's steps; None: they are neither kept nor told.
         """
         self.device = torch.device(device)
         self.scratch = scratch
@@ -64,6 +68,7 @@ class HarnessContext:
             normalisation = self._teacher_ref.normalisation
         self._mean, self._std = statistics(normalisation, data.dataset)
         self._networks, self._backbones = networks, dict[str, torch.nn.Module]()
+        self._course, self._loops = course or Course(), 0
 
     @property
     def _teacher_ref(self) -> teacher_files.TeacherRef:
@@ -156,6 +161,20 @@ class HarnessContext:
             return {"logits": blocks_of_rows(len(self._data.train), self._scoring_labels(k, augment))}, {}
 
         return self._store.get("scoring-labels", inputs, make).arrays["logits"]
+
+    def steps(self, count: int, state: Mapping[str, Stepped]) -> Iterator[int]:
+        """The steps that are still to do; `state` is restored before the first and kept between them."""
+        loop = self._course.loop(self._loops)
+        self._loops += 1
+        return steps(loop, count, state, self._facts, self._go_on)
+
+    def _facts(self) -> dict[str, Any]:
+        """JSON values that belong to a checkpoint of the method's steps, beside its state."""
+        return {"random": self.asked_for_randomness}
+
+    def _go_on(self, facts: dict[str, Any]) -> None:
+        """Take over the facts of the process that was stopped."""
+        self.asked_for_randomness |= bool(facts["random"])
 
     def _soft_labels(self, images: Tensor, k: int, augment: Augment) -> np.ndarray:
         everything, views = np.arange(len(images)), self._views(len(images), k, augment)

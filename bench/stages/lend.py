@@ -31,6 +31,7 @@ from bench.plugins.spec import Spec
 from bench.seeds import Coordinate
 from bench.sources import ArraySource, FileSource
 from bench.stages.context import HarnessContext
+from bench.stages.kept_steps import KeptSteps
 from bench.teachers.network_choice import Further
 from bench.teachers.teacher_files import TeacherRef
 from bench.training import gpus
@@ -61,6 +62,8 @@ class Loan:
     device: str
     gpu_share: float
     networks: str | None
+    exchange: str  # a folder for what goes to the harness
+    checkpoints: str | None  # where those of the plugin's steps lie; None: they are not kept
     watched: Watched = field(repr=False)
 
 
@@ -86,6 +89,7 @@ class Lending:
         dataset: whose training split it sees.
         teacher, normalisation, coordinates, networks: of the context, see bench.stages.context.HarnessContext.
         context: False where the plugin gets neither a context nor a training split, as to decode.
+        steps: keeps and tells those of the plugin; None: nobody does.
     """
 
     ws: Workspace
@@ -96,6 +100,7 @@ class Lending:
     coordinates: tuple[Coordinate, ...]
     networks: str | None = None
     context: bool = True
+    steps: KeptSteps | None = None
 
     @contextmanager
     def process(self, asked: Mapping[str, Any] | None = None) -> Iterator[PluginProcess]:
@@ -104,6 +109,8 @@ class Lending:
         store, spec = self.ws.store, self.spec
         with store.scratch() as scratch, store.scratch() as exchange:
             answers = {**(self._artifacts(scratch) if self.context else {}), **(asked or {})}
+            if self.steps is not None:
+                answers |= self.steps.answers(exchange)
             with plugin_process(f"{spec.plugin.kind} '{spec}'", self.ws.limits, exchange, answers) as process:
                 process.call("bench.stages.lent:open_loan", self._loan(scratch, exchange))
                 yield process
@@ -128,6 +135,8 @@ class Lending:
             device=self.ws.device,
             gpu_share=self.ws.gpu_share,
             networks=self.networks,
+            exchange=str(exchange.resolve()),
+            checkpoints=None if self.steps is None else str(self.steps.checkpoints),
             watched=_watched(self.ws, self.spec, data, (scratch, exchange)),
         )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import torch
 
 from bench.api import Condensed, Dataset, DynamicsScores, ImageSource, SoftLabels
 from bench.artifacts.opened import Data, TrainSplit, sealed_test
@@ -30,7 +31,9 @@ from bench.stages.isolation import method_code_begins
 from bench.stages.lend import DATASETS, Loan
 from bench.stages.method_call import returned
 from bench.teachers.network_choice import Further
-from bench.training import gpus
+from bench.training import checkpoint, gpus
+from bench.training.course import Course
+from bench.training.standing import Standing
 
 CODEC = ("encode", "fit", "decode", "rows", "batches", "invalid")
 
@@ -109,6 +112,11 @@ def call(peer: Peer, function: str, args: tuple[Any, ...], keywords: Mapping[str
     return np.asarray(value) if function in ("rows", "batches") and value is not None else value
 
 
+def _lent_course(peer: Peer, loan: Loan) -> LentCourse | None:
+    """Of the plugin's steps; None where they are not kept."""
+    return None if loan.checkpoints is None else LentCourse(peer, Path(loan.checkpoints), Path(loan.exchange))
+
+
 class LentStore(Store):
     """A store that is read. What is not there is made by the harness."""
 
@@ -145,6 +153,29 @@ class LentFiles(FileSource):
                 self._pixels = self.pixel_cache.find()
 
 
+class LentCourse(Course):
+    """The course of a method's loops in its process. Checkpoints are read where they lie in the store; they are written
+    where the plugin may write, and the harness moves them (bench.stages.kept_steps)."""
+
+    def __init__(self, peer: Peer, folder: Path, exchange: Path, number: int = 0) -> None:
+        """`folder`: of the method's checkpoints; `number`: of the loop."""
+        super().__init__(folder=folder / str(number), watch=self._tell_harness, unit="step")
+        self._peer, self._place, self._exchange, self._number = peer, folder, exchange, number
+
+    def loop(self, number: int) -> LentCourse:
+        """As Course.loop."""
+        return LentCourse(self._peer, self._place, self._exchange, number)
+
+    def save(self, folder: Path, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:  # noqa: ARG002
+        """As Course.save."""
+        checkpoint.save(self._exchange, tensors, facts)
+        self._peer.ask("steps_keep", self._number)
+
+    def _tell_harness(self, standing: Standing | None) -> None:
+        if standing is not None:
+            self._peer.ask("steps_tell", standing.epoch, standing.epochs, standing.rate, standing.seconds_left)
+
+
 class LentContext(HarnessContext):
     """The context in a plugin's process: artifacts are asked for, then read."""
 
@@ -169,6 +200,7 @@ class LentContext(HarnessContext):
             scratch=Path(loan.scratch),
             device=loan.device,
             networks=loan.networks,
+            course=_lent_course(peer, loan),
         )
         sealed = replace(dataset, test=opened_test)
         vars(self._data).update(dataset=sealed)
@@ -178,6 +210,17 @@ class LentContext(HarnessContext):
         """As HarnessContext: made by the harness."""
         networks: list[Further] = self._peer.ask("networks", choice)
         return networks
+
+    def _facts(self) -> dict[str, Any]:
+        """As HarnessContext: with what was noted of the plugin so far, which a kill would hide."""
+        return {**super()._facts(), "notes": self._peer.notes()}
+
+    def _go_on(self, facts: dict[str, Any]) -> None:
+        """As HarnessContext."""
+        super()._go_on(facts)
+        for note in facts["notes"]:
+            self._peer.note(*note.split(": ", 1))
+        self._peer.ask("steps_go_on")
 
     def features(self) -> np.ndarray:
         """As HarnessContext.features."""

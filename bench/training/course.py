@@ -1,5 +1,7 @@
 """The course of a long training: how far it is, when it will end, and checkpoints from which it goes on after a kill.
 
+A method that learns in steps has one as well (bench/stages/steps.py): its steps are epochs of one image.
+
 A training of seconds is told to nobody and keeps nothing. Both begin with the time that has passed, never with a number
 of epochs, so that neither costs more than a hundredth of the training.
 """
@@ -16,7 +18,6 @@ import torch
 from bench.artifacts.store import Store
 from bench.fingerprint import digest
 from bench.training import checkpoint
-from bench.training.checkpoint import Parts
 from bench.training.speed_ups import speed_ups
 from bench.training.standing import Standing, Watch, watch_of_this_process
 
@@ -24,6 +25,18 @@ TELL_AFTER = 10.0  # seconds of training, and
 TELL_EVERY = 2.0  # seconds between two words of it
 KEEP_EVERY = 60.0  # seconds between two checkpoints, but
 KEEP_SHARE = 100  # times as long as writing one takes
+
+
+class Moving(Protocol):
+    """The moving parts of a training (bench.training.checkpoint.Parts), or of a method."""
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Copies of everything that changes, by name, on the CPU."""
+        ...
+
+    def restore(self, kept: dict[str, torch.Tensor]) -> None:
+        """The inverse of `tensors`, in place."""
+        ...
 
 
 class Kept(Protocol):
@@ -47,18 +60,29 @@ class Course:
             None: nothing is kept.
         watch: is told how far it is.
         also: what grows beside the network and is kept with it.
+        unit: what the watch is told of: "epoch" or "step".
     """
 
     def __init__(
-        self, name: str = "", folder: Path | None = None, watch: Watch | None = None, also: Kept | None = None
+        self,
+        name: str = "",
+        folder: Path | None = None,
+        watch: Watch | None = None,
+        also: Kept | None = None,
+        unit: str = "epoch",
     ) -> None:
-        self.name, self.folder, self._watch, self.also = name, folder, watch, also
+        self.name, self.folder, self._watch, self.also, self._unit = name, folder, watch, also, unit
         self._began = self._told = self._kept = time.monotonic()
         self._took = 0.0  # seconds that the last checkpoint took
         self._epoch, self._epochs, self._per_epoch = 0, 1, 1
         self._first, self._seen = 0, 0
 
-    def begin(self, epochs: int, images: int, parts: Parts) -> dict[str, Any] | None:
+    def loop(self, number: int) -> Course:
+        """The course of one loop of a method that has several: its steps are told, its checkpoints lie below."""
+        folder = None if self.folder is None else self.folder / str(number)
+        return Course(self.name, folder, self._watch, unit="step")
+
+    def begin(self, epochs: int, images: int, parts: Moving) -> dict[str, Any] | None:
         """Go on where a run before was stopped: the parts are restored, and the facts that were kept are returned; None
         at the beginning. `epochs` of `images` images are to come in all."""
         self._epochs, self._per_epoch = epochs, images
@@ -82,9 +106,9 @@ class Course:
             done = self._first + self._seen / self._per_epoch
             rate = self._seen / (now - self._began)
             left = max(0.0, (self._epochs - done) * self._per_epoch / rate)
-            self._watch(Standing(self.name, min(done, self._epochs), self._epochs, rate, left))
+            self.tell(Standing(self.name, min(done, self._epochs), self._epochs, rate, left, self._unit))
 
-    def epoch_ends(self, parts: Parts, facts: dict[str, Any]) -> None:
+    def epoch_ends(self, parts: Moving, facts: dict[str, Any]) -> None:
         """An epoch is over: keep a checkpoint where it is time. The last epoch is kept as well: what comes after the
         training can be cut short too."""
         self._epoch += 1
@@ -94,16 +118,24 @@ class Course:
         if self.folder is not None and (long_enough or last):
             if self.also is not None:
                 self.also.keep(self.folder)
-            checkpoint.save(self.folder, parts.tensors(), {**facts, "epochs_done": self._epoch})
+            self.save(self.folder, parts.tensors(), {**facts, "epochs_done": self._epoch})
             self._kept = time.monotonic()
             self._took = self._kept - now
+
+    def save(self, folder: Path, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        """Write a checkpoint into its folder."""
+        checkpoint.save(folder, tensors, facts)
 
     def end(self) -> None:
         """What was trained lies in its place: the checkpoint goes, and nothing more is told."""
         if self.folder is not None:
             checkpoint.remove(self.folder)
+        self.tell(None)
+
+    def tell(self, standing: Standing | None) -> None:
+        """Tell the watch, if there is one; None: it is over."""
         if self._watch is not None:
-            self._watch(None)
+            self._watch(standing)
 
 
 def kept_course(store: Store, name: str, decides: Mapping[str, Any], device: str, also: Kept | None = None) -> Course:

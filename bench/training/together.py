@@ -24,8 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.artifacts.split_images import SplitImages
 from bench.errors import UserError
-from bench.training.checkpoint import Parts
-from bench.training.course import Course
+from bench.training.course import Course, Moving
 
 
 def rank() -> int:
@@ -131,7 +130,7 @@ def _whole(images: torch.Tensor | SplitImages) -> torch.Tensor:
 class _Follower(Course):
     """The course of a process that is not the first: it goes on where the first one does, and keeps nothing."""
 
-    def epoch_ends(self, parts: Parts, facts: dict[str, Any]) -> None:
+    def epoch_ends(self, parts: Moving, facts: dict[str, Any]) -> None:
         """As Course.epoch_ends."""
 
 

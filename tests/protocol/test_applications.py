@@ -1,4 +1,4 @@
-"""The second versions of the applications: on embedded data the first ones' values, on real data those of the literature."""
+"""Second versions of the applications: on embedded data the first ones' values, on real data the literature's."""
 
 from __future__ import annotations
 

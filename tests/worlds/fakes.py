@@ -6,7 +6,7 @@ the product.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
-from bench.api import DynamicsScores
+from bench.api import DynamicsScores, Stepped
 from bench.seeds import Coordinate, numpy_generator, torch_generator
+from bench.stages.steps import steps
 from bench.teachers.dynamics import scores_of
+from bench.training.course import Course
 
 
 def scored(dynamics: np.ndarray, labels: np.ndarray) -> DynamicsScores:
@@ -108,6 +110,11 @@ class FakeContext:
     def torch(self, *name: str | int) -> torch.Generator:
         self.asked.append(name)
         return torch_generator("fake", self.replicate, *name)
+
+    def steps(self, count: int, state: Mapping[str, Stepped]) -> Iterator[int]:
+        """Kept in the scratch folder, where a test gave one of its own."""
+        course = Course(folder=None if self.scratch == Path() else self.scratch / "steps", unit="step")
+        return steps(course, count, state, dict, lambda _: None)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         return (images.float() / 255.0 - 0.3) / 0.35

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from bench.api import DynamicsScores
+from bench.api import DynamicsScores, Stepped
 from bench.artifacts.opened import Data
 from bench.artifacts.store import Store, arrays_digest
 from bench.checks.plugins import worlds
@@ -151,6 +151,10 @@ class Renamed:
     ) -> np.ndarray:
         """float16 [n, k, C]."""
         return self._base.soft_labels(images, k, crop_scale=crop_scale, cutmix=cutmix)[:, :, self.order]
+
+    def steps(self, count: int, state: Mapping[str, Stepped]) -> Iterator[int]:
+        """As in the base."""
+        return self._base.steps(count, state)
 
     def streams_of_every_class(self) -> bool:
         """Whether the method asked for a generator of each class, by the class's number."""
