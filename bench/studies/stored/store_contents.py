@@ -27,7 +27,7 @@ SUBJECTS = {
     "label-norms": "norms of teachers' labels",
     "labels": "encoded labels",
     "network-labels": "labels that `labels` studies",
-    "checkpoints": "checkpoints of trainings that were stopped",
+    "checkpoints": "checkpoints of trainings and methods that were stopped",
     "scratch": "folders of plugins at work",
 }
 DAY = 86_400.0  # seconds
