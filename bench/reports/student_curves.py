@@ -72,6 +72,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     """Write the figure; the suffix of `path` is the format. Raises UserError where it cannot be written."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     names = list(dict.fromkeys(line.method for panel in panels for line in panel.lines))
     across = min(ACROSS, len(panels))
@@ -101,6 +102,8 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
             bottom, top = axes.get_ylim()
             limits = max(bottom, 0), min(top, 101)  # an interval of t may leave the scale
             axes.set(title=panel.title, xlabel=panel.axis, ylabel="test accuracy (%)", ylim=limits)
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=" "))  # 80 k
         _legend(figure, names)
         least = min(panel.n for panel in panels)
         figure.supxlabel(f"whiskers: 95 % interval of the mean, n >= {least}", fontsize=8)
