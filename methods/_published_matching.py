@@ -62,9 +62,13 @@ class PublishedNetworks(RandomNetworks):
             empty = build(train.channels, train.size, train.num_classes, depth=depth, width=width)
         self._network = empty.to_empty(device=device)  # type: ignore[assignment]
 
+
+class KeptNetworks(PublishedNetworks):
+    """PublishedNetworks whose present network is a part of a state that is kept."""
+
     @property
     def network(self) -> ConvNet:
-        """The present one; without values before the first is drawn."""
+        """Without values before the first is drawn."""
         return self._network
 
 
@@ -84,7 +88,7 @@ def match_published(train: Train, ipc: int, ctx: Context, settings: Settings) ->
     images = images.to(ctx.device).requires_grad_(True)
     targets = torch.arange(train.num_classes, device=ctx.device).repeat_interleave(ipc)
     optimizer = torch.optim.SGD([images], lr=settings.lr, momentum=MOMENTUM)
-    networks = PublishedNetworks(train, settings.width, ctx.device)
+    networks = KeptNetworks(train, settings.width, ctx.device)
     network = networks.network
     trainer = torch.optim.SGD(network.parameters(), lr=LR_NETWORK, momentum=settings.momentum)
     losses: list[float] = []
