@@ -26,7 +26,7 @@ from protocols.networks.convnet import ConvNet
 from protocols.networks.dc_convnet import build
 
 _TRAINED_AT_ONCE = 256  # learnt images in a step of the network
-_REAL_AT_ONCE = 8  # real images that go through a network together: their maps fit the cache
+_REAL_AT_ONCE = 16  # real images that go through a network together: their maps fit the cache
 
 
 @dataclass(frozen=True)
