@@ -204,12 +204,14 @@ class Context(Protocol):
             count: how many steps there are; at least 0.
             state: all that changes from step to step and is read in a later step or after the last one, by names
                 without "/": tensors of fixed shape, generators of torch, optimizers, modules, and lists of floats,
-                which may grow. What is neither named nor the same in every process (a network that is drawn anew in the
-                middle, torch's global generator, numbers in plain variables) makes other bits after a kill.
+                which may grow. Rates and other numbers of an optimizer's groups are kept with it; a scheduler of torch
+                is not: set the rate by the number of the step. What is neither named nor the same in every process (a
+                network that is drawn anew in the middle, torch's global generator, numbers in plain variables) makes
+                other bits after a kill.
 
         Raises:
-            PluginError: a part of the state is of another kind; or, where it is kept, an optimizer remembers a value
-                that is no tensor.
+            PluginError: a part of the state is of another kind; a loop stands within another one; or, where it is kept,
+                an optimizer remembers a value that is no tensor.
         """
         ...
 

@@ -76,7 +76,6 @@ USES = {
     "recipe.augment.patch_grid": _among("augment", "patches", "shuffle", "extract"),
     "recipe.augment.mix_alpha": _MIXING,
     "recipe.augment.mix_probability": _MIXING,
-    "recipe.augment.mix_unit": _MIXING,
     "recipe.augment.cutout_probability": _above("recipe.augment.cutout", lambda recipe: recipe.augment.cutout),
 }
 

@@ -59,7 +59,7 @@ def measured(points: Sequence[Point], trials: Iterable[Trial], records: Iterable
     out = []
     for point in points:
         accuracies, missing = results_of(point.cell)
-        out.append(Measured(point, accuracies, results_of(point.cell.of_random())[0], missing))
+        out.append(Measured(point, accuracies, results_of(point.ground)[0], missing))
     return out
 
 

@@ -68,7 +68,7 @@ class HarnessContext:
             normalisation = self._teacher_ref.normalisation
         self._mean, self._std = statistics(normalisation, data.dataset)
         self._networks, self._backbones = networks, dict[str, torch.nn.Module]()
-        self._course, self._loops = course or Course(), 0
+        self._course, self._loops, self._looping = course or Course(), 0, False
 
     @property
     def _teacher_ref(self) -> teacher_files.TeacherRef:
@@ -166,7 +166,18 @@ class HarnessContext:
         """The steps that are still to do; `state` is restored before the first and kept between them."""
         loop = self._course.loop(self._loops)
         self._loops += 1
-        return steps(loop, count, state, self._facts, self._go_on)
+        return self._outermost(steps(loop, count, state, self._facts, self._go_on))
+
+    def _outermost(self, numbers: Iterator[int]) -> Iterator[int]:
+        """The numbers of a loop. Raises PluginError where another one goes on: which loop within it is which cannot be
+        told after a kill."""
+        if self._looping:
+            raise PluginError("ctx.steps: a loop stands within a loop. Put both into one, with one count of steps.")
+        self._looping = True
+        try:
+            yield from numbers
+        finally:
+            self._looping = False
 
     def _facts(self) -> dict[str, Any]:
         """JSON values that belong to a checkpoint of the method's steps, beside its state."""

@@ -20,6 +20,7 @@ from bench.training.standing import Standing
 
 SECONDS = "seconds.json"  # in the folder of the checkpoints: what the method took until the last of them
 MOST = 1e12  # of anything that a plugin tells of its steps
+MOST_LOOPS = 1000  # of a method
 
 
 class KeptSteps:
@@ -64,8 +65,8 @@ class KeptSteps:
 
     def _keep(self, file: Path, number: int) -> None:
         folder = self._course.folder
-        if folder is None or not stat.S_ISREG(file.lstat().st_mode):
-            raise PluginError("ctx.steps: there is no checkpoint to keep.")
+        if folder is None or not _is_file(file) or not 0 <= number < MOST_LOOPS:
+            raise PluginError(f"ctx.steps: there is no checkpoint to keep, or loop {str(number)[:20]} is none.")
         place = folder / str(int(number))
         place.mkdir(parents=True, exist_ok=True)
         (folder / SECONDS).write_text(json.dumps(self.seconds), encoding="utf-8")
@@ -79,3 +80,11 @@ class KeptSteps:
             return float(json.loads((self._course.folder or Path()).joinpath(SECONDS).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return 0.0
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, and no link to one: a plugin left it."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False

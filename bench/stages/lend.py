@@ -136,7 +136,7 @@ class Lending:
             gpu_share=self.ws.gpu_share,
             networks=self.networks,
             exchange=str(exchange.resolve()),
-            checkpoints=None if self.steps is None else str(self.steps.checkpoints),
+            checkpoints=None if self.steps is None or self.steps.checkpoints is None else str(self.steps.checkpoints),
             watched=_watched(self.ws, self.spec, data, (scratch, exchange)),
         )
 

@@ -37,11 +37,15 @@ class State:
     def __init__(self, count: int, parts: Mapping[str, Stepped]) -> None:
         self._count, self._parts = count, dict(parts)
         for name, part in self._parts.items():
-            if "/" in name or not isinstance(part, Tensor | Generator | Optimizer | nn.Module | list):
+            if not name or "/" in name or not isinstance(part, Tensor | Generator | Optimizer | nn.Module | list):
                 raise PluginError(
                     f"ctx.steps: part {name!r} of the state is a {type(part).__name__}; it must be a torch tensor, a "
                     f"torch.Generator, an optimizer of torch, a module or a list of floats, by a name without '/'."
                 )
+        try:
+            self.tensors()
+        except (TypeError, ValueError) as error:  # a list of other things: told now, not a minute later
+            raise PluginError(f"ctx.steps: a list of the state holds something else than floats ({error}).") from None
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies of everything that changes, by name, on the CPU."""
@@ -130,10 +134,10 @@ def steps(
 
 
 def _in_place(name: str, part: Tensor | nn.Module) -> dict[str, Tensor]:
-    """The tensors themselves, by name: of a module its parameters and buffers."""
+    """The tensors themselves, by name: of a module its parameters and all its buffers."""
     if isinstance(part, Tensor):
         return {name: part}
-    return {f"{name}/{each}": tensor for each, tensor in part.state_dict().items()}
+    return {f"{name}/{each}": tensor for each, tensor in [*part.named_parameters(), *part.named_buffers()]}
 
 
 def _of_optimizer(name: str, optimizer: Optimizer) -> dict[str, Tensor]:
@@ -149,25 +153,33 @@ def _of_optimizer(name: str, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def _rates(name: str, optimizer: Optimizer) -> dict[str, Tensor]:
-    """The learning rate and other floats of an optimizer's groups, float64."""
-    return {
-        f"{name}/groups/{index}/{key}": torch.tensor(value, dtype=torch.float64)
-        for index, group in enumerate(optimizer.param_groups)
-        for key, value in group.items()
-        if isinstance(value, float)
-    }
+    """What a loop may set in an optimizer's groups, as the learning rate: floats, tuples of them, tensors."""
+    kept = {}
+    for index, group in enumerate(optimizer.param_groups):
+        for key, value in group.items():
+            if isinstance(value, Tensor):
+                kept[f"{name}/groups/{index}/{key}"] = value
+            elif isinstance(value, float) or (isinstance(value, tuple) and value):
+                kept[f"{name}/groups/{index}/{key}"] = torch.tensor(value, dtype=torch.float64)
+    return kept
 
 
 def _restore_optimizer(optimizer: Optimizer, kept: dict[str, Tensor]) -> None:
-    groups = optimizer.state_dict()["param_groups"]
+    """The groups stay the same objects: a loop may hold one to set its rate."""
+    groups = optimizer.param_groups
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in kept.items():
         kind, index, key = name.split("/", 2)
         if kind == "state":
             state.setdefault(int(index), {})[key] = tensor
+            continue
+        present = groups[int(index)][key]
+        if isinstance(present, Tensor):
+            present.copy_(tensor)
         else:
-            groups[int(index)][key] = float(tensor)
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+            groups[int(index)][key] = tuple(tensor.tolist()) if isinstance(present, tuple) else float(tensor)
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.param_groups = groups
 
 
 def _below(kept: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -120,9 +120,9 @@ def resolvable(std: float, n: int, comparisons: int = 1) -> float:
 
 def pairs_needed(std: float, difference: float, most: int = 1000) -> int | None:
     """The fewest pairs, of at most `most`, from which `resolvable` finds a true difference of this size, either way.
-    None: more are needed, or `std` is not known. Differences without a spread need two."""
+    None: more are needed, or `std` is not known. A difference without a spread needs two; no difference, no number."""
     size = abs(difference)
-    if not math.isfinite(std) or not math.isfinite(size) or (size == 0 and std > 0):
+    if not math.isfinite(std) or not math.isfinite(size) or size < 1e-12:
         return None
     if std == 0:
         return 2

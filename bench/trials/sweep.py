@@ -22,7 +22,7 @@ from bench.protocol import definition
 from bench.protocol.options import pieces
 
 PARTS = ("method", "compressor", "protocol")
-RANDOM = "random"  # the method that every sweep is held to
+RANDOM, RANDOM_WITH_LABELS = "random", "random-soft"  # what every sweep is held to
 EXAMPLE = "--over method.alpha=1,3,5"
 
 
@@ -63,9 +63,10 @@ class Cell:
             definition.load(registry, texts["protocol"]).id,
         )
 
-    def of_random(self) -> Cell:
-        """The same cell with random images."""
-        return replace(self, method=RANDOM)
+    def of_random(self, registry: Registry) -> Cell:
+        """The same cell with random images, and with labels of their own where the protocol takes no others."""
+        learned = definition.load(registry, self.protocol).regimes == ("learned",)
+        return replace(self, method=RANDOM_WITH_LABELS if learned else RANDOM)
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Point:
 
     values: tuple[str, ...]  # in the order of the axes
     cell: Cell
+    ground: Cell  # the same with random images
 
 
 def parse_axis(text: str) -> Axis:
@@ -106,7 +108,10 @@ def points(base: Cell, axes: Sequence[Axis], registry: Registry, *, paired: bool
     combinations = (
         zip(*(a.values for a in axes), strict=True) if paired else itertools.product(*(a.values for a in axes))
     )
-    swept = [Point(values, base.with_values(dict(zip(axes, values, strict=True)), registry)) for values in combinations]
+    swept = []
+    for values in combinations:
+        cell = base.with_values(dict(zip(axes, values, strict=True)), registry)
+        swept.append(Point(values, cell, cell.of_random(registry)))
     seen: dict[Cell, Point] = {}
     for point in swept:
         if (same := seen.setdefault(point.cell, point)) is not point:
@@ -126,7 +131,7 @@ def plan_text(swept: Sequence[Point], fixed: Mapping[str, object], title: str) -
         title: of the plan.
     """
     lines = [f"title = {json.dumps(title, ensure_ascii=False)}"]
-    for cell in dict.fromkeys([point.cell for point in swept] + [point.cell.of_random() for point in swept]):
+    for cell in dict.fromkeys([point.cell for point in swept] + [point.ground for point in swept]):
         keys = {"methods": [cell.method], "protocols": [cell.protocol]}
         if cell.compressor is not None:
             keys["compressors"] = [cell.compressor]

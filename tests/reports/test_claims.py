@@ -138,6 +138,7 @@ def test_a_verdict_needs_nothing_more_and_no_rows_need_rows(tmp_path: Path) -> N
     assert "for a verdict" not in decided
     absent = page(tmp_path / "b", cell(0.5, method="el2n"))
     assert "for a verdict: records of both sides that pair" in absent
+    assert "one block has no spread; 6 replicates or more" in page(tmp_path / "d", noisy(1, n=1))
     level = page(
         tmp_path / "c",
         [

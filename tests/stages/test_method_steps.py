@@ -142,6 +142,14 @@ def test_a_checkpoint_that_cannot_be_read_is_none(world: World, damage: bytes | 
     assert steps_done(world)[-STEPS:] == [*range(STEPS)]
 
 
+def test_a_loop_within_a_loop_is_refused(world: World) -> None:
+    nested = "for step in ctx.steps(2, {}):\n        list(ctx.steps(2, {}))"
+    world.add("nested.py", f"def select(train, ipc, ctx):\n    {nested}\n")
+    ws, dataset = opened(world, "cut")
+    with pytest.raises(PluginFailure, match="a loop stands within a loop"):
+        condense(ws, "nested", dataset, UnusedTeacher("small-teacher-v1"), 2, 0)
+
+
 def test_the_store_tells_of_a_checkpoint_that_was_left(world: World) -> None:
     with pytest.raises(PluginFailure, match="full"):
         learnt(world, "cut", falls=True)
@@ -207,9 +215,40 @@ def test_a_checkpoint_of_another_state_is_none_and_changes_nothing(tmp_path: Pat
     assert bits(other) == before
 
 
-def test_what_cannot_be_kept_is_refused_before_the_first_step() -> None:
-    with pytest.raises(PluginError, match="part 'rate' of the state is a float; it must be a torch tensor"):
-        steps(Course(), 3, {"rate": 0.1}, dict, lambda _: None)
+@pytest.mark.parametrize("state", [{"rate": 0.1}, {"losses": [1.0, "a"]}, {"": [1.0]}, {"a/b": [1.0]}])
+def test_what_cannot_be_kept_is_refused_before_the_first_step(state: dict) -> None:
+    with pytest.raises(PluginError, match="of the state"):
+        steps(Course(), 3, state, dict, lambda _: None)
+
+
+def test_rates_that_a_loop_sets_are_restored_in_the_groups_that_it_holds(tmp_path: Path, monkeypatch) -> None:
+    """Floats, tensors and pairs, as torch's schedulers set them too."""
+    keep_every_epoch(monkeypatch)
+
+    def learn(folder: Path | None, until: int = 6) -> torch.Tensor:
+        torch.manual_seed(1)
+        images = torch.randn(4, requires_grad=True)
+        optimizer = torch.optim.Adam([images], lr=torch.tensor(0.5), betas=(0.5, 0.9))
+        (group,) = optimizer.param_groups
+        for step in steps(Course(folder=folder), 6, {"images": images, "adam": optimizer}, dict, lambda _: None):
+            if step == until:
+                break
+            optimizer.zero_grad()
+            images.square().sum().backward()
+            optimizer.step()
+            group["lr"].mul_(0.5)
+            group["betas"] = (group["betas"][0] * 0.9, 0.9)
+        return images.detach()
+
+    whole = learn(None)
+    learn(tmp_path / "kept", until=3)
+    assert torch.equal(learn(tmp_path / "kept"), whole)
+
+
+def test_buffers_that_a_module_does_not_save_are_kept(tmp_path: Path) -> None:
+    module = nn.Linear(2, 2)
+    module.register_buffer("mean", torch.ones(2), persistent=False)
+    assert "module/mean" in State(1, {"module": module}).tensors()
 
 
 def test_a_long_loop_says_how_far_it_is(monkeypatch) -> None:

@@ -179,6 +179,7 @@ def test_the_pairs_that_a_difference_needs_are_the_fewest_that_resolve_it(differ
 
 def test_what_no_number_of_pairs_shows_needs_none_that_can_be_told() -> None:
     assert intervals.pairs_needed(0.02, 0.0) is None
+    assert intervals.pairs_needed(0.0, 0.0) is None
     assert intervals.pairs_needed(0.02, 0.001) is None  # more than 1,000
     assert intervals.pairs_needed(math.nan, 0.1) is None
     assert intervals.pairs_needed(0.0, 0.1) == 2

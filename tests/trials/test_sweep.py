@@ -65,7 +65,7 @@ def test_its_plan_file_makes_the_same_trials(tmp_path: Path) -> None:
     trials = read_plan(path).trials(REGISTRY)
     assert len(trials) == 12  # four cells and random images under two protocols, two replicates of each
     assert {(t.method, t.protocol, t.compressor) for t in trials} == {
-        (cell.method, cell.protocol, cell.compressor) for p in both for cell in (p.cell, p.cell.of_random())
+        (cell.method, cell.protocol, cell.compressor) for p in both for cell in (p.cell, p.ground)
     }
     assert tomllib.loads(path.read_text(encoding="utf-8"))["title"] == 'a "title"'
 
@@ -152,6 +152,11 @@ def test_every_trial_of_a_sweep_is_one_of_its_table(
     assert [(row.accuracies, row.random, row.missing) for row in rows] == [
         ({0: 0.5, 1: 0.5}, {0: 0.1, 1: 0.1}, 0)
     ] * len(both)
+
+
+def test_where_labels_are_learned_random_images_bring_some() -> None:
+    _, both = made("method.iterations=2,3", base=Cell("dm", None, "small-learned-v1"))
+    assert {point.ground.method for point in both} == {"random-soft"}
 
 
 def test_random_images_run_under_every_protocol_and_compressor_of_a_sweep_once() -> None:

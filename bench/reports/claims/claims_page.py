@@ -160,7 +160,9 @@ def _needed(evidence: Evidence) -> str | None:
     if evidence.verdict != "undecided":
         return None
     replicates = _replicates(evidence)
-    if evidence.needed is None:
+    if evidence.blocks == 1:
+        return f"{FEWEST_BLOCKS} ({replicates})"
+    if evidence.needed is None or evidence.needed <= evidence.blocks:
         return f"other cells ({replicates})"
     return f"{math.ceil(replicates * evidence.needed / evidence.blocks)} ({replicates})"
 
@@ -173,6 +175,12 @@ def _needed_line(each: Weighed, evidence: Evidence) -> str:
     lead = 100 * (evidence.share if each.claim.rule == "most" else evidence.difference) - margin
     size = f"{abs(lead):.1f} {'% of the votes over one half' if each.claim.rule == 'most' else 'points'}"
     now = f"{evidence.blocks} blocks of {_replicates(evidence)} replicates"
+    if evidence.blocks == 1:
+        return f"for a verdict: one block has no spread; {FEWEST_BLOCKS} replicates or more of every cell."
+    if evidence.needed is not None and evidence.needed <= evidence.blocks:
+        return (
+            "for a verdict: the pooled lead is shown, and a cell speaks against it: a claim that says where it holds."
+        )
     if evidence.needed is None:
         return (
             f"for a verdict: a true lead of the size that was measured ({size}) would need more than {MOST_BLOCKS:,} "
