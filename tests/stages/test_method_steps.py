@@ -65,9 +65,9 @@ KILL, RAISE = "os.kill(os.getpid(), signal.SIGKILL)", 'raise MemoryError("full")
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     """With the method `learner`."""
-    made = make_world(tmp_path)
-    write_learner(made)
-    return made
+    small = make_world(tmp_path)
+    write_learner(small)
+    return small
 
 
 def write_learner(world: World, *, end: str = RAISE, start: float = 20.0) -> None:
@@ -172,27 +172,27 @@ def parts() -> dict[str, object]:
     }
 
 
-def walk(made: dict, course: Course, until: int = 6) -> list[int]:
+def walk(state: dict, course: Course, until: int = 6) -> list[int]:
     """Learn a little at every step, up to a step that is not done."""
     done = []
-    for step in steps(course, 6, made, dict, lambda _: None):
+    for step in steps(course, 6, state, dict, lambda _: None):
         if step == until:
             break
-        batch = torch.randn(5, 3, generator=made["stream"])
-        made["trainer"].zero_grad()
-        loss = (made["network"](batch) - 1).square().mean()
+        batch = torch.randn(5, 3, generator=state["stream"])
+        state["trainer"].zero_grad()
+        loss = (state["network"](batch) - 1).square().mean()
         loss.backward()
-        made["trainer"].step()
+        state["trainer"].step()
         if step == 4:
-            made["trainer"].param_groups[0]["lr"] = 0.01  # a schedule's step
-        made["images"].add_(batch[:2])
-        made["losses"].append(loss.item())
+            state["trainer"].param_groups[0]["lr"] = 0.01  # a schedule's step
+        state["images"].add_(batch[:2])
+        state["losses"].append(loss.item())
         done.append(step)
     return done
 
 
-def bits(made: dict) -> dict[str, bytes]:
-    return {name: tensor.numpy().tobytes() for name, tensor in State(6, made).tensors().items()}
+def bits(state: dict) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in State(6, state).tensors().items()}
 
 
 @pytest.mark.parametrize("until", [1, 3, 5])
@@ -253,11 +253,11 @@ def test_buffers_that_a_module_does_not_save_are_kept(tmp_path: Path) -> None:
 
 def test_a_long_loop_says_how_far_it_is(monkeypatch) -> None:
     keep_every_epoch(monkeypatch)
-    told: list[Standing | None] = []
-    walk(parts(), Course("method learner on tiny", watch=told.append, unit="step"))
-    assert [each.epoch for each in told if each] == [1, 2, 3, 4, 5, 6]
-    assert str(told[1]).startswith("method learner on tiny: step 2 of 6, ")
-    assert "steps/s" in str(told[1])
+    standings: list[Standing | None] = []
+    walk(parts(), Course("method learner on tiny", watch=standings.append, unit="step"))
+    assert [each.epoch for each in standings if each] == [1, 2, 3, 4, 5, 6]
+    assert str(standings[1]).startswith("method learner on tiny: step 2 of 6, ")
+    assert "steps/s" in str(standings[1])
 
 
 # --- the published gradient matching ---------------------------------------------------------------------------------
